@@ -1,0 +1,161 @@
+"""Canonical form and digests: when two JSON values count as the same.
+
+Keys and comparisons use the canonical form, payloads never do (``encode`` keeps them exact).
+The form is RFC 8785 (JCS), extended to what Python can hold and RFC 8785 cannot write. An
+extension is an object with one key that starts with ``$``; an ordinary key that starts with
+``$`` is written with one more, so that no document can imitate an extension.
+
+=====================  =======================================================
+NaN, infinities        ``{"$float": "nan" | "inf" | "-inf"}``
+integers from 2**53    ``{"$int": "9007199254740993"}`` (exact decimal)
+lone surrogates        ``{"$utf16": "..."}`` (hex of UTF-16), in keys ``$utf16:...``
+other mapping keys     ``$bool:true``, ``$int:1``, ``$float:...``, ``$null:`` (a key ``"1"``
+                       stays apart from a key ``1``)
+=====================  =======================================================
+
+As in RFC 8785, ``1`` and ``1.0`` are one number, and the order of object members says nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import rfc8785
+
+from .errors import NotJson
+
+__all__ = ["Json", "canonical", "decode", "digest", "encode", "fingerprint", "hash_of"]
+
+#: What may be recorded: JSON, and the extensions listed above.
+Json = Any
+
+_DIGITS = 40  # hexadecimal digits kept of SHA-256: 160 bits, collisions out of reach
+_EXACT = 2**53
+
+
+def digest(data: bytes) -> str:
+    """The address of exact bytes: the first 160 bits of their SHA-256, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()[:_DIGITS]
+
+
+def canonical(value: Json) -> bytes:
+    """The canonical form of ``value`` as UTF-8. Raises NotJson and says where."""
+    try:
+        return rfc8785.dumps(value if _is_plain(value) else _extended(value, "$"))
+    except RecursionError:
+        raise NotJson("the value refers to itself, or is nested too deeply for JSON") from None
+
+
+def fingerprint(value: Json) -> str:
+    """The digest of the canonical form: equal iff the two values count as the same."""
+    return digest(canonical(value))
+
+
+def hash_of(kind: str, *parts: str | int | None) -> str:
+    """A key from its parts, separated by domain: ``hash_of("facet", uri, selector)``."""
+    return digest(json.dumps([kind, *parts], ensure_ascii=True, separators=(",", ":")).encode())
+
+
+def encode(value: Json) -> bytes:
+    """``value`` as exact JSON text: order and number types kept, only ASCII bytes.
+
+    NaN and infinities are written as Python's ``json`` does (``decode`` reads them back), and
+    so are mapping keys: ``1`` becomes ``"1"``. Raises NotJson for what is not JSON.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), default=_refuse)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise NotJson(f"the value cannot be written as JSON: {error}") from None
+    return text.encode("ascii")
+
+
+def decode(data: bytes) -> Json:
+    """The value that ``encode`` wrote, or any JSON text in UTF-8."""
+    return json.loads(data)
+
+
+def _refuse(value: object) -> object:
+    raise NotJson(
+        f"{_name(value)} is not JSON. Give dicts, lists, strings, numbers, booleans or None"
+        " (pydantic models and dataclasses can be dumped first)."
+    )
+
+
+def _name(value: object) -> str:
+    return f"a {type(value).__name__}"
+
+
+def _is_plain(value: Json) -> bool:
+    """Whether RFC 8785 can write ``value`` as it is: the common case, tested without copying."""
+    kind: type = type(value)
+    if kind is str:
+        return not _has_surrogate(value)
+    if kind is dict:
+        return all(
+            type(key) is str
+            and not key.startswith("$")
+            and not _has_surrogate(key)
+            and _is_plain(item)
+            for key, item in value.items()
+        )
+    if kind is list:
+        return all(map(_is_plain, value))
+    if kind is int:
+        return bool(-_EXACT < value < _EXACT)
+    if kind is float:
+        return math.isfinite(value)
+    return kind is bool or kind is type(None)
+
+
+def _has_surrogate(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _utf16(text: str) -> str:
+    return text.encode("utf-16-be", "surrogatepass").hex()
+
+
+def _extended(value: Json, where: str) -> Json:
+    match value:
+        case None | bool():
+            return value
+        case str():
+            text = str(value)
+            return {"$utf16": _utf16(text)} if _has_surrogate(text) else text
+        case int():
+            return int(value) if -_EXACT < value < _EXACT else {"$int": str(int(value))}
+        case float():
+            return float(value) if math.isfinite(value) else {"$float": str(float(value))}
+        case Mapping():
+            return {
+                _key(key, where): _extended(item, f"{where}.{key}") for key, item in value.items()
+            }
+        case list() | tuple():
+            return [_extended(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    raise NotJson(
+        f"{_name(value)} at {where} is not JSON. Give dicts, lists, strings, numbers, booleans"
+        " or None (pydantic models and dataclasses can be dumped first)."
+    )
+
+
+_KEYS: dict[type, Callable[[Any], str]] = {
+    bool: lambda key: f"$bool:{str(key).lower()}",
+    int: lambda key: f"$int:{key}",
+    float: lambda key: f"$float:{key!r}",
+    type(None): lambda _: "$null:",
+}
+
+
+def _key(key: object, where: str) -> str:
+    if isinstance(key, str):
+        if _has_surrogate(key):
+            return f"$utf16:{_utf16(key)}"
+        return f"${key}" if key.startswith("$") else str(key)
+    named = _KEYS.get(type(key))
+    if named is None:
+        raise NotJson(f"{_name(key)} as a key of the object at {where} is not JSON; use strings.")
+    return named(key)

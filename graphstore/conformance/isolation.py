@@ -1,0 +1,93 @@
+"""Namespaces: no method sees or moves anything of another one."""
+
+from __future__ import annotations
+
+from ..document import Document
+from ..errors import PayloadCorrupted
+from ..facts import ABSENT, Expected, Span
+from ..store import GraphStore
+from .expect import equal, true
+from .samples import guard, newest, published, sample_effect, sample_recording, sample_replay
+
+__all__ = ["CHECKS"]
+
+_URI = "acl:prod"
+_WHOLE: dict[str, frozenset[str | None]] = {_URI: frozenset({None})}
+
+
+async def _fill(store: GraphStore, namespace: str) -> None:
+    await store.change(namespace, _URI, Document.of(1))
+    await store.intend(namespace, sample_effect("deploy-1"), [])
+    held = guard(namespace, _URI, 1)
+    await published(store, namespace, sample_recording(guards=[held]))
+
+
+async def check_reading_sees_one_namespace(store: GraphStore, namespace: str) -> None:
+    other = f"{namespace}-other"
+    await _fill(store, namespace)
+    recording = sample_recording()
+    equal((await store.read_facts(other, _WHOLE)).of(_URI), ABSENT, "no facts")
+    equal((await store.facts(other, _WHOLE)).of(_URI), ABSENT, "no facts, computed or not")
+    equal(await store.document(other, _URI), None, "no document")
+    equal(await store.changes(other), [], "no changes")
+    equal(await store.changes(other, resource=_URI), [], "no changes of a resource")
+    equal((await store.lookup(other, "deploy", newest)).traces, (), "no traces")
+    equal(await store.still(other, "deploy-1", {}), False, "no trace to stand by")
+    equal(await store.still(other, "deploy-1", {_URI: 1}), False, "nor one with facts")
+    equal(await store.execution(other, "deploy-1"), None, "no executions")
+    equal(await store.task(other, "deploy"), None, "no tasks")
+    equal(await store.effects(other, "deploy-1"), [], "no effects")
+    held = guard(namespace, _URI, 1).id
+    equal(await store.unbroken(other, [Span(held, _URI, 0, 1)]), [False], "no versions")
+    try:
+        await store.values(other, [recording.values[0].digest])
+    except PayloadCorrupted:
+        pass
+    else:
+        raise AssertionError("a payload of another namespace is not there")
+
+
+async def check_writing_moves_one_namespace(store: GraphStore, namespace: str) -> None:
+    other = f"{namespace}-other"
+    await _fill(store, namespace)
+    facts = (await store.facts(namespace, _WHOLE)).by_resource
+    before = await store.lookup(namespace, "deploy", newest)
+    true(before.traces, "the trace is there")
+
+    await store.change(other, _URI, Document.of(2))
+    await store.change(other, _URI, None)
+    await store.hold(other, _URI, 1, {None: "x"})
+    run = sample_effect("deploy-1")
+    equal(await store.intend(other, run, [Expected(_URI, 1, believed=True)]), False, "own facts")
+    equal(await store.intend(other, run, []), True, "an effect id is free in each namespace")
+    recording = sample_recording(turns=5, says="no")
+    equal((await published(store, other, recording)).published, True, "and so is an execution's")
+    await store.unpublish(other, "deploy-1", "test")
+    await store.write_replays(other, [sample_replay(recording, 1)])
+
+    equal((await store.read_facts(namespace, _WHOLE)).by_resource, facts, "facts did not move")
+    after = await store.lookup(namespace, "deploy", newest)
+    equal(after.traces, before.traces, "nor did traces")
+    equal(dict(after.values), dict(before.values), "nor payloads")
+    equal(await store.still(namespace, "deploy-1", {_URI: 1}), True, "the trace still stands")
+    equal(await store.effects(namespace, "deploy-1"), [run], "effects are its own")
+    equal(len(await store.changes(namespace)), 1, "changes are its own")
+    equal(await store.execution(namespace, "deploy-replay-1"), None, "replays stay in theirs")
+
+
+async def check_equal_runs_in_two_namespaces(store: GraphStore, namespace: str) -> None:
+    other = f"{namespace}-other"
+    for name in (namespace, other):
+        await _fill(store, name)
+    for name in (namespace, other):
+        found = await store.lookup(name, "deploy", newest)
+        equal(len(found.traces), 1, "each namespace has its own trace of an equal run")
+        guards = list(found.traces[0].preconditions)
+        equal(guards, [guard(name, _URI, 1).id], "guarded by its own precondition")
+
+
+CHECKS = (
+    check_reading_sees_one_namespace,
+    check_writing_moves_one_namespace,
+    check_equal_runs_in_two_namespaces,
+)

@@ -1,0 +1,55 @@
+"""From a store URL to a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from .errors import UnknownStore
+from .store import GraphStore
+
+if TYPE_CHECKING:
+    from neo4j import AsyncDriver
+
+__all__ = ["NEO4J_SCHEMES", "connect", "redacted"]
+
+NEO4J_SCHEMES = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
+_EXAMPLES = "'sqlite:///graph.db' or 'neo4j://user:password@host:7687/database'"
+
+
+def connect(url: str, *, auth: Any = None, driver: AsyncDriver | None = None) -> GraphStore:
+    """The store at ``url``, not opened yet: no I/O, and no driver is imported.
+
+    ``auth``: what the Neo4j driver takes, instead of credentials in the URL. ``driver``: an
+    ``AsyncDriver`` to use and never to close. Raises UnknownStore.
+    """
+    scheme = url.split(":", 1)[0].lower()
+    if scheme == "sqlite":
+        from .sqlite.store import SqliteStore
+
+        return SqliteStore(_sqlite_path(url))
+    if scheme in NEO4J_SCHEMES:
+        from .neo4j.store import Neo4jStore
+
+        return Neo4jStore(url, auth=auth, driver=driver)
+    raise UnknownStore(f"no store answers to {redacted(url)!r}; use {_EXAMPLES}")
+
+
+def redacted(url: str) -> str:
+    """``url`` without its credentials, fit for a message, a log or a repr."""
+    try:
+        parts = urlsplit(url)
+        if "@" not in parts.netloc:
+            return url if "@" not in url else f"{parts.scheme}://..."
+        return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+    except ValueError:
+        return "..."
+
+
+def _sqlite_path(url: str) -> str:
+    if not url.startswith("sqlite:///") or url == "sqlite:///":
+        raise UnknownStore(
+            f"{redacted(url)!r} names no file: 'sqlite:///graph.db' is relative to the working"
+            " folder, 'sqlite:////var/lib/graph.db' is absolute"
+        )
+    return unquote(url.removeprefix("sqlite:///"))

@@ -1,0 +1,87 @@
+"""What a store says of resources at one moment.
+
+A fact is (resource, version n, what version n holds). Versions are immutable, so a fact read
+once stays true of its n for ever; only ``current`` moves, and only upwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+from .model import FacetRef
+
+__all__ = ["ABSENT", "Expected", "Fact", "FactState", "Facts", "Span"]
+
+
+class FactState(StrEnum):
+    """``absent``: never observed. ``withdrawn``: deleted or unreadable since."""
+
+    ABSENT = "absent"
+    PRESENT = "present"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One resource's current version, and the fingerprints asked for that it holds.
+
+    ``fingerprints`` maps selectors; a selector that is missing of a present version is one whose
+    facet the store has not computed there. ``until`` is in milliseconds of the store's clock;
+    None: until replaced.
+    """
+
+    version: int
+    state: FactState
+    until: int | None = None
+    fingerprints: Mapping[str | None, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def believed(self, now: int) -> bool:
+        """Whether it holds anything at all at the moment ``now``."""
+        return self.state is FactState.PRESENT and (self.until is None or now < self.until)
+
+
+#: What is known of a resource nobody ever observed.
+ABSENT = Fact(version=0, state=FactState.ABSENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Facts by resource, and the store's time at which they were read."""
+
+    now: int
+    by_resource: Mapping[str, Fact]
+
+    def of(self, resource: str) -> Fact:
+        return self.by_resource.get(resource, ABSENT)
+
+    def missing(self, wanted: Mapping[str, frozenset[str | None]]) -> list[FacetRef]:
+        """The facets of present resources that nobody has computed at their current version."""
+        return [
+            FacetRef(resource, selector)
+            for resource, selectors in wanted.items()
+            for selector in selectors
+            if self.of(resource).state is FactState.PRESENT
+            and selector not in self.of(resource).fingerprints
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What ``current`` of a resource must still be; ``believed``: and be believed."""
+
+    resource: str
+    version: int  # 0: still never observed
+    believed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The versions of a precondition's resource after ``after``, up to and with ``through``."""
+
+    precondition: str
+    resource: str
+    after: int
+    through: int

@@ -1,0 +1,386 @@
+"""The domain model: the nodes of the graph, and what identifies them.
+
+    (:Task)-[:HAS_EXECUTION]->(:Execution)-[:HAS_STEP {position}]->(:Step:Decision | :Step:Action)
+    (:Resource)-[:HAS_VERSION]->(:Version)-[:HOLDS]->(:Precondition)-[:GUARDS]->(:Step)
+    (:Step)-[:FEEDS {fingerprint}]->(:Step)
+    (:Resource)-[:HAS_FACET]->(:Facet)-[:HAS_VALUE]->(:Precondition)
+    (:ChangeEvent)-[:CHANGED]->(:Facet)   (:ChangeEvent)-[:FROM|TO]->(:Version)
+    (:Step)-[:CAUSED]->(:SideEffect)<-[:PERFORMED]-(:Execution)-[:REPLAYED]->(:Execution)
+
+Dependencies point downstream, so that one walk from a precondition finds all that rests on it.
+Everything is immutable. Payloads are Values, named by the digest of their exact bytes; a step
+names its payloads by digest and carries no edge to them, since a Value that 100,000 steps share
+would be a hub. Times are milliseconds since 1970 by the store's clock. Every node belongs to one
+namespace, which is part of every key.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from functools import cached_property
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from .canonical import digest, fingerprint, hash_of
+
+__all__ = [
+    "NEVER",
+    "ChangeEvent",
+    "Effect",
+    "EffectState",
+    "Execution",
+    "ExecutionState",
+    "FacetChange",
+    "FacetRef",
+    "Mode",
+    "Precondition",
+    "Recording",
+    "Replay",
+    "SideEffect",
+    "Step",
+    "StepKind",
+    "Task",
+    "Trace",
+    "Usage",
+    "Value",
+    "manifest",
+    "new_id",
+    "signature",
+    "step_id",
+]
+
+
+class _Node(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StepKind(StrEnum):
+    """Decision = one model call; Action = one tool call."""
+
+    DECISION = "decision"
+    ACTION = "action"
+
+
+class Effect(StrEnum):
+    """What an action does to the world, and so what its replay does.
+
+    ``pure`` reuses the recorded output, ``read`` runs again and is compared, ``write`` runs
+    again with an idempotency key, after its facts were checked once more, and is compared.
+    """
+
+    PURE = "pure"
+    READ = "read"
+    WRITE = "write"
+
+
+class Mode(StrEnum):
+    """How a run came about: all asked, some asked, nothing asked."""
+
+    LIVE = "live"
+    PARTIAL = "partial"
+    REPLAY = "replay"
+
+
+class ExecutionState(StrEnum):
+    """Only a ``published`` execution is a trace, which may be replayed."""
+
+    RUNNING = "running"
+    PUBLISHED = "published"
+    UNPUBLISHED = "unpublished"
+    FAILED = "failed"
+
+
+class EffectState(StrEnum):
+    """``intended``: begun, and not known to have ended."""
+
+    INTENDED = "intended"
+    DONE = "done"
+
+
+def new_id(milliseconds: int) -> str:
+    """A fresh id that sorts by time: 12 digits of milliseconds, 20 random ones, hexadecimal."""
+    return f"{milliseconds:012x}{uuid.uuid4().hex[:20]}"
+
+
+class Value(_Node):
+    """A payload: exact bytes, stored once under their digest."""
+
+    digest: str
+    data: bytes
+
+    @classmethod
+    def of(cls, data: bytes) -> Value:
+        return cls.model_construct(digest=digest(data), data=data)
+
+
+class Task(_Node):
+    """What is asked. ``key`` = H(namespace, agent, canonical inputs, canonical context)."""
+
+    key: str
+    agent: str
+    inputs: str  # digest of a Value
+    context: str | None = None  # digest of a Value
+
+
+class Usage(_Node):
+    """Tokens as billed. ``input_tokens`` excludes what was written to or read from a cache."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+
+    @property
+    def total(self) -> int:
+        return (
+            self.input_tokens
+            + self.output_tokens
+            + self.cache_creation_input_tokens
+            + self.cache_read_input_tokens
+        )
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cache_creation_input_tokens=self.cache_creation_input_tokens
+            + other.cache_creation_input_tokens,
+            cache_read_input_tokens=self.cache_read_input_tokens + other.cache_read_input_tokens,
+        )
+
+
+class FacetRef(NamedTuple):
+    """A part of a resource, as a requirement names it. ``selector`` None is the whole."""
+
+    resource: str
+    selector: str | None
+
+    def key(self, namespace: str) -> str:
+        return hash_of("facet", namespace, self.resource, self.selector)
+
+    def __str__(self) -> str:
+        return self.resource if self.selector is None else f"{self.resource} {self.selector}"
+
+
+#: The fingerprint of a precondition that no version will ever hold: of a step recorded while
+#: its resource was absent, withdrawn or no longer to be believed.
+NEVER = "never"
+
+
+class Precondition(_Node):
+    """That a facet has a fingerprint: immutable, shared by all steps that rest on it."""
+
+    id: str
+    facet: str  # key of the Facet
+    resource: str
+    selector: str | None
+    fingerprint: str
+
+    @classmethod
+    def of(cls, namespace: str, facet: FacetRef, at: str) -> Precondition:
+        key = facet.key(namespace)
+        return cls(
+            id=hash_of("precondition", key, at),
+            facet=key,
+            resource=facet.resource,
+            selector=facet.selector,
+            fingerprint=at,
+        )
+
+    @property
+    def ref(self) -> FacetRef:
+        return FacetRef(self.resource, self.selector)
+
+
+class Step(_Node):
+    """One decision or one action of one execution. Payload fields are digests of Values.
+
+    ``key`` = H(kind, name, code key, canonical inputs) finds a step again, ``occurrence`` tells
+    equal ones apart (0 is the first). ``output_key`` is the fingerprint of the output's
+    canonical form; ``output`` the digest of its exact bytes.
+
+    A decision's request is ``head`` (all but the messages) and its messages: the first
+    ``shared`` ones of the decision at position ``extends``, then ``messages``; so a conversation
+    of n turns takes O(n). An action was called by the decision at position ``decision`` (None:
+    by the program itself) as its call number ``call``.
+    """
+
+    position: int
+    kind: StepKind
+    name: str
+    key: str
+    occurrence: int
+    code_key: str
+    output: str
+    output_key: str
+    error: bool = False
+    duration_ms: float = 0.0
+    guards: tuple[str, ...] = ()  # ids of Preconditions, sorted
+    feeds: tuple[int, ...] = ()  # positions of the steps that feed this one, sorted
+
+    head: str | None = None
+    extends: int | None = None
+    shared: int = 0
+    messages: tuple[str, ...] = ()
+    usage: Usage | None = None
+
+    effect: Effect | None = None
+    arguments: str | None = None
+    decision: int | None = None
+    call: int | None = None
+
+    @cached_property
+    def payloads(self) -> tuple[str, ...]:
+        """The digests of all Values that this step names."""
+        named = (self.head, *self.messages, self.arguments, self.output)
+        return tuple(item for item in named if item is not None)
+
+
+def step_id(execution: str, position: int) -> str:
+    """The id of a Step node."""
+    return f"{execution}/{position}"
+
+
+def manifest(steps: Sequence[Step]) -> str:
+    """What an Execution says its trace is: only a read equal to it is accepted.
+
+    The digest covers every field of every step, guards and edges included; fields at their
+    default are left out, so that a field added later leaves older manifests true.
+    """
+    fields = [step.model_dump(mode="json", exclude_defaults=True) for step in steps]
+    return digest(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode())
+
+
+def signature(steps: Sequence[Step]) -> str:
+    """Equal iff two traces take the same steps under the same guards, whatever their payloads'
+    exact bytes: then one of them is enough."""
+    return fingerprint([[s.key, s.occurrence, s.output_key, s.error, *s.guards] for s in steps])
+
+
+class Execution(_Node):
+    """One run. ``steps`` counts what was recorded; of a trace the first ``published_steps``
+    may be replayed, as ``manifest`` says."""
+
+    id: str
+    task: str
+    agent: str
+    mode: Mode
+    state: ExecutionState
+    started_at: int
+    duration_ms: float = 0.0
+    steps: int = 0
+    published_steps: int = 0
+    manifest: str | None = None
+    signature: str | None = None
+    replayed: str | None = None  # id of the trace that served it
+    output: str | None = None  # digest of a Value
+    usage: Usage = Usage()
+    saved_tokens: int = 0
+    cost: float | None = None  # US dollars; None: no price known
+    labels: Mapping[str, str] = {}
+    reason: str | None = None  # why it failed or was not published
+
+    @property
+    def complete(self) -> bool:
+        """Whether all it did is published, to the end; False for a prefix up to a tear."""
+        return self.published_steps == self.steps
+
+
+class SideEffect(_Node):
+    """What an action does to the outside in one execution; it outlives traces.
+
+    ``step`` is the id of the recorded Step it belongs to; None while that is not yet written.
+    """
+
+    id: str
+    execution: str
+    tool: str
+    target: str  # what it was done to: the action's canonical arguments, cut at 200 characters
+    idempotency_key: str
+    state: EffectState
+    begun_at: int
+    step: str | None = None
+
+    def ended(self) -> SideEffect:
+        """The same effect, known to have happened."""
+        return self.model_copy(update={"state": EffectState.DONE})
+
+
+class FacetChange(_Node):
+    """One facet in a change. A fingerprint is None where no readable version was."""
+
+    facet: str
+    resource: str
+    selector: str | None
+    before: str | None
+    after: str | None
+
+
+class ChangeEvent(_Node):
+    """A durable record of a change. ``changed`` lists the facets whose fingerprint differs.
+
+    ``from_version`` 0: the resource was never observed before. ``state`` after the change is
+    ``present`` or ``withdrawn``.
+    """
+
+    id: str
+    resource: str
+    from_version: int
+    to_version: int
+    withdrawn: bool
+    source: str
+    at: int
+    changed: tuple[FacetChange, ...] = ()
+
+
+class Trace(_Node):
+    """A published execution as it may be replayed: its steps, and what guards them."""
+
+    execution: Execution
+    steps: tuple[Step, ...]
+    preconditions: Mapping[str, Precondition]
+
+    @property
+    def id(self) -> str:
+        return self.execution.id
+
+    @cached_property
+    def resources(self) -> frozenset[str]:
+        return frozenset(guard.resource for guard in self.preconditions.values())
+
+    @cached_property
+    def payloads(self) -> frozenset[str]:
+        return frozenset(digest for step in self.steps for digest in step.payloads)
+
+    def intact(self, namespace: str) -> bool:
+        """Whether what was read is what was published, every guard included."""
+        return (
+            self.execution.manifest == manifest(self.steps)
+            and all(guard in self.preconditions for step in self.steps for guard in step.guards)
+            and all(
+                key == it.id and Precondition.of(namespace, it.ref, it.fingerprint) == it
+                for key, it in self.preconditions.items()
+            )
+        )
+
+
+class Recording(_Node):
+    """All that one finished run writes in one transaction. Its execution is not yet a trace."""
+
+    task: Task
+    execution: Execution
+    steps: tuple[Step, ...]
+    preconditions: tuple[Precondition, ...]
+    values: tuple[Value, ...]
+    effects: tuple[SideEffect, ...] = ()
+
+
+class Replay(_Node):
+    """A run that equals a trace: only its Execution, REPLAYED and its effects are written."""
+
+    execution: Execution
+    effects: tuple[SideEffect, ...] = ()

@@ -1,0 +1,105 @@
+"""One driver, and how a statement is run with it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ..errors import StoreError
+from ..store import RETRY_SECONDS
+from .queries import query
+from .trouble import Passing, is_race, pauses, raised, retryable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from neo4j import AsyncDriver
+
+    from .address import Address
+
+__all__ = ["Client"]
+
+_CONNECT_SECONDS = 5.0
+_MOST_RACES = 5  # a key that is still taken then is no race
+
+
+class Client:
+    """Runs named statements on one database, each in a transaction and a session of its own.
+
+    All of them go to the database's leader: a follower may lag behind, and a fact that is read
+    late is a stale fact.
+    """
+
+    def __init__(self, address: Address, url: str, auth: Any, driver: AsyncDriver | None) -> None:
+        self._address = address
+        self._url = url
+        self._auth = address.credentials if auth is None else auth
+        self._given = driver
+        self._driver: AsyncDriver | None = driver
+
+    def connect(self) -> None:
+        """Make the driver; the first statement connects. Raises StoreError."""
+        if self._driver is None:
+            self._driver = self._made()
+
+    async def close(self) -> None:
+        """Close the driver, unless it was given."""
+        driver, self._driver = self._driver, self._given
+        if driver is not None and driver is not self._given:
+            await driver.close()
+
+    async def run(
+        self,
+        name: str,
+        parameters: Mapping[str, Any],
+        passing: Passing = Passing.UNKNOWN_OUTCOME,
+    ) -> list[list[Any]]:
+        """The rows of the statement ``name``: one round trip, unless it must be tried again."""
+        text, races = query(name), 0
+        waits = pauses(RETRY_SECONDS)
+        while True:
+            try:
+                return await self._attempt(text, parameters)
+            except Exception as error:
+                races += is_race(error)
+                wait = next(waits, None) if retryable(error, passing) else None
+                if wait is None or races > _MOST_RACES:
+                    raise self._translated(error) from error
+            await asyncio.sleep(wait)
+
+    async def row(
+        self,
+        name: str,
+        parameters: Mapping[str, Any],
+        passing: Passing = Passing.UNKNOWN_OUTCOME,
+    ) -> list[Any] | None:
+        """The first row of the statement ``name``; None if it gives none."""
+        rows = await self.run(name, parameters, passing)
+        return rows[0] if rows else None
+
+    async def _attempt(self, text: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
+        if self._driver is None:
+            raise StoreError(f"{self._url} is not open")
+        async with self._driver.session(
+            database=self._address.database, notifications_min_severity="OFF"
+        ) as session:
+            result = await session.run(text, dict(parameters))
+            return await result.values()
+
+    def _made(self) -> AsyncDriver:
+        from neo4j import AsyncGraphDatabase
+
+        try:
+            return AsyncGraphDatabase.driver(
+                self._address.uri,
+                auth=self._auth,
+                connection_timeout=_CONNECT_SECONDS,
+                connection_acquisition_timeout=RETRY_SECONDS,
+                telemetry_disabled=True,
+                user_agent="execgraph",
+            )
+        except Exception as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: Exception) -> Exception:
+        return error if isinstance(error, StoreError) else raised(error, self._url)

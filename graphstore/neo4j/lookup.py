@@ -1,0 +1,188 @@
+"""A lookup's two steps, and what makes the second one confirm the first (DESIGN 3).
+
+One statement of a read-committed server is no snapshot: the parts of a transaction may become
+visible one by one, in any order. Versions only grow and are immutable; so if ``current`` of every
+resource and every execution's state are, after step 1, what step 1 paired its facts with, then
+all of them held together between the two.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import PayloadCorrupted
+from ..facts import ABSENT, Fact, Facts
+from ..store import LOOKUP_TRIES, Choose, Lookup
+from .mapping import fact_of, trace_of, verified
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+    from ..model import FacetRef, Trace
+    from .client import Client
+
+    #: Computes facets that nobody required before.
+    Complete = Callable[[str, Sequence[FacetRef]], Awaitable[None]]
+
+__all__ = ["Search", "facts_of"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Search:
+    """One lookup, and what it learned from its earlier tries."""
+
+    client: Client
+    namespace: str
+    task: str
+    choose: Choose
+    complete: Complete
+    _suspects: frozenset[str] = frozenset()
+    _asked_for: set[tuple[FacetRef, int]] = field(default_factory=set)
+
+    async def run(self) -> Lookup:
+        """Read and confirm until nothing moves in between, at most LOOKUP_TRIES times."""
+        for _ in range(LOOKUP_TRIES - 1):
+            if (found := await self._try()) is not None:
+                return found
+        last = await self._try()
+        return last or Lookup((), Facts(0, {}), None, {}, tuple(sorted(self._suspects)))
+
+    async def _try(self) -> Lookup | None:
+        reading = await self._settled()
+        while reading.whole and reading.traces:
+            chosen = self.choose(reading.traces, reading.facts)
+            found = await self._confirmed(reading, chosen)
+            if found is None or chosen is None:
+                return found
+            if reading.trace(chosen).payloads <= set(found.values):
+                return found
+            reading = reading.without(chosen)
+        if not reading.whole:
+            return None
+        return Lookup((), reading.facts, None, {}, reading.damaged)
+
+    async def _settled(self) -> Reading:
+        """Step 1, again where a publication was seen in part, or a facet was never computed."""
+        while True:
+            row = await self.client.row("lookup", self._parameters(task=self.task))
+            assert row is not None
+            reading = _reading(row, self.namespace)
+            missing = {
+                (facet, reading.facts.of(facet.resource).version) for facet in reading.missing()
+            }
+            if damaged := frozenset(reading.damaged) - self._suspects:
+                self._suspects |= damaged
+            elif missing - self._asked_for:
+                self._asked_for |= missing
+                await self._compute([facet for facet, _ in missing])
+            else:
+                return reading
+
+    async def _compute(self, missing: Sequence[FacetRef]) -> None:
+        try:
+            await self.complete(self.namespace, missing)
+        except PayloadCorrupted as error:
+            _log.warning("facets cannot be computed, so what rests on them is invalid: %s", error)
+
+    async def _confirmed(self, reading: Reading, chosen: str | None) -> Lookup | None:
+        """Step 2. None if something moved."""
+        wanted = [] if chosen is None else sorted(reading.trace(chosen).payloads)
+        parameters = self._parameters(
+            resources=sorted(reading.resources),
+            executions=[trace.id for trace in reading.traces],
+            digests=wanted,
+        )
+        row = await self.client.row("confirm", parameters)
+        assert row is not None
+        now, facts, published, payloads = row
+        if set(published) != {trace.id for trace in reading.traces}:
+            return None
+        held = _held(reading, now, {resource: rest for resource, *rest in facts})
+        if held is None:
+            return None
+        return Lookup(reading.traces, held, chosen, verified(payloads), reading.damaged)
+
+    def _parameters(self, **more: Any) -> dict[str, Any]:
+        return {"namespace": self.namespace, **more}
+
+
+class Reading(NamedTuple):
+    """What step 1 saw: traces newest first, and the facts of their resources."""
+
+    traces: tuple[Trace, ...]
+    facts: Facts
+    damaged: tuple[str, ...]
+    whole: bool  # False: a current version was not visible yet
+
+    def trace(self, id_: str) -> Trace:
+        return next(trace for trace in self.traces if trace.id == id_)
+
+    def without(self, damaged: str) -> Reading:
+        left = tuple(trace for trace in self.traces if trace.id != damaged)
+        return self._replace(traces=left, damaged=(*self.damaged, damaged))
+
+    @property
+    def resources(self) -> frozenset[str]:
+        return frozenset().union(*(trace.resources for trace in self.traces))
+
+    def missing(self) -> list[FacetRef]:
+        """The facets the traces rest on that were never computed at a current version."""
+        wanted: dict[str, set[str | None]] = {}
+        for trace in self.traces:
+            for guard in trace.preconditions.values():
+                wanted.setdefault(guard.resource, set()).add(guard.selector)
+        return self.facts.missing({key: frozenset(it) for key, it in wanted.items()})
+
+
+def facts_of(now: int, rows: Iterable[Sequence[Any]]) -> tuple[Facts, bool]:
+    """Facts from rows ``[resource, current, until, n, withdrawn, held]``.
+
+    The second is False if a current version was not visible yet; it counts as absent here.
+    """
+    found: dict[str, Fact] = {}
+    whole = True
+    for resource, current, until, n, withdrawn, held in rows:
+        if n is not None and withdrawn is not None:
+            found[resource] = fact_of(until, n, withdrawn, held)
+        elif current:
+            whole = False
+    return Facts(now, found), whole
+
+
+def _reading(row: Sequence[Any], namespace: str) -> Reading:
+    now, rows, guards, facts = row
+    traces, damaged = [], []
+    for execution, steps in rows:
+        trace = _intact(execution, steps, guards, namespace)
+        if trace is None:
+            damaged.append(execution["id"])
+        else:
+            traces.append(trace)
+    traces.sort(key=lambda trace: (trace.execution.started_at, trace.id), reverse=True)
+    found, whole = facts_of(now, facts)
+    return Reading(tuple(traces), found, tuple(sorted(damaged)), whole)
+
+
+def _intact(execution: Mapping[str, Any], steps: Any, guards: Any, namespace: str) -> Trace | None:
+    try:
+        trace = trace_of(execution, steps, guards)
+    except (ValueError, TypeError):
+        return None
+    return trace if trace.intact(namespace) else None
+
+
+def _held(reading: Reading, now: int, moved: Mapping[str, Sequence[Any]]) -> Facts | None:
+    """The facts of step 1 at the moment of step 2, if they are the same ones."""
+    facts = {}
+    for resource in reading.resources:
+        before = reading.facts.of(resource)
+        current, until = moved.get(resource, (0, None))
+        after = before if before is ABSENT else replace(before, until=until)
+        if current != before.version or after.believed(now) != before.believed(reading.facts.now):
+            return None
+        facts[resource] = after
+    return Facts(now, {key: fact for key, fact in facts.items() if fact is not ABSENT})

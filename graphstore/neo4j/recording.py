@@ -1,0 +1,81 @@
+"""The parameters of what is recorded, sorted so that all transactions lock in one order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .mapping import (
+    effect_properties,
+    execution_properties,
+    precondition_row,
+    step_properties,
+    value_row,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..model import Recording, Replay, Step
+
+__all__ = ["replay_parameters", "write_parameters"]
+
+
+def write_parameters(namespace: str, it: Recording) -> dict[str, Any]:
+    """The parameters of `write`."""
+    guards = sorted(it.preconditions, key=lambda guard: guard.id)
+    facets = {guard.facet: [guard.facet, guard.resource, guard.selector] for guard in guards}
+    steps = sorted(it.steps, key=lambda step: step.position)
+    values = {value.digest: value for value in it.values}
+    return {
+        "namespace": namespace,
+        "id": it.execution.id,
+        "task": {"namespace": namespace, **it.task.model_dump(exclude_none=True)},
+        "execution": execution_properties(it.execution),
+        "values": [value_row(values[key]) for key in sorted(values)],
+        "resources": sorted({guard.resource for guard in guards}),
+        "facets": [facets[key] for key in sorted(facets)],
+        "preconditions": [precondition_row(guard) for guard in guards],
+        "steps": [step_properties(it.execution.id, namespace, step) for step in steps],
+        "guards": _guards(steps),
+        "feeds": _feeds(steps),
+        "effects": [effect_properties(effect) for effect in _by_id(it.effects)],
+    }
+
+
+def replay_parameters(namespace: str, replays: Sequence[Replay]) -> dict[str, Any]:
+    """The parameters of `write_replays`."""
+    return {
+        "namespace": namespace,
+        "replays": [
+            {
+                "execution": execution_properties(it.execution),
+                "effects": [
+                    {**effect_properties(effect), "state": "done"} for effect in _by_id(it.effects)
+                ],
+            }
+            for it in sorted(replays, key=lambda it: it.execution.id)
+        ],
+    }
+
+
+def _guards(steps: Sequence[Step]) -> list[list[Any]]:
+    """Rows ``[precondition, indexes of the steps it guards]``."""
+    guarded: dict[str, list[int]] = {}
+    for index, step in enumerate(steps):
+        for guard in step.guards:
+            guarded.setdefault(guard, []).append(index)
+    return [[guard, guarded[guard]] for guard in sorted(guarded)]
+
+
+def _feeds(steps: Sequence[Step]) -> list[list[Any]]:
+    """Rows ``[index of the feeding step, index of the fed one, what passes between them]``."""
+    indexes = {step.position: index for index, step in enumerate(steps)}
+    return [
+        [indexes[source], index, steps[indexes[source]].output_key]
+        for index, step in enumerate(steps)
+        for source in step.feeds
+    ]
+
+
+def _by_id(effects: Sequence[Any]) -> list[Any]:
+    return sorted(effects, key=lambda effect: effect.id)

@@ -1,0 +1,72 @@
+// The schema: one statement a section, each harmless when repeated. Keys are unique within a
+// namespace; the constraint's index is what every MATCH and MERGE by key seeks.
+
+// name: version
+OPTIONAL MATCH (s:ExecgraphSchema {id: 'execgraph'})
+RETURN max(s.version) AS version
+
+// name: create_schema_key
+CREATE CONSTRAINT execgraph_schema IF NOT EXISTS
+FOR (s:ExecgraphSchema) REQUIRE s.id IS UNIQUE
+
+// name: create_task_key
+CREATE CONSTRAINT execgraph_task IF NOT EXISTS
+FOR (t:Task) REQUIRE (t.namespace, t.key) IS UNIQUE
+
+// name: create_execution_key
+CREATE CONSTRAINT execgraph_execution IF NOT EXISTS
+FOR (e:Execution) REQUIRE (e.namespace, e.id) IS UNIQUE
+
+// name: create_step_key
+CREATE CONSTRAINT execgraph_step IF NOT EXISTS
+FOR (s:Step) REQUIRE (s.namespace, s.id) IS UNIQUE
+
+// name: create_value_key
+CREATE CONSTRAINT execgraph_value IF NOT EXISTS
+FOR (v:Value) REQUIRE (v.namespace, v.digest) IS UNIQUE
+
+// name: create_side_effect_key
+CREATE CONSTRAINT execgraph_side_effect IF NOT EXISTS
+FOR (f:SideEffect) REQUIRE (f.namespace, f.id) IS UNIQUE
+
+// name: create_resource_key
+CREATE CONSTRAINT execgraph_resource IF NOT EXISTS
+FOR (r:Resource) REQUIRE (r.namespace, r.uri) IS UNIQUE
+
+// name: create_version_key
+CREATE CONSTRAINT execgraph_version IF NOT EXISTS
+FOR (v:Version) REQUIRE (v.namespace, v.resource, v.n) IS UNIQUE
+
+// name: create_facet_key
+CREATE CONSTRAINT execgraph_facet IF NOT EXISTS
+FOR (f:Facet) REQUIRE (f.namespace, f.key) IS UNIQUE
+
+// name: create_precondition_key
+CREATE CONSTRAINT execgraph_precondition IF NOT EXISTS
+FOR (p:Precondition) REQUIRE (p.namespace, p.id) IS UNIQUE
+
+// name: create_change_event_key
+CREATE CONSTRAINT execgraph_change_event IF NOT EXISTS
+FOR (c:ChangeEvent) REQUIRE (c.namespace, c.id) IS UNIQUE
+
+// name: create_change_event_of_version
+CREATE CONSTRAINT execgraph_change_event_of_version IF NOT EXISTS
+FOR (c:ChangeEvent) REQUIRE (c.namespace, c.resource, c.to_version) IS UNIQUE
+
+// name: create_index_of_traces
+// A task that was replayed 100,000 times has as many executions, and at most 8 traces.
+CREATE INDEX execgraph_traces IF NOT EXISTS
+FOR (e:Execution) ON (e.namespace, e.task, e.state)
+
+// name: create_index_of_changes
+CREATE INDEX execgraph_changes IF NOT EXISTS
+FOR (c:ChangeEvent) ON (c.namespace, c.moment)
+
+// name: await_indexes
+CALL db.awaitIndexes(300)
+
+// name: set_version
+// Written last: whoever reads this version finds the whole schema.
+MERGE (s:ExecgraphSchema {id: 'execgraph'})
+ON CREATE SET s.version = $version
+RETURN s.version AS version

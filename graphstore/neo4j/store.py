@@ -1,0 +1,293 @@
+"""The Neo4j store. See ``GraphStore`` for what each method promises."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from typing_extensions import override
+
+from ..connect import redacted
+from ..document import Document
+from ..errors import PayloadCorrupted, StoreUnavailable
+from ..facts import Facts
+from ..model import FacetRef, SideEffect, Task, Trace, Value
+from ..store import RETRY_SECONDS, TRACES_PER_TASK, Choose, GraphStore, Lookup, Published
+from .address import Address
+from .changes import Before, Planned, holds, until_parameters
+from .client import Client
+from .lookup import Search, facts_of
+from .mapping import effect_of, effect_properties, event_of, trace_of, verified
+from .recording import replay_parameters, write_parameters
+from .schema import ensure_schema
+from .trouble import Passing, pauses
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from datetime import datetime, timedelta
+
+    from neo4j import AsyncDriver
+
+    from ..facts import Expected, Span
+    from ..model import ChangeEvent, Recording, Replay
+
+__all__ = ["Neo4jStore"]
+
+_EQUAL = "an equal trace was published already: "
+_BEYOND = f"a task keeps {TRACES_PER_TASK} traces, and there are newer ones"
+
+_Found = TypeVar("_Found")
+
+
+class Neo4jStore(GraphStore):
+    """A graph in a Neo4j database, which many processes and machines may share.
+
+    ``auth``: what the driver takes, instead of credentials in the URL. ``driver``: an
+    ``AsyncDriver`` to use and never to close. Nothing is connected before ``open``.
+    Raises UnknownStore for a URL that is not a Neo4j address.
+    """
+
+    def __init__(self, url: str, *, auth: Any = None, driver: AsyncDriver | None = None) -> None:
+        self.url = redacted(url)
+        self._client = Client(Address.of(url), self.url, auth, driver)
+        self._opened = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    # Opening ------------------------------------------------------------------------------
+
+    @override
+    async def open(self) -> None:
+        if self._opened:
+            return
+        try:
+            self._client.connect()
+            await ensure_schema(self._client, self.url)
+        except BaseException:
+            await self._client.close()
+            raise
+        self._opened = True
+
+    @override
+    async def close(self) -> None:
+        self._opened = False
+        await self._client.close()
+
+    # Facts --------------------------------------------------------------------------------
+
+    @override
+    async def change(
+        self,
+        namespace: str,
+        resource: str,
+        document: Document | None,
+        *,
+        until: datetime | timedelta | None = None,
+        source: str = "push",
+    ) -> ChangeEvent | None:
+        lease = until_parameters(until)
+
+        async def attempt() -> tuple[ChangeEvent | None] | None:
+            before = await self._before(namespace, resource, document)
+            if before.equals(document):
+                renewed = await self._renew(namespace, resource, before, lease)
+                return (None,) if renewed else None
+            planned = Planned(namespace, resource, before, document, source)
+            row = await self._client.row("change", planned.parameters() | lease)
+            return None if row is None else (planned.event(row[0]),)
+
+        return (await self._settled(resource, attempt))[0]
+
+    async def _before(self, namespace: str, resource: str, document: Document | None) -> Before:
+        before = await self._read_before(namespace, resource)
+        if before.uncomputed and not before.equals(document):
+            try:
+                await self._compute(namespace, before.uncomputed)
+            except PayloadCorrupted:
+                return before  # what those facets were before is lost
+            before = await self._read_before(namespace, resource)
+        return before
+
+    async def _read_before(self, namespace: str, resource: str) -> Before:
+        async def attempt() -> Before | None:
+            where = {"namespace": namespace, "resource": resource}
+            rows = await self._client.run("before_change", where)
+            return Before.of(resource, rows[0])
+
+        return await self._settled(resource, attempt)
+
+    async def _renew(
+        self, namespace: str, resource: str, before: Before, lease: dict[str, int | None]
+    ) -> bool:
+        """Set ``until`` alone. False if the resource moved meanwhile."""
+        if not before.current or (before.until is None and not any(lease.values())):
+            return True
+        where = {"namespace": namespace, "resource": resource, "current": before.current}
+        return await self._client.row("renew", {**where, **lease}) is not None
+
+    @override
+    async def read_facts(
+        self, namespace: str, wanted: Mapping[str, frozenset[str | None]]
+    ) -> Facts:
+        asked = [
+            [resource, [FacetRef(resource, selector).key(namespace) for selector in selectors]]
+            for resource, selectors in sorted(wanted.items())
+        ]
+
+        async def attempt() -> Facts | None:
+            rows = await self._client.run("read_facts", {"namespace": namespace, "wanted": asked})
+            found, whole = facts_of(*rows[0])
+            return found if whole else None
+
+        return await self._settled("a resource", attempt)
+
+    @override
+    async def document(self, namespace: str, resource: str) -> tuple[int, Document] | None:
+        where = {"namespace": namespace, "resource": resource}
+        row = await self._client.row("document", where)
+        if row is None:
+            return None
+        n, digest, *content = row
+        found = verified([[digest, *content]])
+        if digest not in found:
+            raise PayloadCorrupted((digest,))
+        return n, Document(Value(digest=digest, data=found[digest]))
+
+    @override
+    async def hold(
+        self, namespace: str, resource: str, version: int, fingerprints: Mapping[str | None, str]
+    ) -> None:
+        parameters = {
+            "namespace": namespace,
+            "resource": resource,
+            "version": version,
+            "holds": holds(namespace, resource, fingerprints),
+        }
+        await self._client.run("hold", parameters)
+
+    @override
+    async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
+        rows = [[it.precondition, it.resource, it.after, it.through] for it in spans]
+        holding = {}
+        if any(it.through > it.after for it in spans):
+            found = await self._client.run("unbroken", {"namespace": namespace, "spans": rows})
+            holding = {index: count for index, count in found}  # noqa: C416
+        return [
+            holding.get(index, 0) >= max(0, it.through - it.after) for index, it in enumerate(spans)
+        ]
+
+    @override
+    async def changes(
+        self, namespace: str, *, resource: str | None = None, limit: int = 100
+    ) -> list[ChangeEvent]:
+        name = "changes" if resource is None else "changes_of_resource"
+        parameters = {"namespace": namespace, "resource": resource, "limit": limit}
+        rows = await self._client.run(name, parameters)
+        return [event_of(event, changed) for event, changed in rows]
+
+    # Lookup -------------------------------------------------------------------------------
+
+    @override
+    async def lookup(self, namespace: str, task: str, choose: Choose) -> Lookup:
+        return await Search(self._client, namespace, task, choose, self._compute).run()
+
+    @override
+    async def still(self, namespace: str, execution: str, accepted: Mapping[str, int]) -> bool:
+        parameters = {
+            "namespace": namespace,
+            "execution": execution,
+            "accepted": [[resource, n] for resource, n in accepted.items()],
+        }
+        return await self._client.row("still", parameters) is not None
+
+    @override
+    async def values(self, namespace: str, digests: Collection[str]) -> dict[str, bytes]:
+        wanted = sorted(set(digests))
+        if not wanted:
+            return {}
+        rows = await self._client.run("values", {"namespace": namespace, "digests": wanted})
+        found = verified(rows)
+        if len(found) < len(wanted):
+            raise PayloadCorrupted(tuple(digest for digest in wanted if digest not in found))
+        return found
+
+    # Recording ----------------------------------------------------------------------------
+
+    @override
+    async def intend(
+        self, namespace: str, effect: SideEffect, expected: Sequence[Expected]
+    ) -> bool:
+        parameters = {
+            "namespace": namespace,
+            "execution": effect.execution,
+            "id": effect.id,
+            "effect": {**effect_properties(effect), "state": "intended"},
+            "expected": [[it.resource, it.version, it.believed] for it in expected],
+        }
+        return bool(await self._client.run("intend", parameters, Passing.ROLLED_BACK))
+
+    @override
+    async def write(self, namespace: str, recording: Recording) -> dict[str, int]:
+        rows = await self._client.run("write", write_parameters(namespace, recording))
+        return dict(rows[0][0])
+
+    @override
+    async def publish(
+        self, namespace: str, execution: str, *, steps: int, manifest: str, signature: str
+    ) -> Published:
+        parameters = {
+            "namespace": namespace,
+            "execution": execution,
+            "steps": steps,
+            "manifest": manifest,
+            "signature": signature,
+            "keep": TRACES_PER_TASK,
+            "reason_equal": _EQUAL,
+            "reason_beyond": _BEYOND,
+        }
+        row = await self._client.row("publish", parameters)
+        if row is None:
+            return Published(published=False)
+        published, equal_to, beyond = row
+        return Published(published, equal_to, tuple(beyond))
+
+    @override
+    async def unpublish(self, namespace: str, execution: str, reason: str) -> None:
+        parameters = {"namespace": namespace, "execution": execution, "reason": reason}
+        await self._client.run("unpublish", parameters)
+
+    @override
+    async def write_replays(self, namespace: str, replays: Sequence[Replay]) -> None:
+        if replays:
+            await self._client.run("write_replays", replay_parameters(namespace, replays))
+
+    # Reading ------------------------------------------------------------------------------
+
+    @override
+    async def effects(self, namespace: str, execution: str) -> list[SideEffect]:
+        where = {"namespace": namespace, "execution": execution}
+        return [effect_of(row) for row in await self._client.run("effects", where)]
+
+    @override
+    async def execution(self, namespace: str, execution: str) -> Trace | None:
+        where = {"namespace": namespace, "execution": execution}
+        row = await self._client.row("execution", where)
+        return None if row is None else trace_of(*row)
+
+    @override
+    async def task(self, namespace: str, key: str) -> Task | None:
+        row = await self._client.row("task", {"namespace": namespace, "key": key})
+        return None if row is None else Task(key=key, agent=row[0], inputs=row[1], context=row[2])
+
+    async def _settled(
+        self, resource: str, attempt: Callable[[], Awaitable[_Found | None]]
+    ) -> _Found:
+        """The first answer of ``attempt``; None means that something moved under it."""
+        for wait in pauses(RETRY_SECONDS):
+            if (found := await attempt()) is not None:
+                return found
+            await asyncio.sleep(wait)
+        raise StoreUnavailable(
+            f"{self.url}: {resource} kept changing for {RETRY_SECONDS:.0f} seconds; try again"
+        )

@@ -1,0 +1,277 @@
+// Traces: looking them up, and recording them. Lists are in the order of mapping.py's columns.
+
+// name: lookup
+// Step 1 of a lookup: the task's traces, and for each of their resources what its current
+// version holds, by that version's own n.
+CALL () {
+  MATCH (e:Execution {namespace: $namespace, task: $task, state: 'published'})
+  RETURN collect(e) AS found
+}
+CALL (found) {
+  UNWIND found AS e
+  CALL (e) {
+    MATCH (e)-[at:HAS_STEP]->(s:Step)
+    WHERE at.position < e.published_steps
+    RETURN collect([
+      s.position, s.kind, s.name, s.key, s.occurrence, s.code_key, s.output, s.output_key,
+      s.error, s.duration_ms, s.head, s.extends, s.shared, s.messages,
+      s.input_tokens, s.output_tokens, s.cache_creation_input_tokens, s.cache_read_input_tokens,
+      s.effect, s.arguments, s.decision, s.call,
+      [(s)<-[:GUARDS]-(p) | p.id], [(s)<-[:FEEDS]-(u) | u.position]
+    ]) AS steps
+  }
+  RETURN collect([properties(e), steps]) AS traces
+}
+CALL (found) {
+  UNWIND found AS e
+  MATCH (e)-[at:HAS_STEP]->(:Step)<-[:GUARDS]-(p:Precondition)
+  WHERE at.position < e.published_steps
+  RETURN collect(DISTINCT p) AS guards
+}
+CALL (guards) {
+  UNWIND guards AS p
+  WITH p.resource AS uri, collect(p.facet) AS facets
+  MATCH (r:Resource {namespace: $namespace, uri: uri})
+  WITH uri, facets, r, r.current AS current
+  OPTIONAL MATCH (v:Version {namespace: $namespace, resource: uri, n: current})
+  RETURN collect([
+    uri, current, r.until, v.n, v.withdrawn,
+    [(v)-[:HOLDS]->(h) WHERE h.facet IN facets | [h.selector, h.fingerprint]]
+  ]) AS facts
+}
+RETURN timestamp() AS now, traces,
+       [p IN guards | [p.id, p.facet, p.resource, p.selector, p.fingerprint]] AS guards, facts
+
+// name: confirm
+// Step 2 of a lookup: whether anything moved since, and the payloads of the chosen trace.
+CALL () {
+  UNWIND $resources AS uri
+  MATCH (r:Resource {namespace: $namespace, uri: uri})
+  RETURN collect([uri, r.current, r.until]) AS facts
+}
+CALL () {
+  UNWIND $executions AS id
+  MATCH (e:Execution {namespace: $namespace, id: id})
+  WHERE e.state = 'published'
+  RETURN collect(e.id) AS published
+}
+CALL () {
+  UNWIND $digests AS digest
+  MATCH (x:Value {namespace: $namespace, digest: digest})
+  RETURN collect([digest, x.text, x.data]) AS payloads
+}
+RETURN timestamp() AS now, facts, published, payloads
+
+// name: values
+UNWIND $digests AS digest
+MATCH (x:Value {namespace: $namespace, digest: digest})
+RETURN digest, x.text AS text, x.data AS data
+
+// name: execution
+MATCH (e:Execution {namespace: $namespace, id: $execution})
+CALL (e) {
+  MATCH (e)-[:HAS_STEP]->(s:Step)
+  RETURN collect([
+    s.position, s.kind, s.name, s.key, s.occurrence, s.code_key, s.output, s.output_key,
+    s.error, s.duration_ms, s.head, s.extends, s.shared, s.messages,
+    s.input_tokens, s.output_tokens, s.cache_creation_input_tokens, s.cache_read_input_tokens,
+    s.effect, s.arguments, s.decision, s.call,
+    [(s)<-[:GUARDS]-(p) | p.id], [(s)<-[:FEEDS]-(u) | u.position]
+  ]) AS steps
+}
+CALL (e) {
+  MATCH (e)-[:HAS_STEP]->(:Step)<-[:GUARDS]-(p:Precondition)
+  WITH DISTINCT p
+  RETURN collect([p.id, p.facet, p.resource, p.selector, p.fingerprint]) AS guards
+}
+RETURN properties(e) AS execution, steps, guards
+
+// name: effects
+MATCH (:Execution {namespace: $namespace, id: $execution})-[:PERFORMED]->(f:SideEffect)
+RETURN f.id, f.execution, f.tool, f.target, f.idempotency_key, f.state, f.begun_at, f.step
+ORDER BY f.begun_at, f.id
+
+// name: task
+MATCH (t:Task {namespace: $namespace, key: $key})
+RETURN t.agent AS agent, t.inputs AS inputs, t.context AS context
+
+// name: intend
+// The check and the intent are one statement: no row, no effect.
+UNWIND $expected + [null] AS it
+OPTIONAL MATCH (r:Resource {namespace: $namespace, uri: it[0]})
+WITH count(CASE
+  WHEN coalesce(r.current, 0) = it[1]
+   AND (NOT it[2] OR r.state = 'present' AND (r.until IS NULL OR r.until > timestamp()))
+  THEN 1 END) AS matching
+WHERE matching = size($expected)
+MERGE (e:Execution {namespace: $namespace, id: $execution})
+ON CREATE SET e.state = 'running', e.started_at = timestamp()
+CREATE (f:SideEffect {namespace: $namespace, id: $id})
+SET f += $effect
+CREATE (e)-[:PERFORMED]->(f)
+RETURN true
+
+// name: write
+// Writing a property of the execution first takes its lock; one that has its steps is left alone.
+MERGE (e:Execution {namespace: $namespace, id: $id})
+SET e.lock = true
+REMOVE e.lock
+WITH e, CASE WHEN e.steps IS NULL THEN [e] ELSE [] END AS fresh
+CALL (fresh) {
+  UNWIND fresh AS e
+  MERGE (t:Task {namespace: $namespace, key: $task.key})
+  ON CREATE SET t += $task
+  CREATE (t)-[:HAS_EXECUTION]->(e)
+  SET e += $execution
+  WITH e
+  MATCH (source:Execution {namespace: $namespace, id: $execution.replayed})
+  CREATE (e)-[:REPLAYED]->(source)
+}
+CALL (fresh) {
+  UNWIND fresh AS e
+  UNWIND $values AS it
+  MERGE (x:Value {namespace: $namespace, digest: it[0]})
+  WITH x, it
+  WHERE NOT coalesce(CASE WHEN it[1] IS NULL THEN x.data = it[2] ELSE x.text = it[1] END, false)
+  SET x.text = it[1], x.data = it[2], x.size = it[3]
+}
+CALL (fresh) {
+  UNWIND fresh AS e
+  UNWIND $resources AS uri
+  MERGE (r:Resource {namespace: $namespace, uri: uri})
+  ON CREATE SET r.kind = split(uri, ':')[0], r.current = 0, r.state = 'absent'
+}
+CALL (fresh) {
+  UNWIND fresh AS e
+  UNWIND $facets AS it
+  MERGE (f:Facet {namespace: $namespace, key: it[0]})
+  ON CREATE SET f.resource = it[1], f.selector = it[2]
+  WITH f, it
+  WHERE NOT EXISTS { (f)<-[:HAS_FACET]-() }
+  MATCH (r:Resource {namespace: $namespace, uri: it[1]})
+  CREATE (r)-[:HAS_FACET]->(f)
+}
+CALL (fresh) {
+  UNWIND fresh AS e
+  UNWIND $preconditions AS it
+  MERGE (p:Precondition {namespace: $namespace, id: it[0]})
+  ON CREATE SET p.facet = it[1], p.resource = it[2], p.selector = it[3], p.fingerprint = it[4]
+  WITH p, it
+  WHERE NOT EXISTS { (p)<-[:HAS_VALUE]-() }
+  MATCH (f:Facet {namespace: $namespace, key: it[1]})
+  CREATE (f)-[:HAS_VALUE]->(p)
+}
+CALL (fresh) {
+  UNWIND fresh AS e
+  UNWIND $steps AS it
+  CREATE (s:Step {namespace: $namespace, id: it.id})
+  SET s += it
+  CREATE (e)-[:HAS_STEP {position: it.position}]->(s)
+  FOREACH (_ IN CASE it.kind WHEN 'decision' THEN [1] ELSE [] END | SET s:Decision)
+  FOREACH (_ IN CASE it.kind WHEN 'action' THEN [1] ELSE [] END | SET s:Action)
+  WITH s ORDER BY s.position
+  RETURN collect(s) AS steps
+}
+CALL (fresh, steps) {
+  UNWIND fresh AS e
+  UNWIND $feeds AS it
+  WITH steps[it[0]] AS from, steps[it[1]] AS to, it[2] AS fingerprint
+  CREATE (from)-[:FEEDS {fingerprint: fingerprint}]->(to)
+}
+CALL (fresh, steps) {
+  UNWIND fresh AS e
+  UNWIND $guards AS it
+  MATCH (p:Precondition {namespace: $namespace, id: it[0]})
+  WITH p, it, steps
+  UNWIND it[1] AS index
+  WITH p, steps[index] AS s
+  CREATE (p)-[:GUARDS]->(s)
+}
+CALL (fresh) {
+  UNWIND fresh AS e
+  UNWIND $effects AS it
+  MERGE (f:SideEffect {namespace: $namespace, id: it.id})
+  WITH e, f, it, f.state AS before
+  SET f += it
+  SET f.state = CASE before WHEN 'done' THEN before ELSE it.state END
+  FOREACH (_ IN CASE WHEN EXISTS { (f)<-[:PERFORMED]-() } THEN [] ELSE [1] END |
+    CREATE (e)-[:PERFORMED]->(f))
+  WITH f, it
+  MATCH (s:Step {namespace: $namespace, id: it.step})
+  WHERE NOT EXISTS { (f)<-[:CAUSED]-() }
+  CREATE (s)-[:CAUSED]->(f)
+}
+CALL (fresh) {
+  UNWIND $resources AS uri
+  MATCH (r:Resource {namespace: $namespace, uri: uri})
+  RETURN collect([uri, r.current]) AS current
+}
+RETURN current
+
+// name: publish
+// The task's lock puts publications of one task in an order. `decided_at`: published, or
+// refused, once and for all.
+MATCH (e:Execution {namespace: $namespace, id: $execution})
+MATCH (t:Task {namespace: $namespace, key: e.task})
+SET t.lock = true
+REMOVE t.lock
+WITH e, e.decided_at IS NULL AND e.state <> 'failed' AS fresh
+CALL (e, fresh) {
+  MATCH (o:Execution {namespace: $namespace, task: e.task, state: 'published'})
+  WHERE fresh
+  WITH o ORDER BY o.started_at DESC, o.id DESC
+  RETURN collect(o) AS others, collect(CASE WHEN o.signature = $signature THEN o.id END) AS equal
+}
+WITH e, equal[0] AS equal, fresh AND size(equal) = 0 AS accepted, others
+CALL (e, accepted, others) {
+  UNWIND CASE WHEN accepted THEN others + [e] ELSE [] END AS o
+  WITH o ORDER BY o.started_at DESC, o.id DESC SKIP $keep
+  RETURN collect(o) AS beyond
+}
+FOREACH (_ IN CASE WHEN equal IS NULL THEN [] ELSE [1] END |
+  SET e.state = 'unpublished', e.equal_to = equal, e.reason = $reason_equal + equal,
+      e.decided_at = timestamp())
+FOREACH (_ IN CASE WHEN accepted THEN [1] ELSE [] END |
+  SET e.state = 'published', e.published_steps = $steps, e.manifest = $manifest,
+      e.signature = $signature, e.decided_at = timestamp()
+  REMOVE e.reason)
+FOREACH (o IN beyond | SET o.state = 'unpublished', o.reason = $reason_beyond)
+RETURN e.state = 'published' AS published, e.equal_to AS equal_to, [o IN beyond | o.id] AS beyond
+
+// name: unpublish
+MATCH (e:Execution {namespace: $namespace, id: $execution})
+SET e.state = CASE e.state WHEN 'failed' THEN e.state ELSE 'unpublished' END,
+    e.reason = $reason, e.decided_at = coalesce(e.decided_at, timestamp())
+
+// name: write_replays
+UNWIND $replays AS replay
+MERGE (e:Execution {namespace: $namespace, id: replay.execution.id})
+SET e.lock = true
+REMOVE e.lock
+WITH e, replay, CASE WHEN e.steps IS NULL THEN [e] ELSE [] END AS fresh
+CALL (fresh, replay) {
+  UNWIND fresh AS e
+  SET e += replay.execution
+  WITH e, replay
+  MATCH (t:Task {namespace: $namespace, key: replay.execution.task})
+  CREATE (t)-[:HAS_EXECUTION]->(e)
+}
+CALL (fresh, replay) {
+  UNWIND fresh AS e
+  MATCH (source:Execution {namespace: $namespace, id: replay.execution.replayed})
+  CREATE (e)-[:REPLAYED]->(source)
+}
+CALL (fresh, replay) {
+  UNWIND fresh AS e
+  UNWIND replay.effects AS it
+  MERGE (f:SideEffect {namespace: $namespace, id: it.id})
+  WITH e, f, it, f.state AS before
+  SET f += it
+  SET f.state = CASE before WHEN 'done' THEN before ELSE it.state END
+  FOREACH (_ IN CASE WHEN EXISTS { (f)<-[:PERFORMED]-() } THEN [] ELSE [1] END |
+    CREATE (e)-[:PERFORMED]->(f))
+  WITH f, it
+  MATCH (s:Step {namespace: $namespace, id: it.step})
+  WHERE NOT EXISTS { (f)<-[:CAUSED]-() }
+  CREATE (s)-[:CAUSED]->(f)
+}

@@ -1,0 +1,93 @@
+"""From the driver's exceptions to ours, and when it is worth trying again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from ..errors import StoreAccessDenied, StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Passing", "is_race", "pauses", "raised", "retryable"]
+
+_LONGEST_PAUSE = 1.0  # seconds
+_HOW_TO_START = (
+    "cannot be reached. Is the server running, and is this its Bolt port? `scripts/neo4j start`"
+    " in a checkout of execgraph starts one, and so does"
+    " `docker run -p 7687:7687 -e NEO4J_AUTH=none neo4j:5`"
+)
+_WHO = (
+    "refuses this user or password; give them in the URL, 'neo4j://user:password@host', or as auth="
+)
+_WHAT = "does not let this user do that; it must read, write, and create indexes and constraints"
+_WHICH = "has no such database; create it, or name another as the path of the URL"
+
+
+class Passing(Enum):
+    """Which failures of a statement may pass, so that it is tried again."""
+
+    #: Also those that do not tell whether the statement took effect.
+    UNKNOWN_OUTCOME = auto()
+    #: Only those of which the server said that it rolled back, such as a deadlock.
+    ROLLED_BACK = auto()
+
+
+def is_race(error: Exception) -> bool:
+    """Whether another transaction made the same node or index at once: it will be found now."""
+    from neo4j.exceptions import ConstraintError, Neo4jError
+
+    code = (error.code or "") if isinstance(error, Neo4jError) else ""
+    return isinstance(error, ConstraintError) or code.endswith("AlreadyExists")
+
+
+def retryable(error: Exception, passing: Passing) -> bool:
+    """Whether the statement that failed so may be run again."""
+    from neo4j import exceptions as its
+
+    if isinstance(error, its.TransientError) or is_race(error):
+        return True
+    return passing is Passing.UNKNOWN_OUTCOME and isinstance(
+        error, its.ServiceUnavailable | its.SessionExpired
+    )
+
+
+def pauses(seconds: float) -> Iterator[float]:
+    """How long to wait before each further try, for about ``seconds`` in all."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    longest = 0.01
+    while loop.time() < end:
+        yield random.uniform(0, longest)  # noqa: S311  # spreads the tries, guards no secret
+        longest = min(longest * 2, _LONGEST_PAUSE)
+
+
+def raised(error: Exception, url: str) -> StoreError:
+    """What to raise for a driver's exception. ``url`` holds no credentials.
+
+    The server's own words are left out: they may quote the values of parameters.
+    """
+    code = getattr(error, "code", None) or type(error).__name__
+    for kinds, ours, says in _verdicts():
+        if isinstance(error, kinds):
+            why = _WHICH if code.endswith(".DatabaseNotFound") else says
+            return ours(f"{url} {why} ({code})")
+    return StoreError(f"{url} cannot be used: the driver failed ({code})")
+
+
+def _verdicts() -> list[tuple[tuple[type[Exception], ...], type[StoreError], str]]:
+    """What stands for which exceptions; the first that fits counts."""
+    from neo4j import exceptions as its
+
+    unreachable = (its.ServiceUnavailable, its.SessionExpired, its.ConnectionPoolError, OSError)
+    return [
+        ((its.AuthError, its.AuthConfigurationError), StoreAccessDenied, _WHO),
+        ((its.Forbidden,), StoreAccessDenied, _WHAT),
+        ((its.TransientError,), StoreUnavailable, "does not accept work at present"),
+        ((its.Neo4jError,), StoreError, "refused a statement"),
+        (unreachable, StoreUnavailable, _HOW_TO_START),
+        ((UnicodeError,), StoreError, "cannot store a name or key that holds a lone surrogate"),
+    ]

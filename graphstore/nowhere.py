@@ -1,0 +1,119 @@
+"""A store that keeps nothing: what ``EXECGRAPH_MODE=off`` runs on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from typing_extensions import override
+
+from .document import Document
+from .errors import PayloadCorrupted
+from .facts import Expected, Facts, Span
+from .model import ChangeEvent, Recording, Replay, SideEffect, Task, Trace
+from .store import Choose, GraphStore, Lookup, Published
+
+__all__ = ["Nowhere"]
+
+
+class Nowhere(GraphStore):
+    """Everything is absent, every effect may begin, and nothing is kept."""
+
+    url = "nowhere:"
+
+    @override
+    async def open(self) -> None:
+        pass
+
+    @override
+    async def close(self) -> None:
+        pass
+
+    @override
+    async def change(
+        self,
+        namespace: str,
+        resource: str,
+        document: Document | None,
+        *,
+        until: datetime | timedelta | None = None,
+        source: str = "push",
+    ) -> ChangeEvent | None:
+        return None
+
+    @override
+    async def read_facts(
+        self, namespace: str, wanted: Mapping[str, frozenset[str | None]]
+    ) -> Facts:
+        return Facts(now=time.time_ns() // 1_000_000, by_resource={})
+
+    @override
+    async def document(self, namespace: str, resource: str) -> tuple[int, Document] | None:
+        return None
+
+    @override
+    async def hold(
+        self, namespace: str, resource: str, version: int, fingerprints: Mapping[str | None, str]
+    ) -> None:
+        pass
+
+    @override
+    async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
+        return [True] * len(spans)
+
+    @override
+    async def changes(
+        self, namespace: str, *, resource: str | None = None, limit: int = 100
+    ) -> list[ChangeEvent]:
+        return []
+
+    @override
+    async def lookup(self, namespace: str, task: str, choose: Choose) -> Lookup:
+        return Lookup((), await self.read_facts(namespace, {}), None, {})
+
+    @override
+    async def still(self, namespace: str, execution: str, accepted: Mapping[str, int]) -> bool:
+        return False
+
+    @override
+    async def values(self, namespace: str, digests: Collection[str]) -> dict[str, bytes]:
+        if digests:
+            raise PayloadCorrupted(tuple(digests))
+        return {}
+
+    @override
+    async def intend(
+        self, namespace: str, effect: SideEffect, expected: Sequence[Expected]
+    ) -> bool:
+        return True
+
+    @override
+    async def write(self, namespace: str, recording: Recording) -> dict[str, int]:
+        return {}
+
+    @override
+    async def publish(
+        self, namespace: str, execution: str, *, steps: int, manifest: str, signature: str
+    ) -> Published:
+        return Published(published=False)
+
+    @override
+    async def unpublish(self, namespace: str, execution: str, reason: str) -> None:
+        pass
+
+    @override
+    async def write_replays(self, namespace: str, replays: Sequence[Replay]) -> None:
+        pass
+
+    @override
+    async def effects(self, namespace: str, execution: str) -> list[SideEffect]:
+        return []
+
+    @override
+    async def execution(self, namespace: str, execution: str) -> Trace | None:
+        return None
+
+    @override
+    async def task(self, namespace: str, key: str) -> Task | None:
+        return None

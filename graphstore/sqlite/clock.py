@@ -1,0 +1,25 @@
+"""The store's clock, which on one machine is the machine's."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+
+__all__ = ["moment", "now_ms"]
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def moment(until: datetime | timedelta | None, now: int) -> int | None:
+    """``until`` in milliseconds; a timedelta counts from ``now``, None stays None.
+
+    A datetime without a time zone is local time, as everywhere in Python.
+    """
+    if until is None:
+        return None
+    if isinstance(until, timedelta):
+        return now + until // timedelta(milliseconds=1)
+    return int(until.timestamp() * 1000)

@@ -1,0 +1,168 @@
+"""Opening the file: a connection as every part of this store expects it, and its schema."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from .. import store
+from ..errors import SchemaTooNew, StoreDamaged, StoreError
+from .files import prepare
+from .queries import sections
+from .trouble import is_busy
+
+__all__ = [
+    "PAUSE",
+    "connect",
+    "deadline",
+    "passes",
+    "patiently",
+    "reading",
+    "statements",
+    "writing",
+]
+
+_APPLICATION = 0x65786772  # "exgr", in the file's header
+_BUSY_MS = 500  # how long SQLite waits for a lock before our own retry has a look
+
+PAUSE = 0.005  # seconds between two tries
+
+_T = TypeVar("_T")
+
+
+def connect(path: Path, *, waits: bool = True) -> sqlite3.Connection:
+    """A connection to the store at ``path``, made or migrated if need be. Blocks.
+
+    Unless it ``waits``, a statement that meets a lock fails at once from here on: the event loop
+    must not sleep in it.
+    """
+    prepare(path)
+    connection = sqlite3.connect(
+        path,
+        timeout=_BUSY_MS / 1000,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    try:
+        patiently(lambda: _set_up(connection, path))
+        if not waits:
+            connection.execute("PRAGMA busy_timeout = 0")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection, path: Path) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise StoreError(
+            f"{path} cannot keep a write-ahead log (its journal mode stays {mode!r}). Put the file"
+            " on a local disk."
+        )
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA cache_size = -16000")  # KiB
+    if _version(connection, path) < len(_migrations()):
+        with writing(connection):
+            _migrate(connection, path)
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application != _APPLICATION and (tables or version or application):
+        raise StoreDamaged(
+            f"{path} is an SQLite database of another program. Name a file of its own for"
+            " execgraph; a new one is made."
+        )
+    known = len(_migrations())
+    if version > known:
+        raise SchemaTooNew(
+            f"{path} has schema version {version}, and this execgraph knows {known}: a newer"
+            " execgraph wrote it. Upgrade with `pip install --upgrade execgraph`, or name another"
+            " file."
+        )
+    return int(version)
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Apply what is missing; under the lock, so that of several processes one does."""
+    migrations = _migrations()
+    for script in migrations[_version(connection, path) :]:
+        for statement in statements(script):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {len(migrations)}")
+
+
+def _migrations() -> list[str]:
+    return list(sections("schema.sql").values())
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of a script one by one: ``executescript`` would commit before it starts."""
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+
+
+def deadline() -> float:
+    """When to stop repeating what starts now, on the monotonic clock."""
+    return time.monotonic() + store.RETRY_SECONDS
+
+
+def passes(error: sqlite3.Error, until: float) -> bool:
+    """Whether the reason of ``error`` is a passing one, and it is not yet ``until``."""
+    return is_busy(error) and time.monotonic() < until
+
+
+def patiently(work: Callable[[], _T]) -> _T:
+    """What ``work`` returns; repeated while another process is in its way. Blocks.
+
+    ``work`` must leave no transaction open when it fails. Raises the last error after
+    ``RETRY_SECONDS``.
+    """
+    until = deadline()
+    while True:
+        try:
+            return work()
+        except sqlite3.Error as error:
+            if not passes(error, until):
+                raise
+        time.sleep(PAUSE)
+
+
+@contextmanager
+def writing(connection: sqlite3.Connection) -> Iterator[None]:
+    """One write transaction, which holds the store's only write lock from its start."""
+    connection.execute("BEGIN IMMEDIATE")
+    with _ended(connection):
+        yield
+
+
+@contextmanager
+def reading(connection: sqlite3.Connection) -> Iterator[None]:
+    """One read transaction: a snapshot from its first statement on."""
+    connection.execute("BEGIN")
+    with _ended(connection):
+        yield
+
+
+@contextmanager
+def _ended(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

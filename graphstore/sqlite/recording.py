@@ -1,0 +1,206 @@
+"""Writing runs: effects, recordings, what is published of them. All of it blocks."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from ..facts import Expected
+from ..model import EffectState, Execution, Recording, Replay, SideEffect, Step, Task
+from ..store import TRACES_PER_TASK, Published
+from .clock import now_ms
+from .connection import writing
+from .names import Names
+from .queries import QUERIES
+from .rows import effect_row, execution_row, step_row, value_row
+
+__all__ = ["Write", "intend", "publish", "unpublish", "write_replays"]
+
+
+def intend(
+    connection: sqlite3.Connection,
+    namespace: str,
+    effect: SideEffect,
+    expected: Sequence[Expected],
+) -> bool:
+    """Check facts and begin an effect, under the lock that a change takes too."""
+    with writing(connection):
+        names = Names(connection, namespace)
+        now = now_ms()
+        if not all(_is_as_expected(names, it, now) for it in expected):
+            return False
+        names.run("begin_execution", ns=names.ns, id=effect.execution, at=now)
+        execution, *_ = _state(names, effect.execution)
+        names.run("begin_effect", ns=names.ns, **effect_row(effect) | {"execution": execution})
+    return True
+
+
+def _is_as_expected(names: Names, expected: Expected, now: int) -> bool:
+    row = names.row("resource", ns=names.ns, uri=expected.resource)
+    _, current, present, until = row or (None, 0, 0, None)
+    believed = bool(present) and (until is None or now < until)
+    return current == expected.version and (believed or not expected.believed)
+
+
+class Write:
+    """One recording to be written, perhaps after several tries: compressed once."""
+
+    def __init__(self, namespace: str, recording: Recording) -> None:
+        self._namespace = namespace
+        self._recording = recording
+        self._values: list[dict[str, object]] | None = None
+
+    def __call__(self, connection: sqlite3.Connection) -> dict[str, int]:
+        if self._values is None:
+            self._values = [value_row(value) for value in self._recording.values]
+        with writing(connection):
+            names = Names(connection, self._namespace)
+            if not _is_written(names, self._recording.execution.id):
+                self._write(names)
+            return {uri: self._current(names, uri) for uri in self._resources()}
+
+    def _write(self, names: Names) -> None:
+        recording = self._recording
+        names.connection.executemany(
+            QUERIES["add_value"], [{"ns": names.ns, **row} for row in self._values or ()]
+        )
+        _add_task(names, recording.task)
+        execution = _add_execution(names, recording.execution, recording.task.key)
+        guards = {
+            it.id: names.precondition(it.ref, it.fingerprint) for it in recording.preconditions
+        }
+        _add_steps(names, execution, recording.steps, guards)
+        _add_effects(names, execution, recording.effects)
+
+    def _resources(self) -> set[str]:
+        guards = {guard for step in self._recording.steps for guard in step.guards}
+        return {it.resource for it in self._recording.preconditions if it.id in guards}
+
+    @staticmethod
+    def _current(names: Names, uri: str) -> int:
+        row = names.row("resource", ns=names.ns, uri=uri)
+        return row[1] if row else 0
+
+
+def _state(
+    names: Names, execution: str
+) -> tuple[int | None, str, int | None, int | None, str | None]:
+    """Rid, state, task (None: only begun), when it was decided, and what it equals."""
+    row = names.row("execution_state", ns=names.ns, id=execution)
+    return (None, "", None, None, None) if row is None else row
+
+
+def _is_written(names: Names, execution: str) -> bool:
+    return _state(names, execution)[2] is not None
+
+
+def _add_task(names: Names, task: Task) -> int:
+    row = names.row("task_rid", ns=names.ns, key=task.key)
+    return names.add("add_task", ns=names.ns, **task.model_dump()) if row is None else row[0]
+
+
+def _add_execution(names: Names, execution: Execution, task: str) -> int:
+    """Written in place of what an effect made of it, so that the effect stays with it."""
+    rid, *_ = _state(names, execution.id)
+    if rid is not None:
+        names.run("remove_begun_execution", rid=rid)
+    known = names.row("task_rid", ns=names.ns, key=task)
+    columns = execution_row(execution) | {"task": known and known[0]}
+    return names.add("add_execution", rid=rid, ns=names.ns, **columns)
+
+
+def _add_steps(names: Names, execution: int, steps: Sequence[Step], guards: dict[str, int]) -> None:
+    many = names.connection.executemany
+    many(QUERIES["add_step"], [step_row(execution, step) for step in steps])
+    at = [{"execution": execution, "position": step.position} for step in steps]
+    known = {
+        key: guards.get(key) or names.known_precondition(key) for s in steps for key in s.guards
+    }
+    many(
+        QUERIES["add_guard"],
+        [
+            it | {"precondition": known[key]}
+            for it, s in zip(at, steps, strict=True)
+            for key in s.guards
+        ],
+    )
+    many(
+        QUERIES["add_feed"],
+        [
+            {"execution": execution, "source": source, "target": step.position}
+            for step in steps
+            for source in step.feeds
+        ],
+    )
+
+
+def _add_effects(names: Names, execution: int, effects: Sequence[SideEffect]) -> None:
+    for effect in effects:
+        names.run("add_effect", ns=names.ns, **effect_row(effect) | {"execution": execution})
+
+
+def publish(
+    connection: sqlite3.Connection,
+    namespace: str,
+    execution: str,
+    *,
+    steps: int,
+    manifest: str,
+    signature: str,
+) -> Published:
+    """Make a written execution a trace, unless that was decided before."""
+    with writing(connection):
+        names = Names(connection, namespace)
+        rid, state, task, decided_at, equal_to = _state(names, execution)
+        if task is None or decided_at is not None or state == "failed":
+            return Published(state == "published", equal_to)
+        if equal := names.row("equal_trace", task=task, signature=signature):
+            reason = f"it takes the same steps under the same guards as {equal[0]}"
+            _unpublish(names, rid, reason, equal[0])
+            return Published(False, equal[0])
+        names.run(
+            "set_published",
+            rid=rid,
+            steps=steps,
+            manifest=manifest,
+            signature=signature,
+            now=now_ms(),
+        )
+        return Published(True, None, _unpublish_oldest(names, task))
+
+
+def _unpublish_oldest(names: Names, task: int) -> tuple[str, ...]:
+    keep = {"task": task, "keep": TRACES_PER_TASK}
+    oldest = names.connection.execute(QUERIES["traces_beyond"], keep).fetchall()
+    for rid, _ in oldest:
+        _unpublish(names, rid, f"the task keeps its {TRACES_PER_TASK} newest traces")
+    return tuple(execution for _, execution in oldest)
+
+
+def _unpublish(names: Names, rid: int | None, reason: str, equal_to: str | None = None) -> None:
+    names.run("set_unpublished", rid=rid, reason=reason, equal_to=equal_to, now=now_ms())
+
+
+def unpublish(connection: sqlite3.Connection, namespace: str, execution: str, reason: str) -> None:
+    """It was decided, so that a ``publish`` repeated later does not bring it back."""
+    with writing(connection):
+        names = Names(connection, namespace)
+        rid, state, *_ = _state(names, execution)
+        if rid is not None and state == "published":
+            _unpublish(names, rid, reason)
+
+
+def write_replays(
+    connection: sqlite3.Connection, namespace: str, replays: Sequence[Replay]
+) -> None:
+    """Executions and effects of replays, in one transaction."""
+    with writing(connection):
+        names = Names(connection, namespace)
+        for replay in replays:
+            if not _is_written(names, replay.execution.id):
+                execution = _add_execution(names, replay.execution, replay.execution.task)
+                done = [
+                    effect.model_copy(update={"state": EffectState.DONE})
+                    for effect in replay.effects
+                ]
+                _add_effects(names, execution, done)

@@ -1,0 +1,200 @@
+-- The schema, one section for each version of it; `PRAGMA user_version` says how many have been
+-- applied. A section is never edited once released: changes are appended as a new one.
+--
+-- Rows name each other by small integers, so that traces lie together and walks are cheap. Every
+-- domain field is a column of its own; only lists of digests and labels are JSON. `namespace`
+-- is a column wherever a key is looked up by name; what hangs below inherits it.
+
+-- version: 1
+CREATE TABLE namespace (
+    rid INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+);
+
+-- Payloads. codec 0: the bytes themselves, 1: zlib.
+CREATE TABLE value (
+    rid INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    digest TEXT NOT NULL,
+    codec INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    UNIQUE (ns, digest)
+);
+
+-- current 0: never observed. present: the current version has a document.
+CREATE TABLE resource (
+    rid INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    uri TEXT NOT NULL,
+    current INTEGER NOT NULL DEFAULT 0,
+    present INTEGER NOT NULL DEFAULT 0,
+    until INTEGER,
+    UNIQUE (ns, uri)
+);
+
+-- document and fingerprint NULL: withdrawn.
+CREATE TABLE version (
+    resource INTEGER NOT NULL REFERENCES resource,
+    n INTEGER NOT NULL,
+    document TEXT,
+    fingerprint TEXT,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (resource, n)
+) WITHOUT ROWID;
+
+-- selector NULL: the whole.
+CREATE TABLE facet (
+    rid INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    key TEXT NOT NULL,
+    resource INTEGER NOT NULL REFERENCES resource,
+    selector TEXT,
+    UNIQUE (ns, key)
+);
+CREATE INDEX facet_of_resource ON facet (resource, selector);
+
+CREATE TABLE precondition (
+    rid INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    id TEXT NOT NULL,
+    facet INTEGER NOT NULL REFERENCES facet,
+    fingerprint TEXT NOT NULL,
+    UNIQUE (ns, id)
+);
+CREATE INDEX precondition_of_facet ON precondition (facet);
+
+-- HOLDS: a version holds one precondition of each of its resource's facets.
+CREATE TABLE holds (
+    facet INTEGER NOT NULL REFERENCES facet,
+    n INTEGER NOT NULL,
+    precondition INTEGER NOT NULL REFERENCES precondition,
+    PRIMARY KEY (facet, n)
+) WITHOUT ROWID;
+
+CREATE TABLE change_event (
+    rid INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    id TEXT NOT NULL,
+    resource INTEGER NOT NULL REFERENCES resource,
+    from_version INTEGER NOT NULL,
+    to_version INTEGER NOT NULL,
+    withdrawn INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    UNIQUE (ns, id)
+);
+CREATE INDEX change_event_by_time ON change_event (ns, rid);
+CREATE INDEX change_event_of_resource ON change_event (resource, rid);
+
+-- CHANGED: before or after NULL where no readable version was.
+CREATE TABLE changed (
+    event INTEGER NOT NULL REFERENCES change_event,
+    facet INTEGER NOT NULL REFERENCES facet,
+    before TEXT,
+    after TEXT,
+    PRIMARY KEY (event, facet)
+) WITHOUT ROWID;
+
+CREATE TABLE task (
+    rid INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    key TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    inputs TEXT NOT NULL,
+    context TEXT,
+    UNIQUE (ns, key)
+);
+
+-- task NULL: begun by an effect and not written yet. decided_at: when it was published, or found
+-- equal to another trace (equal_to), or refused; it is decided once.
+CREATE TABLE execution (
+    rid INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    task INTEGER REFERENCES task,
+    agent TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    duration_ms REAL NOT NULL DEFAULT 0,
+    steps INTEGER NOT NULL DEFAULT 0,
+    published_steps INTEGER NOT NULL DEFAULT 0,
+    manifest TEXT,
+    signature TEXT,
+    replayed TEXT,
+    output TEXT,
+    input_tokens INTEGER NOT NULL DEFAULT 0,
+    output_tokens INTEGER NOT NULL DEFAULT 0,
+    cache_creation_input_tokens INTEGER NOT NULL DEFAULT 0,
+    cache_read_input_tokens INTEGER NOT NULL DEFAULT 0,
+    saved_tokens INTEGER NOT NULL DEFAULT 0,
+    cost REAL,
+    labels TEXT NOT NULL DEFAULT '{}',
+    reason TEXT,
+    decided_at INTEGER,
+    equal_to TEXT,
+    UNIQUE (ns, id)
+);
+CREATE INDEX trace ON execution (task, started_at, id) WHERE state = 'published';
+
+-- input_tokens NULL: no usage. messages: a JSON list of digests.
+CREATE TABLE step (
+    execution INTEGER NOT NULL REFERENCES execution,
+    position INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    key TEXT NOT NULL,
+    occurrence INTEGER NOT NULL,
+    code_key TEXT NOT NULL,
+    output TEXT NOT NULL,
+    output_key TEXT NOT NULL,
+    error INTEGER NOT NULL,
+    duration_ms REAL NOT NULL,
+    head TEXT,
+    extends INTEGER,
+    shared INTEGER NOT NULL,
+    messages TEXT NOT NULL,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    cache_creation_input_tokens INTEGER,
+    cache_read_input_tokens INTEGER,
+    effect TEXT,
+    arguments TEXT,
+    decision INTEGER,
+    call INTEGER,
+    PRIMARY KEY (execution, position)
+) WITHOUT ROWID;
+
+-- GUARDS, from a step to what it rests on, and back for the walk.
+CREATE TABLE guard (
+    execution INTEGER NOT NULL REFERENCES execution,
+    position INTEGER NOT NULL,
+    precondition INTEGER NOT NULL REFERENCES precondition,
+    PRIMARY KEY (execution, position, precondition)
+) WITHOUT ROWID;
+CREATE INDEX guarded_step ON guard (precondition, execution, position);
+
+-- FEEDS, downstream: its fingerprint is the output_key of the step it starts from.
+CREATE TABLE feeds (
+    execution INTEGER NOT NULL REFERENCES execution,
+    source INTEGER NOT NULL,
+    target INTEGER NOT NULL,
+    PRIMARY KEY (execution, source, target),
+    CONSTRAINT edges_go_from_a_lower_to_a_higher_position CHECK (source < target)
+) WITHOUT ROWID;
+
+-- PERFORMED is the execution; step: the id of the step that CAUSED it.
+CREATE TABLE side_effect (
+    rid INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    id TEXT NOT NULL,
+    execution INTEGER NOT NULL REFERENCES execution,
+    tool TEXT NOT NULL,
+    target TEXT NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    state TEXT NOT NULL,
+    begun_at INTEGER NOT NULL,
+    step TEXT,
+    UNIQUE (ns, id)
+);
+CREATE INDEX side_effect_of_execution ON side_effect (execution, begun_at);

@@ -1,0 +1,281 @@
+"""The embedded store: one file that several processes of one machine share.
+
+Readers never wait in SQLite's WAL mode, so small reads run on the event loop, on a connection of
+their own. Writes wait for each other, so they run one after another in a thread of the store's.
+``synchronous=NORMAL``: what was committed survives a crash of the process; after a power cut the
+newest commits may be gone, each as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from typing_extensions import override
+
+from ..document import Document
+from ..errors import PayloadCorrupted, StoreUnavailable
+from ..facts import Expected, Facts, Span
+from ..model import (
+    ChangeEvent,
+    Recording,
+    Replay,
+    SideEffect,
+    Task,
+    Trace,
+    Value,
+)
+from ..store import LOOKUP_TRIES, Choose, GraphStore, Lookup, Published
+from . import facts, rows, traces
+from . import recording as runs
+from .clock import now_ms
+from .connection import PAUSE, connect, deadline, passes, patiently
+from .names import find
+from .queries import still
+from .trouble import translated
+
+__all__ = ["SqliteStore"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+#: More resources than this make ``still`` one read transaction instead of one statement.
+_STILL_AT_ONCE = 100
+
+
+class SqliteStore(GraphStore):
+    """A store in the file at ``path``, which is made when it is first opened."""
+
+    def __init__(self, path: str) -> None:
+        self.url = f"sqlite:///{path}"
+        self._path = path
+        self._namespaces: dict[str, int] = {}  # rids as committed; they never change
+        self._read: sqlite3.Connection | None = None
+        self._write: sqlite3.Connection | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._opening = asyncio.Lock()
+
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._path!r})"
+
+    # Opening ------------------------------------------------------------------------------
+
+    @override
+    async def open(self) -> None:
+        async with self._opening:
+            if self._read is not None:
+                return
+            thread = ThreadPoolExecutor(1, thread_name_prefix="execgraph-sqlite")
+            try:
+                write, read = await _in(thread, self._connect)
+            except BaseException:
+                thread.shutdown(wait=False)
+                raise
+            self._thread, self._write, self._read = thread, write, read
+
+    def _connect(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+        with translated(self._path):
+            path = Path(self._path).absolute()
+            write = connect(path)
+            try:
+                return write, connect(path, waits=False)
+            except BaseException:
+                write.close()
+                raise
+
+    @override
+    async def close(self) -> None:
+        async with self._opening:
+            thread, write, read = self._thread, self._write, self._read
+            self._thread = self._write = self._read = None
+            if thread is None or write is None or read is None:
+                return
+            read.close()
+            # Behind the writes that were asked for before; the last to close folds in the log.
+            await _in(thread, write.close)
+            thread.shutdown(wait=False)
+
+    @property
+    def _reader(self) -> sqlite3.Connection:
+        if self._read is None:
+            raise StoreUnavailable(f"the store {self.url} is not open: `await store.open()` first")
+        return self._read
+
+    async def _reading(
+        self,
+        namespace: str,
+        work: Callable[Concatenate[sqlite3.Connection, int, _P], _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T | None:
+        """What ``work`` reads on the event loop; None for a namespace nobody wrote to."""
+        reader, until = self._reader, deadline()
+        with translated(self._path):
+            while True:
+                try:
+                    ns = self._namespace(reader, namespace)
+                    return None if ns is None else work(reader, ns, *args, **kwargs)
+                except sqlite3.Error as error:
+                    if not passes(error, until):
+                        raise
+                await asyncio.sleep(PAUSE)
+
+    def _namespace(self, reader: sqlite3.Connection, namespace: str) -> int | None:
+        if namespace not in self._namespaces:
+            known = find(reader, "namespace", name=namespace)
+            if known is None:
+                return None
+            self._namespaces[namespace] = known
+        return self._namespaces[namespace]
+
+    async def _writing(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """What ``work`` returns from the writer's thread. It is one transaction, or none."""
+        thread, write = self._thread, self._write
+        if thread is None or write is None:
+            raise StoreUnavailable(f"the store {self.url} is not open: `await store.open()` first")
+
+        def job() -> _T:
+            with translated(self._path):
+                return patiently(lambda: work(write))
+
+        return await _in(thread, job)
+
+    # Facts --------------------------------------------------------------------------------
+
+    @override
+    async def change(
+        self,
+        namespace: str,
+        resource: str,
+        document: Document | None,
+        *,
+        until: datetime | timedelta | None = None,
+        source: str = "push",
+    ) -> ChangeEvent | None:
+        return await self._writing(facts.Change(namespace, resource, document, until, source))
+
+    @override
+    async def read_facts(
+        self, namespace: str, wanted: Mapping[str, frozenset[str | None]]
+    ) -> Facts:
+        return await self._reading(namespace, facts.read_together, wanted) or Facts(now_ms(), {})
+
+    @override
+    async def document(self, namespace: str, resource: str) -> tuple[int, Document] | None:
+        found = await self._reading(namespace, facts.current_document, resource)
+        if found is None:
+            return None
+        version, digest, row = found
+        data = row and rows.payload(*row)
+        if data is None:
+            raise PayloadCorrupted((digest,))
+        return version, Document(Value(digest=digest, data=data))
+
+    @override
+    async def hold(
+        self, namespace: str, resource: str, version: int, fingerprints: Mapping[str | None, str]
+    ) -> None:
+        await self._writing(lambda db: facts.hold(db, namespace, resource, version, fingerprints))
+
+    @override
+    async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
+        found = await self._reading(namespace, facts.unbroken, spans)
+        return [span.through <= span.after for span in spans] if found is None else found
+
+    @override
+    async def changes(
+        self, namespace: str, *, resource: str | None = None, limit: int = 100
+    ) -> list[ChangeEvent]:
+        return await self._reading(namespace, facts.changes, resource, limit) or []
+
+    # Lookup -------------------------------------------------------------------------------
+
+    @override
+    async def lookup(self, namespace: str, task: str, choose: Choose) -> Lookup:
+        for _ in range(LOOKUP_TRIES):
+            found = await self._reading(namespace, traces.look, namespace, task, choose)
+            if found is None:
+                break
+            if isinstance(found, Lookup):
+                return found
+            await self._compute(namespace, found.missing)
+        return Lookup(traces=(), facts=Facts(now_ms(), {}), chosen=None, values={})
+
+    @override
+    async def still(self, namespace: str, execution: str, accepted: Mapping[str, int]) -> bool:
+        ns = self._namespaces.get(namespace)
+        if ns is None or len(accepted) > _STILL_AT_ONCE:
+            return bool(await self._reading(namespace, traces.still, execution, accepted))
+        parameters: list[int | str] = [ns, execution, now_ms()]
+        for pair in accepted.items():
+            parameters += pair
+        try:
+            found = self._reader.execute(still(len(accepted)), parameters).fetchone()
+        except sqlite3.Error:
+            return bool(await self._reading(namespace, traces.still, execution, accepted))
+        return found is not None
+
+    @override
+    async def values(self, namespace: str, digests: Collection[str]) -> dict[str, bytes]:
+        if not digests:
+            return {}
+        nothing: tuple[dict[str, bytes], tuple[str, ...]] = ({}, tuple(sorted(set(digests))))
+        found, damaged = await self._reading(namespace, traces.payloads, digests) or nothing
+        if damaged:
+            raise PayloadCorrupted(damaged)
+        return found
+
+    # Recording ----------------------------------------------------------------------------
+
+    @override
+    async def intend(
+        self, namespace: str, effect: SideEffect, expected: Sequence[Expected]
+    ) -> bool:
+        return await self._writing(lambda db: runs.intend(db, namespace, effect, expected))
+
+    @override
+    async def write(self, namespace: str, recording: Recording) -> dict[str, int]:
+        return await self._writing(runs.Write(namespace, recording))
+
+    @override
+    async def publish(
+        self, namespace: str, execution: str, *, steps: int, manifest: str, signature: str
+    ) -> Published:
+        return await self._writing(
+            lambda db: runs.publish(
+                db, namespace, execution, steps=steps, manifest=manifest, signature=signature
+            )
+        )
+
+    @override
+    async def unpublish(self, namespace: str, execution: str, reason: str) -> None:
+        await self._writing(lambda db: runs.unpublish(db, namespace, execution, reason))
+
+    @override
+    async def write_replays(self, namespace: str, replays: Sequence[Replay]) -> None:
+        if replays:
+            await self._writing(lambda db: runs.write_replays(db, namespace, replays))
+
+    # Reading ------------------------------------------------------------------------------
+
+    @override
+    async def effects(self, namespace: str, execution: str) -> list[SideEffect]:
+        return await self._reading(namespace, traces.effects, execution) or []
+
+    @override
+    async def execution(self, namespace: str, execution: str) -> Trace | None:
+        return await self._reading(namespace, traces.read_execution, execution)
+
+    @override
+    async def task(self, namespace: str, key: str) -> Task | None:
+        return await self._reading(namespace, traces.read_task, key)
+
+
+async def _in(thread: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(thread, work)

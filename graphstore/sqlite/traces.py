@@ -1,0 +1,153 @@
+"""Reading traces, and looking one up with the facts it rests on. All of it blocks."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..facts import Facts
+from ..model import FacetRef, Precondition, SideEffect, Task, Trace
+from ..store import Choose, Lookup
+from . import facts, rows
+from .connection import reading
+from .queries import QUERIES
+
+__all__ = [
+    "Incomplete",
+    "effects",
+    "look",
+    "payloads",
+    "read_execution",
+    "read_task",
+    "still",
+]
+
+
+@dataclass(frozen=True)
+class Incomplete:
+    """Facets that nobody has computed at a current version: compute them, and look again."""
+
+    missing: list[FacetRef]
+
+
+def look(
+    connection: sqlite3.Connection, ns: int, namespace: str, task: str, choose: Choose
+) -> Lookup | Incomplete:
+    """One read transaction: traces, facts and payloads of one moment."""
+    with reading(connection):
+        found = connection.execute(QUERIES["traces"], {"ns": ns, "key": task}).fetchall()
+        read = [(row[1], _published(connection, ns, row)) for row in found]
+        traces = [trace for _, trace in read if trace is not None and trace.intact(namespace)]
+        held = facts.read(connection, ns, wanted_by(traces))
+        if missing := held.missing(wanted_by(traces)):
+            return Incomplete(missing)
+        chosen, values = _choose(connection, ns, traces, held, choose)
+    whole = {trace.id for trace in traces}
+    damaged = tuple(execution for execution, _ in read if execution not in whole)
+    return Lookup(tuple(traces), held, chosen, values, damaged)
+
+
+def _choose(
+    connection: sqlite3.Connection, ns: int, traces: list[Trace], held: Facts, choose: Choose
+) -> tuple[str | None, Mapping[str, bytes]]:
+    """The first choice whose payloads are whole; ``traces`` loses the others."""
+    while (chosen := choose(tuple(traces), held)) is not None:
+        trace = next(trace for trace in traces if trace.id == chosen)
+        values, damaged = payloads(connection, ns, trace.payloads)
+        if not damaged:
+            return chosen, values
+        traces.remove(trace)
+    return None, {}
+
+
+def wanted_by(traces: Iterable[Trace]) -> dict[str, frozenset[str | None]]:
+    """The facets that the traces rest on, as ``read_facts`` takes them."""
+    wanted: dict[str, set[str | None]] = {}
+    for trace in traces:
+        for guard in trace.preconditions.values():
+            wanted.setdefault(guard.resource, set()).add(guard.selector)
+    return {resource: frozenset(selectors) for resource, selectors in wanted.items()}
+
+
+def payloads(
+    connection: sqlite3.Connection, ns: int, digests: Collection[str]
+) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """Payloads by digest, each verified, and the digests of what is missing or damaged."""
+    found = {}
+    wanted = {"ns": ns, "digests": json.dumps(list(digests))}
+    for digest, codec, data in connection.execute(QUERIES["values"], wanted).fetchall():
+        if (exact := rows.payload(digest, codec, data)) is not None:
+            found[digest] = exact
+    return found, tuple(sorted(set(digests) - found.keys()))
+
+
+def still(
+    connection: sqlite3.Connection, ns: int, execution: str, accepted: Mapping[str, int]
+) -> bool:
+    """Many resources at once, for which one statement would be too deep for SQLite's parser."""
+    with reading(connection):
+        held = facts.read(connection, ns, {uri: frozenset() for uri in accepted})
+        row = connection.execute(QUERIES["execution_state"], {"ns": ns, "id": execution}).fetchone()
+    return (
+        row is not None
+        and row[1] == "published"
+        and all(
+            held.of(uri).version == version and held.of(uri).believed(held.now)
+            for uri, version in accepted.items()
+        )
+    )
+
+
+def read_execution(connection: sqlite3.Connection, ns: int, execution: str) -> Trace | None:
+    """One execution with all its recorded steps, whatever its state."""
+    with reading(connection):
+        row = connection.execute(QUERIES["execution"], {"ns": ns, "id": execution}).fetchone()
+        return row and _trace(connection, ns, row, steps=2**31)
+
+
+def read_task(connection: sqlite3.Connection, ns: int, key: str) -> Task | None:
+    """The task with this key."""
+    row = connection.execute(QUERIES["task"], {"ns": ns, "key": key}).fetchone()
+    return row and Task(**dict(zip(Task.model_fields, row, strict=True)))
+
+
+def effects(connection: sqlite3.Connection, ns: int, execution: str) -> list[SideEffect]:
+    """What this execution performed, in the order it was begun."""
+    found = connection.execute(QUERIES["effects"], {"ns": ns, "id": execution}).fetchall()
+    return [rows.effect(row) for row in found]
+
+
+def _published(connection: sqlite3.Connection, ns: int, row: tuple[Any, ...]) -> Trace | None:
+    """None if what the rows hold is not even a trace."""
+    published_steps = row[9]
+    try:
+        return _trace(connection, ns, row, published_steps)
+    except (ValidationError, ValueError):
+        return None
+
+
+def _trace(connection: sqlite3.Connection, ns: int, row: tuple[Any, ...], steps: int) -> Trace:
+    part = {"ns": ns, "execution": row[0], "steps": steps}
+    preconditions = {
+        rid: Precondition(id=key, facet=facet, resource=uri, selector=selector, fingerprint=at)
+        for rid, key, facet, uri, selector, at in connection.execute(QUERIES["guarding"], part)
+    }
+    guards: dict[int, list[str]] = {}
+    for position, precondition in connection.execute(QUERIES["guards"], part):
+        if precondition in preconditions:
+            guards.setdefault(position, []).append(preconditions[precondition].id)
+    feeds: dict[int, list[int]] = {}
+    for source, target in connection.execute(QUERIES["feeds"], part):
+        feeds.setdefault(target, []).append(source)
+    return Trace(
+        execution=rows.execution(row[1:]),
+        steps=tuple(
+            rows.step(it, guards, feeds) for it in connection.execute(QUERIES["steps"], part)
+        ),
+        preconditions={it.id: it for it in preconditions.values()},
+    )
