@@ -1,0 +1,1 @@
+"""What connects execgraph to the world outside."""

@@ -1,0 +1,119 @@
+"""Agents on the Anthropic SDK: how a request is made, sent and continued."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from ...engine.client import CallResult, ChatClient
+from ...engine.errors import AgentError
+from ...graphstore.canonical import Json, decode
+from .dialect import MessagesDialect
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+__all__ = ["AnthropicClient", "asking", "being_asked"]
+
+_asking: contextvars.ContextVar[bool] = contextvars.ContextVar("execgraph_asking", default=False)
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """While a run itself asks, the middleware on the same client lets the call pass."""
+    token = _asking.set(True)
+    try:
+        yield
+    finally:
+        _asking.reset(token)
+
+
+def being_asked() -> bool:
+    """Whether a run itself makes the current call."""
+    return _asking.get()
+
+
+class AnthropicClient(ChatClient):
+    """``AsyncAnthropic`` (None: one configured by the environment, made at first use)."""
+
+    dialect = MessagesDialect()
+
+    def __init__(self, client: AsyncAnthropic | None) -> None:
+        self._given = client
+        if client is not None:
+            _check(client)
+
+    def _client(self) -> AsyncAnthropic:
+        if self._given is None:
+            from anthropic import AsyncAnthropic
+
+            self._given = AsyncAnthropic()
+        return self._given
+
+    @override
+    async def ask(self, request: Mapping[str, Json]) -> bytes:
+        with asking():
+            raw = await self._client().messages.with_raw_response.create(**request)
+        return bytes(await raw.read())
+
+    @override
+    def head(
+        self,
+        *,
+        model: str,
+        system: str | None,
+        tools: Sequence[Any],
+        max_tokens: int,
+        params: Mapping[str, Json],
+    ) -> dict[str, Json]:
+        offered = [
+            {"name": tool.name, "description": tool.description, "input_schema": tool.schema}
+            for tool in tools
+        ]
+        return {
+            "model": model,
+            "max_tokens": max_tokens,
+            **({"system": system} if system else {}),
+            **({"tools": offered} if offered else {}),
+            **params,
+        }
+
+    @override
+    def opening(self, texts: Sequence[str]) -> Json:
+        return {"role": "user", "content": [{"type": "text", "text": text} for text in texts]}
+
+    @override
+    def turn(self, reply: Json, results: Sequence[CallResult]) -> list[Json]:
+        return [
+            {"role": "assistant", "content": reply["content"]},
+            {"role": "user", "content": [_result(result) for result in results]},
+        ]
+
+    @override
+    def text(self, reply: Json) -> str:
+        return "".join(block["text"] for block in reply["content"] if block["type"] == "text")
+
+
+def _check(client: object) -> None:
+    from anthropic import AsyncAnthropic
+
+    if not isinstance(client, AsyncAnthropic):
+        raise AgentError(
+            f"agents ask through AsyncAnthropic, not {type(client).__qualname__}; the sync face"
+            " (engine.sync()) takes AsyncAnthropic too"
+        )
+
+
+def _result(result: CallResult) -> Json:
+    """A tool_result block: text as it is, everything else as JSON."""
+    output = decode(result.output)
+    return {
+        "type": "tool_result",
+        "tool_use_id": result.call.id,
+        "content": output if isinstance(output, str) else result.output.decode(),
+        **({"is_error": True} if result.error else {}),
+    }

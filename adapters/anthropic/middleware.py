@@ -1,0 +1,140 @@
+"""Middleware for the Anthropic SDK: model calls inside a run are decisions of that run.
+
+Imported only where ``anthropic`` is loaded anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, cast
+
+import httpx2
+from anthropic import APIResponse, AsyncAPIResponse
+from anthropic import Middleware as SdkMiddleware
+from typing_extensions import override
+
+from ...engine.cause import Cause, MissKind
+from ...engine.errors import AgentError
+from ...engine.program import ProgramRun, current_run
+from ...graphstore.canonical import encode
+from .client import being_asked
+from .dialect import BETA, MessagesDialect
+
+__all__ = ["Middleware"]
+
+_MESSAGES = "/v1/messages"
+_OK = 200
+
+
+class _NotAnAnswer(Exception):
+    """The service answered with an error, which the SDK is to handle: nothing is recorded."""
+
+    def __init__(self, response: Any) -> None:
+        self.response = response
+
+
+class Middleware(SdkMiddleware):
+    """See ``Engine.middleware``."""
+
+    def __init__(self, *, outside: Literal["pass", "raise"] = "pass") -> None:
+        if outside not in ("pass", "raise"):
+            raise AgentError(f"outside={outside!r} is unknown; use 'pass' or 'raise'")
+        self._outside = outside
+
+    @override
+    async def handle_async(self, request: Any, call_next: Any) -> AsyncAPIResponse[Any]:
+        run = self._run_of(request)
+        if run is None:
+            return cast("AsyncAPIResponse[Any]", await call_next(request))
+
+        async def send() -> tuple[AsyncAPIResponse[Any], bytes]:
+            response = await call_next(request)
+            return response, await response.http_response.aread()
+
+        response, body = await _decided(run, request, send)
+        return cast("AsyncAPIResponse[Any]", response or _response(AsyncAPIResponse, request, body))
+
+    @override
+    def handle(self, request: Any, call_next: Any) -> APIResponse[Any]:
+        run = self._run_of(request)
+        if run is None:
+            return cast("APIResponse[Any]", call_next(request))
+        if _running_loop() is run.loop:
+            raise AgentError(
+                "a synchronous client would block the event loop of its own run; use"
+                " AsyncAnthropic inside 'async with engine.run(...)'"
+            )
+
+        def send() -> tuple[APIResponse[Any], bytes]:
+            response = call_next(request)
+            return response, response.http_response.read()
+
+        work = _decided(run, request, lambda: asyncio.to_thread(send))
+        response, body = asyncio.run_coroutine_threadsafe(work, run.loop).result()
+        return cast("APIResponse[Any]", response or _response(APIResponse, request, body))
+
+    def _run_of(self, request: Any) -> ProgramRun | None:
+        """The run whose decision this call is; None if it is to pass."""
+        if being_asked() or request.method.lower() != "post" or request.url != _MESSAGES:
+            return None
+        run = current_run()
+        if run is None:
+            if self._outside == "raise":
+                raise AgentError(
+                    "a model call outside any run; make it inside 'async with engine.run(...)',"
+                    " or allow it by engine.middleware(outside='pass')"
+                )
+            return None
+        if request.stream or (request.json or {}).get("stream"):
+            run.running.do_not_publish(Cause(MissKind.UNRECORDED, "a streamed reply"))
+            return None
+        return run
+
+
+async def _decided(
+    run: ProgramRun, request: Any, send: Callable[[], Awaitable[tuple[Any, bytes]]]
+) -> tuple[Any, bytes]:
+    """The SDK's response if the model was asked, and the body of the reply."""
+    responses: list[Any] = []
+
+    async def ask(_: Any) -> bytes:
+        response, body = await send()
+        if response.status_code != _OK:
+            raise _NotAnAnswer(response)
+        responses.append(response)
+        return body
+
+    body = dict(request.json)
+    if beta := {key.lower(): value for key, value in request.headers.items()}.get(BETA):
+        body[BETA] = beta
+    try:
+        reply = await run.ask(body, ask, MessagesDialect())
+    except _NotAnAnswer as failed:
+        return failed.response, b""
+    return (responses[0] if responses else None), encode(reply.value)
+
+
+def _response(kind: Any, request: Any, body: bytes) -> Any:
+    """A recorded reply as the SDK would have got it."""
+    raw = httpx2.Response(
+        _OK,
+        headers={"content-type": "application/json"},
+        content=body,
+        request=httpx2.Request(request.method, f"https://replay.invalid{request.url}"),
+    )
+    return kind(
+        raw=raw,
+        cast_to=request.cast_to,
+        client=None,
+        stream=False,
+        stream_cls=request.stream_cls,
+        options=request.options,
+    )
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,1 @@
+"""Recording and replaying runs: tools, agents, and the engine that holds them."""

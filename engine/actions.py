@@ -1,0 +1,257 @@
+"""Carrying out actions: reuse, or run and compare, under facts checked right before an effect."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..graphstore.canonical import canonical, decode, encode, fingerprint, hash_of
+from ..graphstore.model import (
+    Effect,
+    EffectState,
+    FacetRef,
+    SideEffect,
+    Step,
+    StepKind,
+    Value,
+    new_id,
+)
+from .cause import Cause, MissKind
+from .client import CallResult
+from .effects import Gate
+from .errors import ArgumentsInvalid, PreconditionChanged
+from .jobs import Job, job_of_act, job_of_call
+from .notes import Note
+from .result import Outcome
+from .run import AskAgain, Decision, Run, moved_cause
+from .shelf import Recorded
+from .taken import Taken, frontier
+from .tool import Tool
+
+__all__ = ["act", "act_on"]
+
+REFUSAL = "precondition changed, not executed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """What a call gave: exact JSON text; if it failed, of a sentence that says how."""
+
+    data: bytes
+    value: Any = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A step carried out, and what came of it for the program that asked."""
+
+    taken: Taken
+    output: _Output
+
+
+async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResult]:
+    """Carry out all calls of a reply, concurrently, and give what the model is told.
+
+    Raises AskAgain if facts moved before the first effect, unless ``final``.
+    """
+    calls = decision.calls
+    jobs = [await job_of_call(run, decision, number) for number in range(len(calls))]
+    done = await _carry_out(run, jobs, decision.noted, final=final)
+    as_recorded = (
+        job.followed is not None and it.taken.unchanged for job, it in zip(jobs, done, strict=True)
+    )
+    if all(as_recorded):
+        run.advance(len(calls))
+    else:
+        run.leave_path(next((it.taken.cause for it in done if it.taken.cause is not None), None))
+    return [
+        CallResult(call, it.taken.output, it.taken.step.error)
+        for call, it in zip(calls, done, strict=True)
+    ]
+
+
+async def act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> tuple[Any, int]:
+    """One action of a program: its output and position.
+
+    Raises what the tool raised, ArgumentsInvalid, and PreconditionChanged if facts moved right
+    before the effect, which then did not happen.
+    """
+    job = await job_of_act(run, tool, arguments)
+    chose = next((it for it in reversed(run.taken) if it.step.kind is StepKind.DECISION), None)
+    # A write must find the facts as they were before the decision that chose it.
+    noted = chose.noted if chose is not None and tool.is_write else {}
+    [done] = await _carry_out(run, [job], noted, final=True)
+    if done.taken.outcome is Outcome.REFUSED:
+        raise PreconditionChanged(
+            f"{tool.name} was not executed: {done.taken.cause}. Decide again with what is now."
+        )
+    if tool.is_write and chose is not None:
+        chose.guard_by(done.taken)
+    if done.output.error is not None:
+        raise done.output.error
+    return done.output.value, done.taken.step.position
+
+
+async def _carry_out(
+    run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note], *, final: bool
+) -> list[_Done]:
+    jobs = await _with_notes(run, jobs, noted)
+    gate = Gate(run.session.store, run.session.namespace, run.notes, final=final)
+    feeds = frontier(run.steps) if any(job.followed is None for job in jobs) else ()
+    if len(jobs) == 1:
+        done = [await _one(run, jobs[0], gate, feeds)]
+    else:
+        done = list(await asyncio.gather(*(_one(run, job, gate, feeds) for job in jobs)))
+    if gate.ask_again:
+        raise AskAgain(gate.moved)
+    for it in done:
+        run.take(it.taken)
+    if gate.moved:
+        run.do_not_publish(moved_cause(gate.moved))
+    return done
+
+
+async def _with_notes(run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note]) -> list[Job]:
+    """The jobs with the facts each rests on: noted now, unless the lookup just accepted them."""
+    accepted = [not run.asked and job.stands for job in jobs]
+    missing = [
+        facet
+        for job, known in zip(jobs, accepted, strict=True)
+        if not known
+        for facet in job.reading.facets
+        if facet not in noted
+    ]
+    notes = {**noted, **await run.notes.take(missing)}
+    return [
+        replace(
+            job,
+            notes=_accepted(run, job.recorded)
+            if known and job.recorded is not None
+            else tuple(notes[facet] for facet in job.reading.facets),
+        )
+        for job, known in zip(jobs, accepted, strict=True)
+    ]
+
+
+def _accepted(run: Run, recorded: Recorded) -> tuple[Note, ...]:
+    """The guards of a step that stands, at the versions under which the lookup accepted it."""
+    return tuple(
+        Note(guard, run.plan.accepted(guard.resource), believed=True) for guard in recorded.guards
+    )
+
+
+async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
+    """Carry out one job: refuse it, reuse its recording, or run its tool."""
+    if job.tool is None or job.reading.parsed is None:
+        problem = job.reading.problem
+        return _finished(job, feeds, _Output(encode(problem), error=ArgumentsInvalid(problem)))
+    if (output := await _reusable(run, job)) is not None:
+        return _reused(job, job.tool, feeds, output)
+    effect = _intent(run, job) if job.tool.is_write else None
+    if effect is not None and not await gate.begin(effect, job.notes):
+        return _refused(job, feeds, moved_cause(gate.moved))
+    ticket, started = run.notes.ticket(), time.perf_counter()
+    given, returned = await _run_tool(job.tool, job.reading.parsed, _idempotency_key(run, job))
+    duration = (time.perf_counter() - started) * 1000
+    done = _finished(job, feeds, given)
+    done.taken.duration_ms = duration
+    if effect is not None:
+        done.taken.effect = effect.ended() if returned else effect
+    if not done.taken.copied:
+        done.taken.ticket = ticket
+        run.notes.ended(ticket, job.notes)
+    return done
+
+
+async def _run_tool(tool: Tool, parsed: Mapping[str, Any], key: str) -> tuple[_Output, bool]:
+    """What the tool gives, and whether it returned: then its effect has happened."""
+    returned = False
+    try:
+        value = await tool.run(parsed, key)
+        returned = True
+        return _Output(tool.dump(value), value), True
+    except Exception as error:  # noqa: BLE001  (whatever a tool raises is told to the model)
+        return _Output(encode(f"{type(error).__name__}: {error}"), error=error), returned
+
+
+async def _reusable(run: Run, job: Job) -> bytes | None:
+    """The recorded output of a pure action; errors are never reused."""
+    recorded = job.recorded
+    if job.tool is None or job.tool.effect is not Effect.PURE or recorded is None:
+        return None
+    if not job.stands or recorded.step.error:
+        return None
+    return await run.payload(recorded)
+
+
+def _reused(job: Job, tool: Tool, feeds: tuple[int, ...], output: bytes) -> _Done:
+    given = _Output(output, tool.load(output))
+    assert job.recorded is not None
+    if job.followed is not None:
+        return _Done(Taken(job.recorded.step, Outcome.REUSED, output, copied=True), given)
+    step = job.step(feeds, Value.of(output), job.recorded.step.output_key, error=False)
+    return _Done(_taken(job, Outcome.REUSED, step, output), given)
+
+
+def _refused(job: Job, feeds: tuple[int, ...], cause: Cause) -> _Done:
+    output = encode(REFUSAL)
+    step = job.step(feeds, Value.of(output), fingerprint(REFUSAL), error=True)
+    taken = _taken(job, Outcome.REFUSED, step, output, cause)
+    return _Done(taken, _Output(output, error=PreconditionChanged(REFUSAL)))
+
+
+def _finished(job: Job, feeds: tuple[int, ...], given: _Output) -> _Done:
+    """What was carried out, compared with what is recorded of it."""
+    recorded, failed = job.recorded, given.error is not None
+    if recorded is None:
+        outcome, cause, output_key = Outcome.EXECUTED, None, fingerprint(decode(given.data))
+    else:
+        same, output_key = _compared(job, recorded.step, given)
+        if same and job.followed is not None and job.stands:
+            step, output = recorded.step, job.followed.output(recorded.step)
+            return _Done(Taken(step, Outcome.REPLAYED, output, copied=True), given)
+        outcome, cause = Outcome.REPLAYED, recorded.cause
+        if not same:
+            diverged = Cause(
+                MissKind.OUTPUT_DIVERGED, job.name, recorded.step.output_key, output_key
+            )
+            outcome, cause = Outcome.DIVERGED, cause or diverged
+    step = job.step(feeds, Value.of(given.data), output_key, error=failed)
+    return _Done(_taken(job, outcome, step, given.data, cause), given)
+
+
+def _compared(job: Job, step: Step, given: _Output) -> tuple[bool, str]:
+    """Whether the output is the recorded one, by its bytes if they are at hand; and its key."""
+    same_kind = step.error == (given.error is not None)
+    if same_kind and job.followed is not None and job.followed.output(step) == given.data:
+        return True, step.output_key
+    output_key = fingerprint(decode(given.data))
+    return same_kind and step.output_key == output_key, output_key
+
+
+def _taken(
+    job: Job, outcome: Outcome, step: Step, output: bytes, cause: Cause | None = None
+) -> Taken:
+    values = (Value.of(job.reading.arguments), Value.of(output))
+    return Taken(step, outcome, output, cause=cause, notes=job.notes, values=values)
+
+
+def _intent(run: Run, job: Job) -> SideEffect:
+    now = time.time_ns() // 1_000_000
+    return SideEffect(
+        id=new_id(now),
+        execution=run.id,
+        tool=job.name,
+        target=canonical(decode(job.reading.arguments)).decode()[:200],
+        idempotency_key=_idempotency_key(run, job),
+        state=EffectState.INTENDED,
+        begun_at=now,
+    )
+
+
+def _idempotency_key(run: Run, job: Job) -> str:
+    return hash_of("idempotency", run.id, job.key, job.occurrence)

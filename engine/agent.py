@@ -1,0 +1,213 @@
+"""Agents: a model in a loop with tools, recorded once and replayed while that is sound."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel
+
+from ..graphstore.canonical import Json
+from ..graphstore.errors import StoreError
+from ..invalidation.resources import Resource
+from .actions import act_on
+from .client import CallResult, ChatClient, chat_client, default_client
+from .errors import AgentError, ExecgraphError, NotReplayable, RunFailed
+from .recorder import effects_of, finish, in_doubt, write_failure
+from .result import Result
+from .run import AskAgain, Decision, MustNotAsk, Run, Wish
+from .subject import Subject
+from .task import as_json, task_key, texts
+from .tool import Tool, checked_requirements
+from .transcript import decision_code_key
+from .verdict import Code
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["Agent"]
+
+_log = logging.getLogger("execgraph")
+
+_ASK_AGAIN = 2  # how often a decision is asked again because facts moved before its effect
+
+
+class Agent:
+    """A model with a system prompt and tools. Made by ``engine.agent``; does no I/O by itself."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        *,
+        client: object = None,
+        model: str,
+        system: str | None = None,
+        tools: Sequence[Tool] = (),
+        requires: Sequence[Resource] = (),
+        max_tokens: int = 4096,
+        params: Mapping[str, Json] | None = None,
+        max_turns: int = 20,
+    ) -> None:
+        if not name:
+            raise AgentError("an agent needs a name: it is part of what its tasks are known by")
+        if max_turns < 1:
+            raise AgentError(f"max_turns={max_turns} leaves the agent {name} no turn")
+        self.engine = engine
+        self.name = name
+        self.tools = _checked_tools(tools, name)
+        self.requires = checked_requirements(requires, f"the agent {name}")
+        for requirement in self.requires:
+            requirement.check((), f"the agent {name}")
+        self.max_turns = max_turns
+        self._given = client
+        self._settings: dict[str, Any] = {
+            "model": model,
+            "system": system,
+            "tools": tuple(self.tools.values()),
+            "max_tokens": max_tokens,
+            "params": dict(params or {}),
+        }
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.name} ({self._settings['model']}, {len(self.tools)} tools)>"
+
+    async def execute(
+        self,
+        task: str | Mapping[str, Json] | BaseModel,
+        *,
+        context: Json | BaseModel = None,
+        labels: Mapping[str, str] | None = None,
+        replay: bool = True,
+        require: Literal["replay"] | None = None,
+    ) -> Result:
+        """Do ``task``: by replaying what is recorded of it and still stands, else by asking.
+
+        ``context`` is what else the model is told and belongs to the task's identity;
+        ``labels`` are stored and never do. ``replay=False`` asks anew. ``require="replay"``
+        raises NotReplayable before any effect where the model would have to be asked.
+        Raises RunFailed, and StoreError if the store is away when the run begins.
+        """
+        if require not in (None, "replay"):
+            raise AgentError(f"require={require!r} is unknown; the only requirement is 'replay'")
+        inputs = as_json(task, "the task")
+        told = None if context is None else as_json(context, "the context")
+        self._check_inputs(inputs)
+        session = self.engine.session()
+        wish = Wish(
+            task=task_key(session.namespace, self.name, inputs, told),
+            inputs=inputs,
+            context=told,
+            labels=labels or {},
+            may_serve=replay and session.may_serve,
+            must_serve=require == "replay" or session.must_serve,
+        )
+        run = await self.engine.start(self.subject, wish)
+        if wish.must_serve and not run.plan.complete:
+            raise NotReplayable(run.causes)
+        return await self._run(run)
+
+    @cached_property
+    def client(self) -> ChatClient:
+        """The model's client; the engine's, or Anthropic's from the environment, by default."""
+        given = self._given if self._given is not None else self.engine.client
+        return default_client() if given is None else chat_client(given)
+
+    @cached_property
+    def head(self) -> Mapping[str, Json]:
+        """A request without its messages."""
+        return self.client.head(**self._settings)
+
+    @cached_property
+    def subject(self) -> Subject:
+        requires = [requirement.declaration() for requirement in self.requires]
+        decision = decision_code_key(self.client.dialect, self.head, requires)
+        code = Code(self.tools, self.requires, decision)
+        return Subject(self.name, code, self.client.dialect, follows=True)
+
+    async def _run(self, run: Run) -> Result:
+        try:
+            output = await self._converse(run)
+            return await finish(run, output)
+        except asyncio.CancelledError:
+            self.engine.in_background(write_failure(run, "cancelled"))
+            raise
+        except Exception as error:
+            await _keep(run, error)
+            effects = effects_of(run)
+            doubtful = in_doubt(effects)
+            raise RunFailed(
+                f"the run of {self.name} failed: {_told(error)}",
+                execution_id=run.id,
+                effects=[effect for effect in effects if effect not in doubtful],
+                in_doubt=doubtful,
+            ) from error
+
+    async def _converse(self, run: Run) -> str:
+        """Ask and act in turns until the model is done. Gives its last text."""
+        client, dialect = self.client, self.client.dialect
+        turns: list[tuple[Decision, list[CallResult]]] = []
+
+        def request() -> Mapping[str, Json]:
+            messages = [client.opening(texts(run.wish.inputs, run.wish.context))]
+            for decision, results in turns:
+                messages += client.turn(decision.reply, results)
+            return {**self.head, "messages": messages}
+
+        for _ in range(self.max_turns):
+            decision = await run.decide(request, client.ask, dialect)
+            for _again in range(_ASK_AGAIN):
+                try:
+                    results = await act_on(run, decision, final=False)
+                    break
+                except AskAgain as moved:
+                    run.forget(decision, moved)
+                    decision = await run.decide(request, client.ask, dialect, again=moved)
+            else:
+                results = await act_on(run, decision, final=True)
+            if not decision.calls:
+                return client.text(decision.reply)
+            turns.append((decision, results))
+        raise AgentError(
+            f"no answer after {self.max_turns} turns; raise max_turns if the task needs more"
+        )
+
+    def _check_inputs(self, inputs: Json) -> None:
+        """Raises ConfigurationError now, and not in the middle, if an input is missing."""
+        for requirement in self._static:
+            requirement.resolve(inputs)
+
+    @cached_property
+    def _static(self) -> list[Resource]:
+        every = [*self.requires, *(item for tool in self.tools.values() for item in tool.requires)]
+        return [requirement for requirement in every if not requirement.arguments]
+
+
+def _checked_tools(tools: Sequence[Tool], agent: str) -> dict[str, Tool]:
+    known: dict[str, Tool] = {}
+    for tool in tools:
+        if not isinstance(tool, Tool):
+            raise AgentError(f"{tool!r} is no tool; declare it with @engine.tool(...)")
+        if tool.name in known:
+            raise AgentError(f"the agent {agent} has two tools named {tool.name}; rename one")
+        known[tool.name] = tool
+    return known
+
+
+async def _keep(run: Run, error: Exception) -> None:
+    """Write a failed run, for people; the failure itself matters more than this record."""
+    try:
+        await write_failure(run, _told(error))
+    except StoreError as away:
+        _log.warning("the failed execution %s could not be written: %s", run.id, away)
+
+
+def _told(error: Exception) -> str:
+    return (
+        str(error)
+        if isinstance(error, ExecgraphError | MustNotAsk)
+        else f"{type(error).__name__}: {error}"
+    )

@@ -1,0 +1,221 @@
+"""What the engine needs to know of a model's provider, and how it finds out.
+
+The engine knows no provider. A *dialect* reads requests and replies (pure functions), a *chat
+client* asks. ``adapters`` registers one per SDK in the entry-point group ``execgraph.clients``
+under the SDK's top-level module name; a third party may do the same.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from typing_extensions import override
+
+from ..graphstore.canonical import Json
+from ..graphstore.model import Usage
+from .errors import AgentError
+
+__all__ = [
+    "Call",
+    "CallResult",
+    "ChatClient",
+    "Dialect",
+    "Names",
+    "PlainDialect",
+    "chat_client",
+    "default_client",
+    "load_adapter",
+]
+
+_GROUP = "execgraph.clients"
+
+
+class Names(dict[str, str]):
+    """Names for ids that a service makes up on every call, by order of first appearance."""
+
+    def __missing__(self, made_up: str) -> str:
+        self[made_up] = name = f"id:{len(self)}"
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One tool call in a reply."""
+
+    id: str
+    tool: str
+    arguments: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """What a call gave: exact JSON text, or the text of an error."""
+
+    call: Call
+    output: bytes
+    error: bool
+
+
+class Dialect(ABC):
+    """How a provider's requests and replies are read. Stateless and pure.
+
+    Requests are split into a head and messages, which are digested one by one. ``names`` carries
+    on from message to message of one conversation.
+    """
+
+    name: str
+
+    @abstractmethod
+    def model(self, request: Mapping[str, Json]) -> str:
+        """The name under which decisions are known: the model asked."""
+
+    @abstractmethod
+    def split(self, request: Mapping[str, Json]) -> tuple[Json, list[Json]]:
+        """The head (all but the messages), and the messages."""
+
+    @abstractmethod
+    def canonical_head(self, head: Json) -> Json:
+        """What of a head can change an answer."""
+
+    @abstractmethod
+    def canonical_message(self, message: Json, names: Names) -> Json:
+        """A message with made-up ids named, and hints left out."""
+
+    @abstractmethod
+    def canonical_reply(self, reply: Json, names: Names) -> Json:
+        """What of a reply the next request can depend on, with made-up ids named."""
+
+    @abstractmethod
+    def calls(self, reply: Json) -> tuple[Call, ...]:
+        """The tool calls of a reply, in its order."""
+
+    @abstractmethod
+    def offered(self, head: Json) -> tuple[str, ...] | None:
+        """The names of the tools that a head offers; None if that cannot be told."""
+
+    @abstractmethod
+    def usage(self, reply: Json) -> Usage:
+        """What a reply cost."""
+
+    @abstractmethod
+    def complete(self, reply: Json) -> bool:
+        """Whether the model ended by itself; a cut or refused reply is not replayed."""
+
+
+class PlainDialect(Dialect):
+    """Requests of ``run.decide(request, call=...)``: JSON, compared as it is.
+
+    A list under ``messages`` is stored message by message.
+    """
+
+    name = "plain"
+
+    @override
+    def model(self, request: Mapping[str, Json]) -> str:
+        return str(request.get("model", "call"))
+
+    @override
+    def split(self, request: Mapping[str, Json]) -> tuple[Json, list[Json]]:
+        messages = request.get("messages")
+        if not isinstance(messages, list):
+            return dict(request), []
+        return {key: value for key, value in request.items() if key != "messages"}, messages
+
+    @override
+    def canonical_head(self, head: Json) -> Json:
+        return head
+
+    @override
+    def canonical_message(self, message: Json, names: Names) -> Json:
+        return message
+
+    @override
+    def canonical_reply(self, reply: Json, names: Names) -> Json:
+        return reply
+
+    @override
+    def calls(self, reply: Json) -> tuple[Call, ...]:
+        return ()
+
+    @override
+    def offered(self, head: Json) -> tuple[str, ...] | None:
+        return None
+
+    @override
+    def usage(self, reply: Json) -> Usage:
+        return Usage()
+
+    @override
+    def complete(self, reply: Json) -> bool:
+        return True
+
+
+class ChatClient(ABC):
+    """One provider's client, as agents use it."""
+
+    dialect: Dialect
+
+    @abstractmethod
+    async def ask(self, request: Mapping[str, Json]) -> bytes:
+        """The model's reply to ``request``: the exact body. The provider's errors pass through."""
+
+    @abstractmethod
+    def head(
+        self,
+        *,
+        model: str,
+        system: str | None,
+        tools: Sequence[Any],
+        max_tokens: int,
+        params: Mapping[str, Json],
+    ) -> dict[str, Json]:
+        """The request of an agent without its messages. ``tools``: objects with ``name``,
+        ``description`` and ``schema``."""
+
+    @abstractmethod
+    def opening(self, texts: Sequence[str]) -> Json:
+        """The first message: what the user says."""
+
+    @abstractmethod
+    def turn(self, reply: Json, results: Sequence[CallResult]) -> list[Json]:
+        """The messages that follow a reply: what the model said, and what its calls gave."""
+
+    @abstractmethod
+    def text(self, reply: Json) -> str:
+        """The text of a reply."""
+
+
+def chat_client(client: object) -> ChatClient:
+    """The adapter for ``client``. Raises AgentError if there is none."""
+    if isinstance(client, ChatClient):
+        return client
+    for base in type(client).__mro__:
+        sdk = base.__module__.partition(".")[0]
+        if entry_points(group=_GROUP, name=sdk):
+            return cast(ChatClient, load_adapter(sdk)(client))
+    known = ", ".join(sorted(entry_points(group=_GROUP).names)) or "none"
+    raise AgentError(
+        f"{type(client).__module__}.{type(client).__qualname__} is no model client that execgraph"
+        f" knows (installed: {known}); pass AsyncAnthropic(), or use"
+        " run.decide(request, call=...) for any other provider"
+    )
+
+
+def default_client() -> ChatClient:
+    """The client used where none is given: Anthropic's, configured by its environment."""
+    return cast(ChatClient, load_adapter("anthropic")(None))
+
+
+def load_adapter(sdk: str) -> Any:
+    """The callable registered for ``sdk``: from a client to a ChatClient."""
+    try:
+        [point] = entry_points(group=_GROUP, name=sdk)
+    except ValueError:
+        raise AgentError(
+            f"no adapter for {sdk!r} is installed; reinstall execgraph (pip install execgraph)"
+        ) from None
+    return point.load()

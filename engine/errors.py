@@ -1,0 +1,98 @@
+"""What an engine raises, beside the errors of the store.
+
+ExecgraphError
+├── ConfigurationError
+│   ├── ToolError            a tool cannot be declared so
+│   └── AgentError           an agent or a run cannot be declared so
+├── ArgumentsInvalid         arguments that a tool does not take
+├── PreconditionChanged      a fact moved before an effect: it was not executed
+├── NotReplayable            a replay was required, and the lookup found none
+├── NotOpen                  the engine is used outside ``async with engine``
+└── RunFailed                a run ended without an answer; says what it did to the world
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..graphstore.errors import ConfigurationError, ExecgraphError
+
+if TYPE_CHECKING:
+    from ..graphstore.model import SideEffect
+    from .cause import Cause
+
+__all__ = [
+    "AgentError",
+    "ArgumentsInvalid",
+    "ConfigurationError",
+    "ExecgraphError",
+    "NotOpen",
+    "NotReplayable",
+    "PreconditionChanged",
+    "RunFailed",
+    "ToolError",
+]
+
+
+class ToolError(ConfigurationError):
+    """A tool cannot be declared so."""
+
+
+class AgentError(ConfigurationError):
+    """An agent or a run cannot be declared so."""
+
+
+class ArgumentsInvalid(ExecgraphError):
+    """Arguments that a tool does not take. In an agent's run the model is told, and goes on."""
+
+
+class PreconditionChanged(ExecgraphError):
+    """A fact moved between the choice of an effect and the effect, which was not executed."""
+
+
+class NotReplayable(ExecgraphError):
+    """A replay was required and no trace holds; nothing was executed. ``causes`` say why."""
+
+    def __init__(self, causes: Sequence[Cause]) -> None:
+        self.causes = tuple(causes)
+        reasons = "; ".join(map(str, self.causes)) or "no trace"
+        super().__init__(
+            f"nothing was executed, because a replay is required and not possible: {reasons}."
+            " Run it once without require='replay' to record it as things are now."
+        )
+
+
+class NotOpen(ExecgraphError):
+    """The engine is used outside ``async with engine`` (or ``with engine.sync()``)."""
+
+
+class RunFailed(ExecgraphError):
+    """A run ended without an answer and was not published.
+
+    ``effects``: what it did to the outside; ``in_doubt``: what it began and may have done.
+    ``safe_to_retry``: both are empty, so that a new run repeats no effect.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        execution_id: str,
+        effects: Sequence[SideEffect] = (),
+        in_doubt: Sequence[SideEffect] = (),
+    ) -> None:
+        self.execution_id = execution_id
+        self.effects = tuple(effects)
+        self.in_doubt = tuple(in_doubt)
+        super().__init__(f"{message} (execution {execution_id}{self._damage})")
+
+    @property
+    def safe_to_retry(self) -> bool:
+        return not self.effects and not self.in_doubt
+
+    @property
+    def _damage(self) -> str:
+        done = f"; effects done: {len(self.effects)}" if self.effects else ""
+        doubt = f"; effects in doubt: {len(self.in_doubt)}" if self.in_doubt else ""
+        return f"{done}{doubt}" or "; no effect was begun"

@@ -1,0 +1,77 @@
+"""What is written behind a caller's back: replays, in batches that nobody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from ..graphstore.errors import StoreError
+from ..graphstore.model import Replay
+from ..graphstore.store import GraphStore
+
+__all__ = ["Journal"]
+
+_log = logging.getLogger("execgraph")
+
+_DELAY_SECONDS = 0.05  # how long a replay may wait for others
+_LIMIT = 10_000  # how many may wait while the store is away
+
+
+class Journal:
+    """Replays waiting to be written; ``flush`` waits for all of them.
+
+    If the store is away they are kept (up to 10,000, the oldest dropped first, with a warning)
+    and written with the next batch.
+    """
+
+    def __init__(self, store: GraphStore, namespace: str) -> None:
+        self._store = store
+        self._namespace = namespace
+        self._waiting: list[Replay] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+
+    def add(self, replay: Replay) -> None:
+        """Have ``replay`` written soon."""
+        self._waiting.append(replay)
+        if len(self._waiting) > _LIMIT:
+            del self._waiting[0]
+            _log.warning("the store is away and %d replays wait; the oldest is dropped", _LIMIT)
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_DELAY_SECONDS, self._start)
+
+    async def flush(self) -> None:
+        """Write all that waits. Raises StoreError; then it still waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        async with self._lock:
+            batch, self._waiting = self._waiting, []
+            if batch:
+                try:
+                    await self._store.write_replays(self._namespace, batch)
+                except BaseException:
+                    self._waiting[:0] = batch
+                    raise
+
+    async def close(self) -> None:
+        """Write all that waits; what cannot be written is lost, with a warning."""
+        try:
+            await self.flush()
+        except StoreError as error:
+            _log.warning("%d replays could not be written: %s", len(self._waiting), error)
+        if self._writer is not None:
+            await self._writer
+
+    def _start(self) -> None:
+        self._timer = None
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        try:
+            await self.flush()
+        except StoreError as error:
+            _log.warning("%d replays wait to be written: %s", len(self._waiting), error)

@@ -1,0 +1,219 @@
+"""Finding what may be replayed: a plan, from the store or from this process's memory.
+
+A *prepared* trace is one whose payloads are decoded once and kept in the process. It serves
+again after one statement: its resources' versions are those that were accepted before, and its
+execution is still published (I4).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ..graphstore.canonical import Json, decode
+from ..graphstore.facts import Facts
+from ..graphstore.model import Precondition, Step, Trace
+from ..graphstore.store import GraphStore
+from .cause import Cause, MissKind
+from .client import Call, Dialect
+from .subject import Subject
+from .verdict import Code, assess, chosen, valid_prefix
+
+__all__ = [
+    "Memory",
+    "MemoryKey",
+    "Plan",
+    "Prepared",
+    "find_plan",
+    "look_up",
+    "memory_key",
+    "no_plan",
+]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A trace with the payloads that replaying needs, and why each step does not stand."""
+
+    trace: Trace
+    causes: tuple[Cause | None, ...]
+    accepted: Mapping[str, int]  # resource -> the version under which ``causes`` holds
+    values: Mapping[str, bytes]
+    dialect: Dialect
+    _replies: dict[int, tuple[Json, tuple[Call, ...]]] = field(default_factory=dict)
+
+    @cached_property
+    def stands(self) -> bool:
+        """Whether every step stands."""
+        return all(cause is None for cause in self.causes)
+
+    @cached_property
+    def actions(self) -> Mapping[tuple[int, int], Step]:
+        """Actions by the decision and the number of the call that they carry out."""
+        return {
+            (step.decision, step.call): step
+            for step in self.trace.steps
+            if step.decision is not None and step.call is not None
+        }
+
+    @cached_property
+    def saved(self) -> int:
+        """What its decisions had cost, in tokens."""
+        return sum(step.usage.total for step in self.trace.steps if step.usage is not None)
+
+    def output(self, step: Step) -> bytes:
+        """A step's exact output."""
+        return self.values[step.output]
+
+    def arguments(self, step: Step) -> bytes:
+        """An action's exact arguments."""
+        assert step.arguments is not None
+        return self.values[step.arguments]
+
+    def reply(self, step: Step) -> tuple[Json, tuple[Call, ...]]:
+        """A decision's reply and the calls in it, decoded once. Not to be changed."""
+        if (known := self._replies.get(step.position)) is None:
+            reply = decode(self.output(step))
+            known = self._replies[step.position] = (reply, self.dialect.calls(reply))
+        return known
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a task's traces allow: ``best`` is followed, the others may serve by key.
+
+    ``facts`` are those under which ``traces`` were judged; None in a plan from memory, whose
+    every step stands. ``causes`` say why there is no more to follow.
+    """
+
+    best: Prepared | None
+    traces: tuple[Trace, ...]
+    facts: Facts | None
+    causes: tuple[Cause, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the model need not be asked, as far as can be known beforehand."""
+        return self.best is not None and self.best.stands and self.best.trace.execution.complete
+
+    @property
+    def from_memory(self) -> bool:
+        """Whether it knows only the trace that this process remembers."""
+        return self.best is not None and self.facts is None
+
+    @property
+    def preconditions(self) -> dict[str, Precondition]:
+        """All that guards a step of its traces."""
+        return {key: guard for it in self.traces for key, guard in it.preconditions.items()}
+
+    def accepted(self, resource: str) -> int:
+        """The version of ``resource`` under which steps of this plan were found to stand."""
+        if self.facts is not None:
+            return self.facts.of(resource).version
+        assert self.best is not None
+        return self.best.accepted[resource]
+
+
+def no_plan(*causes: Cause) -> Plan:
+    """Nothing to follow, for these causes."""
+    return Plan(None, (), None, causes)
+
+
+MemoryKey = tuple[str, ...]
+
+
+def memory_key(namespace: str, task: str, code: Code) -> MemoryKey:
+    """What this process remembers of a task depends on the code that asks."""
+    tools = sorted(tool.code_key for tool in code.tools.values())
+    return (namespace, task, code.decision or "", *tools)
+
+
+class Memory:
+    """Prepared traces of this process by task and code; the least recently used go first.
+
+    It also remembers which trace a run last came out as, if it was not the one it followed: of
+    traces that stand alike, that one is followed next. Only pure data, so that it may be shared
+    between event loops and survives a fork.
+    """
+
+    def __init__(self, limit: int = 1024) -> None:
+        self._limit = limit
+        self._known: OrderedDict[MemoryKey, Prepared | str] = OrderedDict()
+
+    def get(self, key: MemoryKey) -> Prepared | None:
+        """The trace to follow; None if it is not known."""
+        found = self._known.get(key)
+        if not isinstance(found, Prepared):
+            return None
+        self._known.move_to_end(key)
+        return found
+
+    def preferred(self, key: MemoryKey) -> str | None:
+        """The id of the trace to be followed, if it stands."""
+        found = self._known.get(key)
+        return found if isinstance(found, str) else None
+
+    def put(self, key: MemoryKey, trace: Prepared | str) -> None:
+        """Remember a trace, or the id of one that is to be looked up."""
+        self._known[key] = trace
+        self._known.move_to_end(key)
+        while len(self._known) > self._limit:
+            self._known.popitem(last=False)
+
+    def drop(self, key: MemoryKey) -> None:
+        """Forget a trace that no longer stands."""
+        self._known.pop(key, None)
+
+
+async def find_plan(
+    store: GraphStore, namespace: str, task: str, subject: Subject, memory: Memory
+) -> Plan:
+    """The plan for the task with this key, as things are at one moment during the call."""
+    key = memory_key(namespace, task, subject.code)
+    if (known := memory.get(key)) is not None:
+        if await store.still(namespace, known.trace.id, known.accepted):
+            return Plan(known, (known.trace,), None, ())
+        memory.drop(key)
+    plan = await look_up(store, namespace, task, subject, prefer=memory.preferred(key))
+    if plan.best is not None and plan.best.stands:
+        memory.put(key, plan.best)
+    return plan
+
+
+async def look_up(
+    store: GraphStore,
+    namespace: str,
+    task: str,
+    subject: Subject,
+    *,
+    prefer: str | None = None,
+) -> Plan:
+    """The plan from the store, whatever this process remembers."""
+
+    def choose(traces: Sequence[Trace], facts: Facts) -> str | None:
+        best = chosen(traces, facts, subject.code, prefer)
+        return best.id if best is not None else None
+
+    found = await store.lookup(namespace, task, choose)
+    damaged = tuple(Cause(MissKind.PAYLOAD_DAMAGED, trace) for trace in found.damaged)
+    best = next((trace for trace in found.traces if trace.id == found.chosen), None)
+    if best is None:
+        return no_plan(*(damaged or (Cause(MissKind.NEW_TASK, task),)))
+    prepared = Prepared(
+        trace=best,
+        causes=assess(best, found.facts, subject.code),
+        accepted={uri: found.facts.of(uri).version for uri in best.resources},
+        values=found.values,
+        dialect=subject.dialect,
+    )
+    return Plan(prepared, found.traces, found.facts, (*damaged, *_why_not_all(prepared)))
+
+
+def _why_not_all(prepared: Prepared) -> tuple[Cause, ...]:
+    """The causes at the first step that does not stand, and of what else fell for its own."""
+    if prepared.stands:
+        return ()
+    first = valid_prefix(prepared.causes)
+    return tuple(dict.fromkeys(cause for cause in prepared.causes[first:] if cause is not None))

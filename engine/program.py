@@ -1,0 +1,205 @@
+"""Runs of programs: an agent written as plain Python, in a ``run`` context."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ..graphstore.canonical import Json, encode
+from ..graphstore.errors import StoreError
+from ..graphstore.model import SideEffect
+from .actions import act
+from .client import Dialect, PlainDialect, chat_client, default_client
+from .errors import AgentError, NotOpen, NotReplayable, ToolError
+from .recorder import effects_of, finish, write_failure
+from .result import Result
+from .run import Ask, Run, Wish
+from .subject import Subject
+from .task import as_json
+from .tool import Tool
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["Handle", "ProgramRun", "current_run", "set_current"]
+
+_log = logging.getLogger("execgraph")
+
+_current: contextvars.ContextVar[ProgramRun | None] = contextvars.ContextVar(
+    "execgraph_run", default=None
+)
+
+
+def current_run() -> ProgramRun | None:
+    """The run in whose context the caller is."""
+    return _current.get()
+
+
+@contextmanager
+def set_current(run: ProgramRun) -> Iterator[None]:
+    """Inside, calls through the middleware are decisions of ``run``."""
+    token = _current.set(run)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """What a step gave: pass it on as it is, or open it with ``.value``."""
+
+    value: Any
+    position: int
+
+
+class ProgramRun:
+    """``async with engine.run(...) as run``: decisions and actions of a program.
+
+    Set ``output`` to what the run comes to (JSON); after the block, ``result`` is its Result.
+    A block that raises publishes nothing.
+    """
+
+    def __init__(
+        self, engine: Engine, subject: Subject, wish: Callable[[], Wish], client: object
+    ) -> None:
+        self._engine = engine
+        self._subject = subject
+        self._wish = wish
+        self._client = client
+        self._run: Run | None = None
+        self._result: Result | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._context = ExitStack()
+        self.output: Json = None
+
+    @property
+    def result(self) -> Result:
+        """The run's result, once it has ended well."""
+        if self._result is None:
+            raise NotOpen("a run has its result when its block has ended without an exception")
+        return self._result
+
+    @property
+    def execution_id(self) -> str:
+        return self._running.id
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop this run belongs to."""
+        assert self._loop is not None
+        return self._loop
+
+    async def decide(
+        self,
+        request: Mapping[str, Json],
+        *,
+        call: Callable[[Mapping[str, Json]], Awaitable[Json]] | None = None,
+    ) -> Handle:
+        """The model's reply to ``request`` as JSON; a recorded one if it stands.
+
+        ``request`` is the body of the Messages API, asked through the run's client. With
+        ``call`` it is any JSON, and ``call(request)`` asks any other provider.
+        """
+        opened = _opened(dict(request))
+        if call is None:
+            client = default_client() if self._client is None else chat_client(self._client)
+            return await self.ask(opened, client.ask, client.dialect)
+
+        async def ask(body: Mapping[str, Json]) -> bytes:
+            return encode(await call(body))
+
+        return await self.ask(opened, ask, PlainDialect())
+
+    async def ask(self, request: Mapping[str, Json], ask: Ask, dialect: Dialect) -> Handle:
+        """``decide`` for adapters: ``ask`` gives the exact body of the reply."""
+        decision = await self._running.decide(lambda: request, ask, dialect)
+        return Handle(decision.reply, decision.position)
+
+    async def act(self, tool: Tool, /, **arguments: Any) -> Handle:
+        """What ``tool`` gives for these arguments (handles are opened).
+
+        Raises what the tool raises, ArgumentsInvalid, and PreconditionChanged if facts moved
+        right before an effect; then it did not happen, and the run will not be published.
+        """
+        known = self._subject.code.tools.get(getattr(tool, "name", ""))
+        if known is not tool:
+            raise ToolError(f"{tool!r} is no tool of this engine; declare it with @engine.tool")
+        value, position = await act(self._running, tool, _opened(arguments))
+        return Handle(value, position)
+
+    async def begin(self) -> None:
+        """Look up what may be replayed; ``async with`` does it."""
+        if self._run is not None:
+            raise AgentError("a run is entered once; call engine.run(...) for another")
+        self._loop = asyncio.get_running_loop()
+        self._run = await self._engine.start(self._subject, self._wish())
+        if self._run.wish.must_serve and not self._run.plan.complete:
+            raise NotReplayable(self._run.causes)
+
+    async def end(self, error: BaseException | None = None) -> None:
+        """Record what is new; after an ``error``, keep the failed run for people."""
+        if error is None:
+            self._result = await finish(self._running, as_json(self.output, "the output"))
+        else:
+            await self._fail(error)
+
+    async def __aenter__(self) -> ProgramRun:
+        await self.begin()
+        self._context.enter_context(set_current(self))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._context.close()
+        await self.end(error)
+
+    async def _fail(self, error: BaseException) -> None:
+        run = self._running
+        effects = effects_of(run)
+        error.add_note(f"execgraph: {_damage(run, effects)}")
+        if isinstance(error, Exception):
+            try:
+                await write_failure(run, f"{type(error).__name__}: {error}")
+            except StoreError as away:
+                _log.warning("the failed execution %s could not be written: %s", run.id, away)
+        else:
+            self._engine.in_background(write_failure(run, "cancelled"))
+
+    @property
+    def running(self) -> Run:
+        """The run itself, for adapters."""
+        return self._running
+
+    @property
+    def _running(self) -> Run:
+        if self._run is None:
+            raise NotOpen("use the run inside 'async with engine.run(...) as run:'")
+        return self._run
+
+
+def _opened(value: Any) -> Any:
+    """``value`` with the handles in it opened."""
+    match value:
+        case Handle():
+            return value.value
+        case dict():
+            return {key: _opened(item) for key, item in value.items()}
+        case list():
+            return [_opened(item) for item in value]
+    return value
+
+
+def _damage(run: Run, effects: list[SideEffect]) -> str:
+    done = ", ".join(f"{effect.tool} ({effect.state})" for effect in effects)
+    return f"execution {run.id} was not published; effects begun: {done or 'none'}"

@@ -1,0 +1,240 @@
+"""How a run ends: as a trace of its own, or as one more replay of a trace there is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from ..graphstore.canonical import Json, encode
+from ..graphstore.model import (
+    EffectState,
+    Execution,
+    ExecutionState,
+    Mode,
+    Precondition,
+    Recording,
+    Replay,
+    SideEffect,
+    Step,
+    StepKind,
+    Task,
+    Usage,
+    Value,
+    manifest,
+    signature,
+    step_id,
+)
+from .cause import Cause, MissKind
+from .economics import cost_of
+from .result import EffectReport, Outcome, Result
+from .run import Run
+from .taken import Taken
+
+__all__ = ["effects_of", "finish", "in_doubt", "write_failure"]
+
+_log = logging.getLogger("execgraph")
+
+
+async def finish(run: Run, output: Json, *, answer: object = None) -> Result:
+    """Record what is new in a run that has ended well, and report it.
+
+    ``output`` is recorded; ``answer`` is given back instead of it, unless it is None.
+    """
+    cost = await cost_of(run.usage)
+    steps = run.steps
+    if (equal := _equal_trace(run, steps)) is not None:
+        run.session.journal.add(_replay(run, equal, output, cost))
+        recorded = False
+    else:
+        recorded = await _record(run, steps, output, cost)
+    came_out_as = run.id if recorded else equal
+    if came_out_as is not None and came_out_as != run.began_with:
+        run.session.memory.put(run.memory_key, came_out_as)
+    return _result(run, output if answer is None else answer, recorded=recorded, cost=cost)
+
+
+async def write_failure(run: Run, reason: str) -> None:
+    """Keep a run that failed, for people: it is never published."""
+    cost = await cost_of(run.usage)
+    execution = _execution(run, run.steps, None, cost).model_copy(
+        update={"state": ExecutionState.FAILED, "reason": reason}
+    )
+    await run.session.store.write(run.session.namespace, _recording(run, execution, None))
+
+
+def effects_of(run: Run) -> list[SideEffect]:
+    """The effects that a run began, those in doubt included."""
+    return [taken.effect for taken in run.taken if taken.effect is not None]
+
+
+# Recording --------------------------------------------------------------------------------
+
+
+async def _record(run: Run, steps: list[Step], output: Json, cost: float | None) -> bool:
+    """Write the run, then publish what is not torn, in a transaction of its own."""
+    store, namespace = run.session.store, run.session.namespace
+    execution = _execution(run, steps, output, cost)
+    current = await store.write(namespace, _recording(run, execution, output))
+    if run.unpublishable is not None or not steps:
+        return False
+    torn = await run.notes.torn(current)
+    whole = next((n for n, taken in enumerate(run.taken) if taken.ticket in torn), len(steps))
+    if whole < len(steps):
+        run.causes.append(Cause(MissKind.TORN, f"{steps[whole].name} (step {whole})"))
+    if whole == 0:
+        return False
+    kept = steps[:whole]
+    published = await store.publish(
+        namespace, run.id, steps=whole, manifest=manifest(kept), signature=signature(kept)
+    )
+    return published.published
+
+
+def _equal_trace(run: Run, steps: list[Step]) -> str | None:
+    """The id of the trace that this run equals in its steps and guards."""
+    if run.unpublishable is not None:
+        return None
+    followed = run.followed
+    if (
+        followed is not None
+        and followed.trace.execution.complete
+        and len(steps) == len(followed.trace.steps)
+        and all(it.copied for it in run.taken)
+    ):
+        return followed.trace.id
+    if not run.plan.traces:
+        return None
+    mine = signature(steps)
+    return next(
+        (
+            trace.id
+            for trace in run.plan.traces
+            if trace.execution.complete and trace.execution.signature == mine
+        ),
+        None,
+    )
+
+
+def _replay(run: Run, trace: str, output: Json, cost: float | None) -> Replay:
+    execution = _execution(run, run.steps, output, cost).model_copy(
+        update={"state": ExecutionState.UNPUBLISHED, "steps": 0, "replayed": trace}
+    )
+    effects = tuple(
+        taken.effect.model_copy(update={"step": step_id(trace, taken.step.position)})
+        for taken in run.taken
+        if taken.effect is not None
+    )
+    return Replay(execution=execution, effects=effects)
+
+
+def _recording(run: Run, execution: Execution, output: Json) -> Recording:
+    inputs, context = Value.of(encode(run.wish.inputs)), None
+    if run.wish.context is not None:
+        context = Value.of(encode(run.wish.context))
+    values = [inputs, *([context] if context is not None else [])]
+    values += [value for taken in run.taken for value in taken.values]
+    if output is not None:
+        values.append(Value.of(encode(output)))
+    effects = tuple(
+        taken.effect.model_copy(update={"step": step_id(run.id, position)})
+        for position, taken in enumerate(run.taken)
+        if taken.effect is not None
+    )
+    return Recording(
+        task=Task(
+            key=run.wish.task,
+            agent=run.subject.name,
+            inputs=inputs.digest,
+            context=None if context is None else context.digest,
+        ),
+        execution=execution,
+        steps=tuple(run.steps),
+        preconditions=_preconditions(run),
+        values=tuple({value.digest: value for value in values}.values()),
+        effects=effects,
+    )
+
+
+def _preconditions(run: Run) -> tuple[Precondition, ...]:
+    """All that guards a step of this run, each once, sorted: stores lock in this order."""
+    noted = {note.guard.id: note.guard for taken in run.taken for note in taken.notes}
+    known = {**run.preconditions, **noted}
+    used = {guard for taken in run.taken for guard in taken.step.guards}
+    return tuple(known[guard] for guard in sorted(used))
+
+
+def _execution(run: Run, steps: list[Step], output: Json, cost: float | None) -> Execution:
+    return Execution(
+        id=run.id,
+        task=run.wish.task,
+        agent=run.subject.name,
+        mode=_mode(run.taken),
+        state=ExecutionState.UNPUBLISHED,
+        started_at=run.started_at,
+        duration_ms=run.elapsed_ms,
+        steps=len(steps),
+        replayed=run.plan.best.trace.id if run.plan.best is not None else None,
+        output=None if output is None else Value.of(encode(output)).digest,
+        usage=total(run),
+        saved_tokens=_saved(run.taken),
+        cost=cost,
+        labels=dict(run.wish.labels),
+        reason=None if run.unpublishable is None else str(run.unpublishable),
+    )
+
+
+# Reporting --------------------------------------------------------------------------------
+
+
+def _result(run: Run, output: object, *, recorded: bool, cost: float | None) -> Result:
+    mode = _mode(run.taken)
+    replayed = mode is Mode.REPLAY
+    actions = [it.outcome for it in run.taken if it.step.kind is StepKind.ACTION]
+    return Result(
+        output=output,
+        execution_id=run.id,
+        mode=mode,
+        steps=tuple([taken.report() for taken in run.taken]),
+        usage=total(run),
+        saved_tokens=_saved(run.taken),
+        cost=cost,
+        recorded=recorded,
+        replayed=replayed,
+        identical=replayed
+        and all(outcome in (Outcome.REPLAYED, Outcome.REUSED) for outcome in actions),
+        duration_ms=run.elapsed_ms,
+        effects=tuple([_effect_report(effect) for effect in effects_of(run)]),
+        miss=tuple(dict.fromkeys(run.causes)),
+    )
+
+
+def total(run: Run) -> Usage:
+    """What a run cost, replaced decisions included."""
+    return sum(run.usage.values(), Usage())
+
+
+def _saved(taken: Iterable[Taken]) -> int:
+    return sum(
+        it.step.usage.total
+        for it in taken
+        if it.step.usage is not None and it.outcome is Outcome.REPLAYED
+    )
+
+
+def _mode(taken: Iterable[Taken]) -> Mode:
+    """Live: nothing was served; replay: nothing was asked or carried out for the first time."""
+    outcomes = {it.outcome for it in taken}
+    served = outcomes & {Outcome.REPLAYED, Outcome.REUSED, Outcome.DIVERGED}
+    if not served:
+        return Mode.LIVE
+    return Mode.PARTIAL if Outcome.ASKED in outcomes else Mode.REPLAY
+
+
+def _effect_report(effect: SideEffect) -> EffectReport:
+    state = effect.state
+    return EffectReport(effect.id, effect.tool, effect.target, effect.idempotency_key, state)
+
+
+def in_doubt(effects: Iterable[SideEffect]) -> list[SideEffect]:
+    """Those that were begun and are not known to have ended."""
+    return [effect for effect in effects if effect.state is EffectState.INTENDED]

@@ -1,0 +1,411 @@
+"""A run: its steps are served from the graph where that is sound, and else carried out.
+
+A run of an agent *follows* the recorded graph as long as everything is as recorded, without
+looking at any request. Where something is invalid, missing or different it leaves that path for
+good; from there each step is looked up by its own key (I2). A program's own run has no path to
+follow: its steps are looked up by key from the start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..graphstore.canonical import Json, decode, fingerprint
+from ..graphstore.errors import PayloadCorrupted
+from ..graphstore.model import FacetRef, Precondition, Step, StepKind, Usage, Value, new_id
+from .cause import Cause, MissKind
+from .client import Call, Dialect
+from .errors import ArgumentsInvalid
+from .lookup import MemoryKey, Plan, Prepared, look_up, memory_key
+from .notes import Note, Notes, guards_of, merged
+from .result import Outcome
+from .session import Session
+from .shelf import Recorded, Shelf, recorded_step
+from .subject import Subject
+from .taken import Taken, frontier
+from .transcript import Asked, Transcript, request_messages
+from .verdict import needed_facets
+
+__all__ = ["Ask", "AskAgain", "Decision", "MustNotAsk", "Run", "Wish"]
+
+#: Puts a request to a model and gives the exact body of its reply.
+Ask = Callable[[Mapping[str, Json]], Awaitable[bytes]]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What one call asks for. ``task`` is the task's key."""
+
+    task: str
+    inputs: Json
+    context: Json = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    may_serve: bool = True
+    must_serve: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A reply as the run goes on with it. ``noted``: the facts noted for the calls in it."""
+
+    position: int
+    reply: Json
+    calls: tuple[Call, ...]
+    noted: Mapping[FacetRef, Note]
+
+
+class MustNotAsk(Exception):
+    """The model would have to be asked, where a replay is required."""
+
+    def __init__(self, cause: Cause) -> None:
+        self.cause = cause
+        super().__init__(f"a replay is required, and the model would have to be asked: {cause}")
+
+
+class AskAgain(Exception):
+    """Facts moved before the first effect of a reply (I5)."""
+
+    def __init__(self, moved: Sequence[Note]) -> None:
+        self.facets = tuple(dict.fromkeys(note.guard.ref for note in moved))
+        self.cause = moved_cause(moved)
+        super().__init__(str(self.cause))
+
+
+def moved_cause(moved: Sequence[Note]) -> Cause:
+    """The cause that facts moved right before an effect."""
+    guard = moved[0].guard
+    return Cause(MissKind.PRECONDITION_CHANGED, str(guard.ref), guard.fingerprint)
+
+
+class _Question(NamedTuple):
+    """A request that no recording answers: what to ask, why, and what the answer rests on."""
+
+    asked: Asked
+    occurrence: int
+    body: Mapping[str, Json]
+    cause: Cause
+    inherited: tuple[FacetRef, ...]
+
+
+class Run:
+    """One execution in progress. ``taken``: its steps so far, in their order."""
+
+    def __init__(self, session: Session, subject: Subject, wish: Wish, plan: Plan) -> None:
+        self.session = session
+        self.subject = subject
+        self.wish = wish
+        self.plan = plan
+        self.followed: Prepared | None = plan.best if subject.follows else None
+        self.began_with = plan.best.trace.id if plan.best is not None else None
+        self.started_at = time.time_ns() // 1_000_000
+        self.id = new_id(self.started_at)
+        self.taken: list[Taken] = []
+        self.preconditions: dict[str, Precondition] = plan.preconditions
+        self.notes = Notes(session.store, session.namespace)
+        self.unpublishable: Cause | None = None
+        self.causes: list[Cause] = list(plan.causes)
+        self.usage: dict[str, Usage] = {}  # by model, replaced decisions included
+        self._clock = time.perf_counter()
+        self._path: int | None = 0 if self.followed is not None else None
+        self._left: Cause | None = None  # why it left the path
+        self._counts: Counter[str] | None = None
+        self._transcripts: dict[str, Transcript] = {}
+        self._shelf: Shelf | None = None
+        self.asked = False  # time has passed since the lookup, so facts are read again
+
+    @property
+    def elapsed_ms(self) -> float:
+        return (time.perf_counter() - self._clock) * 1000
+
+    @property
+    def steps(self) -> list[Step]:
+        return [taken.step for taken in self.taken]
+
+    @property
+    def memory_key(self) -> MemoryKey:
+        """Under what the process remembers which trace serves this task."""
+        return memory_key(self.session.namespace, self.wish.task, self.subject.code)
+
+    @property
+    def on_path(self) -> bool:
+        return self._path is not None
+
+    def do_not_publish(self, cause: Cause) -> None:
+        """This run goes on, and will not be a trace."""
+        self.unpublishable = self.unpublishable or cause
+        self.causes.append(cause)
+
+    def take(self, taken: Taken) -> None:
+        """Give a step its place: after all that ended before it."""
+        position = len(self.taken)
+        if taken.step.position != position:
+            taken.step = taken.step.model_copy(update={"position": position})
+        self.taken.append(taken)
+        if taken.cause is not None:
+            self.causes.append(taken.cause)
+
+    # Decisions ----------------------------------------------------------------------------
+
+    async def decide(
+        self,
+        request: Callable[[], Mapping[str, Json]],
+        ask: Ask,
+        dialect: Dialect,
+        *,
+        again: AskAgain | None = None,
+    ) -> Decision:
+        """The reply to ``request``: a recorded one if it stands, else the model's.
+
+        ``again``: why the decision just forgotten does not stand.
+        """
+        cause = again.cause if again is not None else None
+        inherited = again.facets if again is not None else ()
+        if self._path is not None:
+            recorded = self._next_on_path()
+            if recorded is not None and recorded.cause is None:
+                return self._follow(recorded.step)
+            cause, inherited = self._leaving(recorded)
+        body = request()
+        asked = self._read(body, dialect)
+        occurrence = self.occurrence(asked.key)
+        found = await self.find(asked.key, occurrence)
+        if found is not None and found.cause is None:
+            if (served := await self._serve(asked, occurrence, found, dialect)) is not None:
+                return served
+        elif found is not None:
+            cause, inherited = cause or found.cause, (*inherited, *found.failing)
+        cause = cause or self._unknown_request(asked)
+        return await self._ask(_Question(asked, occurrence, body, cause, inherited), ask, dialect)
+
+    def forget(self, decision: Decision, again: AskAgain) -> None:
+        """Drop a decision that is to be asked again, with the reads that followed it."""
+        replaced = self.taken[decision.position :]
+        del self.taken[decision.position :]
+        self.notes.forget(taken.ticket for taken in replaced if taken.ticket is not None)
+        self.leave_path(again.cause)
+        self._counts = None
+        self.asked = True  # facts moved since the lookup, so what stands is judged anew
+
+    def _next_on_path(self) -> Recorded | None:
+        assert self.followed is not None
+        assert self._path is not None
+        trace = self.followed.trace
+        if self._path >= len(trace.steps):
+            return None
+        step, cause = trace.steps[self._path], self.followed.causes[self._path]
+        return recorded_step(trace, step, cause, None if cause is None else self.plan.facts)
+
+    def _leaving(self, recorded: Recorded | None) -> tuple[Cause, tuple[FacetRef, ...]]:
+        self.leave_path(None if recorded is None else recorded.cause)
+        assert self._left is not None
+        return self._left, () if recorded is None else recorded.failing
+
+    def leave_path(self, cause: Cause | None = None) -> None:
+        """From here each step is looked up by its own key. ``cause`` None: no more is recorded."""
+        if self._path is not None and self.followed is not None:
+            self._path = None
+            self._left = cause or Cause(MissKind.RECORDING_ENDS, self.followed.trace.id)
+
+    def advance(self, steps: int) -> None:
+        """Go on along the path."""
+        if self._path is not None:
+            self._path += steps
+
+    def _follow(self, step: Step) -> Decision:
+        assert self.followed is not None
+        reply, calls = self.followed.reply(step)
+        output = self.followed.output(step)
+        self.taken.append(Taken(step, Outcome.REPLAYED, output, copied=True))
+        self.advance(1)
+        return Decision(step.position, reply, calls, {})
+
+    def _read(self, request: Mapping[str, Json], dialect: Dialect) -> Asked:
+        if (transcript := self._transcripts.get(dialect.name)) is None:
+            transcript = self._transcripts[dialect.name] = Transcript(dialect)
+        return transcript.read(request, self.subject.requires)
+
+    def _unknown_request(self, asked: Asked) -> Cause:
+        """Why it is not recorded: what first made this run another than the recorded ones."""
+        if self._left is not None:
+            return self._left
+        if self.plan.best is None and self.causes:
+            return self.causes[0]
+        return Cause(MissKind.REQUEST_CHANGED, asked.model)
+
+    async def _serve(
+        self, asked: Asked, occurrence: int, found: Recorded, dialect: Dialect
+    ) -> Decision | None:
+        """A decision of another place in the graph; None if its payload is damaged."""
+        if (output := await self.payload(found)) is None:
+            return None
+        reply = decode(output)
+        values = (asked.head, *asked.messages, Value.of(output))
+        step = self._decision_step(asked, occurrence).model_copy(
+            update={
+                "guards": found.step.guards,
+                "usage": found.step.usage,
+                "output": found.step.output,
+                "output_key": found.step.output_key,
+                "duration_ms": found.step.duration_ms,
+            }
+        )
+        self.taken.append(Taken(step, Outcome.REPLAYED, output, values=values))
+        return Decision(step.position, reply, dialect.calls(reply), {})
+
+    async def _ask(self, question: _Question, ask: Ask, dialect: Dialect) -> Decision:
+        if self.wish.must_serve:
+            raise MustNotAsk(question.cause)
+        asked, ticket = question.asked, self.notes.ticket()
+        own = (*needed_facets(self.subject.code.requires, self.wish.inputs), *question.inherited)
+        offered = self._offered_facets(dialect.offered(decode(asked.head.data)))
+        before = await self.notes.take((*own, *offered))
+        self.asked = True
+        feeds = frontier(self.steps)
+        started = time.perf_counter()
+        output = await ask(question.body)
+        duration = (time.perf_counter() - started) * 1000
+        reply = decode(output)
+        calls, usage = dialect.calls(reply), dialect.usage(reply)
+        self.usage[asked.model] = self.usage.get(asked.model, Usage()) + usage
+        # One read serves both: it confirms what was noted before the decision, and notes what
+        # the calls rest on.
+        self.notes.ended(ticket, before.values())
+        chosen, needed = self._facets_of(calls)
+        noted = {**await self.notes.take(needed), **before}
+        self.notes.ended(ticket, (noted[facet] for facet in chosen if facet not in before))
+        notes = merged([noted[facet] for facet in (*own, *chosen)])
+        if not dialect.complete(reply):
+            self.do_not_publish(Cause(MissKind.INCOMPLETE, asked.model))
+        values = (asked.head, *asked.messages, Value.of(output))
+        step = self._decision_step(asked, question.occurrence).model_copy(
+            update={
+                "guards": guards_of(notes),
+                "usage": usage,
+                "output": values[-1].digest,
+                "output_key": fingerprint(dialect.canonical_reply(reply, asked.names)),
+                "duration_ms": duration,
+                "feeds": feeds,
+            }
+        )
+        self.take(
+            Taken(
+                step,
+                Outcome.ASKED,
+                output,
+                ticket=ticket,
+                cause=question.cause,
+                duration_ms=duration,
+                notes=notes,
+                noted=noted,
+                values=values,
+            )
+        )
+        return Decision(step.position, reply, calls, noted)
+
+    def _decision_step(self, asked: Asked, occurrence: int) -> Step:
+        """The step of a request, its messages told as a continuation of the last one's."""
+        steps = self.steps
+        messages = tuple(value.digest for value in asked.messages)
+        last = next((s.position for s in reversed(steps) if s.kind is StepKind.DECISION), None)
+        known = () if last is None else request_messages(steps, last)
+        shared = 0
+        while shared < min(len(known), len(messages)) and known[shared] == messages[shared]:
+            shared += 1
+        return Step(
+            position=len(steps),
+            kind=StepKind.DECISION,
+            name=asked.model,
+            key=asked.key,
+            occurrence=occurrence,
+            code_key=asked.code_key,
+            output="",
+            output_key="",
+            feeds=frontier(steps),
+            head=asked.head.digest,
+            extends=last if shared else None,
+            shared=shared,
+            messages=messages[shared:],
+        )
+
+    # What steps rest on -------------------------------------------------------------------
+
+    def _offered_facets(self, offered: Iterable[str] | None) -> tuple[FacetRef, ...]:
+        """What the offered writes require whatever their arguments: noted before the reply."""
+        known = self.subject.code.tools
+        tools = (known.get(name) for name in (known if offered is None else offered))
+        requires = [
+            requirement
+            for tool in tools
+            if tool is not None and tool.is_write
+            for requirement in tool.requires
+            if requirement.answers(self.wish.inputs)
+        ]
+        return needed_facets(requires, self.wish.inputs)
+
+    def _facets_of(
+        self, calls: Iterable[Call]
+    ) -> tuple[tuple[FacetRef, ...], tuple[FacetRef, ...]]:
+        """What the writes among the calls require, and what all of them do."""
+        writes: list[FacetRef] = []
+        every: list[FacetRef] = []
+        for call in calls:
+            tool = self.subject.code.tools.get(call.tool)
+            if tool is None:
+                continue
+            try:
+                facets = tool.facets(call.arguments, self.wish.inputs)
+            except ArgumentsInvalid:
+                continue  # the call will not be carried out, and the model told so
+            every += facets
+            if tool.is_write:
+                writes += facets
+        return tuple(dict.fromkeys(writes)), tuple(dict.fromkeys(every))
+
+    # Looking up by key --------------------------------------------------------------------
+
+    def occurrence(self, key: str) -> int:
+        """How many steps of this key came before; counts this one."""
+        if self._counts is None:
+            self._counts = Counter(step.key for step in self.steps)
+        self._counts[key] += 1
+        return self._counts[key] - 1
+
+    async def find(self, key: str, occurrence: int) -> Recorded | None:
+        """The recorded step of this key: one that stands if there is one."""
+        if not self.wish.may_serve:
+            return None
+        if self._shelf is None:
+            self._shelf = Shelf(self.plan, self.subject.code)
+        found = await self._judged(self._shelf.find(key, occurrence))
+        if (found is None or found.cause is not None) and self.plan.from_memory:
+            # Memory knows one trace; others may serve as well.
+            await self._look_up()
+            found = await self._judged(self._shelf.find(key, occurrence))
+        return found
+
+    async def _judged(self, found: list[Recorded]) -> Recorded | None:
+        if self.asked and found:
+            notes = await self.notes.take(facet for it in found for facet in it.facets)
+            found = [recorded.under(notes) for recorded in found]
+        return next((it for it in found if it.cause is None), found[0] if found else None)
+
+    async def _look_up(self) -> None:
+        self.plan = await look_up(
+            self.session.store, self.session.namespace, self.wish.task, self.subject
+        )
+        self.preconditions |= self.plan.preconditions
+        self._shelf = Shelf(self.plan, self.subject.code)
+
+    async def payload(self, found: Recorded) -> bytes | None:
+        digest = found.step.output
+        if self.plan.best is not None and digest in self.plan.best.values:
+            return self.plan.best.values[digest]
+        try:
+            return (await self.session.store.values(self.session.namespace, [digest]))[digest]
+        except PayloadCorrupted:
+            self.causes.append(Cause(MissKind.PAYLOAD_DAMAGED, found.trace))
+            return None

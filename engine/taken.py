@@ -1,0 +1,64 @@
+"""A step that a run took, whether it was served or carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..graphstore.model import FacetRef, SideEffect, Step, Value
+from .cause import Cause
+from .notes import Note
+from .result import Outcome, StepReport
+
+__all__ = ["Taken", "frontier"]
+
+
+@dataclass(slots=True)
+class Taken:
+    """``step`` is the step as this run would record it; ``output`` its exact payload."""
+
+    step: Step
+    outcome: Outcome
+    output: bytes
+    ticket: int | None = None  # by which the run's notes know it, if it was carried out
+    cause: Cause | None = None
+    duration_ms: float = 0.0
+    notes: tuple[Note, ...] = ()  # what it rests on, if it is not a recorded step as it was
+    noted: Mapping[FacetRef, Note] = field(default_factory=dict)  # all that was noted for it
+    values: tuple[Value, ...] = ()  # payloads that are not in the store yet
+    effect: SideEffect | None = None
+    copied: bool = False  # the followed trace's own step, unchanged
+
+    def report(self) -> StepReport:
+        step = self.step
+        tokens = step.usage.total if step.usage is not None else 0
+        asked = self.outcome is Outcome.ASKED
+        return StepReport(
+            kind=step.kind,
+            name=step.name,
+            outcome=self.outcome,
+            tokens=tokens if asked else 0,
+            saved_tokens=0 if asked else tokens,
+            duration_ms=self.duration_ms,
+            cause=self.cause,
+            error=step.error,
+        )
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether it gave what is recorded of it."""
+        return self.outcome in (Outcome.REPLAYED, Outcome.REUSED)
+
+    def guard_by(self, write: Taken) -> None:
+        """Have what guards a write guard this decision too, which is taken to have chosen it."""
+        guards = tuple(sorted({*self.step.guards, *write.step.guards}))
+        if guards != self.step.guards:
+            self.step = self.step.model_copy(update={"guards": guards})
+            self.notes = (*self.notes, *write.notes)
+            self.copied = False
+
+
+def frontier(steps: Sequence[Step]) -> tuple[int, ...]:
+    """The positions that feed no other step yet: what a next step depends on."""
+    fed = {position for step in steps for position in step.feeds}
+    return tuple(step.position for step in steps if step.position not in fed)

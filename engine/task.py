@@ -1,0 +1,38 @@
+"""What is asked: its JSON form, its key, and how a model is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from ..graphstore.canonical import Json, decode, encode, fingerprint, hash_of
+from ..graphstore.errors import NotJson
+
+__all__ = ["as_json", "task_key", "texts"]
+
+
+def as_json(value: str | Mapping[str, Any] | BaseModel | Json, what: str) -> Json:
+    """``value`` as JSON knows it. Raises NotJson, naming ``what``."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    try:
+        return value if isinstance(value, str) else decode(encode(value))
+    except NotJson as error:
+        raise NotJson(f"{what} cannot be recorded: {error}") from None
+
+
+def task_key(namespace: str, agent: str, inputs: Json, context: Json) -> str:
+    """H(namespace, agent, canonical inputs, canonical context). No code: that is checked step
+    by step, so that a change of code costs only the steps made by it."""
+    return hash_of("task", namespace, agent, fingerprint(inputs), fingerprint(context))
+
+
+def texts(inputs: Json, context: Json) -> list[str]:
+    """What the first message says: text as it is, everything else as JSON."""
+    said = [inputs if isinstance(inputs, str) else encode(inputs).decode()]
+    if context is not None:
+        told = context if isinstance(context, str) else encode(context).decode()
+        said.append(f"Context:\n{told}")
+    return said

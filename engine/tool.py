@@ -1,0 +1,296 @@
+"""Tools: typed functions with an effect class and explicit preconditions."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, NotRequired, get_args, get_origin, get_type_hints
+
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+from typing_extensions import TypedDict
+
+from ..graphstore.canonical import Json, decode, encode, fingerprint
+from ..graphstore.errors import NotJson
+from ..graphstore.model import Effect, FacetRef
+from ..invalidation.resources import Resource
+from .errors import ArgumentsInvalid, ConfigurationError, ToolError
+
+__all__ = ["IdempotencyKey", "Tool"]
+
+
+class IdempotencyKey:
+    """Marks a parameter that the engine fills, hidden from the model.
+
+    ``key: Annotated[str, IdempotencyKey]``: the same for the same step of the same run, and
+    different for every other, so that the other side can drop a request it has seen.
+    """
+
+
+class Tool:
+    """A function an agent may call. Declare it with ``engine.tool``; call it as the function.
+
+    Raises ToolError when the function cannot serve as a tool, naming what is missing.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        effect: Effect | str | None = None,
+        requires: Sequence[Resource] | None = None,
+        name: str | None = None,
+        version: str | None = None,
+        uses: Iterable[Callable[..., Any]] = (),
+    ) -> None:
+        self.function = function
+        self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
+        self.effect = self._effect(effect)
+        self.requires = self._requires(requires)
+        self.description = inspect.getdoc(function) or ""
+        if not self.description:
+            raise ToolError(
+                f"the tool {self.name} has no docstring; the model chooses tools by what their"
+                " docstrings say"
+            )
+        self._is_async = inspect.iscoroutinefunction(function)
+        self._hidden, self._arguments, self._output = self._types(function)
+        self._defaults = {
+            name: parameter.default
+            for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
+        for requirement in self.requires:
+            requirement.check(self.parameters, f"the tool {self.name}")
+        self._source = version if version is not None else _source_of(self.name, [function, *uses])
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function itself; nothing is recorded."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Tool {self.name} ({self.effect})>"
+
+    # What it is ---------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names the model may give."""
+        return tuple(self.schema["properties"])
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        """The parameters as JSON Schema, as a model is told them."""
+        schema = self._arguments.json_schema()
+        schema.pop("title", None)
+        schema.setdefault("properties", {})
+        for parameter in schema["properties"].values():
+            parameter.pop("title", None)
+        return schema
+
+    @cached_property
+    def code_key(self) -> str:
+        """The version of everything that makes this tool's steps what they are: of its body and
+        of its terms (effect and requirements), joined by a dot."""
+        body = fingerprint(["tool", self.name, self.schema, self._source])
+        requires = [requirement.declaration() for requirement in self.requires]
+        return f"{body}.{fingerprint([str(self.effect), requires])}"
+
+    def same_terms(self, code_key: str) -> bool:
+        """Whether the tool that had this code key had today's effect and requirements."""
+        return code_key.rpartition(".")[2] == self.code_key.rpartition(".")[2]
+
+    @property
+    def is_write(self) -> bool:
+        return self.effect is Effect.WRITE
+
+    # What it does -------------------------------------------------------------------------
+
+    def parse(self, arguments: Mapping[str, Any] | bytes) -> dict[str, Any]:
+        """Arguments as the function takes them, from JSON text or values.
+
+        Raises ArgumentsInvalid, which says what is wrong with which argument.
+        """
+        try:
+            return self._arguments.validate_python(
+                decode(arguments) if isinstance(arguments, bytes) else arguments
+            )
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}"
+                for item in error.errors(include_url=False, include_input=False)
+            )
+            raise ArgumentsInvalid(f"{self.name} does not take these arguments: {wrong}") from None
+
+    def arguments_of(self, parsed: Mapping[str, Any]) -> Json:
+        """Parsed arguments as JSON again. Raises NotJson."""
+        return _dumped(self._arguments, parsed, f"an argument of {self.name}")
+
+    def facets(self, arguments: Mapping[str, Json], inputs: Json) -> tuple[FacetRef, ...]:
+        """What this tool requires when called with these arguments, defaults included.
+
+        Raises ArgumentsInvalid if the arguments name nothing that could be required.
+        """
+        given = {**self._defaults, **arguments}
+        try:
+            return tuple(dict.fromkeys(item.resolve(inputs, given) for item in self.requires))
+        except KeyError as missing:
+            raise ArgumentsInvalid(f"{self.name} needs the argument {missing}") from None
+        except (ConfigurationError, NotJson) as error:
+            raise ArgumentsInvalid(
+                f"{self.name} cannot be called with these arguments: {error}"
+            ) from None
+
+    async def run(self, parsed: Mapping[str, Any], idempotency_key: str) -> Any:
+        """Call the function; a synchronous one in a thread, so that nobody waits for it."""
+        hidden = dict.fromkeys(self._hidden, idempotency_key)
+        if self._is_async:
+            return await self.function(**parsed, **hidden)
+        return await asyncio.to_thread(self.function, **parsed, **hidden)
+
+    def dump(self, output: Any) -> bytes:
+        """An output as exact JSON text. Raises NotJson."""
+        return encode(_dumped(self._output, output, f"the output of {self.name}"))
+
+    def load(self, output: bytes) -> Any:
+        """A recorded output as the function had returned it."""
+        return self._output.validate_python(decode(output))
+
+    # How it is read -----------------------------------------------------------------------
+
+    def _effect(self, effect: Effect | str | None) -> Effect:
+        try:
+            return Effect(effect) if effect is not None else Effect.WRITE
+        except ValueError:
+            known = ", ".join(repr(str(item)) for item in Effect)
+            raise ToolError(
+                f"the tool {self.name} declares the effect {effect!r}; use one of {known}"
+            ) from None
+
+    def _requires(self, requires: Sequence[Resource] | None) -> tuple[Resource, ...]:
+        if requires is None and self.effect is Effect.WRITE:
+            raise ToolError(
+                f"the tool {self.name} writes (an undeclared effect is a write) and does not say"
+                " what it rests on: state requires=[...], an empty list if it rests on nothing,"
+                " or another effect"
+            )
+        return checked_requirements(requires or (), f"the tool {self.name}")
+
+    def _types(
+        self, function: Callable[..., Any]
+    ) -> tuple[tuple[str, ...], TypeAdapter[dict[str, Any]], TypeAdapter[Any]]:
+        try:
+            hints = get_type_hints(function, include_extras=True)
+        except NameError as error:
+            raise ToolError(
+                f"an annotation of the tool {self.name} cannot be resolved: {error}; types that"
+                " tools use must be importable from the tool's module"
+            ) from None
+        hidden: list[str] = []
+        fields: dict[str, Any] = {}
+        for name, parameter in inspect.signature(function).parameters.items():
+            self._check_parameter(parameter, hints)
+            if _is_idempotency_key(hints[name]):
+                hidden.append(name)
+            elif parameter.default is inspect.Parameter.empty:
+                fields[name] = hints[name]
+            else:
+                fields[name] = NotRequired[hints[name]]
+        if "return" not in hints:
+            raise ToolError(
+                f"the tool {self.name} does not say what it returns; annotate it, as in '-> dict'"
+            )
+        arguments = _typed_dict(f"{self.name}_arguments", fields)
+        arguments.__pydantic_config__ = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+        try:
+            return tuple(hidden), TypeAdapter(arguments), _adapter(hints["return"])
+        except PydanticSchemaGenerationError as error:
+            raise ToolError(
+                f"a type of the tool {self.name} cannot be written as JSON:"
+                f" {str(error).splitlines()[0]}"
+            ) from None
+
+    def _check_parameter(self, parameter: inspect.Parameter, hints: Mapping[str, Any]) -> None:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise ToolError(f"the tool {self.name} takes {parameter}; name its parameters")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise ToolError(
+                f"the tool {self.name} takes {parameter.name} by position only; models name"
+                " arguments"
+            )
+        if parameter.name not in hints:
+            raise ToolError(
+                f"the parameter {parameter.name} of the tool {self.name} has no annotation; the"
+                " model is told parameters by their types"
+            )
+
+
+def checked_requirements(requires: Iterable[Any], owner: str) -> tuple[Resource, ...]:
+    """``requires`` as a tuple. Raises ToolError if one of them is no requirement."""
+    checked = tuple(requires)
+    for requirement in checked:
+        if not isinstance(requirement, Resource):
+            raise ToolError(
+                f"{owner} requires {requirement!r}, which is no requirement; write for example"
+                " Acl('prod/deploy')"
+            )
+    return checked
+
+
+# A type made at run time, which a type checker cannot follow.
+_typed_dict: Any = TypedDict
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint, config=ConfigDict(ser_json_inf_nan="constants"))
+    except PydanticUserError:  # a model brings a configuration of its own
+        return TypeAdapter(hint)
+
+
+def _is_idempotency_key(hint: Any) -> bool:
+    marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return any(mark is IdempotencyKey or isinstance(mark, IdempotencyKey) for mark in marks)
+
+
+def _dumped(adapter: TypeAdapter[Any], value: Any, what: str) -> Json:
+    try:
+        return adapter.dump_python(value, mode="json", warnings=False)
+    except ValueError as error:
+        raise NotJson(f"{what} cannot be written as JSON: {error}") from None
+
+
+def _source_of(name: str, functions: Iterable[Callable[..., Any]]) -> list[str]:
+    """The functions' syntax without comments and layout, engine decorators left out."""
+    return [_normalised(name, function) for function in functions]
+
+
+def _normalised(name: str, function: Callable[..., Any]) -> str:
+    function = getattr(function, "function", function)  # a Tool named in uses=
+    try:
+        source = inspect.getsource(inspect.unwrap(function))
+        [definition, *_] = ast.parse(textwrap.dedent(source)).body
+    except (OSError, TypeError, SyntaxError, ValueError):
+        raise ToolError(
+            f"the source of {getattr(function, '__name__', function)!r} of the tool {name} cannot"
+            " be read, so a change of it would go unnoticed; state version='1' and count it up"
+        ) from None
+    if isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef):
+        definition.decorator_list = [
+            decorator for decorator in definition.decorator_list if not _declares_tool(decorator)
+        ]
+    return ast.unparse(definition)
+
+
+def _declares_tool(decorator: ast.expr) -> bool:
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return isinstance(called, ast.Attribute) and called.attr == "tool"

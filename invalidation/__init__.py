@@ -1,0 +1,1 @@
+"""What may change, and what a change makes of what was recorded."""

@@ -1,0 +1,175 @@
+"""Requirements: which parts of which resources a step rests on.
+
+A requirement names a resource by URI (``acl:prod/deploy``) and, with a selector, a part of it.
+Both may hold placeholders: ``{name}`` is an argument of the tool, ``{task.name}`` an input of
+the task. Who may do something must come from the caller, so write ``{task.user}`` there, never
+an argument that the model chose.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from ..graphstore.canonical import Json, canonical
+from ..graphstore.document import check_selector
+from ..graphstore.errors import ConfigurationError
+from ..graphstore.model import FacetRef
+
+__all__ = [
+    "Acl",
+    "BusinessRule",
+    "DeploymentTarget",
+    "Resource",
+    "Schema",
+    "check_uri",
+]
+
+_PLACEHOLDER = re.compile(r"\{((?:task\.)?[A-Za-z_]\w*)\}")
+_WORD = re.compile(r"\w+")
+_URI = re.compile(r"[a-z][a-z0-9+.-]*:\S.*", re.DOTALL)
+_TASK = "task."
+
+
+def check_uri(uri: str) -> str:
+    """``uri`` itself. Raises ConfigurationError unless it reads ``kind:name``."""
+    if not _URI.fullmatch(str(uri)):
+        raise ConfigurationError(
+            f"{uri!r} does not name a resource; write kind:name in lower-case kind, for example"
+            " 'acl:prod/deploy', 'schema:orders' or 'flag:checkout'"
+        )
+    return uri
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A requirement on a resource by its whole URI: ``Resource("flag:checkout", "$.on")``."""
+
+    name: str
+    selector: str | None = None
+
+    kind: ClassVar[str | None] = None
+
+    def __post_init__(self) -> None:
+        check_uri(self.uri)
+        if set("{}") & set(_PLACEHOLDER.sub("", self.uri)):
+            raise ConfigurationError(
+                f"the braces in the requirement {self} name nothing; write {{argument}} or"
+                " {task.input}"
+            )
+        # The placeholders stand where literals will: any literal shows whether it parses.
+        check_selector(_PLACEHOLDER.sub("x", self.selector) if self.selector else None)
+
+    @property
+    def uri(self) -> str:
+        """The resource's URI, placeholders unfilled."""
+        return self.name if self.kind is None else f"{self.kind}:{self.name}"
+
+    @cached_property
+    def placeholders(self) -> frozenset[str]:
+        """The names of all placeholders."""
+        return frozenset(_PLACEHOLDER.findall(f"{self.uri}{self.selector or ''}"))
+
+    @cached_property
+    def arguments(self) -> frozenset[str]:
+        """The placeholders that name arguments of the tool."""
+        return frozenset(name for name in self.placeholders if not name.startswith(_TASK))
+
+    def answers(self, inputs: Json) -> bool:
+        """Whether it can be resolved by the task's inputs alone."""
+        named = {name.removeprefix(_TASK) for name in self.placeholders}
+        known = set(inputs) if isinstance(inputs, Mapping) else set()
+        return not self.arguments and named <= known
+
+    def check(self, arguments: Collection[str], owner: str) -> None:
+        """Raises ConfigurationError if a placeholder names none of ``arguments``."""
+        if unknown := sorted(self.arguments - set(arguments)):
+            known = ", ".join(sorted(arguments)) or "none"
+            raise ConfigurationError(
+                f"the requirement {self} of {owner} has the placeholder {{{unknown[0]}}}, which is"
+                f" no argument of it (arguments: {known}); for an input of the task write"
+                f" {{task.{unknown[0]}}}"
+            )
+
+    def resolve(self, inputs: Json, arguments: Mapping[str, Json] | None = None) -> FacetRef:
+        """The facet that is meant when the task has these inputs, the tool these arguments.
+
+        Raises ConfigurationError if an input of that name is missing.
+        """
+        if not self.placeholders:
+            return FacetRef(self.uri, self.selector)
+
+        def value(name: str) -> str:
+            if not name.startswith(_TASK):
+                return _word((arguments or {})[name])
+            if isinstance(inputs, Mapping) and name.removeprefix(_TASK) in inputs:
+                return _word(inputs[name.removeprefix(_TASK)])
+            raise ConfigurationError(
+                f"the requirement {self} needs the task's input {name.removeprefix(_TASK)!r}, and"
+                f" the task has {_inputs_named(inputs)}"
+            )
+
+        return FacetRef(
+            check_uri(_PLACEHOLDER.sub(lambda found: value(found[1]), self.uri)),
+            self.selector and _PLACEHOLDER.sub(lambda at: self._literal(at, value), self.selector),
+        )
+
+    def _literal(self, at: re.Match[str], value: Callable[[str], str]) -> str:
+        """A value as a selector takes it; it cannot break out of its literal."""
+        text = value(at[1])
+        around = at.string[at.start() - 1 : at.start()] + at.string[at.end() : at.end() + 1]
+        if around in ("''", '""'):
+            escaped = json.dumps(text)[1:-1]
+            return escaped.replace('\\"', '"').replace(around[0], f"\\{around[0]}")
+        if _WORD.fullmatch(text):
+            return text
+        raise ConfigurationError(
+            f"{text!r} cannot stand for {at[0]} in the selector {self.selector!r}; write the"
+            f" placeholder in quotes: ['{at[0]}']"
+        )
+
+    def declaration(self) -> list[str | None]:
+        """What enters a code key: the requirement as declared."""
+        return [self.uri, self.selector]
+
+    def __str__(self) -> str:
+        return self.uri if self.selector is None else f"{self.uri} {self.selector}"
+
+
+class Schema(Resource):
+    """A requirement on ``schema:<name>``: ``Schema("orders", "$.columns.id")``."""
+
+    kind = "schema"
+
+
+class Acl(Resource):
+    """A requirement on ``acl:<name>``, an access rule: ``Acl("prod/deploy")``."""
+
+    kind = "acl"
+
+
+class DeploymentTarget(Resource):
+    """A requirement on ``target:<name>``: ``DeploymentTarget("{target}")``."""
+
+    kind = "target"
+
+
+class BusinessRule(Resource):
+    """A requirement on ``rule:<name>``: ``BusinessRule("change-freeze")``."""
+
+    kind = "rule"
+
+
+def _word(value: Json) -> str:
+    """A value as it stands in a URI: text as it is, everything else in canonical form."""
+    return value if isinstance(value, str) else canonical(value).decode()
+
+
+def _inputs_named(inputs: Json) -> str:
+    if not isinstance(inputs, Mapping):
+        return "no named inputs (it is not a dict)"
+    return f"the inputs {', '.join(map(str, inputs)) or 'none'}"
