@@ -1,0 +1,113 @@
+"""A small world for engine tests: a scripted model over HTTP, tools that count, both stores."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anthropic import AsyncAnthropic
+
+from execgraph import Engine, Result
+from execgraph.adapters.messages_api import Answer, Brain, MessagesServer
+from execgraph.engine.agent import Agent
+
+MODEL = "claude-sonnet-5"
+
+
+def results(body: dict[str, Any]) -> list[Any]:
+    """The outputs of all tool calls in a conversation, in order; JSON is decoded."""
+    blocks = [
+        block
+        for message in body["messages"]
+        if isinstance(message["content"], list)
+        for block in message["content"]
+        if block["type"] == "tool_result"
+    ]
+    return [_decoded(block["content"]) for block in blocks]
+
+
+def turn(body: dict[str, Any]) -> int:
+    """How many replies the model has given in this conversation."""
+    return sum(message["role"] == "assistant" for message in body["messages"])
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+@dataclass
+class World:
+    """The model, the store, and what the tools did. ``script`` is what the model thinks."""
+
+    url: str
+    namespace: str
+    server: MessagesServer
+    client: AsyncAnthropic
+    script: list[Callable[[dict[str, Any]], Answer]]
+    done: list[str] = field(default_factory=list)
+
+    def think(self, brain: Brain) -> None:
+        self.script[:] = [brain]
+
+    def engine(self, **settings: Any) -> Engine:
+        return Engine(self.url, **{"namespace": self.namespace, **settings})
+
+    def agent(self, engine: Engine, tools: list[Any], **settings: Any) -> Agent:
+        chosen = {"model": MODEL, "system": "You deploy.", "client": self.client, **settings}
+        return engine.agent(chosen.pop("name", "deployer"), tools=tools, **chosen)
+
+    async def count(self, work: Any) -> tuple[Any, int, list[str]]:
+        """What ``work`` gives, how often it asked the model, and what the tools did."""
+        self.done.clear()
+        before = self.server.requests
+        outcome = await work
+        return outcome, self.server.requests - before, list(self.done)
+
+    def from_outside(self, change: Callable[[Any], Any]) -> None:
+        """Let another process's engine change facts now; callable from any thread."""
+        with self.engine().sync() as other:
+            change(other)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a real store: a fresh SQLite file, and the Neo4j of this test run."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/graph.db"
+    uri: str = request.getfixturevalue("neo4j_uri")
+    return uri
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[MessagesServer, list[Any]]]:
+    script: list[Any] = []
+    with MessagesServer(lambda body: script[0](body), keep_bodies=True) as running:
+        yield running, script
+
+
+@pytest.fixture
+async def world(url: str, server: tuple[MessagesServer, list[Any]]) -> AsyncIterator[World]:
+    running, script = server
+    async with AsyncAnthropic(base_url=running.url, api_key="test-key", max_retries=2) as client:
+        yield World(url, f"test-{uuid.uuid4().hex[:12]}", running, client, script)
+    await asyncio.sleep(0)
+
+
+def outcomes(result: Result) -> list[tuple[str, str]]:
+    """Name and outcome of each step; a decision's name is ``?``."""
+    return [
+        ("?" if step.kind == "decision" else step.name, str(step.outcome)) for step in result.steps
+    ]
+
+
+def misses(result: Result) -> list[str]:
+    return [str(cause.kind) for cause in result.miss]

@@ -1,0 +1,200 @@
+"""The folder rule, and what `import execgraph` may cost."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import execgraph
+
+ROOT = Path(execgraph.__file__).resolve().parent
+FOLDERS = (
+    "adapters",
+    "engine",
+    "invalidation",
+    "graphstore",
+)  # each may import what is to its right
+TEST_TOOLS = {"_pytest", "hypothesis", "mypy", "pytest", "pytest_asyncio", "ruff", "unittest"}
+HEAVY = ("anthropic", "genai_prices", "neo4j", "networkx", "starlette", "uvicorn")
+
+
+def imports_of(path: Path, root: Path) -> Iterator[tuple[int, str]]:
+    """Line and absolute dotted name of everything that a module imports, wherever in it."""
+    package = ("execgraph", *path.relative_to(root).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            kept = package[: len(package) - node.level + 1] if node.level else ()
+            base = (*kept, *(node.module or "").split(".")) if node.module else kept
+            yield from ((node.lineno, ".".join((*base, alias.name))) for alias in node.names)
+        elif isinstance(node, ast.Call) and (name := _imported_by(node)):
+            kept = package[: len(package) - _dots(name) + 1] if _dots(name) else ()
+            yield node.lineno, ".".join((*kept, name.lstrip(".")))
+
+
+def _imported_by(call: ast.Call) -> str | None:
+    match call:
+        case ast.Call(
+            func=ast.Name("import_module" | "__import__") | ast.Attribute(attr="import_module"),
+            args=[ast.Constant(str(name)), *_],
+        ):
+            return name
+    return None
+
+
+def _dots(name: str) -> int:
+    return len(name) - len(name.lstrip("."))
+
+
+def violations(root: Path) -> list[str]:
+    """Every import in the package at `root` that breaks a rule, as `file:line: why`."""
+    found = []
+    for folder in FOLDERS:
+        for path in sorted((root / folder).rglob("*.py")):
+            for line, name in imports_of(path, root):
+                if why := _broken_rule(folder, name):
+                    found.append(f"{path.relative_to(root).as_posix()}:{line}: {why}")
+    return found
+
+
+def _broken_rule(folder: str, name: str) -> str | None:
+    top, _, rest = name.partition(".")
+    if top == "execgraph":
+        target = rest.partition(".")[0]
+        if target not in FOLDERS:
+            if folder == "adapters" or target == "__version__":
+                return None
+            return f"{folder} must not import {name} from the face, which leads to the left"
+        if FOLDERS.index(target) < FOLDERS.index(folder):
+            return f"{folder} must not import {target} ({name})"
+    if top in TEST_TOOLS:
+        return f"the package must not import the test tool {top}"
+    if top == "watchdog" and folder != "invalidation":
+        return f"only invalidation imports watchdog, not {folder}"
+    return None
+
+
+def test_each_folder_imports_only_what_is_to_its_right() -> None:
+    assert violations(ROOT) == []
+
+
+def test_the_four_folders_are_there_to_be_checked() -> None:
+    assert [folder for folder in FOLDERS if not (ROOT / folder / "__init__.py").exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "complaint"),
+    [
+        ("graphstore/a.py", "from ..engine.run import Run", "graphstore must not import engine"),
+        ("graphstore/a.py", "from .. import engine", "graphstore must not import engine"),
+        (
+            "graphstore/sqlite/a.py",
+            "from ...engine import run",
+            "graphstore must not import engine",
+        ),
+        ("engine/a.py", "import execgraph.adapters.cli", "engine must not import adapters"),
+        (
+            "invalidation/a.py",
+            "from execgraph.engine import x",
+            "invalidation must not import engine",
+        ),
+        (
+            "invalidation/a.py",
+            "def f():\n    from ..adapters import cli",
+            "must not import adapters",
+        ),
+        ("engine/a.py", "if TYPE_CHECKING:\n    from ..adapters.cli import x", "must not import"),
+        ("engine/a.py", "import_module('..adapters.cli', __package__)", "must not import adapters"),
+        (
+            "engine/a.py",
+            "importlib.import_module('execgraph.adapters')",
+            "must not import adapters",
+        ),
+        ("engine/a.py", "from .. import Engine", "from the face"),
+        ("graphstore/a.py", "import execgraph", "from the face"),
+        ("graphstore/a.py", "import pytest", "test tool pytest"),
+        ("graphstore/a.py", "from hypothesis import given", "test tool hypothesis"),
+        ("adapters/a.py", "from watchdog.observers import Observer", "only invalidation"),
+    ],
+)
+def test_the_check_finds(module: str, source: str, complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / module
+    path.parent.mkdir(parents=True)
+    path.write_text(source)
+    [found] = violations(tmp_path)
+    assert complaint in found
+    assert found.startswith(f"{module}:")
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("adapters/cli.py", "from ..engine import run\nfrom ..graphstore.model import Step"),
+        ("engine/a.py", "from .run import Run\nfrom . import tool\nfrom ..invalidation import x"),
+        (
+            "graphstore/neo4j/store.py",
+            "import neo4j\nfrom ..model import Step\nfrom . import queries",
+        ),
+        ("invalidation/watcher.py", "import watchdog.events"),
+        ("adapters/demo/agent.py", "from ... import Engine, Schema"),
+        ("graphstore/sqlite/store.py", "from ... import __version__"),
+    ],
+)
+def test_the_check_lets_pass(module: str, source: str, tmp_path: Path) -> None:
+    path = tmp_path / module
+    path.parent.mkdir(parents=True)
+    path.write_text(source)
+    assert violations(tmp_path) == []
+
+
+# What is loaded, as a fresh interpreter sees it
+
+LOADED = f"print(*sorted(name for name in {HEAVY} if name in sys.modules))"
+
+
+def loaded_after(code: str) -> str:
+    command = [sys.executable, "-c", f"import sys\n{code}\n{LOADED}"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()[-1]
+
+
+def test_import_execgraph_loads_nothing_heavy() -> None:
+    assert loaded_after("import execgraph") == ""
+
+
+def test_every_exported_name_is_there_and_dir_shows_it() -> None:
+    assert list(execgraph.__all__) == sorted(execgraph.__all__)
+    for name in execgraph.__all__:
+        assert getattr(execgraph, name).__name__ == name
+        assert name in dir(execgraph)
+
+
+def test_importing_the_face_names_loads_nothing_heavy() -> None:
+    assert loaded_after("from execgraph import *") == ""
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        _ = execgraph.Nonsense
+
+
+def test_execgraph_help_loads_nothing_heavy() -> None:
+    code = """
+sys.argv = ["execgraph", "--help"]
+from importlib.metadata import entry_points
+[command] = entry_points(group="console_scripts", name="execgraph")
+try:
+    command.load()()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+    assert loaded_after(code) == ""
+
+
+def test_this_test_can_tell_when_something_heavy_is_loaded() -> None:
+    assert loaded_after("import neo4j, uvicorn") == "neo4j uvicorn"
