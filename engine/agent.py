@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -16,6 +16,7 @@ from ..invalidation.resources import Resource
 from .actions import act_on
 from .client import CallResult, ChatClient, chat_client, default_client
 from .errors import AgentError, ExecgraphError, NotReplayable, RunFailed
+from .host import Host
 from .recorder import effects_of, finish, in_doubt, write_failure
 from .result import Result
 from .run import AskAgain, Decision, MustNotAsk, Run, Wish
@@ -24,9 +25,6 @@ from .task import as_json, task_key, texts
 from .tool import Tool, checked_requirements
 from .transcript import decision_code_key
 from .verdict import Code
-
-if TYPE_CHECKING:
-    from .engine import Engine
 
 __all__ = ["Agent"]
 
@@ -40,7 +38,7 @@ class Agent:
 
     def __init__(
         self,
-        engine: Engine,
+        host: Host,
         name: str,
         *,
         client: object = None,
@@ -56,7 +54,7 @@ class Agent:
             raise AgentError("an agent needs a name: it is part of what its tasks are known by")
         if max_turns < 1:
             raise AgentError(f"max_turns={max_turns} leaves the agent {name} no turn")
-        self.engine = engine
+        self._host = host
         self.name = name
         self.tools = _checked_tools(tools, name)
         self.requires = checked_requirements(requires, f"the agent {name}")
@@ -96,7 +94,7 @@ class Agent:
         inputs = as_json(task, "the task")
         told = None if context is None else as_json(context, "the context")
         self._check_inputs(inputs)
-        session = self.engine.session()
+        session = self._host.session()
         wish = Wish(
             task=task_key(session.namespace, self.name, inputs, told),
             inputs=inputs,
@@ -105,16 +103,15 @@ class Agent:
             may_serve=replay and session.may_serve,
             must_serve=require == "replay" or session.must_serve,
         )
-        run = await self.engine.start(self.subject, wish)
+        run = await self._host.start(self.subject, wish)
         if wish.must_serve and not run.plan.complete:
             raise NotReplayable(run.causes)
         return await self._run(run)
 
     @cached_property
     def client(self) -> ChatClient:
-        """The model's client; the engine's, or Anthropic's from the environment, by default."""
-        given = self._given if self._given is not None else self.engine.client
-        return default_client() if given is None else chat_client(given)
+        """The model's client; by default Anthropic's, configured by the environment."""
+        return default_client() if self._given is None else chat_client(self._given)
 
     @cached_property
     def head(self) -> Mapping[str, Json]:
@@ -133,7 +130,7 @@ class Agent:
             output = await self._converse(run)
             return await finish(run, output)
         except asyncio.CancelledError:
-            self.engine.in_background(write_failure(run, "cancelled"))
+            self._host.in_background(write_failure(run, "cancelled"))
             raise
         except Exception as error:
             await _keep(run, error)

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
 from ..graphstore.canonical import Json
-from ..graphstore.connect import connect, redacted
 from ..graphstore.document import Document
 from ..graphstore.model import ChangeEvent, Effect
-from ..graphstore.nowhere import Nowhere
-from ..graphstore.store import GraphStore
 from ..invalidation.resources import Resource, check_uri
 from .agent import Agent
-from .cause import Cause, MissKind
 from .client import PlainDialect, load_adapter
-from .errors import AgentError, ConfigurationError, NotOpen, ToolError
-from .journal import Journal
-from .lookup import Memory, find_plan, no_plan
+from .errors import AgentError, ConfigurationError, ToolError
+from .host import Host
 from .program import ProgramRun
-from .run import Run, Wish
+from .run import Wish
 from .session import Session
 from .subject import Subject
 from .task import as_json, task_key
@@ -40,12 +31,6 @@ if TYPE_CHECKING:
     from .sync import SyncEngine
 
 __all__ = ["Engine"]
-
-_log = logging.getLogger("execgraph")
-_T = TypeVar("_T")
-
-_DEFAULT_STORE = ".execgraph/graph.db"
-_MODES = ("off", "record", "replay")
 
 
 class Engine:
@@ -70,18 +55,11 @@ class Engine:
             raise ConfigurationError("a namespace needs a name; leave it out for 'default'")
         self.namespace = namespace
         self.client = client
-        self._url = url
-        self._connection = {"auth": auth, "driver": driver}
+        self._host = Host(url, namespace, auth=auth, driver=driver)
         self._tools: dict[str, Tool] = {}
-        self._memory = Memory()
-        self._open: dict[tuple[int, asyncio.AbstractEventLoop], _Opened] = {}
-        self._inherited: list[_Opened] = []
-        self._told = False
-        if url is not None:
-            connect(url, **self._connection)  # a wrong URL is told where it is written
 
     def __repr__(self) -> str:
-        return f"<Engine {redacted(self._url or 'default store')} namespace={self.namespace!r}>"
+        return f"<Engine {self._host.shown_url} namespace={self.namespace!r}>"
 
     @property
     def tools(self) -> Mapping[str, Tool]:
@@ -137,9 +115,9 @@ class Engine:
         """Declare an agent. ``requires`` guards each of its decisions and writes. Raises
         AgentError, naming what is wrong."""
         return Agent(
-            self,
+            self._host,
             name,
-            client=client,
+            client=client if client is not None else self.client,
             model=model,
             system=system,
             tools=tools,
@@ -186,7 +164,7 @@ class Engine:
             )
 
         subject = Subject(name, Code(self._tools, rests_on), PlainDialect(), follows=False)
-        return ProgramRun(self, subject, wish, client if client is not None else self.client)
+        return ProgramRun(self._host, subject, wish, client if client is not None else self.client)
 
     def middleware(self, *, outside: Literal["pass", "raise"] = "pass") -> Any:
         """Middleware for the Anthropic SDK: calls inside a run are decisions of that run.
@@ -221,21 +199,7 @@ class Engine:
     # Opening ------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Engine:
-        key = _here()
-        if (opened := self._open.get(key)) is None:
-            for stale in [
-                other for other in self._open if other[0] != key[0] or other[1].is_closed()
-            ]:
-                del self._open[stale]  # of another process, or of a loop that has ended
-            opened = self._open[key] = _Opened(asyncio.ensure_future(self._session()))
-        opened.users += 1
-        try:
-            await asyncio.shield(opened.session)
-        except BaseException:
-            opened.users -= 1
-            if opened.users == 0 and self._open.get(key) is opened:
-                del self._open[key]
-            raise
+        await self._host.enter()
         return self
 
     async def __aexit__(
@@ -244,12 +208,7 @@ class Engine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        key = _here()
-        opened = self._open[key]
-        opened.users -= 1
-        if opened.users == 0:
-            del self._open[key]
-            await opened.close()
+        await self._host.leave()
 
     def sync(self) -> SyncEngine:
         """The same for programs without an event loop: ``with engine.sync() as e: ...``."""
@@ -259,106 +218,7 @@ class Engine:
 
     def session(self) -> Session:
         """The open engine of this event loop. Raises NotOpen."""
-        opened = self._open.get(_here())
-        if opened is None or not opened.session.done():
-            raise NotOpen(
-                "the engine is not open in this event loop; write 'async with engine:' around"
-                " this, or 'with engine.sync() as e:' in a program without asyncio"
-            )
-        return opened.session.result()
-
-    async def start(self, subject: Subject, wish: Wish) -> Run:
-        """Begin a run: look up what may be replayed of its task."""
-        session = self.session()
-        if wish.may_serve:
-            plan = await find_plan(
-                session.store,
-                session.namespace,
-                wish.task,
-                subject,
-                session.memory,
-            )
-        else:
-            plan = no_plan(Cause(MissKind.REPLAY_OFF, subject.name))
-        return Run(session, subject, wish, plan)
-
-    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have ``work`` done before the engine closes in this loop; its errors are logged."""
-        self._open[_here()].add(work)
-
-    def _disown(self, pid: int) -> None:
-        """Forget sessions of loops that have ended, and of the process this one forked from.
-
-        What a parent had open is kept from the garbage collector: closing its connections here
-        would disturb the parent, which still uses them.
-        """
-        for key in [key for key in self._open if key[0] != pid or key[1].is_closed()]:
-            opened = self._open.pop(key)
-            if key[0] != pid:
-                self._inherited.append(opened)
-
-    async def _session(self) -> Session:
-        mode = os.environ.get("EXECGRAPH_MODE") or None
-        if mode not in (None, *_MODES):
-            raise ConfigurationError(
-                f"EXECGRAPH_MODE={mode!r} is unknown; use one of {', '.join(_MODES)}, or unset it"
-            )
-        store = Nowhere() if mode == "off" else self._store()
-        await store.open()
-        return Session(
-            store=store,
-            namespace=self.namespace,
-            journal=Journal(store, self.namespace),
-            memory=self._memory,
-            may_serve=mode not in ("off", "record"),
-            must_serve=mode == "replay",
-        )
-
-    def _store(self) -> GraphStore:
-        url = self._url or os.environ.get("EXECGRAPH_STORE")
-        if url is None and self._connection["driver"] is None:
-            path = Path(_DEFAULT_STORE).absolute()
-            if not self._told:
-                _log.info("the graph is kept in %s", path)
-                self._told = True
-            url = f"sqlite:///{path}"
-        return connect(url or "neo4j://given-driver", **self._connection)
-
-
-class _Opened:
-    """An engine's session in one event loop, and what uses it."""
-
-    def __init__(self, session: asyncio.Future[Session]) -> None:
-        self.session = session
-        self.users = 0
-        self._work: set[asyncio.Task[None]] = set()
-
-    def add(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(_logged(work))
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
-
-    async def close(self) -> None:
-        session = self.session.result()
-        await asyncio.gather(*self._work)
-        await session.journal.close()
-        await session.store.close()
-
-
-async def _logged(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except Exception:  # noqa: BLE001  (nobody waits for it, so nobody else would learn of it)
-        _log.exception("work in the background failed")
-
-
-def _here() -> tuple[int, asyncio.AbstractEventLoop]:
-    try:
-        return os.getpid(), asyncio.get_running_loop()
-    except RuntimeError:
-        raise NotOpen(
-            "there is no event loop here; write 'with engine.sync() as e:' and use e"
-        ) from None
+        return self._host.session()
 
 
 def _checked(until: datetime | timedelta | None) -> datetime | timedelta | None:

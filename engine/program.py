@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..graphstore.canonical import Json, encode
 from ..graphstore.errors import StoreError
@@ -17,15 +17,13 @@ from ..graphstore.model import SideEffect
 from .actions import act
 from .client import Dialect, PlainDialect, chat_client, default_client
 from .errors import AgentError, NotOpen, NotReplayable, ToolError
+from .host import Host
 from .recorder import effects_of, finish, write_failure
 from .result import Result
 from .run import Ask, Run, Wish
 from .subject import Subject
 from .task import as_json
 from .tool import Tool
-
-if TYPE_CHECKING:
-    from .engine import Engine
 
 __all__ = ["Handle", "ProgramRun", "current_run", "set_current"]
 
@@ -67,9 +65,9 @@ class ProgramRun:
     """
 
     def __init__(
-        self, engine: Engine, subject: Subject, wish: Callable[[], Wish], client: object
+        self, host: Host, subject: Subject, wish: Callable[[], Wish], client: object
     ) -> None:
-        self._engine = engine
+        self._host = host
         self._subject = subject
         self._wish = wish
         self._client = client
@@ -139,7 +137,7 @@ class ProgramRun:
         if self._run is not None:
             raise AgentError("a run is entered once; call engine.run(...) for another")
         self._loop = asyncio.get_running_loop()
-        self._run = await self._engine.start(self._subject, self._wish())
+        self._run = await self._host.start(self._subject, self._wish())
         if self._run.wish.must_serve and not self._run.plan.complete:
             raise NotReplayable(self._run.causes)
 
@@ -174,7 +172,7 @@ class ProgramRun:
             except StoreError as away:
                 _log.warning("the failed execution %s could not be written: %s", run.id, away)
         else:
-            self._engine.in_background(write_failure(run, "cancelled"))
+            self._host.in_background(write_failure(run, "cancelled"))
 
     @property
     def running(self) -> Run:

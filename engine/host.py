@@ -1,0 +1,173 @@
+"""Where runs live: the store, opened once per event loop and process, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from ..graphstore.connect import connect, redacted
+from ..graphstore.nowhere import Nowhere
+from ..graphstore.store import GraphStore
+from .cause import Cause, MissKind
+from .errors import ConfigurationError, NotOpen
+from .journal import Journal
+from .lookup import Memory, find_plan, no_plan
+from .run import Run, Wish
+from .session import Session
+from .subject import Subject
+
+__all__ = ["Host"]
+
+_log = logging.getLogger("execgraph")
+
+_DEFAULT_STORE = ".execgraph/graph.db"
+_MODES = ("off", "record", "replay")
+
+
+class Host:
+    """The sessions of one engine, by process and event loop. No I/O before ``enter``."""
+
+    def __init__(self, url: str | None, namespace: str, **connection: Any) -> None:
+        self.namespace = namespace
+        self._url = url
+        self._connection = connection
+        self._memory = Memory()
+        self._open: dict[tuple[int, asyncio.AbstractEventLoop], _Opened] = {}
+        self._inherited: list[_Opened] = []
+        self._told = False
+        if url is not None:
+            connect(url, **connection)  # a wrong URL is told where it is written
+
+    def __repr__(self) -> str:
+        return f"<Host {self.shown_url}>"
+
+    @property
+    def shown_url(self) -> str:
+        """The store's address without credentials."""
+        return redacted(self._url or os.environ.get("EXECGRAPH_STORE") or _DEFAULT_STORE)
+
+    def session(self) -> Session:
+        """The open engine of this event loop. Raises NotOpen."""
+        opened = self._open.get(_here())
+        if opened is None or not opened.session.done():
+            raise NotOpen(
+                "the engine is not open in this event loop; write 'async with engine:' around"
+                " this, or 'with engine.sync() as e:' in a program without asyncio"
+            )
+        return opened.session.result()
+
+    async def start(self, subject: Subject, wish: Wish) -> Run:
+        """Begin a run: look up what may be replayed of its task."""
+        session = self.session()
+        if wish.may_serve:
+            store, namespace, memory = session.store, session.namespace, session.memory
+            plan = await find_plan(store, namespace, wish.task, subject, memory)
+        else:
+            plan = no_plan(Cause(MissKind.REPLAY_OFF, subject.name))
+        return Run(session, subject, wish, plan)
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have ``work`` done before this loop's session closes; its errors are logged."""
+        self._open[_here()].add(work)
+
+    async def enter(self) -> None:
+        """Open the store for this event loop, or use it once more. Raises StoreError."""
+        key = _here()
+        if (opened := self._open.get(key)) is None:
+            self._disown(key[0])
+            opened = self._open[key] = _Opened(asyncio.ensure_future(self._session()))
+        opened.users += 1
+        try:
+            await asyncio.shield(opened.session)
+        except BaseException:
+            opened.users -= 1
+            if opened.users == 0 and self._open.get(key) is opened:
+                del self._open[key]
+            raise
+
+    async def leave(self) -> None:
+        """Undo one ``enter``; the last one writes what waits, and closes the store."""
+        key = _here()
+        opened = self._open[key]
+        opened.users -= 1
+        if opened.users == 0:
+            del self._open[key]
+            await opened.close()
+
+    def _disown(self, pid: int) -> None:
+        """Forget sessions of loops that have ended, and of the process this one forked from.
+
+        What a parent had open is kept from the garbage collector: closing its connections here
+        would disturb the parent, which still uses them.
+        """
+        for key in [key for key in self._open if key[0] != pid or key[1].is_closed()]:
+            opened = self._open.pop(key)
+            if key[0] != pid:
+                self._inherited.append(opened)
+
+    async def _session(self) -> Session:
+        mode = os.environ.get("EXECGRAPH_MODE") or None
+        if mode not in (None, *_MODES):
+            raise ConfigurationError(
+                f"EXECGRAPH_MODE={mode!r} is unknown; use one of {', '.join(_MODES)}, or unset it"
+            )
+        store = Nowhere() if mode == "off" else self._store()
+        await store.open()
+        return Session(
+            store=store,
+            namespace=self.namespace,
+            journal=Journal(store, self.namespace),
+            memory=self._memory,
+            may_serve=mode not in ("off", "record"),
+            must_serve=mode == "replay",
+        )
+
+    def _store(self) -> GraphStore:
+        url = self._url or os.environ.get("EXECGRAPH_STORE")
+        if url is None and self._connection.get("driver") is None:
+            path = Path(_DEFAULT_STORE).absolute()
+            if not self._told:
+                _log.info("the graph is kept in %s", path)
+                self._told = True
+            url = f"sqlite:///{path}"
+        return connect(url or "neo4j://given-driver", **self._connection)
+
+
+class _Opened:
+    """A session in one event loop, and what uses it."""
+
+    def __init__(self, session: asyncio.Future[Session]) -> None:
+        self.session = session
+        self.users = 0
+        self._work: set[asyncio.Task[None]] = set()
+
+    def add(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(_logged(work))
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    async def close(self) -> None:
+        session = self.session.result()
+        await asyncio.gather(*self._work)
+        await session.journal.close()
+        await session.store.close()
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:  # noqa: BLE001  (nobody waits for it, so nobody else would learn of it)
+        _log.exception("work in the background failed")
+
+
+def _here() -> tuple[int, asyncio.AbstractEventLoop]:
+    try:
+        return os.getpid(), asyncio.get_running_loop()
+    except RuntimeError:
+        raise NotOpen(
+            "there is no event loop here; write 'with engine.sync() as e:' and use e"
+        ) from None
