@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..graphstore.canonical import canonical, decode, encode, fingerprint, hash_of
@@ -27,7 +27,6 @@ from .jobs import Job, job_of_act, job_of_call
 from .notes import Note
 from .result import Outcome
 from .run import AskAgain, Decision, Run, moved_cause
-from .shelf import Recorded
 from .taken import Taken, frontier
 from .tool import Tool
 
@@ -99,7 +98,7 @@ async def act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> tuple[Any, 
 async def _carry_out(
     run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note], *, final: bool
 ) -> list[_Done]:
-    jobs = await _with_notes(run, jobs, noted)
+    await _note(run, jobs, noted)
     gate = Gate(run.session.store, run.session.namespace, run.notes, final=final)
     feeds = frontier(run.steps) if any(job.followed is None for job in jobs) else ()
     if len(jobs) == 1:
@@ -115,33 +114,20 @@ async def _carry_out(
     return done
 
 
-async def _with_notes(run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note]) -> list[Job]:
-    """The jobs with the facts each rests on: noted now, unless the lookup just accepted them."""
-    accepted = [not run.asked and job.stands for job in jobs]
-    missing = [
-        facet
-        for job, known in zip(jobs, accepted, strict=True)
-        if not known
-        for facet in job.reading.facets
-        if facet not in noted
-    ]
-    notes = {**noted, **await run.notes.take(missing)}
-    return [
-        replace(
-            job,
-            notes=_accepted(run, job.recorded)
-            if known and job.recorded is not None
-            else tuple(notes[facet] for facet in job.reading.facets),
-        )
-        for job, known in zip(jobs, accepted, strict=True)
-    ]
-
-
-def _accepted(run: Run, recorded: Recorded) -> tuple[Note, ...]:
-    """The guards of a step that stands, at the versions under which the lookup accepted it."""
-    return tuple(
-        Note(guard, run.plan.accepted(guard.resource), believed=True) for guard in recorded.guards
-    )
+async def _note(run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note]) -> None:
+    """Give the jobs the facts they rest on: read now, unless the lookup just accepted them."""
+    open_jobs = []
+    for job in jobs:
+        if job.recorded is not None and job.stands and not run.asked:
+            job.notes = job.recorded.notes
+        else:
+            open_jobs.append(job)
+    if not open_jobs:
+        return
+    wanted = [facet for job in open_jobs for facet in job.reading.facets]
+    notes = {**noted, **await run.notes.take(facet for facet in wanted if facet not in noted)}
+    for job in open_jobs:
+        job.notes = tuple(notes[facet] for facet in job.reading.facets)
 
 
 async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
@@ -151,11 +137,12 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
         return _finished(job, feeds, _Output(encode(problem), error=ArgumentsInvalid(problem)))
     if (output := await _reusable(run, job)) is not None:
         return _reused(job, job.tool, feeds, output)
-    effect = _intent(run, job) if job.tool.is_write else None
+    key = _idempotency_key(run, job) if job.tool.wants_key or job.tool.is_write else ""
+    effect = _intent(run, job, key) if job.tool.is_write else None
     if effect is not None and not await gate.begin(effect, job.notes):
         return _refused(job, feeds, moved_cause(gate.moved))
     ticket, started = run.notes.ticket(), time.perf_counter()
-    given, returned = await _run_tool(job.tool, job.reading.parsed, _idempotency_key(run, job))
+    given, returned = await _run_tool(job.tool, job.reading.parsed, key)
     duration = (time.perf_counter() - started) * 1000
     done = _finished(job, feeds, given)
     done.taken.duration_ms = duration
@@ -240,14 +227,14 @@ def _taken(
     return Taken(step, outcome, output, cause=cause, notes=job.notes, values=values)
 
 
-def _intent(run: Run, job: Job) -> SideEffect:
+def _intent(run: Run, job: Job, key: str) -> SideEffect:
     now = time.time_ns() // 1_000_000
     return SideEffect(
         id=new_id(now),
         execution=run.id,
         tool=job.name,
         target=canonical(decode(job.reading.arguments)).decode()[:200],
-        idempotency_key=_idempotency_key(run, job),
+        idempotency_key=key,
         state=EffectState.INTENDED,
         begun_at=now,
     )

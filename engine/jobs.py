@@ -15,9 +15,8 @@ from .errors import ArgumentsInvalid
 from .lookup import Prepared
 from .notes import Note, guards_of
 from .run import Decision, Run
-from .shelf import Recorded, recorded_step
 from .tool import Tool
-from .verdict import needed_facets
+from .verdict import Recorded, needed_facets
 
 __all__ = ["Job", "job_of_act", "job_of_call"]
 
@@ -32,7 +31,7 @@ class Reading:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job:
     """One call about to be carried out, under the facts in ``notes``.
 
@@ -81,13 +80,14 @@ class Job:
 async def job_of_call(run: Run, decision: Decision, number: int) -> Job:
     """The job of one call of a reply."""
     if run.on_path and run.followed is not None:
-        step = run.followed.actions.get((decision.position, number))
-        if step is not None:
-            return _on_path(run, run.followed, step)
+        recorded = run.followed.actions.get((decision.position, number))
+        if recorded is not None:
+            return _on_path(run, run.followed, recorded)
     call = decision.calls[number]
     tool = run.subject.code.tools.get(call.tool)
     job = await _by_key(run, call.tool, tool, _read(run, tool, call))
-    return replace(job, decision=decision.position, call=number)
+    job.decision, job.call = decision.position, number
+    return job
 
 
 async def job_of_act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> Job:
@@ -114,13 +114,13 @@ def _parsed(run: Run, tool: Tool, parsed: Mapping[str, Any]) -> Reading:
     return Reading(encode(arguments), parsed, tuple(facets))
 
 
-def _on_path(run: Run, followed: Prepared, step: Step) -> Job:
+def _on_path(run: Run, followed: Prepared, recorded: Recorded) -> Job:
     """What the recorded graph has next; its arguments come from a decision that stands."""
-    cause = followed.causes[step.position]
+    step = recorded.step
     tool = run.subject.code.tools.get(step.name)
     code_key = run.subject.code.of_action(step.name)
     arguments = followed.arguments(step)
-    if tool is None or cause is not None:
+    if tool is None or recorded.cause is not None:
         reading = _read(run, tool, Call("", step.name, decode(arguments)))
     else:
         try:
@@ -134,9 +134,7 @@ def _on_path(run: Run, followed: Prepared, step: Step) -> Job:
         key=step.key if code_key == step.code_key else _key(step.name, code_key, reading),
         occurrence=step.occurrence,
         reading=reading,
-        recorded=recorded_step(
-            followed.trace, step, cause, None if cause is None else run.plan.facts
-        ),
+        recorded=recorded,
         followed=followed,
         decision=step.decision,
         call=step.call,

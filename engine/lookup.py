@@ -19,7 +19,7 @@ from ..graphstore.store import GraphStore
 from .cause import Cause, MissKind
 from .client import Call, Dialect
 from .subject import Subject
-from .verdict import Code, assess, chosen, valid_prefix
+from .verdict import Code, Recorded, assess, chosen
 
 __all__ = [
     "Memory",
@@ -35,11 +35,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Prepared:
-    """A trace with the payloads that replaying needs, and why each step does not stand."""
+    """A trace with its steps judged, and the payloads that replaying needs."""
 
     trace: Trace
-    causes: tuple[Cause | None, ...]
-    accepted: Mapping[str, int]  # resource -> the version under which ``causes`` holds
+    judged: tuple[Recorded, ...]
+    accepted: Mapping[str, int]  # resource -> the version by which its guards were judged
     values: Mapping[str, bytes]
     dialect: Dialect
     _replies: dict[int, tuple[Json, tuple[Call, ...]]] = field(default_factory=dict)
@@ -47,15 +47,15 @@ class Prepared:
     @cached_property
     def stands(self) -> bool:
         """Whether every step stands."""
-        return all(cause is None for cause in self.causes)
+        return all(recorded.cause is None for recorded in self.judged)
 
     @cached_property
-    def actions(self) -> Mapping[tuple[int, int], Step]:
+    def actions(self) -> Mapping[tuple[int, int], Recorded]:
         """Actions by the decision and the number of the call that they carry out."""
         return {
-            (step.decision, step.call): step
-            for step in self.trace.steps
-            if step.decision is not None and step.call is not None
+            (it.step.decision, it.step.call): it
+            for it in self.judged
+            if it.step.decision is not None and it.step.call is not None
         }
 
     @cached_property
@@ -107,13 +107,6 @@ class Plan:
     def preconditions(self) -> dict[str, Precondition]:
         """All that guards a step of its traces."""
         return {key: guard for it in self.traces for key, guard in it.preconditions.items()}
-
-    def accepted(self, resource: str) -> int:
-        """The version of ``resource`` under which steps of this plan were found to stand."""
-        if self.facts is not None:
-            return self.facts.of(resource).version
-        assert self.best is not None
-        return self.best.accepted[resource]
 
 
 def no_plan(*causes: Cause) -> Plan:
@@ -203,7 +196,7 @@ async def look_up(
         return no_plan(*(damaged or (Cause(MissKind.NEW_TASK, task),)))
     prepared = Prepared(
         trace=best,
-        causes=assess(best, found.facts, subject.code),
+        judged=assess(best, found.facts, subject.code),
         accepted={uri: found.facts.of(uri).version for uri in best.resources},
         values=found.values,
         dialect=subject.dialect,
@@ -212,8 +205,8 @@ async def look_up(
 
 
 def _why_not_all(prepared: Prepared) -> tuple[Cause, ...]:
-    """The causes at the first step that does not stand, and of what else fell for its own."""
+    """Each cause for which a step does not stand, once."""
     if prepared.stands:
         return ()
-    first = valid_prefix(prepared.causes)
-    return tuple(dict.fromkeys(cause for cause in prepared.causes[first:] if cause is not None))
+    causes = (recorded.cause for recorded in prepared.judged)
+    return tuple(dict.fromkeys(cause for cause in causes if cause is not None))

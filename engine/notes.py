@@ -35,6 +35,11 @@ class Note:
         noted = self.version if version is None else version
         return Expected(self.resource, noted, self.believed)
 
+    def holds_in(self, notes: Mapping[FacetRef, Note]) -> bool:
+        """Whether its facet is believed, and noted with the same fingerprint, in ``notes``."""
+        other = notes[self.guard.ref]
+        return other.believed and other.guard.id == self.guard.id
+
     def same_in(self, facts: Facts) -> bool:
         """Whether the facet is at ``facts`` what it was when noted."""
         fact = facts.of(self.resource)

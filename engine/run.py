@@ -24,11 +24,11 @@ from .lookup import MemoryKey, Plan, Prepared, look_up, memory_key
 from .notes import Note, Notes, guards_of, merged
 from .result import Outcome
 from .session import Session
-from .shelf import Recorded, Shelf, recorded_step
+from .shelf import Shelf
 from .subject import Subject
 from .taken import Taken, frontier
 from .transcript import Asked, Transcript, request_messages
-from .verdict import needed_facets
+from .verdict import Recorded, needed_facets
 
 __all__ = ["Ask", "AskAgain", "Decision", "MustNotAsk", "Run", "Wish"]
 
@@ -193,11 +193,8 @@ class Run:
     def _next_on_path(self) -> Recorded | None:
         assert self.followed is not None
         assert self._path is not None
-        trace = self.followed.trace
-        if self._path >= len(trace.steps):
-            return None
-        step, cause = trace.steps[self._path], self.followed.causes[self._path]
-        return recorded_step(trace, step, cause, None if cause is None else self.plan.facts)
+        judged = self.followed.judged
+        return judged[self._path] if self._path < len(judged) else None
 
     def _leaving(self, recorded: Recorded | None) -> tuple[Cause, tuple[FacetRef, ...]]:
         self.leave_path(None if recorded is None else recorded.cause)

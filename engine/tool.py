@@ -113,6 +113,11 @@ class Tool:
     def is_write(self) -> bool:
         return self.effect is Effect.WRITE
 
+    @property
+    def wants_key(self) -> bool:
+        """Whether a parameter of it takes the idempotency key."""
+        return bool(self._hidden)
+
     # What it does -------------------------------------------------------------------------
 
     def parse(self, arguments: Mapping[str, Any] | bytes) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from ..graphstore.canonical import Json
@@ -13,9 +13,10 @@ from ..graphstore.model import FacetRef, Step, StepKind, Trace
 from ..invalidation.resources import Resource
 from ..invalidation.validity import broken_guards
 from .cause import Cause, MissKind, cause_of
+from .notes import Note
 from .tool import Tool
 
-__all__ = ["Code", "assess", "chosen", "needed_facets", "valid_prefix"]
+__all__ = ["Code", "Recorded", "assess", "chosen", "needed_facets", "valid_prefix"]
 
 
 @dataclass(frozen=True)
@@ -36,44 +37,89 @@ class Code:
         return tool.code_key if tool is not None else "unknown tool"
 
 
-def assess(trace: Trace, facts: Facts, code: Code) -> tuple[Cause | None, ...]:
-    """For each step why it does not stand; None if it does."""
-    causes = tuple(_cause(step, trace, facts, code) for step in trace.steps)
-    return tuple(
-        cause or _unguarded_write(step, trace, code)
-        for step, cause in zip(trace.steps, causes, strict=True)
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A recorded step as it was judged: why it does not stand, None if it does.
+
+    ``notes`` are its guards at the versions by which they were judged; ``failing`` the facets
+    of those that do not hold.
+    """
+
+    trace: str
+    step: Step
+    notes: tuple[Note, ...]
+    cause: Cause | None
+    failing: tuple[FacetRef, ...] = ()
+
+    @property
+    def facets(self) -> tuple[FacetRef, ...]:
+        """All that it rests on."""
+        return tuple(note.guard.ref for note in self.notes)
+
+    def under(self, notes: Mapping[FacetRef, Note]) -> Recorded:
+        """The same, judged by facts read later, in which all its facets are noted."""
+        if self.cause is not None and self.cause.kind is MissKind.CODE_CHANGED:
+            return self
+        failing = [note.guard for note in self.notes if not note.holds_in(notes)]
+        if not failing:
+            now = tuple(notes[facet] for facet in self.facets)
+            return replace(self, notes=now, cause=None, failing=())
+        cause = self.cause or Cause(
+            MissKind.PRECONDITION_CHANGED, str(failing[0].ref), failing[0].fingerprint
+        )
+        return replace(self, cause=cause, failing=tuple(guard.ref for guard in failing))
+
+
+def assess(trace: Trace, facts: Facts, code: Code) -> tuple[Recorded, ...]:
+    """The steps of a trace, each judged."""
+    judged = [_judged(step, trace, facts, code) for step in trace.steps]
+    for position, terms in _changed_terms(trace, code):
+        if judged[position].cause is None:
+            judged[position] = replace(judged[position], cause=terms)
+    return tuple(judged)
+
+
+def _judged(step: Step, trace: Trace, facts: Facts, code: Code) -> Recorded:
+    fallen = tuple(broken_guards(step, trace.preconditions, facts))
+    guards = (trace.preconditions[key] for key in step.guards)
+    return Recorded(
+        trace=trace.id,
+        step=step,
+        notes=tuple(
+            Note(guard, facts.of(guard.resource).version, believed=True) for guard in guards
+        ),
+        cause=_changed_code(step, code) or (cause_of(fallen[0]) if fallen else None),
+        failing=tuple(broken.guard.ref for broken in fallen),
     )
 
 
-def _cause(step: Step, trace: Trace, facts: Facts, code: Code) -> Cause | None:
+def _changed_code(step: Step, code: Code) -> Cause | None:
     now = code.decision if step.kind is StepKind.DECISION else code.of_action(step.name)
-    if now is not None and step.code_key != now:
-        return Cause(MissKind.CODE_CHANGED, step.name, step.code_key, now)
-    for found in broken_guards(step, trace.preconditions, facts):
-        return cause_of(found)
-    return None
-
-
-def _unguarded_write(decision: Step, trace: Trace, code: Code) -> Cause | None:
-    """A decision stands only if the writes it chose still require what they did.
-
-    Its guards name the facets of the day it was recorded; a requirement added to a write since
-    then was never checked for it.
-    """
-    if decision.kind is not StepKind.DECISION:
+    if now is None or step.code_key == now:
         return None
-    for action in trace.steps[decision.position + 1 :]:
-        if action.decision != decision.position:
-            continue
+    return Cause(MissKind.CODE_CHANGED, step.name, step.code_key, now)
+
+
+def _changed_terms(trace: Trace, code: Code) -> Iterator[tuple[int, Cause]]:
+    """Decisions that chose a write which requires something else today, and why.
+
+    Their guards name the facets of the day they were recorded; a requirement added to a write
+    since then was never checked for them.
+    """
+    for action in trace.steps:
         tool = code.tools.get(action.name)
-        if tool is not None and tool.is_write and not tool.same_terms(action.code_key):
-            return Cause(MissKind.CODE_CHANGED, action.name, action.code_key, tool.code_key)
-    return None
+        if action.decision is None or tool is None or not tool.is_write:
+            continue
+        if not tool.same_terms(action.code_key):
+            yield (
+                action.decision,
+                Cause(MissKind.CODE_CHANGED, action.name, action.code_key, tool.code_key),
+            )
 
 
-def valid_prefix(causes: Sequence[Cause | None]) -> int:
+def valid_prefix(judged: Sequence[Recorded]) -> int:
     """How many leading steps stand."""
-    return sum(1 for _ in takewhile(lambda cause: cause is None, causes))
+    return sum(1 for _ in takewhile(lambda recorded: recorded.cause is None, judged))
 
 
 def chosen(

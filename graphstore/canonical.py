@@ -57,7 +57,7 @@ def fingerprint(value: Json) -> str:
 
 def hash_of(kind: str, *parts: str | int | None) -> str:
     """A key from its parts, separated by domain: ``hash_of("facet", uri, selector)``."""
-    return digest(json.dumps([kind, *parts], ensure_ascii=True, separators=(",", ":")).encode())
+    return digest(_write([kind, *parts]).encode())
 
 
 def encode(value: Json) -> bytes:
@@ -67,7 +67,7 @@ def encode(value: Json) -> bytes:
     so are mapping keys: ``1`` becomes ``"1"``. Raises NotJson for what is not JSON.
     """
     try:
-        text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), default=_refuse)
+        text = _write(value)
     except (ValueError, TypeError, RecursionError) as error:
         raise NotJson(f"the value cannot be written as JSON: {error}") from None
     return text.encode("ascii")
@@ -75,7 +75,7 @@ def encode(value: Json) -> bytes:
 
 def decode(data: bytes) -> Json:
     """The value that ``encode`` wrote, or any JSON text in UTF-8."""
-    return json.loads(data)
+    return _read(data.decode())
 
 
 def _refuse(value: object) -> object:
@@ -141,6 +141,10 @@ def _extended(value: Json, where: str) -> Json:
         " or None (pydantic models and dataclasses can be dumped first)."
     )
 
+
+# Made once: json.dumps makes a new encoder for each call with settings of its own.
+_write = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), default=_refuse).encode
+_read = json.JSONDecoder().decode
 
 _KEYS: dict[type, Callable[[Any], str]] = {
     bool: lambda key: f"$bool:{str(key).lower()}",
