@@ -58,6 +58,8 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
     Raises AskAgain if facts moved before the first effect, unless ``final``.
     """
     calls = decision.calls
+    if not calls:
+        return []
     jobs = [await job_of_call(run, decision, number) for number in range(len(calls))]
     done = await _carry_out(run, jobs, decision.noted, final=final)
     as_recorded = (

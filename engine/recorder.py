@@ -168,7 +168,7 @@ def _execution(run: Run, steps: list[Step], output: Json, cost: float | None) ->
         id=run.id,
         task=run.wish.task,
         agent=run.subject.name,
-        mode=_mode(run.taken),
+        mode=_mode(run),
         state=ExecutionState.UNPUBLISHED,
         started_at=run.started_at,
         duration_ms=run.elapsed_ms,
@@ -187,7 +187,7 @@ def _execution(run: Run, steps: list[Step], output: Json, cost: float | None) ->
 
 
 def _result(run: Run, output: object, *, recorded: bool, cost: float | None) -> Result:
-    mode = _mode(run.taken)
+    mode = _mode(run)
     replayed = mode is Mode.REPLAY
     actions = [it.outcome for it in run.taken if it.step.kind is StepKind.ACTION]
     return Result(
@@ -221,13 +221,12 @@ def _saved(taken: Iterable[Taken]) -> int:
     )
 
 
-def _mode(taken: Iterable[Taken]) -> Mode:
-    """Live: nothing was served; replay: nothing was asked or carried out for the first time."""
-    outcomes = {it.outcome for it in taken}
-    served = outcomes & {Outcome.REPLAYED, Outcome.REUSED, Outcome.DIVERGED}
-    if not served:
+def _mode(run: Run) -> Mode:
+    """Live: nothing recorded was of use; replay: it was, and no model was asked."""
+    known = (Outcome.REPLAYED, Outcome.REUSED, Outcome.DIVERGED)
+    if not any(taken.outcome in known for taken in run.taken):
         return Mode.LIVE
-    return Mode.PARTIAL if Outcome.ASKED in outcomes else Mode.REPLAY
+    return Mode.PARTIAL if run.calls else Mode.REPLAY
 
 
 def _effect_report(effect: SideEffect) -> EffectReport:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..graphstore.canonical import Json, decode, fingerprint
-from ..graphstore.errors import PayloadCorrupted
+from ..graphstore.errors import NotJson, PayloadCorrupted
 from ..graphstore.model import FacetRef, Precondition, Step, StepKind, Usage, Value, new_id
 from .cause import Cause, MissKind
 from .client import Call, Dialect
@@ -115,6 +115,7 @@ class Run:
         self._counts: Counter[str] | None = None
         self._transcripts: dict[str, Transcript] = {}
         self._shelf: Shelf | None = None
+        self.calls = 0  # to a model, those for decisions that were replaced included
         self.asked = False  # time has passed since the lookup, so facts are read again
 
     @property
@@ -261,6 +262,7 @@ class Run:
         offered = self._offered_facets(dialect.offered(decode(asked.head.data)))
         before = await self.notes.take((*own, *offered))
         self.asked = True
+        self.calls += 1
         feeds = frontier(self.steps)
         started = time.perf_counter()
         output = await ask(question.body)
@@ -354,8 +356,10 @@ class Run:
             if tool is None:
                 continue
             try:
-                facets = tool.facets(call.arguments, self.wish.inputs)
-            except ArgumentsInvalid:
+                # As the tool takes them: it may bring "EU" and "eu" into one form.
+                arguments = tool.arguments_of(tool.parse(call.arguments))
+                facets = tool.facets(arguments, self.wish.inputs)
+            except (ArgumentsInvalid, NotJson):
                 continue  # the call will not be carried out, and the model told so
             every += facets
             if tool.is_write:

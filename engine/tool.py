@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import json
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Annotated, Any, NotRequired, get_args, get_origin, get_type_hints
 
@@ -64,13 +66,10 @@ class Tool:
             )
         self._is_async = inspect.iscoroutinefunction(function)
         self._hidden, self._arguments, self._output = self._types(function)
-        self._defaults = {
-            name: parameter.default
-            for name, parameter in inspect.signature(function).parameters.items()
-            if parameter.default is not inspect.Parameter.empty
-        }
+        self._defaults: dict[str, Json] = self._default_arguments(function)
+        parameters = self.parameters
         for requirement in self.requires:
-            requirement.check(self.parameters, f"the tool {self.name}")
+            requirement.check(parameters, f"the tool {self.name}")
         self._source = version if version is not None else _source_of(self.name, [function, *uses])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -90,11 +89,19 @@ class Tool:
     @cached_property
     def schema(self) -> dict[str, Any]:
         """The parameters as JSON Schema, as a model is told them."""
-        schema = self._arguments.json_schema()
+        try:
+            schema = self._arguments.json_schema()
+        except PydanticUserError as error:
+            raise ToolError(
+                f"a parameter of the tool {self.name} cannot be told to a model as JSON Schema:"
+                f" {str(error).splitlines()[0]}"
+            ) from None
         schema.pop("title", None)
         schema.setdefault("properties", {})
-        for parameter in schema["properties"].values():
+        for name, parameter in schema["properties"].items():
             parameter.pop("title", None)
+            if name in self._defaults and _is_strict(self._defaults[name]):
+                parameter["default"] = self._defaults[name]
         return schema
 
     @cached_property
@@ -126,15 +133,24 @@ class Tool:
         Raises ArgumentsInvalid, which says what is wrong with which argument.
         """
         try:
-            return self._arguments.validate_python(
-                decode(arguments) if isinstance(arguments, bytes) else arguments
-            )
+            if not isinstance(arguments, bytes):
+                return self._arguments.validate_python(arguments)
+            return self._read_arguments(arguments)
         except ValidationError as error:
             wrong = "; ".join(
                 f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}"
                 for item in error.errors(include_url=False, include_input=False)
             )
             raise ArgumentsInvalid(f"{self.name} does not take these arguments: {wrong}") from None
+
+    def _read_arguments(self, arguments: bytes) -> dict[str, Any]:
+        try:
+            return self._arguments.validate_json(arguments)
+        except ValidationError as error:
+            if error.errors(include_url=False, include_input=False)[0]["type"] != "json_invalid":
+                raise
+            # pydantic's reader refuses lone surrogates, which JSON can name and Python can hold.
+            return self._arguments.validate_python(decode(arguments))
 
     def arguments_of(self, parsed: Mapping[str, Any]) -> Json:
         """Parsed arguments as JSON again. Raises NotJson."""
@@ -160,15 +176,24 @@ class Tool:
         hidden = dict.fromkeys(self._hidden, idempotency_key)
         if self._is_async:
             return await self.function(**parsed, **hidden)
-        return await asyncio.to_thread(self.function, **parsed, **hidden)
+        return await asyncio.to_thread(_called, self.function, {**parsed, **hidden})
 
     def dump(self, output: Any) -> bytes:
         """An output as exact JSON text. Raises NotJson."""
-        return encode(_dumped(self._output, output, f"the output of {self.name}"))
+        try:
+            return self._output.dump_json(output, warnings=False)
+        except ValueError:
+            # Its writer refuses lone surrogates too; what is no JSON at all is told by ours.
+            return encode(_dumped(self._output, output, f"the output of {self.name}"))
 
     def load(self, output: bytes) -> Any:
-        """A recorded output as the function had returned it."""
-        return self._output.validate_python(decode(output))
+        """A recorded output as the function had returned it; as plain JSON if it had returned
+        something else than it says."""
+        value = decode(output)
+        try:
+            return self._output.validate_python(value)
+        except ValidationError:
+            return value
 
     # How it is read -----------------------------------------------------------------------
 
@@ -193,6 +218,12 @@ class Tool:
     def _types(
         self, function: Callable[..., Any]
     ) -> tuple[tuple[str, ...], TypeAdapter[dict[str, Any]], TypeAdapter[Any]]:
+        if not inspect.isroutine(function):
+            raise ToolError(f"{self.name} is no function; declare a function or a method as a tool")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ToolError(
+                f"the tool {self.name} yields, and an output is recorded as a whole; return a list"
+            )
         try:
             hints = get_type_hints(function, include_extras=True)
         except NameError as error:
@@ -224,6 +255,15 @@ class Tool:
                 f" {str(error).splitlines()[0]}"
             ) from None
 
+    def _default_arguments(self, function: Callable[..., Any]) -> dict[str, Json]:
+        """What stands for arguments that the model leaves out, as JSON where they can be."""
+        defaults: dict[str, Json] = {}
+        for name, parameter in inspect.signature(function).parameters.items():
+            if parameter.default is not inspect.Parameter.empty and name not in self._hidden:
+                with suppress(NotJson):  # a sentinel, say, which stands for no argument
+                    defaults |= self.arguments_of({name: parameter.default})
+        return defaults
+
     def _check_parameter(self, parameter: inspect.Parameter, hints: Mapping[str, Any]) -> None:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise ToolError(f"the tool {self.name} takes {parameter}; name its parameters")
@@ -251,6 +291,14 @@ def checked_requirements(requires: Iterable[Any], owner: str) -> tuple[Resource,
     return checked
 
 
+def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """What ``function`` returns. A future cannot hold StopIteration: who awaits it would hang."""
+    try:
+        return function(**arguments)
+    except StopIteration as error:
+        raise RuntimeError(f"{function.__name__} raised StopIteration") from error
+
+
 # A type made at run time, which a type checker cannot follow.
 _typed_dict: Any = TypedDict
 
@@ -265,6 +313,14 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
 def _is_idempotency_key(hint: Any) -> bool:
     marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
     return any(mark is IdempotencyKey or isinstance(mark, IdempotencyKey) for mark in marks)
+
+
+def _is_strict(value: Json) -> bool:
+    """Whether every JSON parser can read ``value``: most know no NaN, and no infinity."""
+    try:
+        return bool(json.dumps(value, allow_nan=False))
+    except ValueError:
+        return False
 
 
 def _dumped(adapter: TypeAdapter[Any], value: Any, what: str) -> Json:

@@ -88,6 +88,7 @@ class Middleware(SdkMiddleware):
             return None
         if request.stream or (request.json or {}).get("stream"):
             run.running.do_not_publish(Cause(MissKind.UNRECORDED, "a streamed reply"))
+            run.running.calls += 1
             return None
         return run
 
