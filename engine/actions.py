@@ -106,7 +106,8 @@ async def _carry_out(
     if len(jobs) == 1:
         done = [await _one(run, jobs[0], gate, feeds)]
     else:
-        done = list(await asyncio.gather(*(_one(run, job, gate, feeds) for job in jobs)))
+        work = (_one(run, job, gate, feeds) for job in jobs)
+        done = _all_of(await asyncio.gather(*work, return_exceptions=True))
     if gate.ask_again:
         raise AskAgain(gate.moved)
     for it in done:
@@ -114,6 +115,14 @@ async def _carry_out(
     if gate.moved:
         run.do_not_publish(moved_cause(gate.moved))
     return done
+
+
+def _all_of(done: Sequence[_Done | BaseException]) -> list[_Done]:
+    """All of them, or the first trouble there was; by now none of them is still at work."""
+    for it in done:
+        if isinstance(it, BaseException):
+            raise it
+    return [it for it in done if isinstance(it, _Done)]
 
 
 async def _note(run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note]) -> None:
@@ -143,13 +152,17 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
     effect = _intent(run, job, key) if job.tool.is_write else None
     if effect is not None and not await gate.begin(effect, job.notes):
         return _refused(job, feeds, moved_cause(gate.moved))
+    if effect is not None:
+        run.begun[effect.id] = effect
     ticket, started = run.notes.ticket(), time.perf_counter()
     given, returned = await _run_tool(job.tool, job.reading.parsed, key)
     duration = (time.perf_counter() - started) * 1000
+    if effect is not None and returned:
+        run.begun[effect.id] = effect = effect.ended()
     done = _finished(job, feeds, given)
     done.taken.duration_ms = duration
     if effect is not None:
-        done.taken.effect = effect.ended() if returned else effect
+        done.taken.effect = effect
     if not done.taken.copied:
         done.taken.ticket = ticket
         run.notes.ended(ticket, job.notes)

@@ -15,9 +15,9 @@ from ..graphstore.errors import StoreError
 from ..invalidation.resources import Resource
 from .actions import act_on
 from .client import CallResult, ChatClient, chat_client, default_client
-from .errors import AgentError, ExecgraphError, NotReplayable, RunFailed
+from .errors import AgentError, ExecgraphError, NotReplayable
 from .host import Host
-from .recorder import effects_of, finish, in_doubt, write_failure
+from .recorder import failure, finish, write_failure
 from .result import Result
 from .run import AskAgain, Decision, MustNotAsk, Run, Wish
 from .subject import Subject
@@ -134,18 +134,12 @@ class Agent:
             raise
         except Exception as error:
             await _keep(run, error)
-            effects = effects_of(run)
-            doubtful = in_doubt(effects)
-            raise RunFailed(
-                f"the run of {self.name} failed: {_told(error)}",
-                execution_id=run.id,
-                effects=[effect for effect in effects if effect not in doubtful],
-                in_doubt=doubtful,
-            ) from error
+            raise failure(run, _told(error)) from error
 
     async def _converse(self, run: Run) -> str:
         """Ask and act in turns until the model is done. Gives its last text."""
-        client, dialect = self.client, self.client.dialect
+        client = run.session.client(self._given)
+        dialect = client.dialect
         turns: list[tuple[Decision, list[CallResult]]] = []
 
         def request() -> Mapping[str, Json]:

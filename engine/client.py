@@ -163,6 +163,9 @@ class ChatClient(ABC):
     async def ask(self, request: Mapping[str, Json]) -> bytes:
         """The model's reply to ``request``: the exact body. The provider's errors pass through."""
 
+    async def close(self) -> None:  # noqa: B027  (most have nothing to let go of)
+        """Let go of the connections of this event loop; may be used again in another."""
+
     @abstractmethod
     def head(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pydantic import BaseModel
 
@@ -68,16 +68,42 @@ class Engine:
 
     # Declaring ----------------------------------------------------------------------------
 
+    @overload
     def tool(
         self,
-        function: Callable[..., Any] | None = None,
+        function: Callable[..., Any],
+        /,
         *,
         effect: Literal["pure", "read", "write"] | Effect | None = None,
         requires: Sequence[Resource] | None = None,
         name: str | None = None,
         version: str | None = None,
         uses: Iterable[Callable[..., Any]] = (),
-    ) -> Any:
+    ) -> Tool: ...
+
+    @overload
+    def tool(
+        self,
+        /,
+        *,
+        effect: Literal["pure", "read", "write"] | Effect | None = None,
+        requires: Sequence[Resource] | None = None,
+        name: str | None = None,
+        version: str | None = None,
+        uses: Iterable[Callable[..., Any]] = (),
+    ) -> Callable[[Callable[..., Any]], Tool]: ...
+
+    def tool(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        effect: Literal["pure", "read", "write"] | Effect | None = None,
+        requires: Sequence[Resource] | None = None,
+        name: str | None = None,
+        version: str | None = None,
+        uses: Iterable[Callable[..., Any]] = (),
+    ) -> Tool | Callable[[Callable[..., Any]], Tool]:
         """Declare a function as a tool. Raises ToolError, naming what is missing.
 
         ``effect``: ``pure`` (its output may be reused), ``read`` (runs again, is compared) or

@@ -9,9 +9,10 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from ..graphstore.connect import connect, redacted
+from ..graphstore.connect import connect
 from ..graphstore.nowhere import Nowhere
 from ..graphstore.store import GraphStore
+from ..graphstore.urls import redacted
 from .cause import Cause, MissKind
 from .errors import ConfigurationError, NotOpen
 from .journal import Journal
@@ -72,7 +73,11 @@ class Host:
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Have ``work`` done before this loop's session closes; its errors are logged."""
-        self._open[_here()].add(work)
+        if (opened := self._open.get(_here())) is None:
+            work.close()
+            _log.warning("the engine is closed already: a run that was cancelled is not kept")
+        else:
+            opened.add(work)
 
     async def enter(self) -> None:
         """Open the store for this event loop, or use it once more. Raises StoreError."""
@@ -87,6 +92,7 @@ class Host:
             opened.users -= 1
             if opened.users == 0 and self._open.get(key) is opened:
                 del self._open[key]
+                opened.session.cancel()  # if it was the caller who lost patience
             raise
 
     async def leave(self) -> None:
@@ -104,10 +110,11 @@ class Host:
         What a parent had open is kept from the garbage collector: closing its connections here
         would disturb the parent, which still uses them.
         """
-        for key in [key for key in self._open if key[0] != pid or key[1].is_closed()]:
-            opened = self._open.pop(key)
+        for key in list(self._open):  # a copy: other threads open and close theirs meanwhile
             if key[0] != pid:
-                self._inherited.append(opened)
+                self._inherited.append(self._open.pop(key))
+            elif key[1].is_closed():
+                self._open.pop(key, None)
 
     async def _session(self) -> Session:
         mode = os.environ.get("EXECGRAPH_MODE") or None
@@ -152,9 +159,11 @@ class _Opened:
 
     async def close(self) -> None:
         session = self.session.result()
-        await asyncio.gather(*self._work)
-        await session.journal.close()
-        await session.store.close()
+        try:
+            await asyncio.gather(*self._work)
+            await session.journal.close()
+        finally:
+            await session.close()
 
 
 async def _logged(work: Coroutine[Any, Any, None]) -> None:

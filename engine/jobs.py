@@ -120,7 +120,8 @@ def _on_path(run: Run, followed: Prepared, recorded: Recorded) -> Job:
     tool = run.subject.code.tools.get(step.name)
     code_key = run.subject.code.of_action(step.name)
     arguments = followed.arguments(step)
-    if tool is None or recorded.cause is not None:
+    # An error may say that the arguments named nothing to rest on: that is found out anew.
+    if tool is None or recorded.cause is not None or step.error:
         reading = _read(run, tool, Call("", step.name, decode(arguments)))
     else:
         try:

@@ -12,15 +12,15 @@ from types import TracebackType
 from typing import Any
 
 from ..graphstore.canonical import Json, encode
-from ..graphstore.errors import StoreError
+from ..graphstore.errors import NotJson, StoreError
 from ..graphstore.model import SideEffect
 from .actions import act
-from .client import Dialect, PlainDialect, chat_client, default_client
+from .client import Dialect, PlainDialect
 from .errors import AgentError, NotOpen, NotReplayable, ToolError
 from .host import Host
-from .recorder import effects_of, finish, write_failure
+from .recorder import effects_of, failure, finish, write_failure
 from .result import Result
-from .run import Ask, Run, Wish
+from .run import Ask, MustNotAsk, Run, Wish
 from .subject import Subject
 from .task import as_json
 from .tool import Tool
@@ -35,8 +35,9 @@ _current: contextvars.ContextVar[ProgramRun | None] = contextvars.ContextVar(
 
 
 def current_run() -> ProgramRun | None:
-    """The run in whose context the caller is."""
-    return _current.get()
+    """The run in whose context the caller is; None once it has ended."""
+    run = _current.get()
+    return run if run is not None and run.is_open else None
 
 
 @contextmanager
@@ -74,6 +75,7 @@ class ProgramRun:
         self._run: Run | None = None
         self._result: Result | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = False
         self._context = ExitStack()
         self.output: Json = None
 
@@ -86,7 +88,15 @@ class ProgramRun:
 
     @property
     def execution_id(self) -> str:
-        return self._running.id
+        """Its id, also after it has ended."""
+        if self._run is None:
+            raise NotOpen("a run has its id when its block has begun")
+        return self._run.id
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its block has begun and not ended."""
+        return self._run is not None and not self._ended
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -107,7 +117,7 @@ class ProgramRun:
         """
         opened = _opened(dict(request))
         if call is None:
-            client = default_client() if self._client is None else chat_client(self._client)
+            client = self._running.session.client(self._client)
             return await self.ask(opened, client.ask, client.dialect)
 
         async def ask(body: Mapping[str, Json]) -> bytes:
@@ -116,8 +126,15 @@ class ProgramRun:
         return await self.ask(opened, ask, PlainDialect())
 
     async def ask(self, request: Mapping[str, Json], ask: Ask, dialect: Dialect) -> Handle:
-        """``decide`` for adapters: ``ask`` gives the exact body of the reply."""
-        decision = await self._running.decide(lambda: request, ask, dialect)
+        """``decide`` for adapters: ``ask`` gives the exact body of the reply.
+
+        Raises RunFailed where a replay is required and the model would have to be asked.
+        """
+        run = self._running
+        try:
+            decision = await run.decide(lambda: request, ask, dialect)
+        except MustNotAsk as unknown:
+            raise failure(run, str(unknown)) from None
         return Handle(decision.reply, decision.position)
 
     async def act(self, tool: Tool, /, **arguments: Any) -> Handle:
@@ -127,7 +144,7 @@ class ProgramRun:
         right before an effect; then it did not happen, and the run will not be published.
         """
         known = self._subject.code.tools.get(getattr(tool, "name", ""))
-        if known is not tool:
+        if known is None or known is not tool:
             raise ToolError(f"{tool!r} is no tool of this engine; declare it with @engine.tool")
         value, position = await act(self._running, tool, _opened(arguments))
         return Handle(value, position)
@@ -143,10 +160,16 @@ class ProgramRun:
 
     async def end(self, error: BaseException | None = None) -> None:
         """Record what is new; after an ``error``, keep the failed run for people."""
-        if error is None:
-            self._result = await finish(self._running, as_json(self.output, "the output"))
-        else:
-            await self._fail(error)
+        run, self._ended = self._running, True
+        if error is not None:
+            await self._fail(run, error)
+            return
+        try:
+            output = as_json(self.output, "the output")
+        except NotJson as wrong:
+            await self._fail(run, wrong)
+            raise
+        self._result = await finish(run, output)
 
     async def __aenter__(self) -> ProgramRun:
         await self.begin()
@@ -162,8 +185,7 @@ class ProgramRun:
         self._context.close()
         await self.end(error)
 
-    async def _fail(self, error: BaseException) -> None:
-        run = self._running
+    async def _fail(self, run: Run, error: BaseException) -> None:
         effects = effects_of(run)
         error.add_note(f"execgraph: {_damage(run, effects)}")
         if isinstance(error, Exception):
@@ -181,7 +203,7 @@ class ProgramRun:
 
     @property
     def _running(self) -> Run:
-        if self._run is None:
+        if self._run is None or self._ended:
             raise NotOpen("use the run inside 'async with engine.run(...) as run:'")
         return self._run
 

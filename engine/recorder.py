@@ -18,6 +18,7 @@ from ..graphstore.model import (
     Step,
     StepKind,
     Task,
+    Trace,
     Usage,
     Value,
     manifest,
@@ -26,11 +27,12 @@ from ..graphstore.model import (
 )
 from .cause import Cause, MissKind
 from .economics import cost_of
+from .errors import RunFailed
 from .result import EffectReport, Outcome, Result
 from .run import Run
 from .taken import Taken
 
-__all__ = ["effects_of", "finish", "in_doubt", "write_failure"]
+__all__ = ["effects_of", "failure", "finish", "write_failure"]
 
 _log = logging.getLogger("execgraph")
 
@@ -47,7 +49,8 @@ async def finish(run: Run, output: Json, *, answer: object = None) -> Result:
         recorded = False
     else:
         recorded = await _record(run, steps, output, cost)
-    came_out_as = run.id if recorded else equal
+    known_as = None if equal is None else equal.id
+    came_out_as = run.id if recorded else known_as
     if came_out_as is not None and came_out_as != run.began_with:
         run.session.memory.put(run.memory_key, came_out_as)
     return _result(run, output if answer is None else answer, recorded=recorded, cost=cost)
@@ -62,9 +65,21 @@ async def write_failure(run: Run, reason: str) -> None:
     await run.session.store.write(run.session.namespace, _recording(run, execution, None))
 
 
+def failure(run: Run, why: str) -> RunFailed:
+    """What to raise for a run that failed: it says what was done to the outside."""
+    effects = effects_of(run)
+    doubtful = in_doubt(effects)
+    return RunFailed(
+        f"the run of {run.subject.name} failed: {why}",
+        execution_id=run.id,
+        effects=[effect for effect in effects if effect not in doubtful],
+        in_doubt=doubtful,
+    )
+
+
 def effects_of(run: Run) -> list[SideEffect]:
     """The effects that a run began, those in doubt included."""
-    return [taken.effect for taken in run.taken if taken.effect is not None]
+    return list(run.begun.values())
 
 
 # Recording --------------------------------------------------------------------------------
@@ -85,13 +100,13 @@ async def _record(run: Run, steps: list[Step], output: Json, cost: float | None)
         return False
     kept = steps[:whole]
     published = await store.publish(
-        namespace, run.id, steps=whole, manifest=manifest(kept), signature=signature(kept)
+        namespace, run.id, steps=whole, manifest=manifest(kept), signature=_signature(kept)
     )
     return published.published
 
 
-def _equal_trace(run: Run, steps: list[Step]) -> str | None:
-    """The id of the trace that this run equals in its steps and guards."""
+def _equal_trace(run: Run, steps: list[Step]) -> Trace | None:
+    """The trace that this run equals in its steps and guards."""
     if run.unpublishable is not None:
         return None
     followed = run.followed
@@ -101,13 +116,13 @@ def _equal_trace(run: Run, steps: list[Step]) -> str | None:
         and len(steps) == len(followed.trace.steps)
         and all(it.copied for it in run.taken)
     ):
-        return followed.trace.id
+        return followed.trace
     if not run.plan.traces:
         return None
-    mine = signature(steps)
+    mine = _signature(steps)
     return next(
         (
-            trace.id
+            trace
             for trace in run.plan.traces
             if trace.execution.complete and trace.execution.signature == mine
         ),
@@ -115,14 +130,22 @@ def _equal_trace(run: Run, steps: list[Step]) -> str | None:
     )
 
 
-def _replay(run: Run, trace: str, output: Json, cost: float | None) -> Replay:
+def _signature(steps: Iterable[Step]) -> str:
+    """Steps that ran at the same time end in any order: traces that differ in it are equal."""
+    return signature(sorted(steps, key=lambda step: (step.key, step.occurrence)))
+
+
+def _replay(run: Run, trace: Trace, output: Json, cost: float | None) -> Replay:
     execution = _execution(run, run.steps, output, cost).model_copy(
-        update={"state": ExecutionState.UNPUBLISHED, "steps": 0, "replayed": trace}
+        update={"state": ExecutionState.UNPUBLISHED, "steps": 0, "replayed": trace.id}
     )
+    places = {(step.key, step.occurrence): step.position for step in trace.steps}
     effects = tuple(
-        taken.effect.model_copy(update={"step": step_id(trace, taken.step.position)})
+        taken.effect.model_copy(
+            update={"step": step_id(trace.id, places[taken.step.key, taken.step.occurrence])}
+        )
         for taken in run.taken
-        if taken.effect is not None
+        if taken.effect is not None and taken.effect.state is EffectState.DONE
     )
     return Replay(execution=execution, effects=effects)
 
@@ -135,10 +158,13 @@ def _recording(run: Run, execution: Execution, output: Json) -> Recording:
     values += [value for taken in run.taken for value in taken.values]
     if output is not None:
         values.append(Value.of(encode(output)))
-    effects = tuple(
-        taken.effect.model_copy(update={"step": step_id(run.id, position)})
+    steps = {
+        taken.effect.id: step_id(run.id, position)
         for position, taken in enumerate(run.taken)
         if taken.effect is not None
+    }
+    effects = tuple(
+        effect.model_copy(update={"step": steps.get(effect.id)}) for effect in effects_of(run)
     )
     return Recording(
         task=Task(

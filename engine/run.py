@@ -16,7 +16,16 @@ from typing import NamedTuple
 
 from ..graphstore.canonical import Json, decode, fingerprint
 from ..graphstore.errors import NotJson, PayloadCorrupted
-from ..graphstore.model import FacetRef, Precondition, Step, StepKind, Usage, Value, new_id
+from ..graphstore.model import (
+    FacetRef,
+    Precondition,
+    SideEffect,
+    Step,
+    StepKind,
+    Usage,
+    Value,
+    new_id,
+)
 from .cause import Cause, MissKind
 from .client import Call, Dialect
 from .errors import ArgumentsInvalid
@@ -104,6 +113,7 @@ class Run:
         self.started_at = time.time_ns() // 1_000_000
         self.id = new_id(self.started_at)
         self.taken: list[Taken] = []
+        self.begun: dict[str, SideEffect] = {}  # by id, also those whose step was never taken
         self.preconditions: dict[str, Precondition] = plan.preconditions
         self.notes = Notes(session.store, session.namespace)
         self.unpublishable: Cause | None = None
@@ -113,6 +123,7 @@ class Run:
         self._path: int | None = 0 if self.followed is not None else None
         self._left: Cause | None = None  # why it left the path
         self._counts: Counter[str] | None = None
+        self._unanswered: dict[str, set[int]] = {}  # by key, occurrences free to be asked again
         self._transcripts: dict[str, Transcript] = {}
         self._shelf: Shelf | None = None
         self.calls = 0  # to a model, those for decisions that were replaced included
@@ -168,7 +179,7 @@ class Run:
         if self._path is not None:
             recorded = self._next_on_path()
             if recorded is not None and recorded.cause is None:
-                return self._follow(recorded.step)
+                return self._follow(recorded)
             cause, inherited = self._leaving(recorded)
         body = request()
         asked = self._read(body, dialect)
@@ -180,7 +191,13 @@ class Run:
         elif found is not None:
             cause, inherited = cause or found.cause, (*inherited, *found.failing)
         cause = cause or self._unknown_request(asked)
-        return await self._ask(_Question(asked, occurrence, body, cause, inherited), ask, dialect)
+        question = _Question(asked, occurrence, body, cause, inherited)
+        try:
+            return await self._ask(question, ask, dialect)
+        except BaseException:
+            # The SDK, or the program, may try again: that is the same occurrence.
+            self._unanswered.setdefault(asked.key, set()).add(occurrence)
+            raise
 
     def forget(self, decision: Decision, again: AskAgain) -> None:
         """Drop a decision that is to be asked again, with the reads that followed it."""
@@ -189,6 +206,7 @@ class Run:
         self.notes.forget(taken.ticket for taken in replaced if taken.ticket is not None)
         self.leave_path(again.cause)
         self._counts = None
+        self._unanswered.clear()
         self.asked = True  # facts moved since the lookup, so what stands is judged anew
 
     def _next_on_path(self) -> Recorded | None:
@@ -213,13 +231,14 @@ class Run:
         if self._path is not None:
             self._path += steps
 
-    def _follow(self, step: Step) -> Decision:
+    def _follow(self, recorded: Recorded) -> Decision:
         assert self.followed is not None
+        step = recorded.step
         reply, calls = self.followed.reply(step)
         output = self.followed.output(step)
         self.taken.append(Taken(step, Outcome.REPLAYED, output, copied=True))
         self.advance(1)
-        return Decision(step.position, reply, calls, {})
+        return Decision(step.position, reply, calls, recorded.noted)
 
     def _read(self, request: Mapping[str, Json], dialect: Dialect) -> Asked:
         if (transcript := self._transcripts.get(dialect.name)) is None:
@@ -251,8 +270,10 @@ class Run:
                 "duration_ms": found.step.duration_ms,
             }
         )
-        self.taken.append(Taken(step, Outcome.REPLAYED, output, values=values))
-        return Decision(step.position, reply, dialect.calls(reply), {})
+        # What it chose must find the facts by which it was found to stand.
+        noted = found.noted
+        self.taken.append(Taken(step, Outcome.REPLAYED, output, noted=noted, values=values))
+        return Decision(step.position, reply, dialect.calls(reply), noted)
 
     async def _ask(self, question: _Question, ask: Ask, dialect: Dialect) -> Decision:
         if self.wish.must_serve:
@@ -372,6 +393,9 @@ class Run:
         """How many steps of this key came before; counts this one."""
         if self._counts is None:
             self._counts = Counter(step.key for step in self.steps)
+        if free := self._unanswered.get(key):
+            free.remove(first := min(free))
+            return first
         self._counts[key] += 1
         return self._counts[key] - 1
 

@@ -38,6 +38,8 @@ class SyncEngine:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> SyncEngine:
+        if self._loop is not None:
+            raise NotOpen("this is entered already; 'with engine.sync() as e:' opens another")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=_run, args=(self._loop,), name="execgraph", daemon=True
@@ -66,6 +68,9 @@ class SyncEngine:
         if self._loop is None:
             work.close()
             raise NotOpen("use it inside 'with engine.sync() as e:'")
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise NotOpen("this is the engine's own event loop; await the engine itself here")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

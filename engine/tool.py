@@ -180,11 +180,12 @@ class Tool:
 
     def dump(self, output: Any) -> bytes:
         """An output as exact JSON text. Raises NotJson."""
-        try:
-            return self._output.dump_json(output, warnings=False)
-        except ValueError:
-            # Its writer refuses lone surrogates too; what is no JSON at all is told by ours.
-            return encode(_dumped(self._output, output, f"the output of {self.name}"))
+        # Its writer refuses lone surrogates too, and writes a model's NaN as null; what is no JSON
+        # at all is told by ours.
+        with suppress(ValueError):
+            if b"null" not in (written := self._output.dump_json(output, warnings=False)):
+                return written
+        return encode(_dumped(self._output, output, f"the output of {self.name}"))
 
     def load(self, output: bytes) -> Any:
         """A recorded output as the function had returned it; as plain JSON if it had returned

@@ -56,6 +56,11 @@ class Recorded:
         """All that it rests on."""
         return tuple(note.guard.ref for note in self.notes)
 
+    @property
+    def noted(self) -> dict[FacetRef, Note]:
+        """Its notes by what they are about."""
+        return {note.guard.ref: note for note in self.notes}
+
     def under(self, notes: Mapping[FacetRef, Note]) -> Recorded:
         """The same, judged by facts read later, in which all its facets are noted."""
         if self.cause is not None and self.cause.kind is MissKind.CODE_CHANGED:

@@ -119,12 +119,17 @@ def _utf16(text: str) -> str:
     return text.encode("utf-16-be", "surrogatepass").hex()
 
 
+def _paired(text: str) -> str:
+    """``text`` with halves that stand side by side made one character, as ``decode`` does."""
+    return text.encode("utf-16-be", "surrogatepass").decode("utf-16-be", "surrogatepass")
+
+
 def _extended(value: Json, where: str) -> Json:
     match value:
         case None | bool():
             return value
         case str():
-            text = str(value)
+            text = _paired(str(value))
             return {"$utf16": _utf16(text)} if _has_surrogate(text) else text
         case int():
             return int(value) if -_EXACT < value < _EXACT else {"$int": str(int(value))}
@@ -156,6 +161,7 @@ _KEYS: dict[type, Callable[[Any], str]] = {
 
 def _key(key: object, where: str) -> str:
     if isinstance(key, str):
+        key = _paired(key)
         if _has_surrogate(key):
             return f"$utf16:{_utf16(key)}"
         return f"${key}" if key.startswith("$") else str(key)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from .errors import UnknownStore
 from .store import GraphStore
+from .urls import NEO4J_SCHEMES, redacted
 
 if TYPE_CHECKING:
     from neo4j import AsyncDriver
 
-__all__ = ["NEO4J_SCHEMES", "connect", "redacted"]
+__all__ = ["connect"]
 
-NEO4J_SCHEMES = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
 _EXAMPLES = "'sqlite:///graph.db' or 'neo4j://user:password@host:7687/database'"
 
 
@@ -33,17 +33,6 @@ def connect(url: str, *, auth: Any = None, driver: AsyncDriver | None = None) ->
 
         return Neo4jStore(url, auth=auth, driver=driver)
     raise UnknownStore(f"no store answers to {redacted(url)!r}; use {_EXAMPLES}")
-
-
-def redacted(url: str) -> str:
-    """``url`` without its credentials, fit for a message, a log or a repr."""
-    try:
-        parts = urlsplit(url)
-        if "@" not in parts.netloc:
-            return url if "@" not in url else f"{parts.scheme}://..."
-        return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
-    except ValueError:
-        return "..."
 
 
 def _sqlite_path(url: str) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Document", "check_selector"]
 
+_LEVELS = 100
 _NOTHING = digest(b"a selector that matches nothing")
 
 
@@ -34,8 +35,12 @@ class Document:
 
     @classmethod
     def of(cls, content: Json) -> Document:
-        """The document with this content. Raises NotJson if it cannot be written as JSON."""
-        _refuse_colliding_keys(content)
+        """The document with this content.
+
+        Raises NotJson if it cannot be written as JSON, or is nested more than 100 levels deep:
+        whether a deeper one could be read would depend on who calls.
+        """
+        _refuse_unreadable(content, levels=_LEVELS)
         return cls(Value.of(encode(content)))
 
     @cached_property
@@ -68,11 +73,14 @@ def check_selector(selector: str | None) -> None:
 def _compiled(selector: str) -> JSONPath:
     import jsonpath
 
+    class Environment(jsonpath.JSONPathEnvironment):
+        max_recursion_depth = _LEVELS + 1  # of `$..name`: a scalar is a level too
+
     try:
-        path = jsonpath.JSONPathEnvironment(strict=True).compile(selector)
+        path = Environment(strict=True).compile(selector)
     except jsonpath.JSONPathError as error:
         raise SelectorError(
-            f"the selector {selector!r} is not RFC 9535 JSONPath: {str(error).splitlines()[0]}."
+            f"the selector {selector!r} is not RFC 9535 JSONPath: {error.args[0]}."
             " Write for example '$.columns.id' or \"$.rules[?@.name == 'freeze']\"."
         ) from None
     if not isinstance(path, jsonpath.JSONPath):
@@ -98,20 +106,30 @@ def _projection(content: Json, paths: Iterable[tuple[_Part, ...]]) -> Json:
     return {part: _projection(content[part], below[part]) for part in below}
 
 
-def _refuse_colliding_keys(content: Json) -> None:
+def _refuse_unreadable(content: Json, levels: int) -> None:
+    """Raises NotJson for keys that become one in JSON, and for too many levels."""
+    if not isinstance(content, dict | list | tuple):
+        return
+    if levels == 0:
+        raise NotJson(
+            f"the document refers to itself, or is nested more than {_LEVELS} levels deep; give"
+            " the parts that matter as resources of their own"
+        )
     if isinstance(content, dict):
-        strings = {key for key in content if isinstance(key, str)}
-        others = [key for key in content if not isinstance(key, str)]
-        for key in others:
-            name = decode(encode({key: 0})).popitem()[0]
-            if name in strings:
-                raise NotJson(
-                    f"the keys {key!r} and {name!r} of one object are the same key in JSON;"
-                    " rename one of them"
-                )
-            strings.add(name)
-        for item in content.values():
-            _refuse_colliding_keys(item)
-    elif isinstance(content, list | tuple):
-        for item in content:
-            _refuse_colliding_keys(item)
+        _refuse_colliding_keys(content)
+    for item in content.values() if isinstance(content, dict) else content:
+        _refuse_unreadable(item, levels - 1)
+
+
+def _refuse_colliding_keys(content: dict[object, Json]) -> None:
+    strings = {key for key in content if isinstance(key, str)}
+    for key in content:
+        if isinstance(key, str):
+            continue
+        name = decode(encode({key: 0})).popitem()[0]
+        if name in strings:
+            raise NotJson(
+                f"the keys {key!r} and {name!r} of one object are the same key in JSON;"
+                " rename one of them"
+            )
+        strings.add(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -44,20 +45,32 @@ class AnthropicClient(ChatClient):
 
     def __init__(self, client: AsyncAnthropic | None) -> None:
         self._given = client
+        self._asked: AsyncAnthropic | None = None
         if client is not None:
             _check(client)
 
     def _client(self) -> AsyncAnthropic:
-        if self._given is None:
-            from anthropic import AsyncAnthropic
+        if self._asked is None:
+            self._asked = _of_this_loop(self._given)
+        return self._asked
 
-            self._given = AsyncAnthropic()
-        return self._given
+    @override
+    async def close(self) -> None:
+        asked, self._asked = self._asked, None
+        if asked is not None and asked is not self._given:
+            await asked.close()
 
     @override
     async def ask(self, request: Mapping[str, Json]) -> bytes:
+        if request.get("stream"):
+            raise AgentError("a reply is recorded as a whole; leave 'stream' out of the request")
+        messages = self._client().messages
+        # What the SDK does not know by name is sent as it is: the request is the API's body.
+        known = inspect.signature(messages.create).parameters
+        named = {key: value for key, value in request.items() if key in known}
+        rest = {key: value for key, value in request.items() if key not in known}
         with asking():
-            raw = await self._client().messages.with_raw_response.create(**request)
+            raw = await messages.with_raw_response.create(**named, extra_body=rest or None)
         return bytes(await raw.read())
 
     @override
@@ -96,6 +109,22 @@ class AnthropicClient(ChatClient):
     @override
     def text(self, reply: Json) -> str:
         return "".join(block["text"] for block in reply["content"] if block["type"] == "text")
+
+
+def _of_this_loop(given: AsyncAnthropic | None) -> AsyncAnthropic:
+    """``given`` with connections of its own, because the SDK's are of one event loop.
+
+    A client declared in a module would otherwise fail in every second ``asyncio.run``. An HTTP
+    client that the program brought is used as it is.
+    """
+    from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
+
+    if given is None:
+        return AsyncAnthropic()
+    if type(getattr(given, "_client", None)).__name__ != "AsyncHttpxClientWrapper":
+        return given
+    http_client = DefaultAsyncHttpxClient(base_url=given.base_url, timeout=given.timeout)
+    return given.with_options(http_client=http_client)
 
 
 def _check(client: object) -> None:

@@ -6,11 +6,12 @@ Imported only where ``anthropic`` is loaded anyway.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, cast
 
 import httpx2
-from anthropic import APIResponse, AsyncAPIResponse
+from anthropic import Anthropic, APIResponse, AsyncAPIResponse
 from anthropic import Middleware as SdkMiddleware
 from typing_extensions import override
 
@@ -127,11 +128,17 @@ def _response(kind: Any, request: Any, body: bytes) -> Any:
     return kind(
         raw=raw,
         cast_to=request.cast_to,
-        client=None,
+        client=_reader(),
         stream=False,
         stream_cls=request.stream_cls,
         options=request.options,
     )
+
+
+@functools.cache
+def _reader() -> Anthropic:
+    """A client that never sends anything: the SDK's responses are read by one."""
+    return Anthropic(api_key="unused", base_url="https://replay.invalid")
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

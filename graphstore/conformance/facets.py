@@ -90,6 +90,9 @@ async def check_withdrawn_version_holds_nothing(store: GraphStore, namespace: st
     await store.change(namespace, _URI, None)
     await store.hold(namespace, _URI, 2, {"$.a": _ONE.fingerprint("$.a")})
     equal(await _held(store, namespace), {}, "a withdrawn version holds nothing, held or not")
+    one = guard(namespace, _URI, {"a": 1}, "$.a").id
+    unbroken = await store.unbroken(namespace, [Span(one, _URI, 1, 2)])
+    equal(unbroken, [False], "so a span that reaches it is broken")
 
 
 async def check_facet_of_an_absent_resource(store: GraphStore, namespace: str) -> None:

@@ -25,13 +25,20 @@ async def _fill(store: GraphStore, namespace: str) -> None:
 async def check_reading_sees_one_namespace(store: GraphStore, namespace: str) -> None:
     other = f"{namespace}-other"
     await _fill(store, namespace)
+    await _check_sees_nothing(store, namespace, other)
+    await store.change(other, "acl:own", Document.of(1))  # a name that the store now knows
+    await _check_sees_nothing(store, namespace, other)
+
+
+async def _check_sees_nothing(store: GraphStore, namespace: str, other: str) -> None:
     recording = sample_recording()
     equal((await store.read_facts(other, _WHOLE)).of(_URI), ABSENT, "no facts")
     equal((await store.facts(other, _WHOLE)).of(_URI), ABSENT, "no facts, computed or not")
     equal(await store.document(other, _URI), None, "no document")
-    equal(await store.changes(other), [], "no changes")
+    true(_URI not in {it.resource for it in await store.changes(other)}, "no changes")
     equal(await store.changes(other, resource=_URI), [], "no changes of a resource")
-    equal((await store.lookup(other, "deploy", newest)).traces, (), "no traces")
+    found = await store.lookup(other, "deploy", newest)
+    equal((found.traces, found.damaged), ((), ()), "no traces, whole or not")
     equal(await store.still(other, "deploy-1", {}), False, "no trace to stand by")
     equal(await store.still(other, "deploy-1", {_URI: 1}), False, "nor one with facts")
     equal(await store.execution(other, "deploy-1"), None, "no executions")
@@ -54,6 +61,10 @@ async def check_writing_moves_one_namespace(store: GraphStore, namespace: str) -
     before = await store.lookup(namespace, "deploy", newest)
     true(before.traces, "the trace is there")
 
+    await published(store, other, sample_recording("own"))
+    for _ in range(2):  # a store may learn a namespace's name by the first
+        own = await store.still(other, "own-1", {_URI: 1})
+        equal(own, False, "a trace does not stand by another namespace's facts")
     await store.change(other, _URI, Document.of(2))
     await store.change(other, _URI, None)
     await store.hold(other, _URI, 1, {None: "x"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from ..canonical import decode, digest, encode
+from ..canonical import Json, decode, digest, encode
 from ..document import Document
 from ..errors import PayloadCorrupted
 from ..model import Value
@@ -15,7 +15,7 @@ from .samples import sample_recording
 
 __all__ = ["CHECKS"]
 
-_WEIRD = (
+_WEIRD: tuple[Json, ...] = (
     None,
     "",
     {},

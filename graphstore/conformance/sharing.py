@@ -168,6 +168,31 @@ async def _move(store: GraphStore, namespace: str, uris: Sequence[str], rounds: 
             await store.change(namespace, uri, Document.of({"a": n}))
 
 
+async def check_a_lookup_pairs_traces_with_facts(
+    one: GraphStore, two: GraphStore, namespace: str
+) -> None:
+    """Trace n is published only while version n is current, so no moment shows it with another."""
+    await one.change(namespace, _URI, Document.of({"a": 1}))
+    moving = asyncio.create_task(_publish_and_move(one, namespace, rounds=25))
+    while not moving.done():
+        found = await two.lookup(namespace, "deploy", newest)
+        for trace in found.traces:
+            versions = (trace.execution.id, found.facts.of(_URI).version)
+            equal(versions[0], f"deploy-{versions[1]}", "traces and facts are of one moment")
+        equal(found.damaged, (), "and a trace is read whole")
+        await asyncio.sleep(0)
+    await moving
+
+
+async def _publish_and_move(store: GraphStore, namespace: str, rounds: int) -> None:
+    for n in range(1, rounds + 1):
+        held = guard(namespace, _URI, {"a": n}, "$.a")
+        recording = sample_recording(number=n, says=f"{n}", guards=[held], turns=30)
+        await published(store, namespace, recording)
+        await store.unpublish(namespace, recording.execution.id, "it moves on")
+        await store.change(namespace, _URI, Document.of({"a": n + 1}))
+
+
 async def check_an_effect_and_a_change_come_in_some_order(
     one: GraphStore, two: GraphStore, namespace: str
 ) -> None:
@@ -193,5 +218,6 @@ SHARING_CHECKS = (
     check_one_of_equal_runs_is_published,
     check_the_limit_holds_under_concurrency,
     check_a_lookup_is_of_one_moment,
+    check_a_lookup_pairs_traces_with_facts,
     check_an_effect_and_a_change_come_in_some_order,
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from ..connect import NEO4J_SCHEMES, redacted
 from ..errors import UnknownStore
+from ..urls import NEO4J_SCHEMES, redacted
 
 __all__ = ["Address"]
 
@@ -37,11 +37,11 @@ class Address:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-    except ValueError:
+        host = parts.hostname if parts.port is None or parts.port > 0 else None
+    except ValueError:  # its message quotes what stands for the port: perhaps half a password
         raise UnknownStore(_complaint(url)) from None
-    where = parts.netloc.rpartition("@")[2]
     outside = f"{parts.path}{parts.query}{parts.fragment}"
-    if parts.scheme not in NEO4J_SCHEMES or not where or "@" in outside or parts.fragment:
+    if parts.scheme not in NEO4J_SCHEMES or not host or "@" in outside or parts.fragment:
         raise UnknownStore(_complaint(url))
     return parts
 

@@ -55,6 +55,8 @@ class Client:
         passing: Passing = Passing.UNKNOWN_OUTCOME,
     ) -> list[list[Any]]:
         """The rows of the statement ``name``: one round trip, unless it must be tried again."""
+        if self._driver is None:
+            raise StoreError(f"{self._url} is not open; open it first")
         text, races = query(name), 0
         waits = pauses(RETRY_SECONDS)
         while True:
@@ -64,7 +66,7 @@ class Client:
                 races += is_race(error)
                 wait = next(waits, None) if retryable(error, passing) else None
                 if wait is None or races > _MOST_RACES:
-                    raise self._translated(error) from error
+                    raise raised(error, self._url) from error
             await asyncio.sleep(wait)
 
     async def row(
@@ -78,8 +80,7 @@ class Client:
         return rows[0] if rows else None
 
     async def _attempt(self, text: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
-        if self._driver is None:
-            raise StoreError(f"{self._url} is not open")
+        assert self._driver is not None
         async with self._driver.session(
             database=self._address.database, notifications_min_severity="OFF"
         ) as session:
@@ -99,7 +100,4 @@ class Client:
                 user_agent="execgraph",
             )
         except Exception as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: Exception) -> Exception:
-        return error if isinstance(error, StoreError) else raised(error, self._url)
+            raise raised(error, self._url) from error

@@ -45,14 +45,15 @@ class Search:
 
     async def run(self) -> Lookup:
         """Read and confirm until nothing moves in between, at most LOOKUP_TRIES times."""
-        for _ in range(LOOKUP_TRIES - 1):
-            if (found := await self._try()) is not None:
-                return found
-        last = await self._try()
-        return last or Lookup((), Facts(0, {}), None, {}, tuple(sorted(self._suspects)))
+        tries = 1
+        while (found := await self._try(reading := await self._settled())) is None:
+            if tries == LOOKUP_TRIES:
+                return Lookup((), Facts(reading.facts.now, {}), None, {}, reading.damaged)
+            tries += 1
+        return found
 
-    async def _try(self) -> Lookup | None:
-        reading = await self._settled()
+    async def _try(self, reading: Reading) -> Lookup | None:
+        """The answer; None if something moved since it was read."""
         while reading.whole and reading.traces:
             chosen = self.choose(reading.traces, reading.facts)
             found = await self._confirmed(reading, chosen)
@@ -61,9 +62,8 @@ class Search:
             if reading.trace(chosen).payloads <= set(found.values):
                 return found
             reading = reading.without(chosen)
-        if not reading.whole:
-            return None
-        return Lookup((), reading.facts, None, {}, reading.damaged)
+        answer = Lookup((), reading.facts, None, {}, reading.damaged)
+        return answer if reading.whole else None
 
     async def _settled(self) -> Reading:
         """Step 1, again where a publication was seen in part, or a facet was never computed."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 from typing_extensions import override
 
-from ..connect import redacted
 from ..document import Document
 from ..errors import PayloadCorrupted, StoreUnavailable
 from ..facts import Facts
 from ..model import FacetRef, SideEffect, Task, Trace, Value
 from ..store import RETRY_SECONDS, TRACES_PER_TASK, Choose, GraphStore, Lookup, Published
+from ..urls import redacted
 from .address import Address
 from .changes import Before, Planned, holds, until_parameters
 from .client import Client
@@ -51,6 +52,7 @@ class Neo4jStore(GraphStore):
         self.url = redacted(url)
         self._client = Client(Address.of(url), self.url, auth, driver)
         self._opened = False
+        self._changing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -97,7 +99,9 @@ class Neo4jStore(GraphStore):
             row = await self._client.row("change", planned.parameters() | lease)
             return None if row is None else (planned.event(row[0]),)
 
-        return (await self._settled(resource, attempt))[0]
+        # Correct without: it only keeps the changes of one process out of each other's way.
+        async with self._changing.setdefault((namespace, resource), asyncio.Lock()):
+            return (await self._settled(resource, attempt))[0]
 
     async def _before(self, namespace: str, resource: str, document: Document | None) -> Before:
         before = await self._read_before(namespace, resource)
@@ -121,7 +125,8 @@ class Neo4jStore(GraphStore):
         self, namespace: str, resource: str, before: Before, lease: dict[str, int | None]
     ) -> bool:
         """Set ``until`` alone. False if the resource moved meanwhile."""
-        if not before.current or (before.until is None and not any(lease.values())):
+        unlimited = all(limit is None for limit in (before.until, *lease.values()))
+        if unlimited or not before.current:
             return True
         where = {"namespace": namespace, "resource": resource, "current": before.current}
         return await self._client.row("renew", {**where, **lease}) is not None
@@ -284,7 +289,7 @@ class Neo4jStore(GraphStore):
         self, resource: str, attempt: Callable[[], Awaitable[_Found | None]]
     ) -> _Found:
         """The first answer of ``attempt``; None means that something moved under it."""
-        for wait in pauses(RETRY_SECONDS):
+        for wait in pauses(RETRY_SECONDS, longest=0.1):
             if (found := await attempt()) is not None:
                 return found
             await asyncio.sleep(wait)

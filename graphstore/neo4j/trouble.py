@@ -24,7 +24,13 @@ _WHO = (
     "refuses this user or password; give them in the URL, 'neo4j://user:password@host', or as auth="
 )
 _WHAT = "does not let this user do that; it must read, write, and create indexes and constraints"
-_WHICH = "has no such database; create it, or name another as the path of the URL"
+#: What the server's codes say more closely than the driver's classes.
+_SAYS = {
+    "Neo.ClientError.Database.DatabaseNotFound": (
+        "has no such database; create it, or name another as the path of the URL"
+    ),
+    "Neo.ClientError.Statement.SyntaxError": "is too old: execgraph needs Neo4j 5.23 or newer",
+}
 
 
 class Passing(Enum):
@@ -55,14 +61,14 @@ def retryable(error: Exception, passing: Passing) -> bool:
     )
 
 
-def pauses(seconds: float) -> Iterator[float]:
+def pauses(seconds: float, longest: float = _LONGEST_PAUSE) -> Iterator[float]:
     """How long to wait before each further try, for about ``seconds`` in all."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
-    longest = 0.01
+    limit = 0.01
     while loop.time() < end:
-        yield random.uniform(0, longest)  # noqa: S311  # spreads the tries, guards no secret
-        longest = min(longest * 2, _LONGEST_PAUSE)
+        yield random.uniform(0, limit)  # noqa: S311  # spreads the tries, guards no secret
+        limit = min(limit * 2, longest)
 
 
 def raised(error: Exception, url: str) -> StoreError:
@@ -73,8 +79,7 @@ def raised(error: Exception, url: str) -> StoreError:
     code = getattr(error, "code", None) or type(error).__name__
     for kinds, ours, says in _verdicts():
         if isinstance(error, kinds):
-            why = _WHICH if code.endswith(".DatabaseNotFound") else says
-            return ours(f"{url} {why} ({code})")
+            return ours(f"{url} {_SAYS.get(code, says)} ({code})")
     return StoreError(f"{url} cannot be used: the driver failed ({code})")
 
 

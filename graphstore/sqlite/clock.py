@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 __all__ = ["moment", "now_ms"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def now_ms() -> int:
@@ -22,4 +24,4 @@ def moment(until: datetime | timedelta | None, now: int) -> int | None:
         return None
     if isinstance(until, timedelta):
         return now + until // timedelta(milliseconds=1)
-    return int(until.timestamp() * 1000)
+    return (until.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)

@@ -29,6 +29,11 @@ def prepare(path: Path) -> None:
     SQLite gives its ``-wal`` and ``-shm`` files the permissions of the file itself. A folder or
     file that exists is left as it is. Raises OSError, and StoreError for a network disk.
     """
+    if path.name == ":memory:":
+        raise StoreError(
+            "a store in memory could not be shared; give the path of a file, in a temporary folder"
+            " if it is not to stay"
+        )
     if found := network_file_system(path):
         raise StoreError(
             f"{path} is on a network file system ({found}). SQLite's write-ahead log needs memory"

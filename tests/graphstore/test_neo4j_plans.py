@@ -1,0 +1,71 @@
+"""What a statement costs does not grow with the store: all begin at an index, none scans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from execgraph.graphstore.conformance import guard, published, sample_recording, sample_replay
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.neo4j.queries import queries, query
+
+if TYPE_CHECKING:
+    from neo4j import AsyncDriver
+
+pytestmark = pytest.mark.neo4j
+
+_STATEMENTS = sorted(
+    name for name in queries() if not name.startswith("create_") and name != "await_indexes"
+)
+
+
+def _operators(plan: dict[str, Any]) -> Iterator[str]:
+    yield plan["operatorType"].partition("@")[0]
+    for child in plan.get("children", ()):
+        yield from _operators(child)
+
+
+def _hits(plan: dict[str, Any]) -> int:
+    return plan.get("dbHits", 0) + sum(map(_hits, plan.get("children", ())))
+
+
+@pytest.mark.parametrize("name", _STATEMENTS)
+async def test_a_statement_begins_at_an_index(
+    neo4j_store: object, neo4j_driver: AsyncDriver, name: str
+) -> None:
+    async with neo4j_driver.session() as session:
+        summary = await (await session.run(f"EXPLAIN {query(name)}")).consume()
+    assert summary.plan is not None
+    operators = set(_operators(summary.plan))
+    assert not {it for it in operators if "Scan" in it or "HashJoin" in it}
+    assert {it for it in operators if "Seek" in it}
+
+
+async def test_a_lookup_costs_the_same_whatever_else_is_stored(neo4j_store, neo4j_driver, space):
+    async def hits(name: str, **parameters: Any) -> int:
+        async with neo4j_driver.session() as session:
+            parameters["namespace"] = space
+            summary = await (await session.run(f"PROFILE {query(name)}", parameters)).consume()
+        return _hits(summary.profile)
+
+    async def costs() -> list[int]:
+        return [
+            await hits("lookup", task="deploy"),
+            await hits("lookup", task="unknown"),
+            await hits("still", execution="deploy-1", accepted=[["acl:prod", 1]]),
+        ]
+
+    held = guard(space, "acl:prod", {"a": 1}, "$.a")
+    recording = sample_recording(guards=[held])
+    await neo4j_store.change(space, "acl:prod", Document.of({"a": 1}))
+    await published(neo4j_store, space, recording)
+    before = await costs()
+    await neo4j_store.write_replays(space, [sample_replay(recording, n) for n in range(200)])
+    for number in range(20):
+        await neo4j_store.change(space, f"acl:{number}", Document.of({"a": 1}))
+        other = sample_recording(f"task-{number}", guards=[held], says=f"{number}")
+        await published(neo4j_store, space, other)
+    # The server keeps the relationships of a node that has many in groups: a few hits more, once.
+    assert all(after <= 1.1 * hits for after, hits in zip(await costs(), before, strict=True))

@@ -1,0 +1,134 @@
+"""How often each method waits for the server, counted on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from urllib.parse import urlsplit
+
+import pytest
+
+from execgraph.graphstore.conformance import (
+    guard,
+    newest,
+    published,
+    sample_effect,
+    sample_recording,
+    sample_replay,
+)
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.facts import Expected
+from execgraph.graphstore.model import manifest, signature
+from execgraph.graphstore.neo4j.address import Address
+from execgraph.graphstore.neo4j.store import Neo4jStore
+
+pytestmark = pytest.mark.neo4j
+
+_URIS = [f"acl:{n}" for n in range(4)]
+
+
+class _Wire:
+    """Passes bytes on, and counts how often the client speaks after the server has answered."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._writers: list[asyncio.StreamWriter] = []
+        self.turns = 0
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, their_writer = await asyncio.open_connection(*self._target)
+        self._writers += [writer, their_writer]
+        answered = [True]
+        up = self._pump(reader, their_writer, answered, speaks=True)
+        await asyncio.gather(up, self._pump(theirs, writer, answered, speaks=False))
+
+    async def _pump(
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        answered: list[bool],
+        *,
+        speaks: bool,
+    ) -> None:
+        while data := await source.read(1 << 20):
+            self.turns += speaks and answered[0]
+            answered[0] = not speaks
+            sink.write(data)
+        sink.close()
+
+    async def close(self) -> None:
+        for writer in self._writers:
+            writer.close()
+        await asyncio.gather(*(it.wait_closed() for it in self._writers), return_exceptions=True)
+
+    async def during(self, work: Awaitable[object]) -> int:
+        before = self.turns
+        await work
+        return self.turns - before
+
+
+@pytest.fixture
+def wire(neo4j_uri: str) -> _Wire:
+    parts = urlsplit(neo4j_uri)
+    if parts.scheme not in ("neo4j", "bolt"):
+        pytest.skip("cannot stand between the two ends of an encrypted connection")
+    return _Wire(parts.hostname or "localhost", parts.port or 7687)
+
+
+@pytest.fixture
+async def store(wire: _Wire, neo4j_uri: str) -> AsyncIterator[Neo4jStore]:
+    server = await asyncio.start_server(wire.accept, "127.0.0.1", 0)
+    port, auth = server.sockets[0].getsockname()[1], Address.of(neo4j_uri).credentials
+    store = Neo4jStore(f"bolt://127.0.0.1:{port}", auth=auth)
+    await store.open()
+    yield store
+    await store.close()
+    server.close()
+    await wire.close()
+
+
+async def test_facts_take_one_round_trip_and_a_change_two(store, wire, space):
+    await store.change(space, "acl:0", Document.of({"a": 1}))
+    await store.facts(space, {"acl:0": frozenset({None, "$.a"})})
+    wanted = {uri: frozenset({None}) for uri in _URIS}
+    assert await wire.during(store.read_facts(space, wanted)) == 1
+    assert await wire.during(store.change(space, "acl:0", Document.of({"a": 2}))) == 2
+    assert await wire.during(store.change(space, "acl:0", Document.of({"a": 2}))) == 1
+    assert await wire.during(store.change(space, "acl:0", None)) == 2
+
+
+async def test_a_lookup_takes_one_round_trip_without_traces_and_two_with(store, wire, space):
+    guards = [guard(space, uri, {"a": 1}, "$.a") for uri in _URIS]
+    for uri in _URIS:
+        await store.change(space, uri, Document.of({"a": 1}))
+    await published(store, space, sample_recording(guards=guards))
+    await store.lookup(space, "deploy", newest)  # computes the facets that are new
+    assert await wire.during(store.lookup(space, "unknown", newest)) == 1
+    assert await wire.during(store.lookup(space, "deploy", newest)) == 2
+    accepted = dict.fromkeys(_URIS, 1)
+    assert await store.still(space, "deploy-1", accepted)
+    assert await wire.during(store.still(space, "deploy-1", accepted)) == 1
+
+
+async def test_an_effect_is_checked_and_begun_in_one_round_trip(store, wire, space):
+    await store.change(space, "acl:0", Document.of(1))
+    expected = [Expected("acl:0", 1, believed=True)]
+    assert await wire.during(store.intend(space, sample_effect("run-1"), expected)) == 1
+    refused = [Expected("acl:0", 2, believed=True)]
+    assert await wire.during(store.intend(space, sample_effect("run-2"), refused)) == 1
+
+
+async def test_a_run_is_recorded_in_two_round_trips(store, wire, space):
+    recording = sample_recording(turns=10, guards=[guard(space, uri, 1) for uri in _URIS])
+    assert await wire.during(store.write(space, recording)) == 1
+    publication = store.publish(
+        space,
+        recording.execution.id,
+        steps=len(recording.steps),
+        manifest=manifest(recording.steps),
+        signature=signature(recording.steps),
+    )
+    assert await wire.during(publication) == 1
+    replays = [sample_replay(recording, number) for number in range(50)]
+    assert await wire.during(store.write_replays(space, replays)) == 1
+    assert await wire.during(store.write_replays(space, [])) == 0

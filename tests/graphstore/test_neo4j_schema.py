@@ -1,0 +1,92 @@
+"""The schema: there after ``open``, whoever opens at the same time, and known by its version."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+import pytest
+
+from execgraph.graphstore.conformance import published, sample_recording
+from execgraph.graphstore.errors import SchemaTooNew
+from execgraph.graphstore.neo4j import queries, schema
+from execgraph.graphstore.neo4j.store import Neo4jStore
+
+pytestmark = pytest.mark.neo4j
+
+_KEYS = {
+    ("Task", "namespace", "key"),
+    ("Execution", "namespace", "id"),
+    ("Step", "namespace", "id"),
+    ("Value", "namespace", "digest"),
+    ("SideEffect", "namespace", "id"),
+    ("Resource", "namespace", "uri"),
+    ("Version", "namespace", "resource", "n"),
+    ("Facet", "namespace", "key"),
+    ("Precondition", "namespace", "id"),
+    ("ChangeEvent", "namespace", "id"),
+}
+
+
+async def test_every_key_is_unique_within_a_namespace(neo4j_store, cypher):
+    rows = await cypher(
+        "SHOW CONSTRAINTS YIELD name, type, labelsOrTypes, properties"
+        " WHERE name STARTS WITH 'execgraph_' AND type = 'UNIQUENESS'"
+        " RETURN labelsOrTypes[0], properties"
+    )
+    assert {(label, *properties) for label, properties in rows} >= _KEYS
+
+
+async def test_every_index_is_online_after_open(neo4j_store, cypher):
+    rows = await cypher(
+        "SHOW INDEXES YIELD name, state WHERE name STARTS WITH 'execgraph_' RETURN name, state"
+    )
+    statements = queries.schema_statements()
+    assert len(rows) >= len(statements)
+    assert {state for _, state in rows} == {"ONLINE"}
+
+
+async def test_the_schema_has_a_version_of_its_own(neo4j_store, cypher):
+    rows = await cypher("MATCH (s:ExecgraphSchema) RETURN s.version")
+    assert rows == [[schema.VERSION]]
+
+
+async def test_a_newer_schema_is_refused_with_the_remedy(neo4j_store, neo4j_uri, monkeypatch):
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION - 1)
+    store = Neo4jStore(neo4j_uri)
+    with pytest.raises(SchemaTooNew, match="upgrade execgraph"):
+        await store.open()
+
+
+async def test_opening_an_empty_database_at_once_makes_one_schema(neo4j_uri, cypher, monkeypatch):
+    """On labels of its own, since the database is shared with other tests."""
+    mark = uuid.uuid4().hex[:8]
+    chosen = ("create_task_key", "create_index_of_traces", "create_index_of_changes")
+    own = {name: _renamed(queries.query(name), mark) for name in chosen}
+    rest = {"version": "RETURN null", "set_version": "RETURN 1", "await_indexes": "RETURN 1"}
+    monkeypatch.setattr(queries, "queries", lambda: own | rest)
+    stores = [Neo4jStore(neo4j_uri) for _ in range(8)]
+    try:
+        await asyncio.gather(*(store.open() for store in stores))
+        rows = await cypher("SHOW INDEXES YIELD name WHERE name CONTAINS $mark", mark=mark)
+        assert len(rows) == len(chosen)
+    finally:
+        for store in stores:
+            await store.close()
+        await cypher(f"DROP CONSTRAINT execgraph_{mark}_task IF EXISTS")
+        await cypher(f"DROP INDEX execgraph_{mark}_traces IF EXISTS")
+        await cypher(f"DROP INDEX execgraph_{mark}_changes IF EXISTS")
+
+
+def _renamed(statement: str, mark: str) -> str:
+    for label in ("Task", "Execution", "ChangeEvent"):
+        statement = statement.replace(f":{label})", f":Test{mark}{label})")
+    return statement.replace("execgraph_", f"execgraph_{mark}_")
+
+
+async def test_a_given_driver_is_used_and_never_closed(neo4j_uri, neo4j_driver, space):
+    store = Neo4jStore(neo4j_uri, driver=neo4j_driver)
+    await store.open()
+    await published(store, space, sample_recording())
+    await store.close()
+    await neo4j_driver.verify_connectivity()

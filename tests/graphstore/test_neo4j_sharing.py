@@ -1,0 +1,87 @@
+"""Several tasks and several processes on one database lose nothing of each other's."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from execgraph.graphstore.conformance import sample_recording
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.neo4j.store import Neo4jStore
+
+pytestmark = pytest.mark.neo4j
+
+_URI = "acl:prod"
+_CHANGER = textwrap.dedent(
+    """
+    import asyncio, sys
+    from execgraph.graphstore.document import Document
+    from execgraph.graphstore.neo4j.store import Neo4jStore
+
+    async def main(uri, space, name, many):
+        store = Neo4jStore(uri)
+        await store.open()
+        for number in range(int(many)):
+            document = Document.of({"by": name, "number": number})
+            assert await store.change(space, "acl:prod", document, source=name) is not None
+        await store.close()
+
+    asyncio.run(main(*sys.argv[1:]))
+    """
+)
+
+
+async def test_several_processes_lose_none_of_their_changes(neo4j_store, neo4j_uri, space):
+    names, many = ["a", "b", "c", "d"], 25
+    await neo4j_store.change(space, _URI, Document.of({}))
+    await neo4j_store.facts(space, {_URI: frozenset({None, "$.by"})})
+    commands = [
+        [sys.executable, "-c", _CHANGER, neo4j_uri, space, name, f"{many}"] for name in names
+    ]
+    done = await asyncio.gather(*(asyncio.to_thread(subprocess.run, it) for it in commands))
+    assert [it.returncode for it in done] == [0] * len(names)
+    events = (await neo4j_store.changes(space, resource=_URI, limit=1000))[:-1]
+    total = many * len(names)
+    assert [event.to_version for event in events] == list(range(total + 1, 1, -1))
+    assert {name: sum(it.source == name for it in events) for name in names} == dict.fromkeys(
+        names, many
+    )
+    assert all(it.after is not None for event in events for it in event.changed)
+    newest_first = await neo4j_store.changes(space, limit=1000)
+    assert newest_first[:-1] == events
+
+
+async def test_many_tasks_of_one_store_lose_none_of_their_changes(neo4j_store, space):
+    events = await asyncio.gather(
+        *(neo4j_store.change(space, _URI, Document.of(number)) for number in range(60))
+    )
+    assert sorted(event.to_version for event in events) == list(range(1, 61))
+
+
+async def test_writing_one_run_twice_at_once_writes_it_once(neo4j_uri, cypher, space):
+    recording = sample_recording()
+    stores = [Neo4jStore(neo4j_uri) for _ in range(4)]
+    for store in stores:
+        await store.open()
+    await asyncio.gather(*(store.write(space, recording) for store in stores))
+    for store in stores:
+        await store.close()
+    assert await cypher(
+        "MATCH (e:Execution {namespace: $space}) RETURN COUNT { (e)-[:HAS_STEP]->() },"
+        " COUNT { (e)<-[:HAS_EXECUTION]-() }"
+    ) == [[len(recording.steps), 1]]
+
+
+async def test_the_lock_leaves_no_property_behind(neo4j_store, cypher, space):
+    recording = sample_recording()
+    await neo4j_store.change(space, _URI, Document.of(1))
+    await neo4j_store.write(space, recording)
+    await neo4j_store.publish(space, recording.execution.id, steps=1, manifest="m", signature="s")
+    assert (
+        await cypher("MATCH (n {namespace: $space}) WHERE n.lock IS NOT NULL RETURN labels(n)")
+        == []
+    )
