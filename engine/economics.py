@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping
+from functools import cache
 
 from ..graphstore.model import Usage
 
-__all__ = ["cost_of", "load_prices", "price"]
-
-_loading = threading.Lock()
+__all__ = ["cost_of", "load_prices_early", "price"]
 
 
-def load_prices() -> None:
-    """Load the table: most of a second of CPU, once per process."""
-    with _loading:
-        import genai_prices  # noqa: F401
+@cache
+def load_prices_early() -> None:
+    """Begin to load the table, most of a second of CPU, while a model is being asked."""
+    threading.Thread(target=_load_prices, name="execgraph-prices", daemon=True).start()
+
+
+def _load_prices() -> None:
+    import genai_prices  # noqa: F401
 
 
 async def cost_of(usage: Mapping[str, Usage]) -> float | None:
@@ -24,7 +27,7 @@ async def cost_of(usage: Mapping[str, Usage]) -> float | None:
     billed = {model: used for model, used in usage.items() if used.total}
     if not billed:
         return 0.0
-    await asyncio.to_thread(load_prices)
+    await asyncio.to_thread(_load_prices)
     prices = [price(model, used) for model, used in billed.items()]
     return None if None in prices else sum(item for item in prices if item is not None)
 

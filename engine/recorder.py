@@ -98,6 +98,10 @@ async def _record(run: Run, steps: list[Step], output: Json, cost: float | None)
         run.causes.append(Cause(MissKind.TORN, f"{steps[whole].name} (step {whole})"))
     if whole == 0:
         return False
+    for cause in run.causes:
+        if cause.kind is MissKind.PAYLOAD_DAMAGED:
+            # Else this run, being equal, would not take its place, and nothing ever replayed.
+            await store.unpublish(namespace, cause.node, str(cause.kind))
     kept = steps[:whole]
     published = await store.publish(
         namespace, run.id, steps=whole, manifest=manifest(kept), signature=_signature(kept)

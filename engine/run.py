@@ -28,6 +28,7 @@ from ..graphstore.model import (
 )
 from .cause import Cause, MissKind
 from .client import Call, Dialect
+from .economics import load_prices_early
 from .errors import ArgumentsInvalid
 from .lookup import MemoryKey, Plan, Prepared, look_up, memory_key
 from .notes import Note, Notes, guards_of, merged
@@ -284,6 +285,7 @@ class Run:
         before = await self.notes.take((*own, *offered))
         self.asked = True
         self.calls += 1
+        load_prices_early()
         feeds = frontier(self.steps)
         started = time.perf_counter()
         output = await ask(question.body)

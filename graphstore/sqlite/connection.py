@@ -23,6 +23,7 @@ __all__ = [
     "patiently",
     "reading",
     "statements",
+    "taking_away",
     "writing",
 ]
 
@@ -67,7 +68,9 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
         )
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA cache_size = -16000")  # KiB
-    if _version(connection, path) < len(_migrations()):
+    with reading(connection):  # all of it before another process's migration, or after
+        version = _version(connection, path)
+    if version < len(_migrations()):
         with writing(connection):
             _migrate(connection, path)
 
@@ -147,6 +150,20 @@ def writing(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     with _ended(connection):
         yield
+
+
+@contextmanager
+def taking_away(connection: sqlite3.Connection) -> Iterator[None]:
+    """A write transaction after which less may be replayed: its commit outlives a power loss.
+
+    What is lost otherwise is a recording, and costs tokens; this would be a stale replay.
+    """
+    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        with writing(connection):
+            yield
+    finally:
+        connection.execute("PRAGMA synchronous = NORMAL")
 
 
 @contextmanager

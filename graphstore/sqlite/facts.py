@@ -12,7 +12,7 @@ from ..document import Document
 from ..facts import Fact, Facts, FactState, Span
 from ..model import ChangeEvent, FacetChange, FacetRef, Value, new_id
 from .clock import moment, now_ms
-from .connection import reading, writing
+from .connection import reading, taking_away, writing
 from .names import Names, find
 from .queries import QUERIES
 from .rows import change_event, payload, value_row
@@ -55,7 +55,7 @@ class Change:
 
     def __call__(self, connection: sqlite3.Connection) -> ChangeEvent | None:
         self._prepare(connection)
-        with writing(connection):
+        with taking_away(connection):
             return self._apply(Names(connection, self._namespace), now_ms())
 
     def _prepare(self, connection: sqlite3.Connection) -> None:

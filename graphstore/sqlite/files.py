@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +16,9 @@ __all__ = ["network_file_system", "prepare"]
 
 _FILE_MODE = 0o600
 _FOLDER_MODE = 0o700
+
+# Nobody connects to a file while the descriptor that made it is open.
+_CREATING = threading.Lock()
 
 # File systems that several machines can mount. SQLite's log needs memory that all its users
 # share, so two machines on one file would damage it without a word. 9p is not among them: it is
@@ -41,7 +47,19 @@ def prepare(path: Path) -> None:
             " or use Neo4j for several machines: neo4j://user:password@host:7687"
         )
     _make_folder(path.parent)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE))
+    _make_file(path)
+
+
+def _make_file(path: Path) -> None:
+    """Never opens a file that exists.
+
+    POSIX drops *all* locks that this process has on a file when any descriptor of it is closed:
+    those of SQLite's other connections too, whereupon another process deletes their log.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with _CREATING, contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE))
 
 
 def _make_folder(folder: Path) -> None:

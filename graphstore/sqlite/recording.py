@@ -9,7 +9,7 @@ from ..facts import Expected
 from ..model import EffectState, Execution, Recording, Replay, SideEffect, Step, Task
 from ..store import TRACES_PER_TASK, Published
 from .clock import now_ms
-from .connection import writing
+from .connection import taking_away, writing
 from .names import Names
 from .queries import QUERIES
 from .rows import effect_row, execution_row, step_row, value_row
@@ -183,7 +183,7 @@ def _unpublish(names: Names, rid: int | None, reason: str, equal_to: str | None 
 
 def unpublish(connection: sqlite3.Connection, namespace: str, execution: str, reason: str) -> None:
     """It was decided, so that a ``publish`` repeated later does not bring it back."""
-    with writing(connection):
+    with taking_away(connection):
         names = Names(connection, namespace)
         rid, state, *_ = _state(names, execution)
         if rid is not None and state == "published":
