@@ -40,13 +40,15 @@ class Asked:
 
 
 class Transcript:
-    """What a run's last request was, message by message."""
+    """What a run's last request was: its head, and message by message."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._values: list[Value] = []
         self._digests: list[str] = []
         self._names = Names()
+        self._head = Value.of(b"")
+        self._code_key = ""
 
     def read(self, request: Mapping[str, Json], requires: Sequence[Json]) -> Asked:
         """Digest a request. Raises NotJson."""
@@ -57,16 +59,22 @@ class Transcript:
             canonical = self._dialect.canonical_message(message, self._names)
             self._digests.append(fingerprint(canonical))
             self._values.append(Value.of(payload))
+        self._read_head(head, requires)
         model = self._dialect.model(request)
-        code_key = decision_code_key(self._dialect, head, requires)
         return Asked(
-            key=decision_key(model, code_key, self._digests),
-            code_key=code_key,
+            key=decision_key(model, self._code_key, self._digests),
+            code_key=self._code_key,
             model=model,
-            head=Value.of(encode(head)),
+            head=self._head,
             messages=tuple(self._values),
             names=Names(self._names),
         )
+
+    def _read_head(self, head: Json, requires: Sequence[Json]) -> None:
+        """The requirements are those of one run, and never change."""
+        if (payload := encode(head)) != self._head.data:
+            self._head = Value.of(payload)
+            self._code_key = decision_code_key(self._dialect, head, requires)
 
     def _keep_prefix(self, payloads: Sequence[bytes]) -> None:
         known = [value.data for value in self._values]

@@ -103,7 +103,8 @@ def test_a_path_that_is_selected_twice_counts_once() -> None:
 
 
 def test_null_is_a_value_and_an_empty_list_is_too() -> None:
-    prints = [_at(content, "$.a") for content in ({"a": None}, {"a": []}, {"a": {}}, {})]
+    contents: list[Any] = [{"a": None}, {"a": []}, {"a": {}}, {}]
+    prints = [_at(content, "$.a") for content in contents]
     assert len(set(prints)) == 4
 
 

@@ -181,7 +181,7 @@ def test_ids_sort_by_time_and_never_repeat() -> None:
 
 def test_nodes_cannot_be_changed_or_misspelt() -> None:
     with pytest.raises(ValidationError):
-        _STEPS[0].position = 3  # type: ignore[misc]
+        _STEPS[0].position = 3
     with pytest.raises(ValidationError):
         Execution.model_validate({**_RECORDING.execution.model_dump(), "colour": "red"})
 

@@ -62,6 +62,10 @@ def _start(path: Path, worker: int, rounds: int, script: str = _WORKER) -> subpr
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def _files(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
 async def _versions(store: SqliteStore) -> list[tuple[int, int]]:
     changes = await store.changes("team", limit=10_000)
     return [(it.from_version, it.to_version) for it in changes][::-1]
@@ -82,6 +86,24 @@ async def test_processes_that_open_and_write_at_once_lose_nothing(tmp_path: Path
         assert len(found.traces) == 8
         assert found.damaged == ()
         assert found.chosen == f"task-{worker}-{rounds - 1}"
+    await store.close()
+
+
+async def test_a_second_store_in_a_process_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
+    """Or the next process to close believes to be the last, and deletes the log of the others."""
+    path = tmp_path / "graph.db"
+    one, two = SqliteStore(str(path)), SqliteStore(str(path))
+    await one.open()
+    await two.open()
+    await two.close()
+    _, errors = await asyncio.to_thread(_start(path, 1, 3).communicate, timeout=60)
+    assert errors == ""
+    assert _files(tmp_path) == {"graph.db", "graph.db-shm", "graph.db-wal"}
+    await one.change("team", "acl:a", Document.of("mine"))
+    await one.close()
+    store = SqliteStore(str(path))
+    await store.open()
+    assert await _versions(store) == [(n, n + 1) for n in range(4)]
     await store.close()
 
 
