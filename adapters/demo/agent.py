@@ -18,16 +18,14 @@ __all__ = ["TASK", "deployment_agent"]
 TASK = {"service": "checkout", "version": "2.4.1", "target": "eu-west-1"}
 
 _SYSTEM = """\
-You deploy services for an online shop. A task names the service, the version and the target \
-region. One tool call at a time, with a sentence on what you learned:
+You deploy services for an online shop, one tool call at a time:
 
-1. Look the service up: its owner and its runtime.
-2. Check the access rule prod/deploy. If it does not allow you to deploy, stop: build nothing, \
-deploy nothing, look for no other way. Say which rule forbids it and whom to ask.
-3. Build the release of exactly that version, and deploy what you built.
-4. Ask the running service for its health: it must say ok and name that version.
+1. Look the service up.
+2. Check the access rule prod/deploy. If it forbids, stop: build and deploy nothing.
+3. Build exactly the version in the task, and deploy what you built.
+4. Ask the service for its health: it must say ok and name that version.
 
-If a tool fails, do not try again: report the error as it is. End with a short report.
+If a tool fails, stop and report the error as it is. End with a short report.
 """
 
 
@@ -36,7 +34,7 @@ def deployment_agent(engine: Engine, client: AsyncAnthropic, world: World, model
 
     @engine.tool(effect="read", uses=[World.lookup])
     def lookup_service(service: str) -> Service:
-        """Look a service up in the registry: who owns it, and which runtime it needs."""
+        """Look a service up in the registry: its owner and its runtime."""
         return world.lookup(service)
 
     @engine.tool(effect="read", requires=[Acl("prod/deploy")], uses=[World.access])
@@ -67,7 +65,7 @@ def deployment_agent(engine: Engine, client: AsyncAnthropic, world: World, model
     def deploy(
         service: str, version: str, target: str, *, key: Annotated[str, IdempotencyKey]
     ) -> Deployment:
-        """Switch a service to a release that was built, and restart it in the target region."""
+        """Switch a service to a release that was built, and restart it."""
         return world.deploy(service, version, target, key)
 
     @engine.tool(effect="read", uses=[World.health])

@@ -1,0 +1,72 @@
+"""The command line. Each group of commands is a module of its own, registered below.
+
+Exit codes: 0 done, 1 failed, 2 used wrongly. Errors of execgraph are one line on standard error.
+A command's module imports nothing slow; what the command needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..graphstore.errors import ConfigurationError, ExecgraphError
+from .demo.command import demo
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="execgraph",
+    help="Record what an LLM agent did as a graph, and replay it without the model while its"
+    " preconditions hold.",
+    epilog="Example: execgraph demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(demo)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's interface
+    if wanted:
+        typer.echo(f"execgraph {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """What stands before any command."""
+
+
+def main() -> None:
+    """The console script."""
+    # The driver logs what it also raises; told twice, an error is no clear line any more.
+    logging.getLogger("neo4j").addHandler(logging.NullHandler())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ✓ gets a ? instead
+    try:
+        app()
+    except ConfigurationError as error:
+        _fail(error, 2)
+    except ExecgraphError as error:
+        _fail(error, 1)
+
+
+def _fail(error: ExecgraphError, code: int) -> None:
+    message = " ".join(str(error).split())
+    typer.echo(f"execgraph: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,273 @@
+"""How the demo is shown: progress, a tree per act, a table of all; or one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from ...engine.result import Outcome
+from ...graphstore.model import Mode, StepKind
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ...engine.result import Result, StepReport
+    from .acts import Act
+
+__all__ = ["Screen", "as_json", "closing", "summary"]
+
+_LOOKS = {
+    Outcome.REPLAYED: "cyan",
+    Outcome.REUSED: "green",
+    Outcome.EXECUTED: "blue",
+    Outcome.ASKED: "yellow",
+    Outcome.DIVERGED: "magenta",
+    Outcome.REFUSED: "red",
+}
+_ACTION_WORDS = {
+    Outcome.REPLAYED: "run again, same output",
+    Outcome.EXECUTED: "run for the first time",
+    Outcome.DIVERGED: "run again, another output",
+    Outcome.REUSED: "output reused, not run",
+    Outcome.REFUSED: "not run",
+}
+
+
+class Screen:
+    """Shows the acts as they end, and how far they are meanwhile. An Audience.
+
+    `quiet`: progress only, for those who print something else.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._number = 0
+        self._task = TaskID(0)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Screen:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def says(self, words: str) -> None:
+        """A line for the reader."""
+        if not self._quiet:
+            self._console.print(words, highlight=False)
+
+    def begins(self, act: Act, runs: int) -> None:
+        """An act of so many runs begins."""
+        self._number += 1
+        self._task = self._progress.add_task(f"{self._number}. {act.title}", total=runs)
+
+    def ran(self, act: Act) -> None:  # noqa: ARG002 - an Audience is told which
+        """One more run of the act is over."""
+        self._progress.advance(self._task)
+
+    def ends(self, act: Act) -> None:
+        """The act is over, and checked."""
+        self._progress.remove_task(self._task)
+        if not self._quiet:
+            self._console.print(_shown(act, self._number), highlight=False)
+
+
+def _shown(act: Act, number: int) -> RenderableType:
+    assert act.result is not None
+    parts: list[RenderableType] = [Text(act.about, style="dim")]
+    told = Text(_in_short(act))
+    parts.append(told if act.result.mode is Mode.REPLAY else _tree(act.result, told))
+    if held := "; ".join(claim.text for claim in act.claims if claim.holds):
+        parts.append(Text(f"✓ {held}", style="green"))
+    parts += [
+        Text(f"✗ {it.text}: expected {it.expected!r}, found {it.found!r}", style="bold red")
+        for it in act.claims
+        if not it.holds
+    ]
+    indented = Padding(Group(*parts), (0, 0, 0, 3), expand=False)
+    return Group("", Text(f"{number}. {act.title}", style="bold"), indented)
+
+
+def _in_short(act: Act) -> str:
+    assert act.result is not None
+    whole, own = act.median(lambda run: run.total_ms), act.median(lambda run: run.engine_ms)
+    counted = f"{act.result.mode}: {act.tokens:,} tokens, {_number(act.requests, 'request')}"
+    if len(act.runs) > 1:
+        return (
+            f"{counted}; {_ms(whole)} ms at the median ({_ms(own)} ms of it the engine's),"
+            f" {_ms(act.runs[-1].total_ms)} ms the last time"
+        )
+    tools, model = act.median(lambda run: run.tools_ms), act.median(lambda run: run.model_ms)
+    return f"{counted}; {_ms(whole)} ms (tools {_ms(tools)}, model {_ms(model)}, engine {_ms(own)})"
+
+
+def _tree(result: Result, told: Text) -> Tree:
+    """A decision's actions hang below it; each step with what became of it, and why."""
+    tree = Tree(told, guide_style="dim")
+    decision = tree
+    for step in result.steps:
+        node = (tree if step.kind is StepKind.DECISION else decision).add(_line(step))
+        if step.cause is not None and result.mode is not Mode.LIVE:
+            node.add(Text(f"because {step.cause}", style="dim"))
+        if step.kind is StepKind.DECISION:
+            decision = node
+    decision.add(Text(f"“{result.output}”", style="italic"))
+    return tree
+
+
+def _line(step: StepReport) -> Text:
+    look, time = _LOOKS[step.outcome], (f"  {_ms(step.duration_ms)} ms", "dim")
+    if step.kind is StepKind.ACTION:
+        return Text.assemble((f"{step.name}: {_ACTION_WORDS[step.outcome]}", look), time)
+    if step.outcome is Outcome.ASKED:
+        return Text.assemble((f"decision: asked, {step.tokens:,} tokens", look), time)
+    return Text(f"decision: served, {step.saved_tokens:,} tokens saved", style="green")
+
+
+def summary(acts: Sequence[Act], *, live: bool) -> Table:
+    """All acts side by side, 80 columns wide."""
+    counted = "at the transport" if live else "by the server"
+    table = Table(
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        caption=f"requests: calls of the model, counted {counted}; effects: releases built and"
+        " processes started, counted by the machine; ms: of one run, the median where there are"
+        " several",
+        caption_justify="left",
+    )
+    table.add_column("act", no_wrap=True)
+    for name in ("runs", "requests", "effects", "tokens", "US$"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("tools\nms", "model\nms", "engine\nms", "total\nms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for number, act in enumerate(acts, 1):
+        table.add_row(
+            f"{number} {act.title}",
+            str(len(act.runs)),
+            str(act.requests),
+            str(act.effects.total),
+            f"{act.tokens:,}",
+            _money(act.cost),
+            _ms(act.median(lambda run: run.tools_ms)),
+            _ms(act.median(lambda run: run.model_ms)),
+            _ms(act.median(lambda run: run.engine_ms)),
+            _ms(act.median(lambda run: run.total_ms)),
+            style="" if act.holds else "red",
+        )
+    return table
+
+
+def closing(acts: Sequence[Act]) -> str:
+    """What it comes to, in two sentences."""
+    runs = [run for act in acts for run in act.runs]
+    paid, saved = sum(run.tokens for run in runs), sum(run.saved_tokens for run in runs)
+    first, many = acts[0], acts[2]
+    live = first.runs[0]
+    own, whole = many.median(lambda run: run.engine_ms), many.median(lambda run: run.total_ms)
+    without_tools = (live.total_ms - live.tools_ms) / own if own > 0 else float("inf")
+    return (
+        f"{len(runs)} runs cost {paid:,} tokens; without the graph they would have cost"
+        f" {paid + saved:,}. A replay takes {_ms(whole)} ms instead of {_ms(live.total_ms)} ms,"
+        f" {live.total_ms / whole:,.0f} times faster; without the tools' own time, which both"
+        f" spend, {without_tools:,.0f} times."
+    )
+
+
+def as_json(acts: Sequence[Act], *, store: str, namespace: str, live: bool) -> dict[str, Any]:
+    """The whole performance as one document. Times are milliseconds, medians per run."""
+    return {
+        "ok": all(act.holds for act in acts),
+        "store": store,
+        "namespace": namespace,
+        "live": live,
+        "acts": [_act_as_json(act) for act in acts],
+    }
+
+
+def _act_as_json(act: Act) -> dict[str, Any]:
+    assert act.result is not None
+    return {
+        "act": act.key,
+        "title": act.title,
+        "ok": act.holds,
+        "claims": [
+            {
+                "claim": claim.text,
+                "holds": claim.holds,
+                "expected": claim.expected,
+                "found": claim.found,
+            }
+            for claim in act.claims
+        ],
+        "runs": len(act.runs),
+        "mode": act.result.mode,
+        "model_requests": act.requests,
+        "billed_tokens": act.billed_tokens,
+        "tokens": act.tokens,
+        "saved_tokens": sum(run.saved_tokens for run in act.runs),
+        "cost_usd": act.cost,
+        "effects": act.effects._asdict(),
+        "ms": {
+            "total": act.median(lambda run: run.total_ms),
+            "last": act.runs[-1].total_ms,
+            "tools": act.median(lambda run: run.tools_ms),
+            "model": act.median(lambda run: run.model_ms),
+            "engine": act.median(lambda run: run.engine_ms),
+        },
+        "output": act.result.output,
+        "steps": [
+            {
+                "kind": step.kind,
+                "name": step.name,
+                "outcome": step.outcome,
+                "tokens": step.tokens,
+                "saved_tokens": step.saved_tokens,
+                "cause": None if step.cause is None else str(step.cause),
+            }
+            for step in act.result.steps
+        ],
+    }
+
+
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.1f}"
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def _money(dollars: float | None) -> str:
+    return "?" if dollars is None else f"{dollars:.4f}"

@@ -1,0 +1,108 @@
+"""What the acts are played on: a world, a model, a store, an agent, and who counts."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ... import Engine
+from ...engine.errors import ConfigurationError
+from ...graphstore.urls import redacted
+from ..messages_api import MessagesServer
+from .agent import deployment_agent
+from .brain import answer
+from .world import World
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+    from ...engine.agent import Agent
+
+__all__ = ["Settings", "Stage", "set_up"]
+
+_KEY = "ANTHROPIC_API_KEY"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the caller chose. ``store`` None: a file in the demo's own folder."""
+
+    store: str | None = None
+    runs: int = 100
+    latency: float = 0.45  # seconds a model call of the local server takes
+    model: str = "claude-sonnet-5"
+    live: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything set up. ``billed_tokens`` gives None where only the service knows."""
+
+    world: World
+    engine: Engine
+    agent: Agent
+    store: str
+    live: bool
+    requests: Callable[[], int]
+    billed_tokens: Callable[[], int | None]
+
+    async def observe(self, *uris: str) -> list[str]:
+        """Tell the engine what these resources are now; those of them that have changed."""
+        return [uri for uri in uris if await self.engine.observe(uri, self.world.document(uri))]
+
+
+@asynccontextmanager
+async def set_up(settings: Settings) -> AsyncIterator[Stage]:
+    """Everything the acts need; nothing of it is left afterwards but a store that was given.
+
+    Raises ConfigurationError if the real service is wanted and there is no key for it, or if the
+    environment forbids recording or replaying, which is what there is to see.
+    """
+    if mode := os.environ.get("EXECGRAPH_MODE"):
+        raise ConfigurationError(
+            f"EXECGRAPH_MODE={mode} keeps the demo from recording or replaying; unset it"
+        )
+    if settings.live and not os.environ.get(_KEY):
+        raise ConfigurationError(
+            f"--live asks the real service and needs {_KEY} in the environment; set it, or leave"
+            " --live out to ask a local server that speaks the same API"
+        )
+    if settings.store is not None:
+        Engine(settings.store)  # a wrong URL is told before anything is started
+    async with AsyncExitStack() as stack:
+        world = stack.enter_context(World())
+        client, requests, billed = await _model(settings, stack)
+        store = settings.store or f"sqlite:///{world.root}/graph.db"
+        engine = Engine(store, namespace=f"demo-{uuid.uuid4().hex[:8]}")
+        await stack.enter_async_context(engine)
+        agent = deployment_agent(engine, client, world, settings.model)
+        yield Stage(world, engine, agent, redacted(store), settings.live, requests, billed)
+
+
+async def _model(
+    settings: Settings, stack: AsyncExitStack
+) -> tuple[AsyncAnthropic, Callable[[], int], Callable[[], int | None]]:
+    """A client, and who counts its requests: the local server, or the transport to the real one."""
+    from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
+
+    if settings.live:
+        sent: list[str] = []
+
+        async def note(request: Any) -> None:
+            sent.append(str(request.url))
+
+        http = DefaultAsyncHttpxClient(event_hooks={"request": [note]})
+        client = AsyncAnthropic(http_client=http)
+        await stack.enter_async_context(client)
+        return client, lambda: len(sent), lambda: None
+
+    server = stack.enter_context(MessagesServer(answer, latency=settings.latency))
+    # The local server is reached directly, whatever proxies the environment names.
+    http = DefaultAsyncHttpxClient(trust_env=False)
+    client = AsyncAnthropic(base_url=server.url, api_key="local", http_client=http)
+    await stack.enter_async_context(client)
+    return client, lambda: server.requests, lambda: server.counts.tokens

@@ -1,0 +1,48 @@
+"""The command line itself: help, version, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import execgraph
+from execgraph.adapters import cli
+
+HEAVY = ("anthropic", "genai_prices", "neo4j", "networkx", "starlette", "uvicorn")
+
+
+def test_version() -> None:
+    run = CliRunner().invoke(cli.app, ["--version"])
+    assert (run.exit_code, run.stdout) == (0, f"execgraph {execgraph.__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"]])
+def test_help_shows_an_example(arguments: list[str]) -> None:
+    run = CliRunner().invoke(cli.app, arguments)
+    assert run.exit_code == 0
+    assert "Example: execgraph demo" in run.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nonsense"], ["demo", "--nonsense"], ["demo", "--runs", "2"], ["demo", "--runs", "x"]],
+)
+def test_wrong_use_is_exit_code_2(arguments: list[str]) -> None:
+    assert CliRunner().invoke(cli.app, arguments).exit_code == 2
+
+
+def test_the_help_of_a_command_loads_nothing_heavy() -> None:
+    code = f"""
+import sys
+from execgraph.adapters.cli import main
+sys.argv = ["execgraph", "demo", "--help"]
+try:
+    main()
+except SystemExit:
+    print(*[name for name in {HEAVY} if name in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == ""
