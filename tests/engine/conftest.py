@@ -90,7 +90,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def server() -> Iterator[tuple[MessagesServer, list[Any]]]:
     script: list[Any] = []
-    with MessagesServer(lambda body: script[0](body), keep_bodies=True) as running:
+
+    def think(body: dict[str, Any]) -> Answer:
+        answer: Answer = script[0](body)
+        return answer
+
+    with MessagesServer(think, keep_bodies=True) as running:
         yield running, script
 
 

@@ -351,10 +351,13 @@ async def test_a_program_is_told_that_its_effect_was_refused(world: World) -> No
     }
     async with engine:
         await allow(engine)
-        run = engine.run("triage", "go", client=world.client)
-        with pytest.raises(PreconditionChanged, match="acl:deploy"):
-            async with run:
+
+        async def program() -> None:
+            async with engine.run("triage", "go", client=world.client) as run:
                 await run.decide(request)
                 await engine.observe("acl:deploy", {"allow": False})
                 await run.act(deploy, target="eu")
+
+        with pytest.raises(PreconditionChanged, match="acl:deploy"):
+            await program()
         assert world.done == []

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
 from execgraph.graphstore.conformance import guard, newest, published, sample_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import PayloadCorrupted
+from execgraph.graphstore.neo4j.store import Neo4jStore
+
+from .conftest import Cypher
 
 pytestmark = pytest.mark.neo4j
 
@@ -41,7 +45,9 @@ _DAMAGE = {
 
 
 @pytest.mark.parametrize("what", _DAMAGE)
-async def test_a_damaged_trace_is_not_found_and_reported(neo4j_store, cypher, space, what):
+async def test_a_damaged_trace_is_not_found_and_reported(
+    neo4j_store: Neo4jStore, cypher: Cypher, space: str, what: Any
+) -> None:
     await neo4j_store.change(space, _URI, Document.of({"a": 1}))
     large = sample_recording(guards=[guard(space, _URI, {"a": 1}, "$.a")], says="yes" * 2000)
     await published(neo4j_store, space, large)
@@ -53,7 +59,9 @@ async def test_a_damaged_trace_is_not_found_and_reported(neo4j_store, cypher, sp
     assert found.chosen is None
 
 
-async def test_an_older_trace_serves_when_the_newest_is_damaged(neo4j_store, cypher, space):
+async def test_an_older_trace_serves_when_the_newest_is_damaged(
+    neo4j_store: Neo4jStore, cypher: Cypher, space: str
+) -> None:
     await published(neo4j_store, space, sample_recording(number=1, says="old"))
     await published(neo4j_store, space, sample_recording(number=2, says="new"))
     await cypher(
@@ -65,7 +73,9 @@ async def test_an_older_trace_serves_when_the_newest_is_damaged(neo4j_store, cyp
     assert found.traces[0].payloads <= set(found.values)
 
 
-async def test_the_next_recording_heals_a_payload(neo4j_store, cypher, space):
+async def test_the_next_recording_heals_a_payload(
+    neo4j_store: Neo4jStore, cypher: Cypher, space: str
+) -> None:
     recording = sample_recording()
     await published(neo4j_store, space, recording)
     await cypher("MATCH (v:Value {namespace: $space}) SET v.text = 'x', v.data = null")
@@ -79,8 +89,8 @@ async def test_the_next_recording_heals_a_payload(neo4j_store, cypher, space):
 
 
 async def test_a_damaged_document_is_reported_and_its_facets_hold_nothing(
-    neo4j_store, cypher, space, caplog
-):
+    neo4j_store: Neo4jStore, cypher: Cypher, space: str, caplog: pytest.LogCaptureFixture
+) -> None:
     await neo4j_store.change(space, _URI, Document.of({"a": 1}))
     await cypher("MATCH (v:Value {namespace: $space}) SET v.text = '{\"a\": 2}'")
     with pytest.raises(PayloadCorrupted):
@@ -92,16 +102,21 @@ async def test_a_damaged_document_is_reported_and_its_facets_hold_nothing(
     assert "cannot be computed" in caplog.text
 
 
-async def test_a_change_goes_on_from_a_damaged_document(neo4j_store, cypher, space):
+async def test_a_change_goes_on_from_a_damaged_document(
+    neo4j_store: Neo4jStore, cypher: Cypher, space: str
+) -> None:
     await neo4j_store.change(space, _URI, Document.of({"a": 1}))
     await neo4j_store.write(space, sample_recording(guards=[guard(space, _URI, {"a": 1})]))
     await cypher("MATCH (v:Value {namespace: $space}) SET v.text = 'x'")
     event = await neo4j_store.change(space, _URI, Document.of({"a": 2}))
+    assert event is not None
     assert event.to_version == 2
     assert [(it.before, it.after) for it in event.changed] == [(None, Document.of({"a": 2}).whole)]
 
 
-async def test_a_version_that_is_gone_makes_no_lookup_wait_for_ever(neo4j_store, cypher, space):
+async def test_a_version_that_is_gone_makes_no_lookup_wait_for_ever(
+    neo4j_store: Neo4jStore, cypher: Cypher, space: str
+) -> None:
     await neo4j_store.change(space, _URI, Document.of({"a": 1}))
     await published(neo4j_store, space, sample_recording(guards=[guard(space, _URI, {"a": 1})]))
     await cypher("MATCH (v:Version {namespace: $space}) DETACH DELETE v")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from execgraph.graphstore.conformance import (
@@ -13,6 +15,10 @@ from execgraph.graphstore.conformance import (
 )
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.facts import Expected
+from execgraph.graphstore.model import Recording
+from execgraph.graphstore.neo4j.store import Neo4jStore
+
+from .conftest import Cypher
 
 pytestmark = pytest.mark.neo4j
 
@@ -20,7 +26,7 @@ _URI = "acl:prod"
 
 
 @pytest.fixture
-async def recording(neo4j_store, space):
+async def recording(neo4j_store: Neo4jStore, space: str) -> Recording:
     """A resource that changed, a trace that rests on it, and a replay of that with an effect."""
     recorded = sample_recording(guards=[guard(space, _URI, {"a": 1}, "$.a")])
     await neo4j_store.change(space, _URI, Document.of({"a": 1}))
@@ -36,7 +42,7 @@ async def recording(neo4j_store, space):
     return recorded
 
 
-async def test_relationships_join_what_the_model_says(recording, cypher):
+async def test_relationships_join_what_the_model_says(recording: Any, cypher: Cypher) -> None:
     rows = await cypher(
         "MATCH (a {namespace: $space})-[r]->(b) RETURN DISTINCT labels(a)[0], type(r), labels(b)[0]"
     )
@@ -58,7 +64,7 @@ async def test_relationships_join_what_the_model_says(recording, cypher):
     }
 
 
-async def test_every_relationship_is_written_once(recording, cypher):
+async def test_every_relationship_is_written_once(recording: Any, cypher: Cypher) -> None:
     rows = await cypher(
         "MATCH (a {namespace: $space})-[r]->(b)"
         " WITH a, b, type(r) AS type, count(*) AS times WHERE times > 1 RETURN type, times"
@@ -67,8 +73,8 @@ async def test_every_relationship_is_written_once(recording, cypher):
 
 
 async def test_a_step_is_a_decision_or_an_action_and_has_its_position_on_the_edge(
-    recording, cypher
-):
+    recording: Any, cypher: Cypher
+) -> None:
     rows = await cypher(
         "MATCH (:Execution {namespace: $space, id: 'deploy-1'})-[at:HAS_STEP]->(s)"
         " RETURN at.position, s.position, labels(s), s.id ORDER BY at.position"
@@ -77,7 +83,9 @@ async def test_a_step_is_a_decision_or_an_action_and_has_its_position_on_the_edg
     assert rows == [[n, n, ["Step", kinds[n]], f"deploy-1/{n}"] for n in range(4)]
 
 
-async def test_what_feeds_a_step_carries_the_fingerprint_of_what_it_passes_on(recording, cypher):
+async def test_what_feeds_a_step_carries_the_fingerprint_of_what_it_passes_on(
+    recording: Any, cypher: Cypher
+) -> None:
     rows = await cypher(
         "MATCH (s {namespace: $space})-[f:FEEDS]->(t) RETURN s.position, t.position, f.fingerprint"
     )
@@ -85,7 +93,9 @@ async def test_what_feeds_a_step_carries_the_fingerprint_of_what_it_passes_on(re
     assert sorted(map(tuple, rows)) == [(a, b, recording.steps[a].output_key) for a, b in fed]
 
 
-async def test_one_walk_from_a_precondition_finds_what_rests_on_it(recording, cypher):
+async def test_one_walk_from_a_precondition_finds_what_rests_on_it(
+    recording: Any, cypher: Cypher
+) -> None:
     rows = await cypher(
         "MATCH (p:Precondition {namespace: $space})<-[:HOLDS]-(:Version {n: 1})"
         " MATCH (p)-[:GUARDS|FEEDS*1..100]->(s:Step) RETURN count(DISTINCT s)"
@@ -93,7 +103,9 @@ async def test_one_walk_from_a_precondition_finds_what_rests_on_it(recording, cy
     assert rows == [[4]]
 
 
-async def test_numbers_are_properties_and_small_payloads_can_be_read(recording, cypher):
+async def test_numbers_are_properties_and_small_payloads_can_be_read(
+    recording: Any, cypher: Cypher
+) -> None:
     rows = await cypher(
         "MATCH (e:Execution {namespace: $space, id: 'deploy-1'})"
         " MATCH (v:Value {namespace: $space, digest: e.output})"
@@ -103,7 +115,9 @@ async def test_numbers_are_properties_and_small_payloads_can_be_read(recording, 
     assert rows == [["published", 2000, 0.0125, 12.5, labels, '{"output":"yes"}']]
 
 
-async def test_a_change_tells_the_fingerprints_before_and_after(recording, cypher):
+async def test_a_change_tells_the_fingerprints_before_and_after(
+    recording: Any, cypher: Cypher
+) -> None:
     rows = await cypher(
         "MATCH (r:Resource {namespace: $space}) MATCH (c:ChangeEvent {namespace: $space})"
         "-[of:CHANGED]->(f:Facet)-[:HAS_VALUE]->(p {fingerprint: of.after})"
@@ -113,7 +127,9 @@ async def test_a_change_tells_the_fingerprints_before_and_after(recording, cyphe
     assert rows == [["acl", "present", "$.a", True, 1]]
 
 
-async def test_an_effect_of_a_replay_is_caused_by_the_recorded_step(recording, cypher):
+async def test_an_effect_of_a_replay_is_caused_by_the_recorded_step(
+    recording: Any, cypher: Cypher
+) -> None:
     rows = await cypher(
         "MATCH (e:Execution)-[:PERFORMED]->(f:SideEffect {namespace: $space})<-[:CAUSED]-(s)"
         " RETURN e.id, f.state, s.id ORDER BY e.id"

@@ -10,6 +10,7 @@ import pytest
 from execgraph.graphstore.conformance import guard, published, sample_recording, sample_replay
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.neo4j.queries import queries, query
+from execgraph.graphstore.neo4j.store import Neo4jStore
 
 if TYPE_CHECKING:
     from neo4j import AsyncDriver
@@ -28,7 +29,7 @@ def _operators(plan: dict[str, Any]) -> Iterator[str]:
 
 
 def _hits(plan: dict[str, Any]) -> int:
-    return plan.get("dbHits", 0) + sum(map(_hits, plan.get("children", ())))
+    return int(plan.get("dbHits", 0)) + sum(map(_hits, plan.get("children", ())))
 
 
 @pytest.mark.parametrize("name", _STATEMENTS)
@@ -43,11 +44,14 @@ async def test_a_statement_begins_at_an_index(
     assert {it for it in operators if "Seek" in it}
 
 
-async def test_a_lookup_costs_the_same_whatever_else_is_stored(neo4j_store, neo4j_driver, space):
+async def test_a_lookup_costs_the_same_whatever_else_is_stored(
+    neo4j_store: Neo4jStore, neo4j_driver: AsyncDriver, space: str
+) -> None:
     async def hits(name: str, **parameters: Any) -> int:
         async with neo4j_driver.session() as session:
             parameters["namespace"] = space
             summary = await (await session.run(f"PROFILE {query(name)}", parameters)).consume()
+        assert summary.profile is not None
         return _hits(summary.profile)
 
     async def costs() -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -87,7 +88,9 @@ async def store(wire: _Wire, neo4j_uri: str) -> AsyncIterator[Neo4jStore]:
     await wire.close()
 
 
-async def test_facts_take_one_round_trip_and_a_change_two(store, wire, space):
+async def test_facts_take_one_round_trip_and_a_change_two(
+    store: Any, wire: Any, space: str
+) -> None:
     await store.change(space, "acl:0", Document.of({"a": 1}))
     await store.facts(space, {"acl:0": frozenset({None, "$.a"})})
     wanted = {uri: frozenset({None}) for uri in _URIS}
@@ -97,7 +100,9 @@ async def test_facts_take_one_round_trip_and_a_change_two(store, wire, space):
     assert await wire.during(store.change(space, "acl:0", None)) == 2
 
 
-async def test_a_lookup_takes_one_round_trip_without_traces_and_two_with(store, wire, space):
+async def test_a_lookup_takes_one_round_trip_without_traces_and_two_with(
+    store: Any, wire: Any, space: str
+) -> None:
     guards = [guard(space, uri, {"a": 1}, "$.a") for uri in _URIS]
     for uri in _URIS:
         await store.change(space, uri, Document.of({"a": 1}))
@@ -110,7 +115,9 @@ async def test_a_lookup_takes_one_round_trip_without_traces_and_two_with(store, 
     assert await wire.during(store.still(space, "deploy-1", accepted)) == 1
 
 
-async def test_an_effect_is_checked_and_begun_in_one_round_trip(store, wire, space):
+async def test_an_effect_is_checked_and_begun_in_one_round_trip(
+    store: Any, wire: Any, space: str
+) -> None:
     await store.change(space, "acl:0", Document.of(1))
     expected = [Expected("acl:0", 1, believed=True)]
     assert await wire.during(store.intend(space, sample_effect("run-1"), expected)) == 1
@@ -118,7 +125,7 @@ async def test_an_effect_is_checked_and_begun_in_one_round_trip(store, wire, spa
     assert await wire.during(store.intend(space, sample_effect("run-2"), refused)) == 1
 
 
-async def test_a_run_is_recorded_in_two_round_trips(store, wire, space):
+async def test_a_run_is_recorded_in_two_round_trips(store: Any, wire: Any, space: str) -> None:
     recording = sample_recording(turns=10, guards=[guard(space, uri, 1) for uri in _URIS])
     assert await wire.during(store.write(space, recording)) == 1
     publication = store.publish(

@@ -6,11 +6,14 @@ import asyncio
 import uuid
 
 import pytest
+from neo4j import AsyncDriver
 
 from execgraph.graphstore.conformance import published, sample_recording
 from execgraph.graphstore.errors import SchemaTooNew
 from execgraph.graphstore.neo4j import queries, schema
 from execgraph.graphstore.neo4j.store import Neo4jStore
+
+from .conftest import Cypher
 
 pytestmark = pytest.mark.neo4j
 
@@ -28,7 +31,9 @@ _KEYS = {
 }
 
 
-async def test_every_key_is_unique_within_a_namespace(neo4j_store, cypher):
+async def test_every_key_is_unique_within_a_namespace(
+    neo4j_store: Neo4jStore, cypher: Cypher
+) -> None:
     rows = await cypher(
         "SHOW CONSTRAINTS YIELD name, type, labelsOrTypes, properties"
         " WHERE name STARTS WITH 'execgraph_' AND type = 'UNIQUENESS'"
@@ -37,7 +42,7 @@ async def test_every_key_is_unique_within_a_namespace(neo4j_store, cypher):
     assert {(label, *properties) for label, properties in rows} >= _KEYS
 
 
-async def test_every_index_is_online_after_open(neo4j_store, cypher):
+async def test_every_index_is_online_after_open(neo4j_store: Neo4jStore, cypher: Cypher) -> None:
     rows = await cypher(
         "SHOW INDEXES YIELD name, state WHERE name STARTS WITH 'execgraph_' RETURN name, state"
     )
@@ -46,19 +51,23 @@ async def test_every_index_is_online_after_open(neo4j_store, cypher):
     assert {state for _, state in rows} == {"ONLINE"}
 
 
-async def test_the_schema_has_a_version_of_its_own(neo4j_store, cypher):
+async def test_the_schema_has_a_version_of_its_own(neo4j_store: Neo4jStore, cypher: Cypher) -> None:
     rows = await cypher("MATCH (s:ExecgraphSchema) RETURN s.version")
     assert rows == [[schema.VERSION]]
 
 
-async def test_a_newer_schema_is_refused_with_the_remedy(neo4j_store, neo4j_uri, monkeypatch):
+async def test_a_newer_schema_is_refused_with_the_remedy(
+    neo4j_store: Neo4jStore, neo4j_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(schema, "VERSION", schema.VERSION - 1)
     store = Neo4jStore(neo4j_uri)
     with pytest.raises(SchemaTooNew, match="upgrade execgraph"):
         await store.open()
 
 
-async def test_opening_an_empty_database_at_once_makes_one_schema(neo4j_uri, cypher, monkeypatch):
+async def test_opening_an_empty_database_at_once_makes_one_schema(
+    neo4j_uri: str, cypher: Cypher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On labels of its own, since the database is shared with other tests."""
     mark = uuid.uuid4().hex[:8]
     chosen = ("create_task_key", "create_index_of_traces", "create_index_of_changes")
@@ -84,7 +93,9 @@ def _renamed(statement: str, mark: str) -> str:
     return statement.replace("execgraph_", f"execgraph_{mark}_")
 
 
-async def test_a_given_driver_is_used_and_never_closed(neo4j_uri, neo4j_driver, space):
+async def test_a_given_driver_is_used_and_never_closed(
+    neo4j_uri: str, neo4j_driver: AsyncDriver, space: str
+) -> None:
     store = Neo4jStore(neo4j_uri, driver=neo4j_driver)
     await store.open()
     await published(store, space, sample_recording())

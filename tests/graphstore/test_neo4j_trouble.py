@@ -7,6 +7,7 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,7 @@ async def _serving(
         server.close()
 
 
-async def test_a_wrong_password_is_refused_and_not_shown(caplog):
+async def test_a_wrong_password_is_refused_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     refusal = _failure("Neo.ClientError.Security.Unauthorized")
     async with _serving(lambda tag: refusal if tag == _LOGON else b"") as (store, _):
@@ -103,7 +104,9 @@ async def test_a_wrong_password_is_refused_and_not_shown(caplog):
         ("Neo.DatabaseError.General.UnknownError", StoreError, "UnknownError"),
     ],
 )
-async def test_what_a_server_refuses_is_named_by_its_code_and_not_in_its_words(code, kind, says):
+async def test_what_a_server_refuses_is_named_by_its_code_and_not_in_its_words(
+    code: Any, kind: Any, says: Any
+) -> None:
     async with _serving(lambda tag: _failure(code) if tag == _RUN else b"") as (store, _):
         with pytest.raises(kind, match=says) as caught:
             await store.open()
@@ -111,7 +114,7 @@ async def test_what_a_server_refuses_is_named_by_its_code_and_not_in_its_words(c
     assert "hunter2" not in str(caught.value)
 
 
-async def test_a_server_that_is_not_there_is_reported_at_once_and_says_how_to_start_one():
+async def test_a_server_that_is_not_there_is_reported_at_once_and_says_how_to_start_one() -> None:
     unused = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
     port = unused.sockets[0].getsockname()[1]
     unused.close()
@@ -122,7 +125,7 @@ async def test_a_server_that_is_not_there_is_reported_at_once_and_says_how_to_st
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_an_intent_whose_outcome_is_unknown_is_not_repeated():
+async def test_an_intent_whose_outcome_is_unknown_is_not_repeated() -> None:
     async with _serving(lambda tag: None if tag == _RUN else b"") as (store, server):
         store._client.connect()
         with pytest.raises(StoreUnavailable):
@@ -130,7 +133,9 @@ async def test_an_intent_whose_outcome_is_unknown_is_not_repeated():
     assert server.heard.count(_RUN) == 1
 
 
-async def test_other_statements_are_repeated_when_the_connection_breaks(monkeypatch):
+async def test_other_statements_are_repeated_when_the_connection_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(client, "RETRY_SECONDS", 0.2)
     async with _serving(lambda tag: None if tag == _RUN else b"") as (store, server):
         store._client.connect()
@@ -139,7 +144,7 @@ async def test_other_statements_are_repeated_when_the_connection_breaks(monkeypa
     assert server.heard.count(_RUN) > 1
 
 
-async def test_an_intent_that_was_rolled_back_is_repeated():
+async def test_an_intent_that_was_rolled_back_is_repeated() -> None:
     runs = 0
 
     def answer(tag: int) -> bytes | None:

@@ -1,0 +1,83 @@
+"""What `import execgraph` offers: the names it lists, and no others."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import execgraph
+
+SOURCE = Path(execgraph.__file__).read_text(encoding="utf-8")
+
+
+def test_the_names_are_sorted_and_each_is_there_once() -> None:
+    assert list(execgraph.__all__) == sorted(set(execgraph.__all__))
+
+
+@pytest.mark.parametrize("name", execgraph.__all__)
+def test_every_name_can_be_imported_and_says_what_it_is(name: str) -> None:
+    thing = getattr(execgraph, name)
+    assert inspect.isclass(thing)
+    assert thing.__name__ == name
+    assert thing.__module__.startswith("execgraph.")
+    assert inspect.getdoc(thing), f"{name} has no docstring"
+    assert getattr(execgraph, name) is thing
+
+
+def test_type_checkers_are_told_the_same_names_as_everybody_else() -> None:
+    [told] = [
+        node
+        for node in ast.parse(SOURCE).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    imported = {
+        alias.name: f"execgraph.{node.module}"
+        for node in told.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert sorted(imported) == list(execgraph.__all__)
+    for name, home in imported.items():
+        assert getattr(import_module(home), name) is getattr(execgraph, name)
+
+
+def test_dir_lists_them() -> None:
+    assert set(execgraph.__all__) <= set(dir(execgraph))
+    assert dir(execgraph) == sorted(dir(execgraph))
+
+
+def test_nothing_else_is_public_but_modules_and_what_the_module_itself_needs() -> None:
+    public = {name for name in dir(execgraph) if not name.startswith("_")}
+    extra = {
+        name
+        for name in public - set(execgraph.__all__)
+        if not isinstance(getattr(execgraph, name), ModuleType)
+    }
+    assert extra <= {"TYPE_CHECKING", "import_module"}
+
+
+def test_a_star_gives_exactly_the_names() -> None:
+    space: dict[str, object] = {}
+    exec("from execgraph import *", space)
+    assert sorted(space.keys() - {"__builtins__"}) == list(execgraph.__all__)
+
+
+def test_there_is_a_version() -> None:
+    from importlib.metadata import version
+
+    assert execgraph.__version__ == version("execgraph")
+
+
+def test_every_error_is_one_of_ours() -> None:
+    errors = [
+        thing
+        for thing in (getattr(execgraph, name) for name in execgraph.__all__)
+        if issubclass(thing, BaseException)
+    ]
+    assert len(errors) > 5
+    assert all(issubclass(error, execgraph.ExecgraphError) for error in errors)

@@ -1,0 +1,161 @@
+"""What type checkers see of the public interface. Never run: scripts/lint checks it with mypy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, assert_type
+
+from anthropic import AsyncAnthropic
+from pydantic import BaseModel
+
+from execgraph import (
+    Acl,
+    Agent,
+    BusinessRule,
+    Cause,
+    DeploymentTarget,
+    Engine,
+    Handle,
+    IdempotencyKey,
+    MissKind,
+    NotReplayable,
+    Resource,
+    Result,
+    RunFailed,
+    Schema,
+    Tool,
+)
+from execgraph.engine.program import ProgramRun
+from execgraph.engine.result import EffectReport, Outcome, StepReport
+from execgraph.engine.sync import SyncAgent, SyncEngine, SyncRun
+from execgraph.graphstore.model import ChangeEvent, EffectState, Mode, SideEffect, StepKind, Usage
+
+engine = Engine("sqlite:///graph.db", namespace="team-a", client=AsyncAnthropic())
+assert_type(engine.tools, Mapping[str, Tool])
+
+
+class Ticket(BaseModel):
+    title: str
+
+
+@engine.tool(effect="read", requires=[Schema("{name}", "$.columns"), BusinessRule("freeze")])
+async def look(name: str) -> dict[str, int]:
+    """Look."""
+    return {name: 1}
+
+
+@engine.tool(requires=[Acl("{task.user}/deploy"), DeploymentTarget("{target}")], uses=[len])
+def deploy(target: str, *, key: Annotated[str, IdempotencyKey]) -> str:
+    """Deploy."""
+    return f"{target} {key}"
+
+
+@engine.tool
+def undeclared() -> None:
+    """Refused when it runs, as a write without requires."""
+
+
+def plain(x: int) -> int:
+    """Declared by a call."""
+    return x
+
+
+assert_type(look, Tool)
+assert_type(deploy, Tool)
+assert_type(undeclared, Tool)
+assert_type(engine.tool(plain, effect="pure", version="1"), Tool)
+engine.tool(effect="deletes")  # type: ignore[call-overload]
+engine.tool(effect="read", requires=["acl:prod"])  # type: ignore[call-overload]
+
+agent = engine.agent(
+    "deployer",
+    model="claude-sonnet-5",
+    client=AsyncAnthropic(),
+    system="You deploy.",
+    tools=[look, deploy],
+    requires=[Resource("flag:checkout", "$.on")],
+    params={"stop_sequences": ["x"]},
+)
+assert_type(agent, Agent)
+engine.agent("no model")  # type: ignore[call-arg]
+engine.agent("no tools", model="m", tools=[plain])  # type: ignore[list-item]
+
+
+async def execute() -> None:
+    async with engine as opened:
+        assert_type(opened, Engine)
+        result = await agent.execute({"service": "checkout"}, labels={"ticket": "7"})
+        assert_type(result, Result)
+        assert_type(await agent.execute("text", context={"user": "ann"}, replay=False), Result)
+        assert_type(await agent.execute(Ticket(title="x"), require="replay"), Result)
+        await agent.execute("text", require="luck")  # type: ignore[arg-type]
+        await agent.execute("text", labels={"n": 7})  # type: ignore[dict-item]
+        report(result)
+
+
+def report(result: Result) -> None:
+    assert_type(result.tokens, int)
+    assert_type(result.saved_tokens, int)
+    assert_type(result.cost, float | None)
+    assert_type(result.mode, Mode)
+    assert_type(result.usage, Usage)
+    assert_type(result.recorded, bool)
+    assert_type(result.steps, tuple[StepReport, ...])
+    assert_type(result.steps[0].kind, StepKind)
+    assert_type(result.steps[0].outcome, Outcome)
+    assert_type(result.steps[0].cause, Cause | None)
+    assert_type(result.effects, tuple[EffectReport, ...])
+    assert_type(result.effects[0].state, EffectState)
+    assert_type(result.miss, tuple[Cause, ...])
+    assert_type(result.miss[0].kind, MissKind)
+    assert_type(result.miss[0].remedy, str)
+    result.recorded = True  # type: ignore[misc]
+
+
+async def program() -> None:
+    async with engine, engine.run("triage", {"id": 7}, requires=[Acl("triage")]) as run:
+        assert_type(run, ProgramRun)
+        found = await run.act(look, name="x")
+        assert_type(found, Handle)
+        assert_type(await run.decide({"messages": [found]}), Handle)
+        await run.act("look", name="x")  # type: ignore[arg-type]
+        await run.act(plain, x=1)  # type: ignore[arg-type]
+        run.output = found.value
+    assert_type(run.result, Result)
+    assert_type(run.execution_id, str)
+
+
+async def facts() -> None:
+    changed = await engine.observe("acl:prod", {"allow": True}, until=timedelta(hours=1))
+    assert_type(changed, ChangeEvent | None)
+    await engine.observe("acl:prod", None, until=datetime.now(UTC))
+    assert_type(await engine.withdraw("acl:prod"), ChangeEvent | None)
+    await engine.observe("acl:prod")  # type: ignore[call-arg]
+    await engine.observe("acl:prod", 1, until=7)  # type: ignore[arg-type]
+
+
+def without_await() -> None:
+    with engine.sync() as e:
+        assert_type(e, SyncEngine)
+        assert_type(e.agent(agent), SyncAgent)
+        assert_type(e.agent(agent).execute("text"), Result)
+        assert_type(e.observe("acl:prod", 1), ChangeEvent | None)
+        with e.run("triage", "text") as run:
+            assert_type(run, SyncRun)
+            assert_type(run.act(look, name="x"), Handle)
+        assert_type(run.result, Result)
+
+
+def failures(failed: RunFailed, refused: NotReplayable) -> None:
+    assert_type(failed.effects, tuple[SideEffect, ...])
+    assert_type(failed.in_doubt, tuple[SideEffect, ...])
+    assert_type(failed.safe_to_retry, bool)
+    assert_type(failed.execution_id, str)
+    assert_type(refused.causes, tuple[Cause, ...])
+
+
+def middleware() -> AsyncAnthropic:
+    made: Any = engine.middleware(outside="raise")
+    engine.middleware(outside="ignore")  # type: ignore[arg-type]
+    return AsyncAnthropic(middleware=[made])
