@@ -166,6 +166,10 @@ class ChatClient(ABC):
     async def close(self) -> None:  # noqa: B027  (most have nothing to let go of)
         """Let go of the connections of this event loop; may be used again in another."""
 
+    def as_sent(self, request: Mapping[str, Json]) -> dict[str, Json]:
+        """``request`` with what the client adds to every one and can change an answer."""
+        return dict(request)
+
     @abstractmethod
     def head(
         self,

@@ -118,7 +118,7 @@ class ProgramRun:
         opened = _opened(dict(request))
         if call is None:
             client = self._running.session.client(self._client)
-            return await self.ask(opened, client.ask, client.dialect)
+            return await self.ask(client.as_sent(opened), client.ask, client.dialect)
 
         async def ask(body: Mapping[str, Json]) -> bytes:
             return encode(await call(body))
@@ -215,7 +215,7 @@ def _opened(value: Any) -> Any:
             return value.value
         case dict():
             return {key: _opened(item) for key, item in value.items()}
-        case list():
+        case list() | tuple():
             return [_opened(item) for item in value]
     return value
 

@@ -78,9 +78,10 @@ class SyncEngine:
             future.cancel()
             raise
 
-    def tool(self, *args: Any, **kwargs: Any) -> Any:
+    @property
+    def tool(self) -> Any:
         """As ``Engine.tool``."""
-        return self._engine.tool(*args, **kwargs)
+        return self._engine.tool
 
     def agent(self, agent: Agent | str, **settings: Any) -> SyncAgent:
         """As ``Engine.agent``; or the sync face of an agent there is."""

@@ -13,7 +13,7 @@ from typing_extensions import override
 from ...engine.client import CallResult, ChatClient
 from ...engine.errors import AgentError
 from ...graphstore.canonical import Json, decode
-from .dialect import MessagesDialect
+from .dialect import MessagesDialect, as_sent, body_of
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -67,8 +67,9 @@ class AnthropicClient(ChatClient):
         messages = self._client().messages
         # What the SDK does not know by name is sent as it is: the request is the API's body.
         known = inspect.signature(messages.create).parameters
-        named = {key: value for key, value in request.items() if key in known}
-        rest = {key: value for key, value in request.items() if key not in known}
+        body = body_of(request)
+        named = {key: value for key, value in body.items() if key in known}
+        rest = {key: value for key, value in body.items() if key not in known}
         with asking():
             raw = await messages.with_raw_response.create(**named, extra_body=rest or None)
         return bytes(await raw.read())
@@ -87,13 +88,22 @@ class AnthropicClient(ChatClient):
             {"name": tool.name, "description": tool.description, "input_schema": tool.schema}
             for tool in tools
         ]
-        return {
-            "model": model,
-            "max_tokens": max_tokens,
-            **({"system": system} if system else {}),
-            **({"tools": offered} if offered else {}),
-            **params,
-        }
+        return self.as_sent(
+            {
+                "model": model,
+                "max_tokens": max_tokens,
+                **({"system": system} if system else {}),
+                **({"tools": offered} if offered else {}),
+                **params,
+            }
+        )
+
+    @override
+    def as_sent(self, request: Mapping[str, Json]) -> dict[str, Json]:
+        if self._given is None:
+            return dict(request)
+        headers, query = self._given.default_headers, self._given.default_query
+        return as_sent(request, headers=headers, query=query)
 
     @override
     def opening(self, texts: Sequence[str]) -> Json:

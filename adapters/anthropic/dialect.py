@@ -15,10 +15,10 @@ from ...engine.client import Call, Dialect, Names
 from ...graphstore.canonical import Json
 from ...graphstore.model import Usage
 
-__all__ = ["BETA", "MessagesDialect"]
+__all__ = ["MessagesDialect", "as_sent", "body_of"]
 
-#: Where the ``anthropic-beta`` header is kept in a request; it can change an answer.
-BETA = "anthropic-beta"
+_BETA = "anthropic-beta"
+_QUERY = "query"
 
 _HINTS = frozenset({"cache_control"})
 _MADE_UP = frozenset({"signature"})
@@ -83,6 +83,23 @@ class MessagesDialect(Dialect):
     @override
     def complete(self, reply: Json) -> bool:
         return reply.get("stop_reason") in _COMPLETE
+
+
+def as_sent(
+    body: Mapping[str, Json], *, headers: Mapping[str, Any], query: Mapping[str, Any]
+) -> dict[str, Json]:
+    """A request as it is recorded: the body, and beside it what else can change an answer."""
+    betas = [value for key, value in headers.items() if key.lower() == _BETA]
+    return {
+        **body,
+        **({_BETA: betas[-1]} if betas and isinstance(betas[-1], str) else {}),
+        **({_QUERY: dict(query)} if query else {}),
+    }
+
+
+def body_of(request: Mapping[str, Json]) -> dict[str, Json]:
+    """The body of a request that ``as_sent`` made."""
+    return {key: value for key, value in request.items() if key not in (_BETA, _QUERY)}
 
 
 def _without_hints(value: Any) -> Any:

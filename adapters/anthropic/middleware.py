@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, cast
 
 import httpx2
-from anthropic import Anthropic, APIResponse, AsyncAPIResponse
+from anthropic import Anthropic, APIResponse, AsyncAnthropic, AsyncAPIResponse
 from anthropic import Middleware as SdkMiddleware
 from typing_extensions import override
 
@@ -20,7 +21,7 @@ from ...engine.errors import AgentError
 from ...engine.program import ProgramRun, current_run
 from ...graphstore.canonical import encode
 from .client import being_asked
-from .dialect import BETA, MessagesDialect
+from .dialect import MessagesDialect, as_sent
 
 __all__ = ["Middleware"]
 
@@ -53,7 +54,7 @@ class Middleware(SdkMiddleware):
             response = await call_next(request)
             return response, await response.http_response.aread()
 
-        response, body = await _decided(run, request, send)
+        response, body = await _decided(run, _sent(request, call_next), send)
         return cast("AsyncAPIResponse[Any]", response or _response(AsyncAPIResponse, request, body))
 
     @override
@@ -71,7 +72,7 @@ class Middleware(SdkMiddleware):
             response = call_next(request)
             return response, response.http_response.read()
 
-        work = _decided(run, request, lambda: asyncio.to_thread(send))
+        work = _decided(run, _sent(request, call_next), lambda: asyncio.to_thread(send))
         response, body = asyncio.run_coroutine_threadsafe(work, run.loop).result()
         return cast("APIResponse[Any]", response or _response(APIResponse, request, body))
 
@@ -94,8 +95,35 @@ class Middleware(SdkMiddleware):
         return run
 
 
+def _sent(request: Any, call_next: Any) -> dict[str, Any]:
+    """What of a call can change its answer: the body, the query, the beta header."""
+    client = _client_of(call_next)
+    extra = request.options.extra_json or {}
+    return as_sent(
+        {**request.json, **extra},
+        headers={**getattr(client, "default_headers", {}), **request.headers},
+        query={**getattr(client, "default_query", {}), **request.query_params},
+    )
+
+
+def _client_of(call_next: Any) -> Anthropic | AsyncAnthropic | None:
+    """The client that makes the call, for what it adds to each of them.
+
+    The SDK shows it to no middleware, so it is looked for where the chain of handlers ends: in
+    what they close over.
+    """
+    seen = [call_next]
+    for handler in seen:
+        for cell in getattr(handler, "__closure__", None) or ():
+            if isinstance(cell.cell_contents, Anthropic | AsyncAnthropic):
+                return cell.cell_contents
+            if inspect.isfunction(cell.cell_contents):
+                seen.append(cell.cell_contents)
+    return None
+
+
 async def _decided(
-    run: ProgramRun, request: Any, send: Callable[[], Awaitable[tuple[Any, bytes]]]
+    run: ProgramRun, body: dict[str, Any], send: Callable[[], Awaitable[tuple[Any, bytes]]]
 ) -> tuple[Any, bytes]:
     """The SDK's response if the model was asked, and the body of the reply."""
     responses: list[Any] = []
@@ -107,9 +135,6 @@ async def _decided(
         responses.append(response)
         return body
 
-    body = dict(request.json)
-    if beta := {key.lower(): value for key, value in request.headers.items()}.get(BETA):
-        body[BETA] = beta
     try:
         reply = await run.ask(body, ask, MessagesDialect())
     except _NotAnAnswer as failed:

@@ -10,7 +10,8 @@ from typing import Any
 
 import anthropic
 import pytest
-from anthropic import Anthropic, AsyncAnthropic, beta_async_tool
+from anthropic import Anthropic, AsyncAnthropic, Middleware, beta_async_tool
+from typing_extensions import override
 
 from execgraph import ConfigurationError, Engine
 from execgraph.adapters.messages_api import Answer, call, text
@@ -260,6 +261,66 @@ async def test_the_beta_header_can_change_an_answer(world: World, engine: Engine
 
     async with engine:
         assert [await ask(it) for it in (None, "a", "b", None, "a", "b")] == [1, 1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("setting", ["default_headers", "default_query"])
+@pytest.mark.parametrize("others", [0, 1])
+async def test_what_a_client_adds_to_every_call_can_change_an_answer(
+    world: World, engine: Engine, setting: str, others: int
+) -> None:
+    """The SDK hides the client from middleware; `others` stand between it and ours."""
+
+    class Passing(Middleware):
+        @override
+        async def handle_async(self, request: Any, call_next: Any) -> Any:
+            return await call_next(request)
+
+    async def ask(value: str) -> int:
+        before = world.server.requests
+        added: Any = {setting: {"anthropic-beta": value}}
+        chain = [engine.middleware(), *(Passing() for _ in range(others))]
+        async with (
+            AsyncAnthropic(
+                base_url=world.server.url, api_key="test-key", middleware=chain, **added
+            ) as client,
+            engine.run("framework", setting),
+        ):
+            await client.messages.create(model=MODEL, max_tokens=10, messages=HI)
+        return world.server.requests - before
+
+    async with engine:
+        assert [await ask(it) for it in ("a", "b", "a", "b")] == [1, 1, 0, 0]
+
+
+async def test_what_an_agents_client_adds_to_every_call_can_change_an_answer(
+    world: World, engine: Engine
+) -> None:
+    async def ask(value: str) -> int:
+        before = world.server.requests
+        headers = {"anthropic-beta": value}
+        async with AsyncAnthropic(
+            base_url=world.server.url, api_key="test-key", default_headers=headers
+        ) as client:
+            await world.agent(engine, [], client=client).execute("hi")
+        return world.server.requests - before
+
+    async with engine:
+        assert [await ask(it) for it in ("a", "b", "a", "b")] == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("extra", ["extra_body", "extra_query"])
+async def test_what_one_call_adds_can_change_its_answer(
+    world: World, engine: Engine, client: AsyncAnthropic, extra: str
+) -> None:
+    async def ask(value: str) -> int:
+        before = world.server.requests
+        more: Any = {extra: {"field": value}}
+        async with engine.run("framework", extra):
+            await client.messages.create(model=MODEL, max_tokens=10, messages=HI, **more)
+        return world.server.requests - before
+
+    async with engine:
+        assert [await ask(it) for it in ("a", "b", "a", "b")] == [1, 1, 0, 0]
 
 
 async def test_what_cannot_change_an_answer_is_no_part_of_a_request(
