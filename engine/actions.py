@@ -23,12 +23,14 @@ from .cause import Cause, MissKind
 from .client import CallResult
 from .effects import Gate
 from .errors import ArgumentsInvalid, PreconditionChanged
-from .jobs import Job, job_of_act, job_of_call
+from .jobs import Job, job_of_act, job_of_call, job_on_path
+from .lookup import Decision
 from .notes import Note
 from .result import Outcome
-from .run import AskAgain, Decision, Run, moved_cause
+from .run import AskAgain, Run, moved_cause
 from .taken import Taken, frontier
 from .tool import Tool
+from .verdict import Recorded
 
 __all__ = ["act", "act_on"]
 
@@ -60,19 +62,42 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
     calls = decision.calls
     if not calls:
         return []
-    jobs = [await job_of_call(run, decision, number) for number in range(len(calls))]
-    done = await _carry_out(run, jobs, decision.noted, final=final)
-    as_recorded = (
-        job.followed is not None and it.taken.unchanged for job, it in zip(jobs, done, strict=True)
-    )
-    if all(as_recorded):
+    if len(calls) == 1 and (recorded := run.next_action(decision)) is not None:
+        taken = [await _follow(run, recorded)]
+    else:
+        jobs = [await job_of_call(run, decision, number) for number in range(len(calls))]
+        taken = [it.taken for it in await _carry_out(run, jobs, decision.noted, final=final)]
+    if run.on_path and all(it.followed and it.unchanged for it in taken):
         run.advance(len(calls))
     else:
-        run.leave_path(next((it.taken.cause for it in done if it.taken.cause is not None), None))
+        run.leave_path(next((it.cause for it in taken if it.cause is not None), None))
     return [
-        CallResult(call, it.taken.output, it.taken.step.error)
-        for call, it in zip(calls, done, strict=True)
+        CallResult(call, it.output, it.step.error) for call, it in zip(calls, taken, strict=True)
     ]
+
+
+async def _follow(run: Run, recorded: Recorded) -> Taken:
+    """A read that stands, run again: nothing is to be noted, checked or begun for it.
+
+    This is what replays mostly do, so it does without a job as long as the output is equal.
+    """
+    followed = run.followed
+    assert followed is not None
+    tool, step = run.subject.code.tools[recorded.step.name], recorded.step
+    started = time.perf_counter()
+    given, _ = await _run_tool(tool, tool.parse(followed.arguments(step)), "")
+    duration = (time.perf_counter() - started) * 1000
+    if given.error is None and given.data == followed.output(step):
+        taken = Taken(step, Outcome.REPLAYED, given.data, duration_ms=duration, copied=True)
+    else:
+        job = job_on_path(run, followed, recorded)
+        job.notes = recorded.notes
+        taken = _finished(job, (), given).taken
+        taken.duration_ms = duration
+        _ended(run, job, taken, run.notes.ticket())
+    taken.followed = True
+    run.take(taken)
+    return taken
 
 
 async def act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> tuple[Any, int]:
@@ -110,7 +135,8 @@ async def _carry_out(
         done = _all_of(await asyncio.gather(*work, return_exceptions=True))
     if gate.ask_again:
         raise AskAgain(gate.moved)
-    for it in done:
+    for job, it in zip(jobs, done, strict=True):
+        it.taken.followed = job.followed is not None
         run.take(it.taken)
     if gate.moved:
         run.do_not_publish(moved_cause(gate.moved))
@@ -163,10 +189,15 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
     done.taken.duration_ms = duration
     if effect is not None:
         done.taken.effect = effect
-    if not done.taken.copied:
-        done.taken.ticket = ticket
-        run.notes.ended(ticket, job.notes)
+    _ended(run, job, done.taken, ticket)
     return done
+
+
+def _ended(run: Run, job: Job, taken: Taken, ticket: int) -> None:
+    """What gave something new is confirmed by a later read of facts (I6)."""
+    if not taken.copied:
+        taken.ticket = ticket
+        run.notes.ended(ticket, job.notes)
 
 
 async def _run_tool(tool: Tool, parsed: Mapping[str, Any], key: str) -> tuple[_Output, bool]:

@@ -17,9 +17,10 @@ from .actions import act_on
 from .client import CallResult, ChatClient, chat_client, default_client
 from .errors import AgentError, ExecgraphError, NotReplayable
 from .host import Host
+from .lookup import Decision
 from .recorder import failure, finish, write_failure
 from .result import Result
-from .run import AskAgain, Decision, MustNotAsk, Run, Wish
+from .run import AskAgain, MustNotAsk, Run, Wish
 from .subject import Subject
 from .task import as_json, task_key, texts
 from .tool import Tool, checked_requirements
@@ -149,7 +150,7 @@ class Agent:
             return {**self.head, "messages": messages}
 
         for _ in range(self.max_turns):
-            decision = await run.decide(request, client.ask, dialect)
+            decision = run.follow() or await run.decide(request, client.ask, dialect)
             for _again in range(_ASK_AGAIN):
                 try:
                     results = await act_on(run, decision, final=False)
@@ -174,7 +175,7 @@ class Agent:
     @cached_property
     def _static(self) -> list[Resource]:
         every = [*self.requires, *(item for tool in self.tools.values() for item in tool.requires)]
-        return [requirement for requirement in every if not requirement.arguments]
+        return [it for it in every if it.placeholders and not it.arguments]
 
 
 def _checked_tools(tools: Sequence[Tool], agent: str) -> dict[str, Tool]:

@@ -12,13 +12,13 @@ from ..graphstore.model import FacetRef, Step, StepKind, Value
 from .cause import Cause, MissKind
 from .client import Call
 from .errors import ArgumentsInvalid
-from .lookup import Prepared
+from .lookup import Decision, Prepared
 from .notes import Note, guards_of
-from .run import Decision, Run
+from .run import Run
 from .tool import Tool
 from .verdict import Recorded, needed_facets
 
-__all__ = ["Job", "job_of_act", "job_of_call"]
+__all__ = ["Job", "job_of_act", "job_of_call", "job_on_path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ async def job_of_call(run: Run, decision: Decision, number: int) -> Job:
     if run.on_path and run.followed is not None:
         recorded = run.followed.actions.get((decision.position, number))
         if recorded is not None:
-            return _on_path(run, run.followed, recorded)
+            return job_on_path(run, run.followed, recorded)
     call = decision.calls[number]
     tool = run.subject.code.tools.get(call.tool)
     job = await _by_key(run, call.tool, tool, _read(run, tool, call))
@@ -114,7 +114,7 @@ def _parsed(run: Run, tool: Tool, parsed: Mapping[str, Any]) -> Reading:
     return Reading(encode(arguments), parsed, tuple(facets))
 
 
-def _on_path(run: Run, followed: Prepared, recorded: Recorded) -> Job:
+def job_on_path(run: Run, followed: Prepared, recorded: Recorded) -> Job:
     """What the recorded graph has next; its arguments come from a decision that stands."""
     step = recorded.step
     tool = run.subject.code.tools.get(step.name)

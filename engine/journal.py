@@ -13,7 +13,7 @@ __all__ = ["Journal"]
 
 _log = logging.getLogger("execgraph")
 
-_DELAY_SECONDS = 0.05  # how long a replay may wait for others
+_DELAY_SECONDS = 0.25  # how long a replay may wait for others
 _LIMIT = 10_000  # how many may wait while the store is away
 
 

@@ -14,14 +14,18 @@ from functools import cached_property
 
 from ..graphstore.canonical import Json, decode
 from ..graphstore.facts import Facts
-from ..graphstore.model import Precondition, Step, Trace
+from ..graphstore.model import FacetRef, Precondition, Step, Trace
 from ..graphstore.store import GraphStore
 from .cause import Cause, MissKind
 from .client import Call, Dialect
+from .notes import Note
+from .result import Outcome
 from .subject import Subject
+from .taken import Taken
 from .verdict import Code, Recorded, assess, chosen
 
 __all__ = [
+    "Decision",
     "Memory",
     "MemoryKey",
     "Plan",
@@ -33,6 +37,16 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A reply as a run goes on with it. ``noted``: the facts noted for the calls in it."""
+
+    position: int
+    reply: Json
+    calls: tuple[Call, ...]
+    noted: Mapping[FacetRef, Note]
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A trace with its steps judged, and the payloads that replaying needs."""
@@ -42,7 +56,7 @@ class Prepared:
     accepted: Mapping[str, int]  # resource -> the version by which its guards were judged
     values: Mapping[str, bytes]
     dialect: Dialect
-    _replies: dict[int, tuple[Json, tuple[Call, ...]]] = field(default_factory=dict)
+    _served: dict[int, tuple[Decision, Taken]] = field(default_factory=dict)
 
     @cached_property
     def stands(self) -> bool:
@@ -61,7 +75,7 @@ class Prepared:
     @cached_property
     def saved(self) -> int:
         """What its decisions had cost, in tokens."""
-        return sum(step.usage.total for step in self.trace.steps if step.usage is not None)
+        return sum(step.tokens for step in self.trace.steps)
 
     def output(self, step: Step) -> bytes:
         """A step's exact output."""
@@ -72,11 +86,16 @@ class Prepared:
         assert step.arguments is not None
         return self.values[step.arguments]
 
-    def reply(self, step: Step) -> tuple[Json, tuple[Call, ...]]:
-        """A decision's reply and the calls in it, decoded once. Not to be changed."""
-        if (known := self._replies.get(step.position)) is None:
-            reply = decode(self.output(step))
-            known = self._replies[step.position] = (reply, self.dialect.calls(reply))
+    def serve(self, recorded: Recorded) -> tuple[Decision, Taken]:
+        """A recorded decision as a run goes on with it, decoded once. Not to be changed."""
+        step = recorded.step
+        if (known := self._served.get(step.position)) is None:
+            output = self.output(step)
+            reply = decode(output)
+            calls = self.dialect.calls(reply)
+            decision = Decision(step.position, reply, calls, recorded.noted)
+            taken = Taken(step, Outcome.REPLAYED, output, copied=True)
+            known = self._served[step.position] = (decision, taken)
         return known
 
 
@@ -119,8 +138,7 @@ MemoryKey = tuple[str, ...]
 
 def memory_key(namespace: str, task: str, code: Code) -> MemoryKey:
     """What this process remembers of a task depends on the code that asks."""
-    tools = sorted(tool.code_key for tool in code.tools.values())
-    return (namespace, task, code.decision or "", *tools)
+    return (namespace, task, code.identity)
 
 
 class Memory:
@@ -190,9 +208,6 @@ async def look_up(
         return best.id if best is not None else None
 
     found = await store.lookup(namespace, task, choose)
-    for trace in found.damaged:
-        # It would stand in the way of the equal trace that the next live run records.
-        await store.unpublish(namespace, trace, "what is stored is not what was published")
     damaged = tuple(Cause(MissKind.PAYLOAD_DAMAGED, trace) for trace in found.damaged)
     best = next((trace for trace in found.traces if trace.id == found.chosen), None)
     if best is None:

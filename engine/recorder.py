@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 
-from ..graphstore.canonical import Json, encode
+from ..graphstore.canonical import Json, digest, encode
 from ..graphstore.model import (
     EffectState,
     Execution,
@@ -30,11 +29,10 @@ from .economics import cost_of
 from .errors import RunFailed
 from .result import EffectReport, Outcome, Result
 from .run import Run
-from .taken import Taken
 
 __all__ = ["effects_of", "failure", "finish", "write_failure"]
 
-_log = logging.getLogger("execgraph")
+_NOTHING = Usage()
 
 
 async def finish(run: Run, output: Json, *, answer: object = None) -> Result:
@@ -113,14 +111,8 @@ def _equal_trace(run: Run, steps: list[Step]) -> Trace | None:
     """The trace that this run equals in its steps and guards."""
     if run.unpublishable is not None:
         return None
-    followed = run.followed
-    if (
-        followed is not None
-        and followed.trace.execution.complete
-        and len(steps) == len(followed.trace.steps)
-        and all(it.copied for it in run.taken)
-    ):
-        return followed.trace
+    if run.followed is not None and run.as_followed:
+        return run.followed.trace
     if not run.plan.traces:
         return None
     mine = _signature(steps)
@@ -194,7 +186,8 @@ def _preconditions(run: Run) -> tuple[Precondition, ...]:
 
 
 def _execution(run: Run, steps: list[Step], output: Json, cost: float | None) -> Execution:
-    return Execution(
+    # Made of what is known to be right, so nothing is checked again.
+    return Execution.model_construct(
         id=run.id,
         task=run.wish.task,
         agent=run.subject.name,
@@ -204,9 +197,9 @@ def _execution(run: Run, steps: list[Step], output: Json, cost: float | None) ->
         duration_ms=run.elapsed_ms,
         steps=len(steps),
         replayed=run.plan.best.trace.id if run.plan.best is not None else None,
-        output=None if output is None else Value.of(encode(output)).digest,
+        output=None if output is None else digest(encode(output)),
         usage=total(run),
-        saved_tokens=_saved(run.taken),
+        saved_tokens=_saved(run),
         cost=cost,
         labels=dict(run.wish.labels),
         reason=None if run.unpublishable is None else str(run.unpublishable),
@@ -219,19 +212,18 @@ def _execution(run: Run, steps: list[Step], output: Json, cost: float | None) ->
 def _result(run: Run, output: object, *, recorded: bool, cost: float | None) -> Result:
     mode = _mode(run)
     replayed = mode is Mode.REPLAY
-    actions = [it.outcome for it in run.taken if it.step.kind is StepKind.ACTION]
+    actions = (it for it in run.taken if it.step.kind is StepKind.ACTION)
     return Result(
         output=output,
         execution_id=run.id,
         mode=mode,
         steps=tuple([taken.report() for taken in run.taken]),
         usage=total(run),
-        saved_tokens=_saved(run.taken),
+        saved_tokens=_saved(run),
         cost=cost,
         recorded=recorded,
         replayed=replayed,
-        identical=replayed
-        and all(outcome in (Outcome.REPLAYED, Outcome.REUSED) for outcome in actions),
+        identical=replayed and (run.as_followed or all(it.unchanged for it in actions)),
         duration_ms=run.elapsed_ms,
         effects=tuple([_effect_report(effect) for effect in effects_of(run)]),
         miss=tuple(dict.fromkeys(run.causes)),
@@ -240,15 +232,13 @@ def _result(run: Run, output: object, *, recorded: bool, cost: float | None) -> 
 
 def total(run: Run) -> Usage:
     """What a run cost, replaced decisions included."""
-    return sum(run.usage.values(), Usage())
+    return sum(run.usage.values(), _NOTHING)
 
 
-def _saved(taken: Iterable[Taken]) -> int:
-    return sum(
-        it.step.usage.total
-        for it in taken
-        if it.step.usage is not None and it.outcome is Outcome.REPLAYED
-    )
+def _saved(run: Run) -> int:
+    if run.followed is not None and run.as_followed:
+        return run.followed.saved
+    return sum(it.step.tokens for it in run.taken if it.outcome is Outcome.REPLAYED)
 
 
 def _mode(run: Run) -> Mode:

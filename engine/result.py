@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..graphstore.model import EffectState, Mode, StepKind, Usage
 from .cause import Cause
@@ -28,8 +28,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class StepReport:
+class StepReport(NamedTuple):
     """One step of a run. ``tokens``: paid now; ``saved_tokens``: paid when it was recorded."""
 
     kind: StepKind

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from ..graphstore.canonical import Json, decode, fingerprint
 from ..graphstore.errors import NotJson, PayloadCorrupted
 from ..graphstore.model import (
+    Effect,
     FacetRef,
     Precondition,
     SideEffect,
@@ -30,7 +31,7 @@ from .cause import Cause, MissKind
 from .client import Call, Dialect
 from .economics import load_prices_early
 from .errors import ArgumentsInvalid
-from .lookup import MemoryKey, Plan, Prepared, look_up, memory_key
+from .lookup import Decision, MemoryKey, Plan, Prepared, look_up, memory_key
 from .notes import Note, Notes, guards_of, merged
 from .result import Outcome
 from .session import Session
@@ -40,7 +41,7 @@ from .taken import Taken, frontier
 from .transcript import Asked, Transcript, request_messages
 from .verdict import Recorded, needed_facets
 
-__all__ = ["Ask", "AskAgain", "Decision", "MustNotAsk", "Run", "Wish"]
+__all__ = ["Ask", "AskAgain", "MustNotAsk", "Run", "Wish"]
 
 #: Puts a request to a model and gives the exact body of its reply.
 Ask = Callable[[Mapping[str, Json]], Awaitable[bytes]]
@@ -56,16 +57,6 @@ class Wish:
     labels: Mapping[str, str] = field(default_factory=dict)
     may_serve: bool = True
     must_serve: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A reply as the run goes on with it. ``noted``: the facts noted for the calls in it."""
-
-    position: int
-    reply: Json
-    calls: tuple[Call, ...]
-    noted: Mapping[FacetRef, Note]
 
 
 class MustNotAsk(Exception):
@@ -144,6 +135,17 @@ class Run:
         return memory_key(self.session.namespace, self.wish.task, self.subject.code)
 
     @property
+    def as_followed(self) -> bool:
+        """Whether it took the steps of the followed trace, all of them and to the end."""
+        trace = None if self.followed is None else self.followed.trace
+        return (
+            trace is not None
+            and len(self.taken) == len(trace.steps)
+            and trace.execution.complete
+            and all(taken.copied for taken in self.taken)
+        )
+
+    @property
     def on_path(self) -> bool:
         return self._path is not None
 
@@ -178,10 +180,9 @@ class Run:
         cause = again.cause if again is not None else None
         inherited = again.facets if again is not None else ()
         if self._path is not None:
-            recorded = self._next_on_path()
-            if recorded is not None and recorded.cause is None:
-                return self._follow(recorded)
-            cause, inherited = self._leaving(recorded)
+            if (followed := self.follow()) is not None:
+                return followed
+            cause, inherited = self._leaving(self._next_on_path())
         body = request()
         asked = self._read(body, dialect)
         occurrence = self.occurrence(asked.key)
@@ -199,6 +200,29 @@ class Run:
             # The SDK, or the program, may try again: that is the same occurrence.
             self._unanswered.setdefault(asked.key, set()).add(occurrence)
             raise
+
+    def follow(self) -> Decision | None:
+        """The next decision of the recorded path, if this run is on it and it stands."""
+        if self._path is None or self.followed is None:
+            return None
+        recorded = self._next_on_path()
+        if recorded is None or recorded.cause is not None:
+            return None
+        decision, taken = self.followed.serve(recorded)
+        self.taken.append(taken)
+        self._path += 1
+        return decision
+
+    def next_action(self, decision: Decision) -> Recorded | None:
+        """The read that carries out the only call of ``decision`` on the path, if it stands."""
+        if self._path is None or self.followed is None:
+            return None
+        recorded = self.followed.actions.get((decision.position, 0))
+        if recorded is None or recorded.cause is not None or recorded.step.error:
+            return None
+        tool = self.subject.code.tools.get(recorded.step.name)
+        plain = tool is not None and tool.effect is Effect.READ and not tool.wants_key
+        return recorded if plain else None
 
     def forget(self, decision: Decision, again: AskAgain) -> None:
         """Drop a decision that is to be asked again, with the reads that followed it."""
@@ -231,15 +255,6 @@ class Run:
         """Go on along the path."""
         if self._path is not None:
             self._path += steps
-
-    def _follow(self, recorded: Recorded) -> Decision:
-        assert self.followed is not None
-        step = recorded.step
-        reply, calls = self.followed.reply(step)
-        output = self.followed.output(step)
-        self.taken.append(Taken(step, Outcome.REPLAYED, output, copied=True))
-        self.advance(1)
-        return Decision(step.position, reply, calls, recorded.noted)
 
     def _read(self, request: Mapping[str, Json], dialect: Dialect) -> Asked:
         if (transcript := self._transcripts.get(dialect.name)) is None:

@@ -28,11 +28,18 @@ class Taken:
     values: tuple[Value, ...] = ()  # payloads that are not in the store yet
     effect: SideEffect | None = None
     copied: bool = False  # the followed trace's own step, unchanged
+    followed: bool = False  # an action that the recorded path had next
+    _report: StepReport | None = None
 
     def report(self) -> StepReport:
+        """What a result says of it; made once, as served decisions are shared by runs."""
+        if self._report is None:
+            self._report = self._reported()
+        return self._report
+
+    def _reported(self) -> StepReport:
         step = self.step
-        tokens = step.usage.total if step.usage is not None else 0
-        asked = self.outcome is Outcome.ASKED
+        tokens, asked = step.tokens, self.outcome is Outcome.ASKED
         return StepReport(
             kind=step.kind,
             name=step.name,

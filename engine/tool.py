@@ -173,6 +173,8 @@ class Tool:
 
     async def run(self, parsed: Mapping[str, Any], idempotency_key: str) -> Any:
         """Call the function; a synchronous one in a thread, so that nobody waits for it."""
+        if self._is_async and not self._hidden:
+            return await self.function(**parsed)
         hidden = dict.fromkeys(self._hidden, idempotency_key)
         if self._is_async:
             return await self.function(**parsed, **hidden)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
-from ..graphstore.canonical import Json
+from ..graphstore.canonical import Json, fingerprint
 from ..graphstore.facts import Facts
 from ..graphstore.model import FacetRef, Step, StepKind, Trace
 from ..invalidation.resources import Resource
@@ -30,6 +30,16 @@ class Code:
     tools: Mapping[str, Tool]
     requires: tuple[Resource, ...]
     decision: str | None = None
+    # By the number of tools: more of them may be declared, and none is ever taken away.
+    _identities: dict[int, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def identity(self) -> str:
+        """Equal iff all of it is: a process may hold several versions of an agent."""
+        if (known := self._identities.get(len(self.tools))) is None:
+            tools = sorted(tool.code_key for tool in self.tools.values())
+            known = self._identities[len(self.tools)] = fingerprint([self.decision, *tools])
+        return known
 
     def of_action(self, name: str) -> str:
         """The code key of actions of that name; of a tool that is not there, a fixed one."""

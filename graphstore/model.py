@@ -17,13 +17,13 @@ namespace, which is part of every key.
 from __future__ import annotations
 
 import json
-import uuid
+import os
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from .canonical import digest, fingerprint, hash_of
 
@@ -51,6 +51,7 @@ __all__ = [
     "new_id",
     "signature",
     "step_id",
+    "steps_of",
 ]
 
 
@@ -103,7 +104,7 @@ class EffectState(StrEnum):
 
 def new_id(milliseconds: int) -> str:
     """A fresh id that sorts by time: 12 digits of milliseconds, 20 random ones, hexadecimal."""
-    return f"{milliseconds:012x}{uuid.uuid4().hex[:20]}"
+    return f"{milliseconds:012x}{os.urandom(10).hex()}"
 
 
 class Value(_Node):
@@ -134,8 +135,9 @@ class Usage(_Node):
     cache_creation_input_tokens: int = 0
     cache_read_input_tokens: int = 0
 
-    @property
+    @cached_property
     def total(self) -> int:
+        """All of them."""
         return (
             self.input_tokens
             + self.output_tokens
@@ -195,6 +197,12 @@ class Precondition(_Node):
     def ref(self) -> FacetRef:
         return FacetRef(self.resource, self.selector)
 
+    def intact(self, namespace: str) -> bool:
+        """Whether its keys are those of what it says."""
+        return self.facet == self.ref.key(namespace) and self.id == hash_of(
+            "precondition", self.facet, self.fingerprint
+        )
+
 
 class Step(_Node):
     """One decision or one action of one execution. Payload fields are digests of Values.
@@ -239,10 +247,20 @@ class Step(_Node):
         named = (self.head, *self.messages, self.arguments, self.output)
         return tuple(item for item in named if item is not None)
 
+    @cached_property
+    def tokens(self) -> int:
+        """What it cost, whatever the kinds of tokens."""
+        return 0 if self.usage is None else self.usage.total
+
 
 def step_id(execution: str, position: int) -> str:
     """The id of a Step node."""
     return f"{execution}/{position}"
+
+
+def steps_of(fields: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
+    """Steps from their fields, all at once. Raises ValueError for what is no step."""
+    return _STEPS.validate_python(fields)
 
 
 def manifest(steps: Sequence[Step]) -> str:
@@ -251,8 +269,11 @@ def manifest(steps: Sequence[Step]) -> str:
     The digest covers every field of every step, guards and edges included; fields at their
     default are left out, so that a field added later leaves older manifests true.
     """
-    fields = [step.model_dump(mode="json", exclude_defaults=True) for step in steps]
+    fields = _STEPS.dump_python(tuple(steps), mode="json", exclude_defaults=True)
     return digest(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode())
+
+
+_STEPS: TypeAdapter[tuple[Step, ...]] = TypeAdapter(tuple[Step, ...])
 
 
 def signature(steps: Sequence[Step]) -> str:
@@ -361,10 +382,7 @@ class Trace(_Node):
         return (
             self.execution.manifest == manifest(self.steps)
             and all(guard in self.preconditions for step in self.steps for guard in step.guards)
-            and all(
-                key == it.id and Precondition.of(namespace, it.ref, it.fingerprint) == it
-                for key, it in self.preconditions.items()
-            )
+            and all(key == it.id and it.intact(namespace) for key, it in self.preconditions.items())
         )
 
 

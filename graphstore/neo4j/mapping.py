@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from ..canonical import digest
@@ -24,6 +25,7 @@ from ..model import (
     Usage,
     Value,
     step_id,
+    steps_of,
 )
 
 __all__ = [
@@ -154,23 +156,23 @@ def step_properties(execution: str, namespace: str, step: Step) -> dict[str, Any
 
 def trace_of(execution: Mapping[str, Any], steps: Iterable[Row], guards: Iterable[Row]) -> Trace:
     """A trace from what was read. Raises ValueError for what is no execution or step at all."""
-    found = sorted((_step_of(row) for row in steps), key=lambda step: step.position)
+    found = steps_of([_step_fields(row) for row in sorted(steps, key=itemgetter(0))])
     used = {guard for step in found for guard in step.guards}
     return Trace(
         execution=execution_of(execution),
-        steps=tuple(found),
+        steps=found,
         preconditions={row[0]: _precondition_of(row) for row in guards if row[0] in used},
     )
 
 
-def _step_of(row: Row) -> Step:
+def _step_fields(row: Row) -> dict[str, Any]:
     plain, usage, action = row[:14], row[14:18], row[18:]
     fields = dict(zip(_STEP, plain, strict=True)) | dict(zip(_ACTION, action, strict=True))
     fields["guards"] = sorted(fields["guards"])
     fields["feeds"] = sorted(fields["feeds"])
     if usage[0] is not None:
         fields["usage"] = dict(zip(_USAGE, usage, strict=True))
-    return Step.model_validate(fields)
+    return fields
 
 
 def _precondition_of(row: Row) -> Precondition:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..canonical import digest
@@ -17,6 +17,7 @@ from ..model import (
     Step,
     Usage,
     Value,
+    steps_of,
 )
 
 __all__ = [
@@ -26,8 +27,8 @@ __all__ = [
     "execution",
     "execution_row",
     "payload",
-    "step",
     "step_row",
+    "steps",
     "value_row",
 ]
 
@@ -146,18 +147,24 @@ _BEFORE_USAGE = _STEP.index("messages") + 1
 _AFTER_USAGE = _BEFORE_USAGE + len(Usage.model_fields)
 
 
-def step(
+def steps(
+    found: Iterable[Sequence[Any]],
+    guards: Mapping[int, Sequence[str]],
+    feeds: Mapping[int, Sequence[int]],
+) -> tuple[Step, ...]:
+    """From the rows of the query ``steps``, and guards and feeds by position."""
+    return steps_of([_step_fields(row, guards, feeds) for row in found])
+
+
+def _step_fields(
     row: Sequence[Any], guards: Mapping[int, Sequence[str]], feeds: Mapping[int, Sequence[int]]
-) -> Step:
-    """From the columns of the query ``steps``, and guards and feeds by position."""
-    named = dict(zip(_STEP, (*row[:_BEFORE_USAGE], *row[_AFTER_USAGE:]), strict=True))
+) -> Row:
+    named: Row = dict(zip(_STEP, (*row[:_BEFORE_USAGE], *row[_AFTER_USAGE:]), strict=True))
     named["messages"] = json.loads(named["messages"])
-    return Step(
-        **named,
-        usage=_usage(row[_BEFORE_USAGE:_AFTER_USAGE]),
-        guards=tuple(sorted(guards.get(row[0], ()))),
-        feeds=tuple(sorted(feeds.get(row[0], ()))),
-    )
+    named["usage"] = _usage(row[_BEFORE_USAGE:_AFTER_USAGE])
+    named["guards"] = sorted(guards.get(row[0], ()))
+    named["feeds"] = sorted(feeds.get(row[0], ()))
+    return named
 
 
 def effect_row(effect: SideEffect) -> Row:

@@ -146,8 +146,6 @@ def _trace(connection: sqlite3.Connection, ns: int, row: tuple[Any, ...], steps:
         feeds.setdefault(target, []).append(source)
     return Trace(
         execution=rows.execution(row[1:]),
-        steps=tuple(
-            rows.step(it, guards, feeds) for it in connection.execute(QUERIES["steps"], part)
-        ),
+        steps=rows.steps(connection.execute(QUERIES["steps"], part), guards, feeds),
         preconditions={it.id: it for it in preconditions.values()},
     )
