@@ -1,7 +1,8 @@
 """The first replay of a process on Neo4j: opened and connected, and nothing cached yet.
 
-Three times, from the narrow to the wide sense: the trace is not cached; nor is anything of a newly
-declared engine, such as the code keys of its tools; a new process whose modules are imported.
+With 5 calls (11 steps), and with 10 (21 steps) three times, from the narrow to the wide sense:
+the trace is not cached; nor is anything of a newly declared engine, such as the code keys of its
+tools; a new process whose modules are imported.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from execgraph.graphstore.canonical import Json
+
 from .bolt import Bolt, Counting, bolt
 from .measure import Row, Setting, Side, ratio, side_by_side
 from .workload import Bench, ScriptedClient, task
@@ -20,6 +23,8 @@ from .workload import Bench, ScriptedClient, task
 __all__ = ["run"]
 
 _NOTHING = "RETURN 1"
+_SHORT = "5 calls, trace not cached"
+_SHORT_TASK = task(calls=5)
 _TRACE, _ENGINE = "replay, trace not cached", "replay, engine just declared"
 _PROCESS = "first replay of a process"
 _GOAL = 5.0
@@ -35,23 +40,28 @@ async def run(setting: Setting) -> list[Row]:
             await bench.observe()
             setting.say.phase("recording")
             assert (await bench.agent.execute(task())).recorded
+            assert (await bench.agent.execute(_SHORT_TASK)).recorded
         setting.say.phase("first replays of fresh engines, in turns with RETURN 1")
         warm, cold = _Fresh(it, keys=True), _Fresh(it, keys=False)
+        short = _Fresh(it, keys=True, asked=_SHORT_TASK)
         p50s = await side_by_side(
             setting,
             Side(_NOTHING, it.nothing),
+            Side(_SHORT, short.replay, short.declare),
             Side(_TRACE, warm.replay, warm.declare),
             Side(_ENGINE, cold.replay, cold.declare),
             rounds=max(10, setting.rounds // 3),
         )
         await warm.close()
+        await short.close()
         await cold.close()
         statements = await _statements(it)
         setting.say.phase(f"{_PROCESSES} processes")
         times = [await _process(it) for _ in range(_PROCESSES)]
     nothing, first = (statistics.median(some) for some in zip(*times, strict=True))
-    what = "first replay of 10 reads, Neo4j"
+    what = "first replay of 21 steps, Neo4j"
     return [
+        ratio("first replay of 11 steps, Neo4j", p50s, _SHORT, _NOTHING, _GOAL),
         ratio(what, p50s, _TRACE, _NOTHING, _GOAL),
         ratio(what, p50s, _ENGINE, _NOTHING, _GOAL),
         ratio(what, {_PROCESS: first, _NOTHING: nothing}, _PROCESS, _NOTHING),
@@ -62,8 +72,9 @@ async def run(setting: Setting) -> list[Row]:
 class _Fresh:
     """An engine declared anew before each replay, on the driver that is connected."""
 
-    def __init__(self, it: Bolt, *, keys: bool) -> None:
+    def __init__(self, it: Bolt, *, keys: bool, asked: dict[str, Json] | None = None) -> None:
         self._it = it
+        self._asked = asked or task()
         self._keys = keys
         self._bench: Bench | None = None
         self._client = ScriptedClient()
@@ -78,7 +89,7 @@ class _Fresh:
 
     async def replay(self) -> None:
         assert self._bench is not None
-        assert (await self._bench.agent.execute(task())).identical
+        assert (await self._bench.agent.execute(self._asked)).identical
 
     async def close(self) -> None:
         if self._bench is not None:

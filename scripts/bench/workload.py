@@ -58,7 +58,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     **{f"target:{place}": {"host": f"{place}.example", "replicas": 3} for place in _PLACES},
 }
 _SYSTEM = "You prepare releases: look at each table and each rule before you act."
-_MODEL = "claude-sonnet-4-5"
+_MODEL = "claude-sonnet-5"
 
 
 class _Clock:
@@ -124,19 +124,19 @@ def _calls(writes: int) -> list[tuple[str, dict[str, str]]]:
     return calls
 
 
-def task(number: int = 0, *, writes: int = 0) -> dict[str, Json]:
-    """A task; another ``number`` makes another one."""
-    return {"release": "r7", "number": number, "writes": writes}
+def task(number: int = 0, *, writes: int = 0, calls: int = len(CALLS)) -> dict[str, Json]:
+    """A task of so many calls; another ``number`` makes another one."""
+    return {"release": "r7", "number": number, "writes": writes, "calls": calls}
 
 
 def brain(body: Mapping[str, Any]) -> Answer:
     """The model: a function of the conversation."""
     messages = body["messages"]
     asked = json.loads(messages[0]["content"][0]["text"])
-    calls = _calls(asked["writes"])
+    calls = _calls(asked["writes"])[: asked["calls"]]
     turn = len(messages) // 2
     if turn == len(calls):
-        return Answer([text("All ten were looked at; nothing stands against the release.")])
+        return Answer([text("All were looked at; nothing stands against the release.")])
     tool, arguments = calls[turn]
     return Answer([text(f"Step {turn + 1}."), call(tool, arguments)])
 
