@@ -202,9 +202,12 @@ async def look_up(
     prefer: str | None = None,
 ) -> Plan:
     """The plan from the store, whatever this process remembers."""
+    # By the versions of the last call of ``choose``, which are those of the answer.
+    judged: dict[str, tuple[Recorded, ...]] = {}
 
     def choose(traces: Sequence[Trace], facts: Facts) -> str | None:
-        best = chosen(traces, facts, subject.code, prefer)
+        judged.update({trace.id: assess(trace, facts, subject.code) for trace in traces})
+        best = chosen(traces, judged, prefer)
         return best.id if best is not None else None
 
     found = await store.lookup(namespace, task, choose)
@@ -214,7 +217,7 @@ async def look_up(
         return no_plan(*(damaged or (Cause(MissKind.NEW_TASK, task),)))
     prepared = Prepared(
         trace=best,
-        judged=assess(best, found.facts, subject.code),
+        judged=judged[best.id],
         accepted={uri: found.facts.of(uri).version for uri in best.resources},
         values=found.values,
         dialect=subject.dialect,

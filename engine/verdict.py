@@ -138,7 +138,7 @@ def valid_prefix(judged: Sequence[Recorded]) -> int:
 
 
 def chosen(
-    traces: Sequence[Trace], facts: Facts, code: Code, prefer: str | None = None
+    traces: Sequence[Trace], judged: Mapping[str, Sequence[Recorded]], prefer: str | None = None
 ) -> Trace | None:
     """The trace with the longest valid prefix; among equals the newest (I3).
 
@@ -147,7 +147,7 @@ def chosen(
     """
 
     def rank(trace: Trace) -> tuple[float, bool]:
-        prefix = valid_prefix(assess(trace, facts, code))
+        prefix = valid_prefix(judged[trace.id])
         whole = prefix == len(trace.steps) and trace.execution.complete
         return (math.inf if whole else prefix), whole and trace.id == prefer
 
