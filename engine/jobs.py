@@ -13,10 +13,11 @@ from .cause import Cause, MissKind
 from .client import Call
 from .errors import ArgumentsInvalid
 from .lookup import Decision, Prepared
+from .needs import needed_facets
 from .notes import Note, guards_of
 from .run import Run
 from .tool import Tool
-from .verdict import Recorded, needed_facets
+from .verdict import Recorded
 
 __all__ = ["Job", "job_of_act", "job_of_call", "job_on_path"]
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..graphstore.canonical import Json, decode, fingerprint
-from ..graphstore.errors import NotJson, PayloadCorrupted
+from ..graphstore.errors import PayloadCorrupted
 from ..graphstore.model import (
     Effect,
     FacetRef,
@@ -28,10 +28,10 @@ from ..graphstore.model import (
     new_id,
 )
 from .cause import Cause, MissKind
-from .client import Call, Dialect
+from .client import Dialect
 from .economics import load_prices_early
-from .errors import ArgumentsInvalid
 from .lookup import Decision, MemoryKey, Plan, Prepared, look_up, memory_key
+from .needs import needed_facets, needs_of_calls, needs_of_offered
 from .notes import Note, Notes, guards_of, merged
 from .result import Outcome
 from .session import Session
@@ -39,7 +39,7 @@ from .shelf import Shelf
 from .subject import Subject
 from .taken import Taken, frontier
 from .transcript import Asked, Transcript, request_messages
-from .verdict import Recorded, needed_facets
+from .verdict import Recorded
 
 __all__ = ["Ask", "AskAgain", "MustNotAsk", "Run", "Wish"]
 
@@ -295,8 +295,9 @@ class Run:
         if self.wish.must_serve:
             raise MustNotAsk(question.cause)
         asked, ticket = question.asked, self.notes.ticket()
-        own = (*needed_facets(self.subject.code.requires, self.wish.inputs), *question.inherited)
-        offered = self._offered_facets(dialect.offered(decode(asked.head.data)))
+        tools, inputs = self.subject.code.tools, self.wish.inputs
+        own = (*needed_facets(self.subject.code.requires, inputs), *question.inherited)
+        offered = needs_of_offered(tools, inputs, dialect.offered(decode(asked.head.data)))
         before = await self.notes.take((*own, *offered))
         self.asked = True
         self.calls += 1
@@ -311,7 +312,7 @@ class Run:
         # One read serves both: it confirms what was noted before the decision, and notes what
         # the calls rest on.
         self.notes.ended(ticket, before.values())
-        chosen, needed = self._facets_of(calls)
+        chosen, needed = needs_of_calls(tools, inputs, calls)
         noted = {**await self.notes.take(needed), **before}
         self.notes.ended(ticket, (noted[facet] for facet in chosen if facet not in before))
         notes = merged([noted[facet] for facet in (*own, *chosen)])
@@ -367,42 +368,6 @@ class Run:
             shared=shared,
             messages=messages[shared:],
         )
-
-    # What steps rest on -------------------------------------------------------------------
-
-    def _offered_facets(self, offered: Iterable[str] | None) -> tuple[FacetRef, ...]:
-        """What the offered writes require whatever their arguments: noted before the reply."""
-        known = self.subject.code.tools
-        tools = (known.get(name) for name in (known if offered is None else offered))
-        requires = [
-            requirement
-            for tool in tools
-            if tool is not None and tool.is_write
-            for requirement in tool.requires
-            if requirement.answers(self.wish.inputs)
-        ]
-        return needed_facets(requires, self.wish.inputs)
-
-    def _facets_of(
-        self, calls: Iterable[Call]
-    ) -> tuple[tuple[FacetRef, ...], tuple[FacetRef, ...]]:
-        """What the writes among the calls require, and what all of them do."""
-        writes: list[FacetRef] = []
-        every: list[FacetRef] = []
-        for call in calls:
-            tool = self.subject.code.tools.get(call.tool)
-            if tool is None:
-                continue
-            try:
-                # As the tool takes them: it may bring "EU" and "eu" into one form.
-                arguments = tool.arguments_of(tool.parse(call.arguments))
-                facets = tool.facets(arguments, self.wish.inputs)
-            except (ArgumentsInvalid, NotJson):
-                continue  # the call will not be carried out, and the model told so
-            every += facets
-            if tool.is_write:
-                writes += facets
-        return tuple(dict.fromkeys(writes)), tuple(dict.fromkeys(every))
 
     # Looking up by key --------------------------------------------------------------------
 

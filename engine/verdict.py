@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
-from ..graphstore.canonical import Json, fingerprint
+from ..graphstore.canonical import fingerprint
 from ..graphstore.facts import Facts
 from ..graphstore.model import FacetRef, Step, StepKind, Trace
 from ..invalidation.resources import Resource
@@ -16,7 +16,7 @@ from .cause import Cause, MissKind, cause_of
 from .notes import Note
 from .tool import Tool
 
-__all__ = ["Code", "Recorded", "assess", "chosen", "needed_facets", "valid_prefix"]
+__all__ = ["Code", "Recorded", "assess", "chosen", "valid_prefix"]
 
 
 @dataclass(frozen=True)
@@ -153,10 +153,3 @@ def chosen(
 
     # ``max`` keeps the first of equals, and traces come newest first.
     return max(traces, key=rank, default=None)
-
-
-def needed_facets(
-    requires: Sequence[Resource], inputs: Json, arguments: Mapping[str, Json] | None = None
-) -> tuple[FacetRef, ...]:
-    """The facets that requirements name, each once, in their order."""
-    return tuple(dict.fromkeys(item.resolve(inputs, arguments) for item in requires))

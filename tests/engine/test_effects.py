@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import pytest
@@ -17,6 +18,9 @@ from execgraph import (
     RunFailed,
 )
 from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.graphstore.facts import Expected
+from execgraph.graphstore.model import SideEffect
+from execgraph.graphstore.store import GraphStore
 
 from .conftest import World, misses, outcomes, results, turn
 
@@ -64,6 +68,19 @@ def once(change: Callable[[Any], Any], world: World) -> Callable[[], None]:
     return happen
 
 
+def right_before_an_effect(
+    store: GraphStore, happen: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let something happen in the last moment before the facts are checked."""
+    intend = store.intend
+
+    async def late(namespace: str, effect: SideEffect, expected: Sequence[Expected]) -> bool:
+        await asyncio.to_thread(happen)
+        return await intend(namespace, effect, expected)
+
+    monkeypatch.setattr(store, "intend", late)
+
+
 async def test_a_rule_tightened_while_the_model_thinks_makes_it_decide_again(
     world: World,
 ) -> None:
@@ -95,15 +112,7 @@ async def test_a_target_moved_between_reply_and_effect_makes_it_decide_again(
     async with engine:
         await allow(engine)
         store = engine.session().store
-        intend = store.intend
-
-        async def moved_right_before(*args: Any) -> bool:
-            import asyncio
-
-            await asyncio.to_thread(move)
-            return await intend(*args)
-
-        monkeypatch.setattr(store, "intend", moved_right_before)
+        right_before_an_effect(store, move, monkeypatch)
         _, asked, done = await world.count(agent.execute("go"))
         assert (asked, done) == (3, ["deploy eu"])
         event, *_ = await store.changes(world.namespace, resource="target:eu")
@@ -145,15 +154,7 @@ async def test_a_served_write_is_checked_again_when_its_fact_moves_after_the_loo
         await agent.execute("go")
         tighten = once(lambda e: e.observe("acl:deploy", {"allow": False}), world)
         store = engine.session().store
-        intend = store.intend
-
-        async def moved_right_before(*args: Any) -> bool:
-            import asyncio
-
-            await asyncio.to_thread(tighten)
-            return await intend(*args)
-
-        monkeypatch.setattr(store, "intend", moved_right_before)
+        right_before_an_effect(store, tighten, monkeypatch)
 
         def refuse(body: dict[str, Any]) -> Answer:
             return Answer([text("no longer allowed")])
@@ -189,15 +190,7 @@ async def test_a_change_of_another_facet_right_before_the_effect_does_not_stop_i
         await agent.execute("go")
         note = once(lambda e: e.observe("acl:deploy", {"allow": True, "note": 2}), world)
         store = engine.session().store
-        intend = store.intend
-
-        async def moved_right_before(*args: Any) -> bool:
-            import asyncio
-
-            await asyncio.to_thread(note)
-            return await intend(*args)
-
-        monkeypatch.setattr(store, "intend", moved_right_before)
+        right_before_an_effect(store, note, monkeypatch)
         result, asked, done = await world.count(agent.execute("go"))
         assert (asked, done, result.identical) == (0, ["deploy"], True)
 
@@ -221,8 +214,6 @@ async def test_of_two_writes_the_second_is_refused_when_its_fact_moves_after_the
         begun: list[str] = []
 
         async def watched(namespace: str, effect: Any, expected: Any) -> bool:
-            import asyncio
-
             if begun:
                 await asyncio.to_thread(moving)
             begun.append(effect.tool)

@@ -1,0 +1,60 @@
+"""What steps rest on: from declared requirements to the facets that are meant (DESIGN 3, I2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..graphstore.canonical import Json, encode
+from ..graphstore.errors import NotJson
+from ..graphstore.model import FacetRef
+from ..invalidation.resources import Resource
+from .client import Call
+from .errors import ArgumentsInvalid
+from .tool import Tool
+
+__all__ = ["needed_facets", "needs_of_calls", "needs_of_offered"]
+
+
+def needed_facets(requires: Sequence[Resource], inputs: Json) -> tuple[FacetRef, ...]:
+    """The facets that requirements name by the task's inputs, each once, in their order."""
+    return tuple(dict.fromkeys(item.resolve(inputs) for item in requires))
+
+
+def needs_of_offered(
+    tools: Mapping[str, Tool], inputs: Json, offered: Iterable[str] | None
+) -> tuple[FacetRef, ...]:
+    """What the offered writes require whatever their arguments: noted before a reply.
+
+    ``offered`` None: all tools may be.
+    """
+    known = (tools.get(name) for name in (tools if offered is None else offered))
+    requires = [
+        requirement
+        for tool in known
+        if tool is not None and tool.is_write
+        for requirement in tool.requires
+        if requirement.answers(inputs)
+    ]
+    return needed_facets(requires, inputs)
+
+
+def needs_of_calls(
+    tools: Mapping[str, Tool], inputs: Json, calls: Iterable[Call]
+) -> tuple[tuple[FacetRef, ...], tuple[FacetRef, ...]]:
+    """What the writes among the calls require, and what all of them do."""
+    writes: list[FacetRef] = []
+    every: list[FacetRef] = []
+    for call in calls:
+        tool = tools.get(call.tool)
+        if tool is None:
+            continue
+        try:
+            # As the tool takes them: it may bring "EU" and "eu" into one form.
+            arguments = tool.arguments_of(tool.parse(encode(call.arguments)))
+            facets = tool.facets(arguments, inputs)
+        except (ArgumentsInvalid, NotJson):
+            continue  # the call will not be carried out, and the model told so
+        every += facets
+        if tool.is_write:
+            writes += facets
+    return tuple(dict.fromkeys(writes)), tuple(dict.fromkeys(every))
