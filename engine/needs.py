@@ -1,4 +1,4 @@
-"""What steps rest on: from declared requirements to the facets that are meant (DESIGN 3, I2)."""
+"""What steps rest on: from declared requirements to the facets that are meant (I2)."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class GraphStore(ABC):
         until: datetime | timedelta | None = None,
         source: str = "push",
     ) -> ChangeEvent | None:
-        """Make ``document`` what ``resource`` is now (None: withdrawn). DESIGN 3.
+        """Make ``document`` what ``resource`` is now (None: withdrawn).
 
         One transaction: lock the resource, read ``current`` = n; if the document is equal (by
         ``Document.whole``; or withdrawn again), set ``until`` alone and return None; else
@@ -178,7 +178,7 @@ class GraphStore(ABC):
     async def lookup(self, namespace: str, task: str, choose: Choose) -> Lookup:
         """The published traces of the task with this key, and the payloads of the one chosen.
 
-        SQLite: one read transaction. Neo4j: two steps, as DESIGN 3 says; repeated while a
+        SQLite: one read transaction. Neo4j: two steps (docs/algorithm.md, 5), repeated while a
         resource of the traces moves in between, at most ``LOOKUP_TRIES`` times, after which
         the answer has no traces. Traces whose facets are missing at a current version are
         completed as ``facts`` does and looked up again. ``choose`` is pure and may be called

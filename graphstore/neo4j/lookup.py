@@ -1,4 +1,4 @@
-"""A lookup's two steps, and what makes the second one confirm the first (DESIGN 3).
+"""A lookup's two steps, and what makes the second one confirm the first.
 
 One statement of a read-committed server is no snapshot: the parts of a transaction may become
 visible one by one, in any order. Versions only grow and are immutable; so if ``current`` of every
