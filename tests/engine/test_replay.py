@@ -165,10 +165,10 @@ async def test_an_expired_fact_holds_nothing_until_renewed(world: World) -> None
     async with engine:
         await observe_both(engine)
         await agent.execute(TASK)
-        await engine.observe("acl:one", {"rule": 1}, until=timedelta(seconds=3))
+        await engine.observe("acl:one", {"rule": 1}, until=timedelta(seconds=5))
         _, asked, _ = await world.count(agent.execute(TASK))
         assert asked == 0
-        await asyncio.sleep(3.1)
+        await asyncio.sleep(5.1)
         result, asked, _ = await world.count(agent.execute(TASK))
         assert asked == 1
         assert misses(result) == ["precondition expired"]
