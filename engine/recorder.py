@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..graphstore.canonical import Json, digest, encode
 from ..graphstore.model import (
@@ -132,18 +132,18 @@ def _signature(steps: Iterable[Step]) -> str:
 
 
 def _replay(run: Run, trace: Trace, output: Json, cost: float | None) -> Replay:
-    execution = _execution(run, run.steps, output, cost).model_copy(
-        update={"state": ExecutionState.UNPUBLISHED, "steps": 0, "replayed": trace.id}
-    )
-    places = {(step.key, step.occurrence): step.position for step in trace.steps}
-    effects = tuple(
-        taken.effect.model_copy(
-            update={"step": step_id(trace.id, places[taken.step.key, taken.step.occurrence])}
-        )
+    execution = _execution(run, (), output, cost, replayed=trace.id)
+    done = [
+        (taken.step, effect)
         for taken in run.taken
-        if taken.effect is not None and taken.effect.state is EffectState.DONE
+        if (effect := taken.effect) is not None and effect.state is EffectState.DONE
+    ]
+    places = {(it.key, it.occurrence): it.position for it in trace.steps} if done else {}
+    effects = tuple(
+        effect.model_copy(update={"step": step_id(trace.id, places[step.key, step.occurrence])})
+        for step, effect in done
     )
-    return Replay(execution=execution, effects=effects)
+    return Replay.model_construct(execution=execution, effects=effects)
 
 
 def _recording(run: Run, execution: Execution, output: Json) -> Recording:
@@ -185,7 +185,14 @@ def _preconditions(run: Run) -> tuple[Precondition, ...]:
     return tuple(known[guard] for guard in sorted(used))
 
 
-def _execution(run: Run, steps: list[Step], output: Json, cost: float | None) -> Execution:
+def _execution(
+    run: Run,
+    steps: Sequence[Step],
+    output: Json,
+    cost: float | None,
+    *,
+    replayed: str | None = None,
+) -> Execution:
     # Made of what is known to be right, so nothing is checked again.
     return Execution.model_construct(
         id=run.id,
@@ -196,7 +203,7 @@ def _execution(run: Run, steps: list[Step], output: Json, cost: float | None) ->
         started_at=run.started_at,
         duration_ms=run.elapsed_ms,
         steps=len(steps),
-        replayed=run.plan.best.trace.id if run.plan.best is not None else None,
+        replayed=replayed or run.began_with,
         output=None if output is None else digest(encode(output)),
         usage=total(run),
         saved_tokens=_saved(run),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -26,7 +27,14 @@ def as_json(value: str | Mapping[str, Any] | BaseModel | Json, what: str) -> Jso
 def task_key(namespace: str, agent: str, inputs: Json, context: Json) -> str:
     """H(namespace, agent, canonical inputs, canonical context). No code: that is checked step
     by step, so that a change of code costs only the steps made by it."""
-    return hash_of("task", namespace, agent, fingerprint(inputs), fingerprint(context))
+    # Canonical form takes ten times as long as exact text, whose digest finds it again.
+    return _key(namespace, agent, encode(inputs), encode(context))
+
+
+@lru_cache(maxsize=4096)
+def _key(namespace: str, agent: str, inputs: bytes, context: bytes) -> str:
+    parts = (fingerprint(decode(inputs)), fingerprint(decode(context)))
+    return hash_of("task", namespace, agent, *parts)
 
 
 def texts(inputs: Json, context: Json) -> list[str]:
