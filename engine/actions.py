@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..graphstore.canonical import canonical, decode, encode, fingerprint, hash_of
 from ..graphstore.model import (
@@ -37,8 +36,7 @@ __all__ = ["act", "act_on"]
 REFUSAL = "precondition changed, not executed"
 
 
-@dataclass(frozen=True, slots=True)
-class _Output:
+class _Output(NamedTuple):
     """What a call gave: exact JSON text; if it failed, of a sentence that says how."""
 
     data: bytes
@@ -46,8 +44,7 @@ class _Output:
     error: Exception | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
+class _Done(NamedTuple):
     """A step carried out, and what came of it for the program that asked."""
 
     taken: Taken

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from typing_extensions import override
 
@@ -51,8 +51,7 @@ class Call:
     arguments: Mapping[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
-class CallResult:
+class CallResult(NamedTuple):
     """What a call gave: exact JSON text, or the text of an error."""
 
     call: Call
