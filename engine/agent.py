@@ -14,8 +14,8 @@ from ..graphstore.canonical import Json
 from ..graphstore.errors import StoreError
 from ..invalidation.resources import Resource
 from .actions import act_on
-from .client import CallResult, ChatClient, chat_client, default_client
-from .errors import AgentError, ExecgraphError, NotReplayable
+from .client import CallResult, ChatClient, chat_client
+from .errors import AgentError, ExecgraphError
 from .host import Host
 from .lookup import Decision
 from .recorder import failure, finish, write_failure
@@ -90,29 +90,17 @@ class Agent:
         raises NotReplayable before any effect where the model would have to be asked.
         Raises RunFailed, and StoreError if the store is away when the run begins.
         """
-        if require not in (None, "replay"):
-            raise AgentError(f"require={require!r} is unknown; the only requirement is 'replay'")
         inputs = as_json(task, "the task")
         told = None if context is None else as_json(context, "the context")
         self._check_inputs(inputs)
-        session = self._host.session()
-        wish = Wish(
-            task=task_key(session.namespace, self.name, inputs, told),
-            inputs=inputs,
-            context=told,
-            labels=labels or {},
-            may_serve=replay and session.may_serve,
-            must_serve=require == "replay" or session.must_serve,
-        )
-        run = await self._host.start(self.subject, wish)
-        if wish.must_serve and not run.plan.complete:
-            raise NotReplayable(run.causes)
-        return await self._run(run)
+        key = task_key(self._host.namespace, self.name, inputs, told)
+        wish = Wish.of(key, inputs, told, labels=labels, replay=replay, require=require)
+        return await self._run(await self._host.start(self.subject, wish))
 
     @cached_property
     def client(self) -> ChatClient:
         """The model's client; by default Anthropic's, configured by the environment."""
-        return default_client() if self._given is None else chat_client(self._given)
+        return chat_client(self._given)
 
     @cached_property
     def head(self) -> Mapping[str, Json]:

@@ -27,7 +27,6 @@ __all__ = [
     "Names",
     "PlainDialect",
     "chat_client",
-    "default_client",
     "load_adapter",
 ]
 
@@ -93,8 +92,8 @@ class Dialect(ABC):
         """The tool calls of a reply, in its order."""
 
     @abstractmethod
-    def offered(self, head: Json) -> tuple[str, ...] | None:
-        """The names of the tools that a head offers; None if that cannot be told."""
+    def offered(self, request: Mapping[str, Json]) -> tuple[str, ...] | None:
+        """The names of the tools that a request offers; None if that cannot be told."""
 
     @abstractmethod
     def usage(self, reply: Json) -> Usage:
@@ -141,7 +140,7 @@ class PlainDialect(Dialect):
         return ()
 
     @override
-    def offered(self, head: Json) -> tuple[str, ...] | None:
+    def offered(self, request: Mapping[str, Json]) -> tuple[str, ...] | None:
         return None
 
     @override
@@ -196,7 +195,12 @@ class ChatClient(ABC):
 
 
 def chat_client(client: object) -> ChatClient:
-    """The adapter for ``client``. Raises AgentError if there is none."""
+    """The adapter for ``client`` (None: Anthropic's, configured by its environment).
+
+    Raises AgentError if there is none.
+    """
+    if client is None:
+        return cast(ChatClient, load_adapter("anthropic")(None))
     if isinstance(client, ChatClient):
         return client
     for base in type(client).__mro__:
@@ -209,11 +213,6 @@ def chat_client(client: object) -> ChatClient:
         f" knows (installed: {known}); pass AsyncAnthropic(), or use"
         " run.decide(request, call=...) for any other provider"
     )
-
-
-def default_client() -> ChatClient:
-    """The client used where none is given: Anthropic's, configured by its environment."""
-    return cast(ChatClient, load_adapter("anthropic")(None))
 
 
 def load_adapter(sdk: str) -> Any:

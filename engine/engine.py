@@ -178,17 +178,8 @@ class Engine:
             requirement.check((), f"the run {name}")
             requirement.resolve(json)
 
-        def wish() -> Wish:
-            session = self.session()
-            return Wish(
-                task=task_key(session.namespace, name, json, told),
-                inputs=json,
-                context=told,
-                labels=labels or {},
-                may_serve=replay and session.may_serve,
-                must_serve=require == "replay" or session.must_serve,
-            )
-
+        key = task_key(self.namespace, name, json, told)
+        wish = Wish.of(key, json, told, labels=labels, replay=replay, require=require)
         subject = Subject(name, Code(self._tools, rests_on), PlainDialect(), follows=False)
         return ProgramRun(self._host, subject, wish, client if client is not None else self.client)
 

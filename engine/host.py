@@ -14,7 +14,7 @@ from ..graphstore.nowhere import Nowhere
 from ..graphstore.store import GraphStore
 from ..graphstore.urls import redacted
 from .cause import Cause, MissKind
-from .errors import ConfigurationError, NotOpen
+from .errors import ConfigurationError, NotOpen, NotReplayable
 from .journal import Journal
 from .lookup import Memory, find_plan, no_plan
 from .run import Run, Wish
@@ -62,13 +62,16 @@ class Host:
         return opened.session.result()
 
     async def start(self, subject: Subject, wish: Wish) -> Run:
-        """Begin a run: look up what may be replayed of its task."""
+        """Begin a run: look up what may be replayed of its task. Raises NotReplayable."""
         session = self.session()
+        wish = wish.within(session)
         if wish.may_serve:
             store, namespace, memory = session.store, session.namespace, session.memory
             plan = await find_plan(store, namespace, wish.task, subject, memory)
         else:
             plan = no_plan(Cause(MissKind.REPLAY_OFF, subject.name))
+        if wish.must_serve and not plan.complete:
+            raise NotReplayable(plan.causes)
         return Run(session, subject, wish, plan)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:

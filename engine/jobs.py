@@ -58,7 +58,7 @@ class Job:
 
     def step(self, feeds: tuple[int, ...], output: Value, output_key: str, *, error: bool) -> Step:
         """The step it becomes; its position is given when it has ended."""
-        in_reply = self.followed is not None and self.decision is not None
+        in_reply = self.followed is not None
         return Step(
             position=-1,
             kind=StepKind.ACTION,

@@ -16,7 +16,7 @@ from ..graphstore.errors import NotJson, StoreError
 from ..graphstore.model import SideEffect
 from .actions import act
 from .client import Dialect, PlainDialect
-from .errors import AgentError, NotOpen, NotReplayable, ToolError
+from .errors import AgentError, NotOpen, ToolError
 from .host import Host
 from .recorder import effects_of, failure, finish, write_failure
 from .result import Result
@@ -65,9 +65,7 @@ class ProgramRun:
     A block that raises publishes nothing.
     """
 
-    def __init__(
-        self, host: Host, subject: Subject, wish: Callable[[], Wish], client: object
-    ) -> None:
+    def __init__(self, host: Host, subject: Subject, wish: Wish, client: object) -> None:
         self._host = host
         self._subject = subject
         self._wish = wish
@@ -154,9 +152,7 @@ class ProgramRun:
         if self._run is not None:
             raise AgentError("a run is entered once; call engine.run(...) for another")
         self._loop = asyncio.get_running_loop()
-        self._run = await self._host.start(self._subject, self._wish())
-        if self._run.wish.must_serve and not self._run.plan.complete:
-            raise NotReplayable(self._run.causes)
+        self._run = await self._host.start(self._subject, self._wish)
 
     async def end(self, error: BaseException | None = None) -> None:
         """Record what is new; after an ``error``, keep the failed run for people."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ..graphstore.canonical import Json, decode, fingerprint
@@ -30,6 +30,7 @@ from ..graphstore.model import (
 from .cause import Cause, MissKind
 from .client import Dialect
 from .economics import load_prices_early
+from .errors import AgentError
 from .lookup import Decision, MemoryKey, Plan, Prepared, look_up, memory_key
 from .needs import needed_facets, needs_of_calls, needs_of_offered
 from .notes import Note, Notes, guards_of, merged
@@ -57,6 +58,32 @@ class Wish:
     labels: Mapping[str, str] = field(default_factory=dict)
     may_serve: bool = True
     must_serve: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        task: str,
+        inputs: Json,
+        context: Json,
+        *,
+        labels: Mapping[str, str] | None,
+        replay: bool,
+        require: str | None,
+    ) -> Wish:
+        """What the arguments of a public call ask for. Raises AgentError."""
+        if require not in (None, "replay"):
+            raise AgentError(f"require={require!r} is unknown; the only requirement is 'replay'")
+        return cls(task, inputs, context, labels or {}, replay, require == "replay")
+
+    def within(self, session: Session) -> Wish:
+        """The same, as EXECGRAPH_MODE allows it."""
+        if session.may_serve and not session.must_serve:
+            return self
+        return replace(
+            self,
+            may_serve=self.may_serve and session.may_serve,
+            must_serve=self.must_serve or session.must_serve,
+        )
 
 
 class MustNotAsk(Exception):
@@ -297,7 +324,7 @@ class Run:
         asked, ticket = question.asked, self.notes.ticket()
         tools, inputs = self.subject.code.tools, self.wish.inputs
         own = (*needed_facets(self.subject.code.requires, inputs), *question.inherited)
-        offered = needs_of_offered(tools, inputs, dialect.offered(decode(asked.head.data)))
+        offered = needs_of_offered(tools, inputs, dialect.offered(question.body))
         before = await self.notes.take((*own, *offered))
         self.asked = True
         self.calls += 1

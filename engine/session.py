@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..graphstore.store import GraphStore
-from .client import ChatClient, chat_client, default_client
+from .client import ChatClient, chat_client
 from .journal import Journal
 from .lookup import Memory
 
@@ -27,8 +27,7 @@ class Session:
     def client(self, given: object) -> ChatClient:
         """Who asks for the client ``given`` (None: the default one) in this event loop."""
         if (known := self._clients.get(id(given))) is None:
-            made = default_client() if given is None else chat_client(given)
-            known = self._clients[id(given)] = (given, made)
+            known = self._clients[id(given)] = (given, chat_client(given))
         return known[1]
 
     async def close(self) -> None:

@@ -72,8 +72,8 @@ class MessagesDialect(Dialect):
         )
 
     @override
-    def offered(self, head: Json) -> tuple[str, ...]:
-        return tuple(tool["name"] for tool in head.get("tools", ()) if "name" in tool)
+    def offered(self, request: Mapping[str, Json]) -> tuple[str, ...]:
+        return tuple(tool["name"] for tool in request.get("tools", ()) if "name" in tool)
 
     @override
     def usage(self, reply: Json) -> Usage:
