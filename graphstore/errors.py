@@ -5,18 +5,27 @@ ExecgraphError
 │   ├── UnknownStore            no back end answers to this store URL
 │   └── SelectorError           a selector is not RFC 9535 JSONPath
 ├── NotJson                     a value cannot be written as JSON
+├── CypherRefused               a Cypher query does not parse, or would do more than read
+├── CypherTimeout               a Cypher query took longer than it may
+├── CypherFailed                a Cypher query met what it cannot compute, or took all memory
 └── StoreError                  the store cannot do what was asked
     ├── StoreUnavailable        it cannot be reached, or went away; try again later
     ├── StoreAccessDenied       it refuses these credentials, or this folder
     ├── SchemaTooNew            it was written by a newer execgraph
     ├── StoreDamaged            its file is damaged, or is no store at all
+    ├── VersionMoved            a resource is no longer at the version that was noted
     └── PayloadCorrupted        a stored payload does not have its digest
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "ConfigurationError",
+    "CypherFailed",
+    "CypherRefused",
+    "CypherTimeout",
     "ExecgraphError",
     "NotJson",
     "PayloadCorrupted",
@@ -27,11 +36,24 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "UnknownStore",
+    "VersionMoved",
 ]
 
 
 class ExecgraphError(Exception):
     """The root: ``except ExecgraphError`` catches all that this library raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As it is: a subclass may take more than its message, and pools of processes pickle.
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
+
+def _as_it_was(
+    kind: type[ExecgraphError], args: tuple[Any, ...], state: dict[str, Any]
+) -> ExecgraphError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigurationError(ExecgraphError):
@@ -48,6 +70,19 @@ class SelectorError(ConfigurationError):
 
 class NotJson(ExecgraphError):
     """A value cannot be written as JSON, so it can neither be recorded nor compared."""
+
+
+class CypherRefused(ExecgraphError):
+    """A Cypher query does not parse, or would do more than read; it was not run."""
+
+
+class CypherTimeout(ExecgraphError):
+    """A Cypher query took longer than it may; it was stopped."""
+
+
+class CypherFailed(ExecgraphError):
+    """A Cypher query that only reads failed while it ran: it met what it cannot compute, or
+    took more memory than it may."""
 
 
 class StoreError(ExecgraphError):
@@ -68,6 +103,10 @@ class SchemaTooNew(StoreError):
 
 class StoreDamaged(StoreError):
     """What the store is kept in is damaged as a whole, or is no store at all."""
+
+
+class VersionMoved(StoreError):
+    """A resource was changed since its version was noted; read it again."""
 
 
 class PayloadCorrupted(StoreError):

@@ -7,7 +7,7 @@ once stays true of its n for ever; only ``current`` moves, and only upwards.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -56,6 +56,19 @@ class Facts:
 
     def of(self, resource: str) -> Fact:
         return self.by_resource.get(resource, ABSENT)
+
+    def expired(self) -> frozenset[str]:
+        """The resources that are present, and no longer to be believed."""
+        return frozenset(
+            uri
+            for uri, fact in self.by_resource.items()
+            if fact.state is FactState.PRESENT and not fact.believed(self.now)
+        )
+
+    def renewed(self) -> Facts:
+        """The same if all that is present may be believed."""
+        facts = {uri: replace(self.by_resource[uri], until=None) for uri in self.expired()}
+        return Facts(self.now, {**self.by_resource, **facts})
 
     def missing(self, wanted: Mapping[str, frozenset[str | None]]) -> list[FacetRef]:
         """The facets of present resources that nobody has computed at their current version."""

@@ -30,6 +30,7 @@ from .canonical import digest, fingerprint, hash_of
 __all__ = [
     "NEVER",
     "ChangeEvent",
+    "ChangeKind",
     "Effect",
     "EffectState",
     "Execution",
@@ -37,6 +38,8 @@ __all__ = [
     "FacetChange",
     "FacetRef",
     "Mode",
+    "Outline",
+    "OutlineStep",
     "Precondition",
     "Recording",
     "Replay",
@@ -47,6 +50,7 @@ __all__ = [
     "Trace",
     "Usage",
     "Value",
+    "Walk",
     "manifest",
     "new_id",
     "signature",
@@ -304,6 +308,8 @@ class Execution(_Node):
     cost: float | None = None  # US dollars; None: no price known
     labels: Mapping[str, str] = {}
     reason: str | None = None  # why it failed or was not published
+    miss: tuple[str, ...] = ()  # the kinds of causes for which it was no plain replay, each once
+    report: str | None = None  # digest of a Value: what became of each step, and why
 
     @property
     def complete(self) -> bool:
@@ -341,21 +347,78 @@ class FacetChange(_Node):
     after: str | None
 
 
+class ChangeKind(StrEnum):
+    """What happened to a resource.
+
+    ``changed``: another document, or the first one. ``withdrawn``: gone or unreadable.
+    ``expired``: its document may no longer be believed. ``renewed``: an expired document may be
+    believed again.
+    """
+
+    CHANGED = "changed"
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+    RENEWED = "renewed"
+
+
 class ChangeEvent(_Node):
     """A durable record of a change. ``changed`` lists the facets whose fingerprint differs.
 
-    ``from_version`` 0: the resource was never observed before. ``state`` after the change is
-    ``present`` or ``withdrawn``.
+    ``from_version`` 0: the resource was never observed before. An expired or renewed version
+    stays the same version: its number is both. ``source``: who said so.
     """
 
     id: str
     resource: str
+    kind: ChangeKind
     from_version: int
     to_version: int
-    withdrawn: bool
     source: str
     at: int
     changed: tuple[FacetChange, ...] = ()
+
+
+class Walk(_Node):
+    """Marks to be looked at again, because of a change event or of a late publication.
+
+    ``id`` is that of the ChangeEvent, or of the Execution, whose ``resource`` is None. ``cursor``:
+    the execution up to which it has come. ``marked``: steps that it found invalid, ``cleared``:
+    valid; ``visited``: the edges it went along.
+    """
+
+    id: str
+    resource: str | None
+    at: int
+    cursor: str | None = None
+    marked: int = 0
+    cleared: int = 0
+    visited: int = 0
+    ended_at: int | None = None
+
+
+class OutlineStep(NamedTuple):
+    """As much of a Step as tells what it would cost to lose it."""
+
+    position: int
+    kind: StepKind
+    name: str
+    key: str
+    occurrence: int
+    tokens: int
+    guards: tuple[str, ...]  # ids of Preconditions
+    feeds: tuple[int, ...]  # positions
+
+
+class Outline(NamedTuple):
+    """As much of a published trace as tells what it would cost to lose some of it."""
+
+    execution: str
+    task: str
+    agent: str
+    started_at: int
+    complete: bool
+    steps: tuple[OutlineStep, ...]
+    preconditions: Mapping[str, Precondition]  # at least those that guard its steps
 
 
 class Trace(_Node):
@@ -398,7 +461,11 @@ class Recording(_Node):
 
 
 class Replay(_Node):
-    """A run that equals a trace: only its Execution, REPLAYED and its effects are written."""
+    """A run that equals a trace: only its Execution, REPLAYED and its effects are written.
+
+    ``values``: its report, if it was no plain replay.
+    """
 
     execution: Execution
     effects: tuple[SideEffect, ...] = ()
+    values: tuple[Value, ...] = ()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from typing_extensions import override
 
 from .document import Document
-from .errors import PayloadCorrupted
+from .errors import PayloadCorrupted, StoreUnavailable
 from .facts import Expected, Facts, Span
-from .model import ChangeEvent, Recording, Replay, SideEffect, Task, Trace
-from .store import Choose, GraphStore, Lookup, Published
+from .model import ChangeEvent, Execution, Outline, Recording, Replay, SideEffect, Task, Trace, Walk
+from .store import WALK_BATCH, Choose, GraphStore, Lookup, Progress, Published, Table, Totals
 
 __all__ = ["Nowhere"]
 
@@ -39,8 +40,24 @@ class Nowhere(GraphStore):
         *,
         until: datetime | timedelta | None = None,
         source: str = "push",
+        noted: int | None = None,
     ) -> ChangeEvent | None:
         return None
+
+    @override
+    async def renew(
+        self,
+        namespace: str,
+        noted: Mapping[str, int],
+        *,
+        until: datetime | timedelta | None,
+        source: str = "push",
+    ) -> frozenset[str]:
+        return frozenset(noted)
+
+    @override
+    async def expire(self, namespace: str) -> list[ChangeEvent]:
+        return []
 
     @override
     async def read_facts(
@@ -64,9 +81,42 @@ class Nowhere(GraphStore):
 
     @override
     async def changes(
-        self, namespace: str, *, resource: str | None = None, limit: int = 100
+        self,
+        namespace: str,
+        *,
+        resource: str | None = None,
+        since: int | None = None,
+        limit: int | None = 100,
     ) -> list[ChangeEvent]:
         return []
+
+    @override
+    async def resources(self, namespace: str, source: str) -> dict[str, int]:
+        return {}
+
+    @override
+    async def facets(self, namespace: str, resource: str) -> frozenset[str | None]:
+        return frozenset()
+
+    @override
+    async def lease(self, namespace: str, name: str, owner: str, duration: timedelta) -> bool:
+        return True
+
+    @override
+    async def release(self, namespace: str, name: str, owner: str) -> None:
+        pass
+
+    @override
+    async def walks(self, namespace: str, *, limit: int = 100) -> list[Walk]:
+        return []
+
+    @override
+    async def walk(self, namespace: str, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
+        return None
+
+    @override
+    async def marks(self, namespace: str, execution: str) -> dict[int, str]:
+        return {}
 
     @override
     async def lookup(self, namespace: str, task: str, choose: Choose) -> Lookup:
@@ -117,3 +167,32 @@ class Nowhere(GraphStore):
     @override
     async def task(self, namespace: str, key: str) -> Task | None:
         return None
+
+    @override
+    async def executions(
+        self, namespace: str, *, agent: str | None = None, limit: int = 20
+    ) -> list[Execution]:
+        return []
+
+    @override
+    async def dependants(self, namespace: str, preconditions: Collection[str]) -> list[Outline]:
+        return []
+
+    @override
+    async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
+        return Totals({}, 0, {}, 0, 0, 0.0, 0)
+
+    @override
+    async def cypher(
+        self,
+        namespace: str,
+        query: str,
+        parameters: Mapping[str, Any],
+        *,
+        time_limit: timedelta,
+        limit: int,
+        progress: Progress | None = None,
+    ) -> Table:
+        raise StoreUnavailable(
+            "EXECGRAPH_MODE=off keeps no graph that could be asked; unset it to ask the store"
+        )

@@ -15,33 +15,47 @@ A store belongs to one event loop of one process; ``execgraph.engine`` opens ano
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from .document import Document
+from .errors import PayloadCorrupted, VersionMoved
 from .facts import Expected, Fact, Facts, Span
 from .model import (
     ChangeEvent,
+    Execution,
     FacetRef,
+    Outline,
     Recording,
     Replay,
     SideEffect,
     Task,
     Trace,
+    Walk,
 )
 
 __all__ = [
+    "EXPIRY",
     "LOOKUP_TRIES",
     "RETRY_SECONDS",
     "TRACES_PER_TASK",
+    "WALK_BATCH",
     "Choose",
     "GraphStore",
     "Lookup",
+    "Progress",
     "Published",
+    "Table",
+    "Totals",
+    "check_noted",
     "expected_of",
 ]
+
+_log = logging.getLogger(__name__)
 
 #: How many published traces a task keeps; beyond, the oldest is unpublished.
 TRACES_PER_TASK = 8
@@ -49,6 +63,14 @@ TRACES_PER_TASK = 8
 RETRY_SECONDS = 30.0
 #: How often a lookup is repeated because a resource of the task's own traces moved meanwhile.
 LOOKUP_TRIES = 5
+
+#: The source of the events by which a store records expiries.
+EXPIRY = "expiry"
+#: How many executions one batch of a walk looks at.
+WALK_BATCH = 500
+
+#: Told how much has been done, of how much.
+Progress = Callable[[int, int], None]
 
 #: A pure function from a task's traces (newest first) and the facts they rest on to the id of
 #: the trace whose payloads are wanted, or None.
@@ -74,11 +96,49 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """``published`` False: an equal trace (``equal_to``) was there already."""
+    """``published`` False: an equal trace (``equal_to``) was there already. ``moved``: a guard
+    of its steps does not hold by now, so a walk was opened."""
 
     published: bool
     equal_to: str | None = None
     unpublished: tuple[str, ...] = ()  # ids of the oldest traces, beyond TRACES_PER_TASK
+    moved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The answer to a Cypher query: rows of JSON values, in the order of ``columns``.
+
+    ``truncated``: there were more rows than the limit.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    truncated: bool = False
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Each row by column."""
+        return (dict(zip(self.columns, row, strict=True)) for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What executions that have ended came to.
+
+    ``misses`` counts those that had a cause of each kind. Tokens and cost are of all of them, the
+    failed ones included.
+    """
+
+    executions: Mapping[str, int]  # by mode, without the failed ones
+    failed: int
+    misses: Mapping[str, int]
+    tokens: int
+    saved_tokens: int
+    cost: float  # US dollars, of those whose price is known
+    traces: int  # published now
 
 
 class GraphStore(ABC):
@@ -111,6 +171,7 @@ class GraphStore(ABC):
         *,
         until: datetime | timedelta | None = None,
         source: str = "push",
+        noted: int | None = None,
     ) -> ChangeEvent | None:
         """Make ``document`` what ``resource`` is now (None: withdrawn).
 
@@ -120,7 +181,32 @@ class GraphStore(ABC):
         ``current`` and ``until``, write the ChangeEvent. ``until``: a moment, or a time from
         now on by the store's clock; None: until replaced. Withdrawing what was never observed
         returns None and creates nothing.
+
+        ``noted``: only if ``current`` is still this number (0: never observed); else raises
+        VersionMoved, and nothing is written. An equal document of a resource whose expiry was
+        recorded is an event too (``renewed``) if it is to be believed again.
         """
+
+    @abstractmethod
+    async def renew(
+        self,
+        namespace: str,
+        noted: Mapping[str, int],
+        *,
+        until: datetime | timedelta | None,
+        source: str = "push",
+    ) -> frozenset[str]:
+        """Believe these resources until then, those whose ``current`` is still the number noted.
+
+        Returns which those were. One transaction, for many resources at once; as in ``change``
+        with an equal document, one whose expiry was recorded gets an event (``renewed``).
+        Withdrawn ones are left alone, and returned.
+        """
+
+    @abstractmethod
+    async def expire(self, namespace: str) -> list[ChangeEvent]:
+        """Record, once each, that resources are no longer to be believed: those whose ``until``
+        has passed by the store's clock. Lookups need no such record; people and marks do."""
 
     @abstractmethod
     async def read_facts(
@@ -162,15 +248,85 @@ class GraphStore(ABC):
             computed = {selector: document.fingerprint(selector) for selector in selectors}
             await self.hold(namespace, resource, version, computed)
 
+    async def _compute_guards(self, namespace: str, execution: str) -> None:
+        """Have all facets that an execution rests on computed; a damaged document gives none."""
+        if (trace := await self.execution(namespace, execution)) is None:
+            return
+        wanted = {
+            resource: frozenset(
+                guard.selector
+                for guard in trace.preconditions.values()
+                if guard.resource == resource
+            )
+            for resource in trace.resources
+        }
+        try:
+            await self.facts(namespace, wanted)
+        except PayloadCorrupted as error:
+            _log.warning("facets cannot be computed, so what rests on them is invalid: %s", error)
+
     @abstractmethod
     async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
         """For each span: whether every version in it HOLDS the precondition."""
 
     @abstractmethod
     async def changes(
-        self, namespace: str, *, resource: str | None = None, limit: int = 100
+        self,
+        namespace: str,
+        *,
+        resource: str | None = None,
+        since: int | None = None,
+        limit: int | None = 100,
     ) -> list[ChangeEvent]:
-        """The newest change events, newest first."""
+        """The newest change events, newest first; none that is older than ``since``
+        (milliseconds). Events may become visible out of order, seconds apart, on a store that
+        many machines share."""
+
+    @abstractmethod
+    async def resources(self, namespace: str, source: str) -> dict[str, int]:
+        """The resources that are present now, by the word of ``source``: uri -> ``current``."""
+
+    @abstractmethod
+    async def facets(self, namespace: str, resource: str) -> frozenset[str | None]:
+        """The selectors of all facets of a resource that anybody ever required."""
+
+    # Leases -------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def lease(self, namespace: str, name: str, owner: str, duration: timedelta) -> bool:
+        """Hold the lease ``name`` for ``duration`` from now, by the store's clock.
+
+        True if it was free, had run out, or is this owner's already (then it is extended). All
+        who ask for one ask for the same duration.
+        Losing it only ends exclusivity: what it protects must be right without.
+        """
+
+    @abstractmethod
+    async def release(self, namespace: str, name: str, owner: str) -> None:
+        """Give up a lease, if it is this owner's."""
+
+    # Marks --------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def walks(self, namespace: str, *, limit: int = 100) -> list[Walk]:
+        """Walks that have not ended, oldest first. A change opens one; so does a publication
+        whose guards do not all hold by then."""
+
+    @abstractmethod
+    async def walk(self, namespace: str, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
+        """Go on with an open walk: one batch of executions, in one transaction.
+
+        For each of them, in an order that ``cursor`` remembers: lock it, then read facts, then
+        set the marks of all its steps that rest on a precondition of this walk, or follow from
+        one that does. A step is invalid iff some guard of it, or of a step that feeds it
+        (however far up), does not hold; ``invalidated_by`` is then the least id of those
+        guards. Marks are a view: they authorise nothing. Repeating a batch changes nothing.
+        Returns the walk as it is then; None if it is unknown or has ended before.
+        """
+
+    @abstractmethod
+    async def marks(self, namespace: str, execution: str) -> dict[int, str]:
+        """The invalid steps of an execution: ``invalidated_by`` by position."""
 
     # Lookup -------------------------------------------------------------------------------
 
@@ -252,6 +408,49 @@ class GraphStore(ABC):
     @abstractmethod
     async def task(self, namespace: str, key: str) -> Task | None:
         """The task with this key; None if unknown."""
+
+    @abstractmethod
+    async def executions(
+        self, namespace: str, *, agent: str | None = None, limit: int = 20
+    ) -> list[Execution]:
+        """The newest executions that have ended, newest first; of one agent, if it is given."""
+
+    @abstractmethod
+    async def dependants(self, namespace: str, preconditions: Collection[str]) -> list[Outline]:
+        """Of each task that has a published step resting on one of these preconditions: all its
+        published traces in outline, newest first."""
+
+    @abstractmethod
+    async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
+        """What the executions that started at ``since`` (milliseconds) or later came to."""
+
+    @abstractmethod
+    async def cypher(
+        self,
+        namespace: str,
+        query: str,
+        parameters: Mapping[str, Any],
+        *,
+        time_limit: timedelta,
+        limit: int,
+        progress: Progress | None = None,
+    ) -> Table:
+        """Answer a reading Cypher query; ``$namespace`` is bound. At most ``limit`` rows.
+
+        All namespaces are seen; what there is to ask for is in ``graphstore.cypher``. Raises
+        CypherRefused before anything runs if the query could write, does not parse, or calls a
+        procedure that does more than read; CypherTimeout after ``time_limit``; CypherFailed.
+        ``progress`` is told how much of the graph is loaded, where it is loaded first; that
+        takes none of the query's time.
+        """
+
+
+def check_noted(resource: str, noted: int | None, current: int) -> None:
+    """Raises VersionMoved unless ``current`` is the version that was noted, if one was."""
+    if noted is not None and noted != current:
+        raise VersionMoved(
+            f"{resource} is at version {current}, and was noted at {noted}; read it again"
+        )
 
 
 def expected_of(resource: str, fact: Fact, now: int) -> Expected:

@@ -16,12 +16,16 @@ from ..store import GraphStore
 from . import (
     changing,
     effects,
+    expiring,
     facets,
     isolation,
     lookups,
+    marking,
     opening,
     payloads,
     publishing,
+    querying,
+    reading,
     recordings,
     sharing,
 )
@@ -55,12 +59,19 @@ SharingCheck = Callable[[GraphStore, GraphStore, str], Awaitable[None]]
 CHECKS: tuple[Check, ...] = (
     *opening.CHECKS,
     *changing.CHECKS,
+    *expiring.CHECKS,
     *facets.CHECKS,
     *lookups.CHECKS,
     *recordings.CHECKS,
     *publishing.CHECKS,
+    *marking.CHECKS,
     *effects.CHECKS,
     *payloads.CHECKS,
     *isolation.CHECKS,
+    *reading.CHECKS,
+    *querying.CHECKS,
 )
-SHARING_CHECKS: tuple[SharingCheck, ...] = sharing.SHARING_CHECKS
+SHARING_CHECKS: tuple[SharingCheck, ...] = (
+    *sharing.SHARING_CHECKS,
+    *querying.SHARING_CHECKS,
+)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from ..document import Document
 from ..facts import ABSENT, FactState
+from ..model import ChangeKind
 from ..store import GraphStore
 from .expect import equal, true
 
@@ -28,7 +29,7 @@ async def check_first_change_makes_version_1(store: GraphStore, namespace: str) 
     assert event is not None
     equal((event.from_version, event.to_version), (0, 1), "a first document is version 1")
     equal((event.resource, event.source), (_URI, "test"), "the event says what and who")
-    true(not event.withdrawn, "a document is not a withdrawal")
+    equal(event.kind, ChangeKind.CHANGED, "a document is not a withdrawal")
     fact = (await store.read_facts(namespace, _WHOLE)).of(_URI)
     equal((fact.version, fact.state, fact.until), (1, FactState.PRESENT, None), "present at 1")
     found = await store.document(namespace, _URI)
@@ -86,7 +87,7 @@ async def check_withdrawing(store: GraphStore, namespace: str) -> None:
     await store.facts(namespace, _WHOLE)
     event = await store.change(namespace, _URI, None)
     assert event is not None
-    true(event.withdrawn, "the event says that it is a withdrawal")
+    equal(event.kind, ChangeKind.WITHDRAWN, "the event says that it is a withdrawal")
     equal(event.to_version, 2, "a withdrawal is a version")
     fact = (await store.read_facts(namespace, _WHOLE)).of(_URI)
     equal((fact.version, fact.state), (2, FactState.WITHDRAWN), "withdrawn at 2")

@@ -80,6 +80,8 @@ def sample_recording(
         saved_tokens=3,
         cost=0.0125,
         labels={"team": "ops", "note": "café"},
+        miss=("precondition changed", "request changed"),
+        report=values.add({"steps": []}),
     )
     ids = tuple(sorted({it.id for it in guards}))
     return Recording(
@@ -204,6 +206,8 @@ def sample_replay(of: Recording, number: int, effects: Sequence[SideEffect] = ()
         "usage": Usage(),
         "saved_tokens": 4200,
         "cost": 0.0,
+        "miss": (),
+        "report": None,
     }
     return Replay(execution=of.execution.model_copy(update=changed), effects=tuple(effects))
 

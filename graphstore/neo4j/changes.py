@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..model import ChangeEvent, FacetChange, FacetRef, Precondition, new_id
+from ..model import ChangeEvent, ChangeKind, FacetChange, FacetRef, Precondition, new_id
 from .mapping import value_row
 
 if TYPE_CHECKING:
@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 
     from ..document import Document
 
-__all__ = ["Before", "Planned", "holds", "until_parameters"]
+__all__ = ["Before", "Planned", "holds", "renewed", "until_parameters"]
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """A resource as a change finds it. ``held``: fingerprints by the keys of facets."""
+    """A resource as a change finds it. ``held``: fingerprints by the keys of facets.
+
+    ``expired``: it was present, and an event says that it may no longer be believed.
+    """
 
     now: int
     current: int
     until: int | None
+    expired: bool
     withdrawn: bool
     fingerprint: str | None
     facets: Mapping[str, FacetRef]
@@ -36,11 +40,11 @@ class Before:
     @classmethod
     def of(cls, resource: str, row: Sequence[Any]) -> Before | None:
         """From the row of `before_change`; None while the current version is not visible yet."""
-        now, current, until, n, withdrawn, fingerprint, facets, held = row
+        now, current, until, expired, n, withdrawn, fingerprint, facets, held = row
         if current and (n is None or withdrawn is None):
             return None
         refs = {key: FacetRef(resource, selector) for key, selector in facets}
-        return cls(now, current, until, bool(withdrawn), fingerprint, refs, dict(held))
+        return cls(now, current, until, expired, bool(withdrawn), fingerprint, refs, dict(held))
 
     def equals(self, document: Document | None) -> bool:
         """Whether it is what ``document`` says already."""
@@ -80,8 +84,10 @@ class Planned:
             "resource": self.resource,
             "kind": self.resource.partition(":")[0],
             "current": self.before.current,
+            "expired": self.before.expired,
             "facets": len(self.before.facets),
             "event": self.id,
+            "change": self._kind.value,
             "source": self.source,
             "version": self._version(),
             "values": [] if self.document is None else [value_row(self.document.payload)],
@@ -94,27 +100,32 @@ class Planned:
         return ChangeEvent(
             id=self.id,
             resource=self.resource,
+            kind=self._kind,
             from_version=self.before.current,
             to_version=self.before.current + 1,
-            withdrawn=self.document is None,
             source=self.source,
             at=at,
             changed=tuple(self.changed),
         )
 
     @property
+    def _kind(self) -> ChangeKind:
+        return ChangeKind.WITHDRAWN if self.document is None else ChangeKind.CHANGED
+
+    @property
     def changed(self) -> list[FacetChange]:
-        """The facets whose fingerprint differs, by key."""
+        """The facets whose fingerprint differs, by key. An expired version had none."""
+        held = {} if self.before.expired else self.before.held
         return [
             FacetChange(
                 facet=key,
                 resource=self.resource,
                 selector=facet.selector,
-                before=self.before.held.get(key),
+                before=held.get(key),
                 after=self._after.get(facet.selector),
             )
             for key, facet in sorted(self.before.facets.items())
-            if self.before.held.get(key) != self._after.get(facet.selector)
+            if held.get(key) != self._after.get(facet.selector)
         ]
 
     def _version(self) -> dict[str, Any]:
@@ -136,6 +147,30 @@ def holds(namespace: str, resource: str, fingerprints: Mapping[str | None, str])
     ]
     found.sort(key=lambda it: it.id)
     return [[it.id, it.facet, it.selector, it.fingerprint] for it in found]
+
+
+def renewed(resource: str, before: Before, event: str, source: str, at: int) -> ChangeEvent:
+    """The event by which an expired version is to be believed again."""
+    return ChangeEvent(
+        id=event,
+        resource=resource,
+        kind=ChangeKind.RENEWED,
+        from_version=before.current,
+        to_version=before.current,
+        source=source,
+        at=at,
+        changed=tuple(
+            FacetChange(
+                facet=key,
+                resource=resource,
+                selector=before.facets[key].selector,
+                before=None,
+                after=fingerprint,
+            )
+            for key, fingerprint in sorted(before.held.items())
+            if key in before.facets  # one may have been added between the two
+        ),
+    )
 
 
 def until_parameters(until: datetime | timedelta | None) -> dict[str, int | None]:

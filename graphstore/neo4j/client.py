@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import StoreError
 from ..store import RETRY_SECONDS
@@ -11,13 +11,15 @@ from .queries import query
 from .trouble import Passing, is_race, pauses, raised, retryable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from neo4j import AsyncDriver
+    from neo4j import AsyncDriver, AsyncResult
 
     from .address import Address
 
 __all__ = ["Client"]
+
+_Taken = TypeVar("_Taken")
 
 _CONNECT_SECONDS = 5.0
 _MOST_RACES = 5  # a key that is still taken then is no race
@@ -78,6 +80,27 @@ class Client:
         """The first row of the statement ``name``; None if it gives none."""
         rows = await self.run(name, parameters, passing)
         return rows[0] if rows else None
+
+    async def read(
+        self,
+        text: str,
+        parameters: Mapping[str, Any],
+        seconds: float,
+        take: Callable[[AsyncResult], Awaitable[_Taken]],
+    ) -> _Taken:
+        """What ``take`` takes of the result of a statement that only reads, once and within
+        this time. Raises the driver's own exceptions."""
+        from neo4j import READ_ACCESS, Query
+
+        if self._driver is None:
+            raise StoreError(f"{self._url} is not open; open it first")
+        async with self._driver.session(
+            database=self._address.database,
+            default_access_mode=READ_ACCESS,
+            notifications_min_severity="OFF",
+        ) as session:
+            statement = Query(text, timeout=seconds)
+            return await take(await session.run(statement, dict(parameters)))
 
     async def _attempt(self, text: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
         assert self._driver is not None

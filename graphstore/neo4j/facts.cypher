@@ -36,20 +36,78 @@ RETURN v.n AS n, v.document AS digest, x.text AS text, x.data AS data
 OPTIONAL MATCH (r:Resource {namespace: $namespace, uri: $resource})
 WITH r, coalesce(r.current, 0) AS current
 OPTIONAL MATCH (v:Version {namespace: $namespace, resource: $resource, n: current})
-RETURN timestamp() AS now, current, r.until AS until,
+RETURN timestamp() AS now, current, r.until AS until, r.expired IS NOT NULL AS expired,
        v.n AS n, v.withdrawn AS withdrawn, v.fingerprint AS fingerprint,
        [(r)-[:HAS_FACET]->(f) | [f.key, f.selector]] AS facets,
        [(v)-[:HOLDS]->(p) | [p.facet, p.fingerprint]] AS held
 
 // name: renew
 // A property is written first: that takes the lock, and what is read after it is the newest.
-MATCH (r:Resource {namespace: $namespace, uri: $resource})
+// A version that an event says has expired gets an event when it may be believed again.
+UNWIND $noted AS it
+MATCH (r:Resource {namespace: $namespace, uri: it[0]})
 SET r.lock = true
 REMOVE r.lock
-WITH r
-WHERE r.current = $current
-SET r.until = CASE WHEN $lasts IS NULL THEN $until ELSE timestamp() + $lasts END
-RETURN true
+WITH r, it
+WHERE r.current = it[1]
+WITH r, it, CASE WHEN $lasts IS NULL THEN $until ELSE timestamp() + $lasts END AS until
+FOREACH (_ IN CASE r.state WHEN 'present' THEN [1] ELSE [] END | SET r.until = until)
+WITH r, it, r.expired IS NOT NULL AND r.state = 'present'
+  AND (until IS NULL OR until > timestamp()) AS back
+CALL (r, it, back) {
+  WITH r, it, back
+  WHERE back
+  REMOVE r.expired
+  WITH r, it, datetime.realtime() AS now
+  MATCH (v:Version {namespace: $namespace, resource: r.uri, n: r.current})
+  CREATE (c:ChangeEvent {namespace: $namespace, id: it[2], resource: r.uri})
+  SET c.kind = 'renewed', c.from_version = v.n, c.to_version = v.n, c.source = $source,
+      c.at = now.epochMillis, c.moment = now.epochSeconds * 1000000000 + now.nanosecond,
+      c.walk = 'open'
+  CREATE (c)-[:FROM]->(v)
+  CREATE (c)-[:TO]->(v)
+  WITH c, v
+  CALL (c, v) {
+    MATCH (v)-[:HOLDS]->(p:Precondition)
+    MATCH (f:Facet {namespace: $namespace, key: p.facet})
+    CREATE (c)-[:CHANGED {after: p.fingerprint}]->(f)
+  }
+  RETURN collect(c.at) AS at
+}
+RETURN r.uri AS uri, at[0] AS at
+
+// name: due
+// Resources that are no longer to be believed, and of which no event says so.
+MATCH (r:Resource)
+WHERE r.namespace = $namespace AND r.until <= timestamp()
+  AND r.expired IS NULL AND r.state = 'present'
+RETURN r.uri AS uri
+ORDER BY uri
+
+// name: expire
+UNWIND $due AS it
+MATCH (r:Resource {namespace: $namespace, uri: it[0]})
+SET r.lock = true
+REMOVE r.lock
+WITH r, it, datetime.realtime() AS now
+WHERE r.until <= now.epochMillis AND r.expired IS NULL AND r.state = 'present'
+SET r.expired = true
+WITH r, it, now
+MATCH (v:Version {namespace: $namespace, resource: r.uri, n: r.current})
+CREATE (c:ChangeEvent {namespace: $namespace, id: it[1], resource: r.uri})
+SET c.kind = 'expired', c.from_version = v.n, c.to_version = v.n, c.source = $source,
+    c.at = now.epochMillis, c.moment = now.epochSeconds * 1000000000 + now.nanosecond,
+    c.walk = 'open'
+CREATE (c)-[:FROM]->(v)
+CREATE (c)-[:TO]->(v)
+WITH c, v
+CALL (c, v) {
+  MATCH (v)-[:HOLDS]->(p:Precondition)
+  MATCH (f:Facet {namespace: $namespace, key: p.facet})
+  CREATE (c)-[:CHANGED {before: p.fingerprint}]->(f)
+  RETURN collect([f.key, f.selector, p.fingerprint, null]) AS changed
+}
+RETURN [c.id, c.resource, c.kind, c.from_version, c.to_version, c.source, c.at] AS event, changed
 
 // name: change
 // Applies what was computed from `before_change`, unless the resource or its facets moved since:
@@ -60,17 +118,20 @@ SET r.lock = true
 REMOVE r.lock
 WITH r
 WHERE r.current = $current AND COUNT { (r)-[:HAS_FACET]->() } = $facets
+  AND (r.expired IS NOT NULL) = $expired
 CREATE (v:Version {namespace: $namespace, resource: $resource, n: $current + 1})
 WITH r, v, datetime.realtime() AS now
 SET v += $version, v.at = now.epochMillis
 CREATE (r)-[:HAS_VERSION]->(v)
 CREATE (c:ChangeEvent {namespace: $namespace, id: $event, resource: $resource})
-SET c.from_version = $current, c.to_version = $current + 1, c.withdrawn = v.withdrawn,
-    c.source = $source, c.at = v.at, c.moment = now.epochSeconds * 1000000000 + now.nanosecond
+SET c.kind = $change, c.from_version = $current, c.to_version = $current + 1,
+    c.source = $source, c.at = v.at, c.moment = now.epochSeconds * 1000000000 + now.nanosecond,
+    c.walk = 'open'
 CREATE (c)-[:TO]->(v)
 SET r.current = $current + 1,
     r.state = CASE WHEN v.withdrawn THEN 'withdrawn' ELSE 'present' END,
     r.until = CASE WHEN $lasts IS NULL THEN $until ELSE timestamp() + $lasts END
+REMOVE r.expired
 WITH r, v, c
 CALL (c) {
   MATCH (old:Version {namespace: $namespace, resource: $resource, n: $current})
@@ -144,19 +205,54 @@ MATCH (v)-[:HOLDS]->(p:Precondition)
 WHERE p.id = it[0]
 RETURN span, count(DISTINCT v.n) AS holding
 
+// name: event
+MATCH (c:ChangeEvent {namespace: $namespace, id: $event})
+RETURN c.at AS at
+
 // name: changes
 // `moment`: nanoseconds, under the resource's lock, which order what one millisecond does not.
 MATCH (c:ChangeEvent)
-WHERE c.namespace = $namespace AND c.moment IS NOT NULL
+WHERE c.namespace = $namespace AND c.moment >= $since
 WITH c ORDER BY c.moment DESC LIMIT $limit
-RETURN [c.id, c.resource, c.from_version, c.to_version, c.withdrawn, c.source, c.at] AS event,
+RETURN [c.id, c.resource, coalesce(c.kind, 'changed'), c.from_version, c.to_version, c.source, c.at] AS event,
        [(c)-[change:CHANGED]->(f) | [f.key, f.selector, change.before, change.after]] AS changed
 ORDER BY c.moment DESC
 
 // name: changes_of_resource
 MATCH (c:ChangeEvent)
-WHERE c.namespace = $namespace AND c.resource = $resource AND c.to_version > 0
-WITH c ORDER BY c.to_version DESC LIMIT $limit
-RETURN [c.id, c.resource, c.from_version, c.to_version, c.withdrawn, c.source, c.at] AS event,
+WHERE c.namespace = $namespace AND c.resource = $resource AND c.moment >= $since
+WITH c ORDER BY c.moment DESC LIMIT $limit
+RETURN [c.id, c.resource, coalesce(c.kind, 'changed'), c.from_version, c.to_version, c.source, c.at] AS event,
        [(c)-[change:CHANGED]->(f) | [f.key, f.selector, change.before, change.after]] AS changed
-ORDER BY c.to_version DESC
+ORDER BY c.moment DESC
+
+// name: resources_of_source
+MATCH (r:Resource)
+WHERE r.namespace = $namespace AND r.uri IS NOT NULL AND r.state = 'present'
+MATCH (v:Version {namespace: $namespace, resource: r.uri, n: r.current})
+WHERE v.source = $source
+RETURN r.uri AS uri, r.current AS version
+
+// name: selectors
+MATCH (:Resource {namespace: $namespace, uri: $resource})-[:HAS_FACET]->(f)
+RETURN f.selector AS selector
+
+// name: lease
+// All ask for the same time: one that ends later was given before the clock was set back. The time
+// is that after the lock was waited for.
+MERGE (l:Lease {namespace: $namespace, name: $name})
+SET l.lock = true
+REMOVE l.lock
+WITH l, datetime.realtime().epochMillis AS now
+WHERE l.owner IS NULL OR l.owner = $owner OR l.until <= now OR l.until > now + $lasts + 1000
+SET l.owner = $owner, l.until = now + $lasts
+RETURN true
+
+// name: release
+// The node stays: who waits for its lock would take a deleted one for free.
+MATCH (l:Lease {namespace: $namespace, name: $name})
+SET l.lock = true
+REMOVE l.lock
+WITH l
+WHERE l.owner = $owner
+REMOVE l.owner, l.until

@@ -110,13 +110,13 @@ def precondition_row(it: Precondition) -> list[Any]:
 
 def event_of(event: Row, changed: Iterable[Row]) -> ChangeEvent:
     """A change event from its row and its ``[facet, selector, before, after]``."""
-    identity, resource, from_version, to_version, withdrawn, source, at = event
+    identity, resource, kind, from_version, to_version, source, at = event
     return ChangeEvent(
         id=identity,
         resource=resource,
+        kind=kind,
         from_version=from_version,
         to_version=to_version,
-        withdrawn=withdrawn,
         source=source,
         at=at,
         changed=tuple(

@@ -11,8 +11,12 @@ from importlib.resources import files
 
 __all__ = ["queries", "query", "schema_statements"]
 
-_FILES = ("schema.cypher", "facts.cypher", "traces.cypher")
+_FILES = ("schema.cypher", "facts.cypher", "traces.cypher", "reading.cypher", "marks.cypher")
 _SECTION = re.compile(r"^// name: (\w+)\n", re.MULTILINE)
+
+
+#: What makes the schema, and what brings an older one up to date.
+_SCHEMA = ("create_", "drop_", "upgrade_")
 
 
 def query(name: str) -> str:
@@ -31,7 +35,7 @@ def queries() -> dict[str, str]:
 
 def schema_statements() -> list[str]:
     """The names of the statements that make the schema, in the order to run them."""
-    return [name for name in queries() if name.startswith("create_")]
+    return [name for name in queries() if name.startswith(_SCHEMA)]
 
 
 def _sections(text: str) -> dict[str, str]:

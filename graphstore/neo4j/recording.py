@@ -44,8 +44,10 @@ def write_parameters(namespace: str, it: Recording) -> dict[str, Any]:
 
 def replay_parameters(namespace: str, replays: Sequence[Replay]) -> dict[str, Any]:
     """The parameters of `write_replays`."""
+    values = {value.digest: value for it in replays for value in it.values}
     return {
         "namespace": namespace,
+        "values": [value_row(values[key]) for key in sorted(values)],
         "replays": [
             {
                 "execution": execution_properties(it.execution),

@@ -49,9 +49,13 @@ FOR (p:Precondition) REQUIRE (p.namespace, p.id) IS UNIQUE
 CREATE CONSTRAINT execgraph_change_event IF NOT EXISTS
 FOR (c:ChangeEvent) REQUIRE (c.namespace, c.id) IS UNIQUE
 
-// name: create_change_event_of_version
-CREATE CONSTRAINT execgraph_change_event_of_version IF NOT EXISTS
-FOR (c:ChangeEvent) REQUIRE (c.namespace, c.resource, c.to_version) IS UNIQUE
+// name: create_lease_key
+CREATE CONSTRAINT execgraph_lease IF NOT EXISTS
+FOR (l:Lease) REQUIRE (l.namespace, l.name) IS UNIQUE
+
+// name: drop_change_event_of_version
+// Of version 1: an expired version has several events.
+DROP CONSTRAINT execgraph_change_event_of_version IF EXISTS
 
 // name: create_index_of_traces
 // A task that was replayed 100,000 times has as many executions, and at most 8 traces.
@@ -62,11 +66,51 @@ FOR (e:Execution) ON (e.namespace, e.task, e.state)
 CREATE INDEX execgraph_changes IF NOT EXISTS
 FOR (c:ChangeEvent) ON (c.namespace, c.moment)
 
+// name: create_index_of_changes_of_resource
+CREATE INDEX execgraph_changes_of_resource IF NOT EXISTS
+FOR (c:ChangeEvent) ON (c.namespace, c.resource, c.moment)
+
+// name: create_index_of_until
+CREATE INDEX execgraph_until IF NOT EXISTS
+FOR (r:Resource) ON (r.namespace, r.until)
+
+// name: create_index_of_executions
+CREATE INDEX execgraph_executions IF NOT EXISTS
+FOR (e:Execution) ON (e.namespace, e.started_at)
+
+// name: create_index_of_walks
+CREATE INDEX execgraph_walks IF NOT EXISTS
+FOR (c:ChangeEvent) ON (c.namespace, c.walk)
+
+// name: create_index_of_walks_of_executions
+CREATE INDEX execgraph_walks_of_executions IF NOT EXISTS
+FOR (e:Execution) ON (e.namespace, e.walk)
+
 // name: await_indexes
 CALL db.awaitIndexes(300)
+
+// name: upgrade_changes
+MATCH (c:ChangeEvent)
+WHERE c.kind IS NULL
+CALL (c) {
+  SET c.kind = CASE WHEN c.withdrawn THEN 'withdrawn' ELSE 'changed' END
+  REMOVE c.withdrawn
+} IN TRANSACTIONS OF 5000 ROWS
+
+// name: upgrade_marks
+// Nothing was marked before version 2.
+MATCH (e:Execution)-[:HAS_STEP]->(s:Step)
+WHERE s.state IS NULL
+WITH e, collect(s) AS steps
+CALL (e, steps) {
+  SET e.lock = true
+  REMOVE e.lock
+  FOREACH (s IN steps | SET s.state = coalesce(s.state, 'valid'))
+  FOREACH (_ IN CASE e.state WHEN 'published' THEN [1] ELSE [] END | SET e.walk = 'open')
+} IN TRANSACTIONS OF 500 ROWS
 
 // name: set_version
 // Written last: whoever reads this version finds the whole schema.
 MERGE (s:ExecgraphSchema {id: 'execgraph'})
-ON CREATE SET s.version = $version
+SET s.version = CASE WHEN s.version > $version THEN s.version ELSE $version END
 RETURN s.version AS version

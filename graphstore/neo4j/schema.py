@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "ensure_schema"]
 
 #: The schema that this execgraph reads and writes.
-VERSION = 1
+VERSION = 2
 
 
 async def ensure_schema(client: Client, url: str) -> None:
-    """Make constraints and indexes, unless they are there. Raises SchemaTooNew.
+    """Make constraints and indexes, unless they are there, and bring an older schema up to
+    date. Raises SchemaTooNew.
 
     Every statement is harmless when repeated, and the version is written last; so processes
     that open an empty database at once need no lock, and one that dies leaves nothing half-done.
     """
     found = await _version(client, "version")
-    if found is None:
+    if found is None or found < VERSION:
         for name in schema_statements():
             await client.run(name, {})
         await client.run("await_indexes", {})

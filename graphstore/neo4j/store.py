@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -11,14 +12,27 @@ from typing_extensions import override
 from ..document import Document
 from ..errors import PayloadCorrupted, StoreUnavailable
 from ..facts import Facts
-from ..model import FacetRef, SideEffect, Task, Trace, Value
-from ..store import RETRY_SECONDS, TRACES_PER_TASK, Choose, GraphStore, Lookup, Published
+from ..model import FacetRef, SideEffect, Task, Trace, Value, new_id
+from ..store import (
+    EXPIRY,
+    RETRY_SECONDS,
+    TRACES_PER_TASK,
+    WALK_BATCH,
+    Choose,
+    GraphStore,
+    Lookup,
+    Published,
+    check_noted,
+)
 from ..urls import redacted
 from .address import Address
-from .changes import Before, Planned, holds, until_parameters
+from .changes import Before, Planned, holds, renewed, until_parameters
 from .client import Client
+from .cypher import Cypher
 from .lookup import Search, facts_of
-from .mapping import effect_of, effect_properties, event_of, trace_of, verified
+from .mapping import effect_of, effect_properties, event_of, execution_of, trace_of, verified
+from .marks import Walks, walk_of
+from .reading import outline_of, totals_of
 from .recording import replay_parameters, write_parameters
 from .schema import ensure_schema
 from .trouble import Passing, pauses
@@ -30,12 +44,16 @@ if TYPE_CHECKING:
     from neo4j import AsyncDriver
 
     from ..facts import Expected, Span
-    from ..model import ChangeEvent, Recording, Replay
+    from ..model import ChangeEvent, Execution, Outline, Recording, Replay, Walk
+    from ..store import Progress, Table, Totals
 
 __all__ = ["Neo4jStore"]
 
 _EQUAL = "an equal trace was published already: "
 _BEYOND = f"a task keeps {TRACES_PER_TASK} traces, and there are newer ones"
+
+_ALL = 2**63 - 1
+_AT_ONCE = 5_000  # resources in one transaction
 
 _Found = TypeVar("_Found")
 
@@ -51,6 +69,8 @@ class Neo4jStore(GraphStore):
     def __init__(self, url: str, *, auth: Any = None, driver: AsyncDriver | None = None) -> None:
         self.url = redacted(url)
         self._client = Client(Address.of(url), self.url, auth, driver)
+        self._cypher = Cypher(self._client, self.url)
+        self._walks = Walks(self._client, self._compute_guards)
         self._opened = False
         self._changing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
@@ -87,16 +107,20 @@ class Neo4jStore(GraphStore):
         *,
         until: datetime | timedelta | None = None,
         source: str = "push",
+        noted: int | None = None,
     ) -> ChangeEvent | None:
         lease = until_parameters(until)
 
         async def attempt() -> tuple[ChangeEvent | None] | None:
             before = await self._before(namespace, resource, document)
+            check_noted(resource, noted, before.current)
             if before.equals(document):
-                renewed = await self._renew(namespace, resource, before, lease)
-                return (None,) if renewed else None
+                return await self._renew(namespace, resource, before, lease, source)
             planned = Planned(namespace, resource, before, document, source)
             row = await self._client.row("change", planned.parameters() | lease)
+            if row is None:  # it moved; or an attempt whose answer was lost has done it
+                named = {"namespace": namespace, "event": planned.id}
+                row = await self._client.row("event", named)
             return None if row is None else (planned.event(row[0]),)
 
         # Correct without: it only keeps the changes of one process out of each other's way.
@@ -122,14 +146,61 @@ class Neo4jStore(GraphStore):
         return await self._settled(resource, attempt)
 
     async def _renew(
-        self, namespace: str, resource: str, before: Before, lease: dict[str, int | None]
-    ) -> bool:
-        """Set ``until`` alone. False if the resource moved meanwhile."""
+        self,
+        namespace: str,
+        resource: str,
+        before: Before,
+        lease: dict[str, int | None],
+        source: str,
+    ) -> tuple[ChangeEvent | None] | None:
+        """Set ``until`` alone; the event if that brings it back. None if it moved meanwhile."""
         unlimited = all(limit is None for limit in (before.until, *lease.values()))
         if unlimited or not before.current:
-            return True
-        where = {"namespace": namespace, "resource": resource, "current": before.current}
-        return await self._client.row("renew", {**where, **lease}) is not None
+            return (None,)
+        event = new_id(before.now)
+        noted = [[resource, before.current, event]]
+        parameters = {"namespace": namespace, "noted": noted, "source": source, **lease}
+        row = await self._client.row("renew", parameters)
+        if row is None:
+            return None
+        _, at = row
+        return (None if at is None else renewed(resource, before, event, source, at),)
+
+    @override
+    async def renew(
+        self,
+        namespace: str,
+        noted: Mapping[str, int],
+        *,
+        until: datetime | timedelta | None,
+        source: str = "push",
+    ) -> frozenset[str]:
+        now = time.time_ns() // 1_000_000
+        rows = [[uri, version, new_id(now)] for uri, version in sorted(noted.items())]
+        found: set[str] = set()
+        for start in range(0, len(rows), _AT_ONCE):
+            parameters = {
+                "namespace": namespace,
+                "noted": rows[start : start + _AT_ONCE],
+                "source": source,
+                **until_parameters(until),
+            }
+            found.update(uri for uri, _ in await self._client.run("renew", parameters))
+        return frozenset(found)
+
+    @override
+    async def expire(self, namespace: str) -> list[ChangeEvent]:
+        due = await self._client.run("due", {"namespace": namespace})
+        if not due:
+            return []
+        now = time.time_ns() // 1_000_000
+        found: list[ChangeEvent] = []
+        for start in range(0, len(due), _AT_ONCE):
+            some = [[uri, new_id(now)] for (uri,) in due[start : start + _AT_ONCE]]
+            parameters = {"namespace": namespace, "due": some, "source": EXPIRY}
+            rows = await self._client.run("expire", parameters)
+            found += [event_of(event, changed) for event, changed in rows]
+        return found
 
     @override
     async def read_facts(
@@ -184,12 +255,65 @@ class Neo4jStore(GraphStore):
 
     @override
     async def changes(
-        self, namespace: str, *, resource: str | None = None, limit: int = 100
+        self,
+        namespace: str,
+        *,
+        resource: str | None = None,
+        since: int | None = None,
+        limit: int | None = 100,
     ) -> list[ChangeEvent]:
         name = "changes" if resource is None else "changes_of_resource"
-        parameters = {"namespace": namespace, "resource": resource, "limit": limit}
+        parameters = {
+            "namespace": namespace,
+            "resource": resource,
+            "since": (since or 0) * 1_000_000,
+            "limit": _ALL if limit is None else limit,
+        }
         rows = await self._client.run(name, parameters)
         return [event_of(event, changed) for event, changed in rows]
+
+    @override
+    async def resources(self, namespace: str, source: str) -> dict[str, int]:
+        where = {"namespace": namespace, "source": source}
+        rows = await self._client.run("resources_of_source", where)
+        return {uri: version for uri, version in rows}  # noqa: C416
+
+    @override
+    async def facets(self, namespace: str, resource: str) -> frozenset[str | None]:
+        where = {"namespace": namespace, "resource": resource}
+        return frozenset(row[0] for row in await self._client.run("selectors", where))
+
+    # Leases -------------------------------------------------------------------------------
+
+    @override
+    async def lease(self, namespace: str, name: str, owner: str, duration: timedelta) -> bool:
+        parameters = {
+            "namespace": namespace,
+            "name": name,
+            "owner": owner,
+            "lasts": round(duration.total_seconds() * 1000),
+        }
+        return bool(await self._client.run("lease", parameters))
+
+    @override
+    async def release(self, namespace: str, name: str, owner: str) -> None:
+        await self._client.run("release", {"namespace": namespace, "name": name, "owner": owner})
+
+    # Marks --------------------------------------------------------------------------------
+
+    @override
+    async def walks(self, namespace: str, *, limit: int = 100) -> list[Walk]:
+        rows = await self._client.run("walks", {"namespace": namespace, "limit": limit})
+        return [walk_of(row[0]) for row in rows]
+
+    @override
+    async def walk(self, namespace: str, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
+        return await self._walks.go_on(namespace, walk, batch)
+
+    @override
+    async def marks(self, namespace: str, execution: str) -> dict[int, str]:
+        where = {"namespace": namespace, "execution": execution}
+        return dict(await self._client.run("marks", where))
 
     # Lookup -------------------------------------------------------------------------------
 
@@ -254,8 +378,8 @@ class Neo4jStore(GraphStore):
         row = await self._client.row("publish", parameters)
         if row is None:
             return Published(published=False)
-        published, equal_to, beyond = row
-        return Published(published, equal_to, tuple(beyond))
+        published, equal_to, beyond, moved = row
+        return Published(published, equal_to, tuple(beyond), moved)
 
     @override
     async def unpublish(self, namespace: str, execution: str, reason: str) -> None:
@@ -284,6 +408,39 @@ class Neo4jStore(GraphStore):
     async def task(self, namespace: str, key: str) -> Task | None:
         row = await self._client.row("task", {"namespace": namespace, "key": key})
         return None if row is None else Task(key=key, agent=row[0], inputs=row[1], context=row[2])
+
+    @override
+    async def executions(
+        self, namespace: str, *, agent: str | None = None, limit: int = 20
+    ) -> list[Execution]:
+        wanted = {"namespace": namespace, "agent": agent, "limit": limit}
+        return [execution_of(row[0]) for row in await self._client.run("executions", wanted)]
+
+    @override
+    async def dependants(self, namespace: str, preconditions: Collection[str]) -> list[Outline]:
+        wanted = {"namespace": namespace, "preconditions": sorted(set(preconditions))}
+        return [outline_of(row) for row in await self._client.run("dependants", wanted)]
+
+    @override
+    async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
+        row = await self._client.row("totals", {"namespace": namespace, "since": since or 0})
+        assert row is not None
+        return totals_of(*row)
+
+    @override
+    async def cypher(
+        self,
+        namespace: str,
+        query: str,
+        parameters: Mapping[str, Any],
+        *,
+        time_limit: timedelta,
+        limit: int,
+        progress: Progress | None = None,
+    ) -> Table:
+        return await self._cypher.ask(
+            namespace, query, parameters, time_limit=time_limit, limit=limit
+        )
 
     async def _settled(
         self, resource: str, attempt: Callable[[], Awaitable[_Found | None]]

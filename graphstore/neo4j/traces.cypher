@@ -164,7 +164,7 @@ CALL (fresh) {
 CALL (fresh) {
   UNWIND fresh AS e
   UNWIND $steps AS it
-  CREATE (s:Step {namespace: $namespace, id: it.id})
+  CREATE (s:Step {namespace: $namespace, id: it.id, state: 'valid'})
   SET s += it
   CREATE (e)-[:HAS_STEP {position: it.position}]->(s)
   FOREACH (_ IN CASE it.kind WHEN 'decision' THEN [1] ELSE [] END | SET s:Decision)
@@ -228,15 +228,29 @@ CALL (e, accepted, others) {
   WITH o ORDER BY o.started_at DESC, o.id DESC SKIP $keep
   RETURN collect(o) AS beyond
 }
+// A guard that does not hold by now, and no event to come will tell.
+CALL (e, accepted) {
+  MATCH (e)-[:HAS_STEP]->(s:Step)<-[:GUARDS]-(p:Precondition)
+  WHERE accepted
+  WITH p, max(s.invalidated_by) AS marked
+  OPTIONAL MATCH (r:Resource {namespace: $namespace, uri: p.resource})
+  OPTIONAL MATCH (v:Version {namespace: $namespace, resource: p.resource, n: r.current})
+  WITH p, v, marked, coalesce(r.state = 'present' AND r.expired IS NULL, false) AS believed
+  WHERE marked IS NOT NULL OR NOT believed OR NOT EXISTS { (v)-[:HOLDS]->(p) }
+  RETURN count(p) > 0 AS moved
+}
 FOREACH (_ IN CASE WHEN equal IS NULL THEN [] ELSE [1] END |
   SET e.state = 'unpublished', e.equal_to = equal, e.reason = $reason_equal + equal,
       e.decided_at = timestamp())
+FOREACH (_ IN CASE WHEN moved THEN [1] ELSE [] END |
+  SET e.walk = 'open', e.walk_at = timestamp())
 FOREACH (_ IN CASE WHEN accepted THEN [1] ELSE [] END |
   SET e.state = 'published', e.published_steps = $steps, e.manifest = $manifest,
       e.signature = $signature, e.decided_at = timestamp()
   REMOVE e.reason)
 FOREACH (o IN beyond | SET o.state = 'unpublished', o.reason = $reason_beyond)
-RETURN e.state = 'published' AS published, e.equal_to AS equal_to, [o IN beyond | o.id] AS beyond
+RETURN e.state = 'published' AS published, e.equal_to AS equal_to, [o IN beyond | o.id] AS beyond,
+       moved
 
 // name: unpublish
 MATCH (e:Execution {namespace: $namespace, id: $execution})
@@ -244,6 +258,13 @@ SET e.state = CASE e.state WHEN 'failed' THEN e.state ELSE 'unpublished' END,
     e.reason = $reason, e.decided_at = coalesce(e.decided_at, timestamp())
 
 // name: write_replays
+CALL () {
+  UNWIND $values AS it
+  MERGE (x:Value {namespace: $namespace, digest: it[0]})
+  WITH x, it
+  WHERE NOT coalesce(CASE WHEN it[1] IS NULL THEN x.data = it[2] ELSE x.text = it[1] END, false)
+  SET x.text = it[1], x.data = it[2], x.size = it[3]
+}
 UNWIND $replays AS replay
 MERGE (e:Execution {namespace: $namespace, id: replay.execution.id})
 SET e.lock = true

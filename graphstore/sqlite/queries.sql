@@ -25,14 +25,26 @@ CROSS JOIN value ON value.ns = :ns AND value.digest = wanted.value;
 -- name: resource
 SELECT rid, current, present, until FROM resource WHERE ns = :ns AND uri = :uri;
 
+-- name: resource_to_change
+SELECT rid, current, present, expired FROM resource WHERE ns = :ns AND uri = :uri;
+
 -- name: add_resource
 INSERT INTO resource (ns, uri) VALUES (:ns, :uri);
 
 -- name: set_current
-UPDATE resource SET current = :n, present = :present, until = :until WHERE rid = :resource;
+UPDATE resource SET current = :n, present = :present, until = :until, expired = FALSE
+WHERE rid = :resource;
 
 -- name: set_until
-UPDATE resource SET until = :until WHERE rid = :resource;
+UPDATE resource SET until = :until, expired = expired AND coalesce(:until <= :now, FALSE)
+WHERE rid = :resource;
+
+-- name: set_expired
+UPDATE resource SET expired = TRUE WHERE rid = :resource;
+
+-- name: expired_by_now
+SELECT uri FROM resource
+WHERE ns = :ns AND until <= :now AND until IS NOT NULL AND present AND NOT expired;
 
 -- name: version
 SELECT document, fingerprint FROM version WHERE resource = :resource AND n = :n;
@@ -81,24 +93,31 @@ JOIN holds ON holds.facet = precondition.facet AND holds.n > :after AND holds.n 
 WHERE precondition.ns = :ns AND precondition.id = :id AND holds.precondition = precondition.rid;
 
 -- name: add_change_event
-INSERT INTO change_event (ns, id, resource, from_version, to_version, withdrawn, source, at)
-VALUES (:ns, :id, :resource, :from_version, :to_version, :withdrawn, :source, :at);
+INSERT INTO change_event (ns, id, resource, kind, from_version, to_version, source, at)
+VALUES (:ns, :id, :resource, :kind, :from_version, :to_version, :source, :at);
 
 -- name: add_changed
 INSERT INTO changed (event, facet, before, after) VALUES (:event, :facet, :before, :after);
 
 -- name: change_events
-SELECT change_event.rid, id, uri, from_version, to_version, withdrawn, source, at
+SELECT change_event.rid, id, uri, kind, from_version, to_version, source, at
 FROM change_event
 JOIN resource ON resource.rid = change_event.resource
 WHERE change_event.ns = :ns
 ORDER BY change_event.rid DESC LIMIT :limit;
 
+-- name: change_events_since
+SELECT change_event.rid, id, uri, kind, from_version, to_version, source, at
+FROM change_event
+JOIN resource ON resource.rid = change_event.resource
+WHERE change_event.ns = :ns AND at >= :since
+ORDER BY at DESC, change_event.rid DESC LIMIT :limit;
+
 -- name: change_events_of_resource
-SELECT change_event.rid, id, uri, from_version, to_version, withdrawn, source, at
+SELECT change_event.rid, id, uri, kind, from_version, to_version, source, at
 FROM resource
 JOIN change_event ON change_event.resource = resource.rid
-WHERE resource.ns = :ns AND resource.uri = :uri
+WHERE resource.ns = :ns AND resource.uri = :uri AND at >= :since
 ORDER BY change_event.rid DESC LIMIT :limit;
 
 -- name: changed
@@ -107,6 +126,29 @@ FROM changed
 JOIN facet ON facet.rid = changed.facet
 JOIN resource ON resource.rid = facet.resource
 WHERE changed.event = :event;
+
+-- name: resources_of_source
+SELECT resource.uri, resource.current
+FROM resource
+JOIN change_event ON change_event.resource = resource.rid
+    AND change_event.to_version = resource.current AND change_event.kind = 'changed'
+WHERE resource.ns = :ns AND resource.present AND change_event.source = :source;
+
+-- name: selectors
+SELECT facet.selector FROM resource JOIN facet ON facet.resource = resource.rid
+WHERE resource.ns = :ns AND resource.uri = :uri;
+
+-- Leases ------------------------------------------------------------------------------------
+
+-- name: lease
+SELECT owner, until FROM lease WHERE ns = :ns AND name = :name;
+
+-- name: set_lease
+INSERT INTO lease (ns, name, owner, until) VALUES (:ns, :name, :owner, :until)
+ON CONFLICT DO UPDATE SET owner = excluded.owner, until = excluded.until;
+
+-- name: release
+DELETE FROM lease WHERE ns = :ns AND name = :name AND owner = :owner;
 
 -- Lookup ------------------------------------------------------------------------------------
 
@@ -124,7 +166,8 @@ AND EXISTS (
 -- name: traces
 SELECT execution.rid, execution.id, task.key, execution.agent, mode, state, started_at, duration_ms,
     steps, published_steps, manifest, signature, replayed, output, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, labels, reason
+    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, labels, reason,
+    miss, report
 FROM task
 JOIN execution ON execution.task = task.rid AND execution.state = 'published'
 WHERE task.ns = :ns AND task.key = :key
@@ -133,10 +176,21 @@ ORDER BY execution.started_at DESC, execution.id DESC;
 -- name: execution
 SELECT execution.rid, execution.id, task.key, execution.agent, mode, state, started_at, duration_ms,
     steps, published_steps, manifest, signature, replayed, output, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, labels, reason
+    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, labels, reason,
+    miss, report
 FROM execution
 LEFT JOIN task ON task.rid = execution.task
 WHERE execution.ns = :ns AND execution.id = :id;
+
+-- name: newest_executions
+SELECT execution.rid, execution.id, task.key, execution.agent, mode, state, started_at, duration_ms,
+    steps, published_steps, manifest, signature, replayed, output, input_tokens, output_tokens,
+    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, labels, reason,
+    miss, report
+FROM execution
+JOIN task ON task.rid = execution.task
+WHERE execution.ns = :ns AND (:agent IS NULL OR execution.agent = :agent)
+ORDER BY execution.started_at DESC, execution.id DESC LIMIT :limit;
 
 -- name: steps
 SELECT position, kind, name, key, occurrence, code_key, output, output_key, error, duration_ms,
@@ -189,12 +243,13 @@ DELETE FROM execution WHERE rid = :rid AND task IS NULL;
 INSERT INTO execution (
     rid, ns, id, state, task, agent, mode, started_at, duration_ms, steps, published_steps,
     manifest, signature, replayed, output, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, labels, reason
+    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, labels, reason,
+    miss, report
 ) VALUES (
     :rid, :ns, :id, :state, :task, :agent, :mode, :started_at, :duration_ms, :steps,
     :published_steps, :manifest, :signature, :replayed, :output, :input_tokens, :output_tokens,
     :cache_creation_input_tokens, :cache_read_input_tokens, :saved_tokens, :cost, :labels,
-    :reason
+    :reason, :miss, :report
 );
 
 -- name: add_step
@@ -256,3 +311,180 @@ WHERE rid = :rid;
 SELECT rid, id FROM execution
 WHERE task = :task AND state = 'published'
 ORDER BY started_at DESC, id DESC LIMIT -1 OFFSET :keep;
+
+-- Marks -------------------------------------------------------------------------------------
+
+-- name: open_walk
+-- Of an event or of an execution; one that has ended begins again.
+INSERT INTO walk (ns, event, execution, at) VALUES (:ns, :event, :execution, :at)
+ON CONFLICT DO UPDATE SET
+    at = excluded.at, cursor = 0, marked = 0, cleared = 0, visited = 0, ended_at = NULL;
+
+-- name: open_walks
+SELECT coalesce(change_event.id, execution.id), resource.uri, walk.at, seen.id, marked, cleared,
+    visited, ended_at
+FROM walk
+LEFT JOIN change_event ON change_event.rid = walk.event
+LEFT JOIN resource ON resource.rid = change_event.resource
+LEFT JOIN execution ON execution.rid = walk.execution
+LEFT JOIN execution AS seen ON seen.rid = walk.cursor
+WHERE walk.ns = :ns AND ended_at IS NULL
+ORDER BY walk.rid LIMIT :limit;
+
+-- name: walk
+SELECT coalesce(change_event.id, execution.id), resource.uri, walk.at, seen.id, marked, cleared,
+    visited, ended_at
+FROM walk
+LEFT JOIN change_event ON change_event.rid = walk.event
+LEFT JOIN resource ON resource.rid = change_event.resource
+LEFT JOIN execution ON execution.rid = walk.execution
+LEFT JOIN execution AS seen ON seen.rid = walk.cursor
+WHERE walk.rid = :walk;
+
+-- name: walk_of_event
+SELECT walk.rid, event, execution, cursor, ended_at
+FROM change_event
+JOIN walk ON walk.event = change_event.rid
+WHERE change_event.ns = :ns AND id = :id;
+
+-- name: walk_of_execution
+SELECT walk.rid, event, execution, cursor, ended_at
+FROM execution
+JOIN walk ON walk.execution = execution.rid
+WHERE execution.ns = :ns AND id = :id;
+
+-- name: moved_preconditions
+-- Those that an event says have begun or ceased to hold, as far as anybody stated them.
+SELECT precondition.rid
+FROM changed
+JOIN precondition ON precondition.facet = changed.facet
+WHERE changed.event = :event AND precondition.fingerprint IN (changed.before, changed.after);
+
+-- name: executions_guarded
+SELECT DISTINCT execution FROM guard
+WHERE precondition = :precondition AND execution > :after
+ORDER BY execution LIMIT :limit;
+
+-- name: affected
+-- From the steps that the preconditions guard downstream, in some executions. Of each step:
+-- GUARDS into it, and FEEDS into it.
+WITH RECURSIVE affected (execution, position) AS (
+    SELECT execution, position
+    FROM json_each(:preconditions) AS wanted
+    CROSS JOIN guard ON guard.precondition = wanted.value
+        AND guard.execution > :after AND guard.execution <= :through
+    UNION
+    SELECT feeds.execution, feeds.target
+    FROM affected
+    CROSS JOIN feeds ON feeds.execution = affected.execution AND feeds.source = affected.position
+)
+SELECT affected.execution, affected.position, guard.precondition, NULL
+FROM affected
+CROSS JOIN guard USING (execution, position)
+UNION ALL
+SELECT affected.execution, affected.position, NULL, feeds.source
+FROM affected
+CROSS JOIN feeds ON feeds.execution = affected.execution AND feeds.target = affected.position;
+
+-- name: broken_preconditions
+-- Of those in the list. By what events say, and not by the clock: an expiry comes as an event.
+SELECT precondition.rid, precondition.id
+FROM json_each(:preconditions) AS wanted
+CROSS JOIN precondition ON precondition.rid = wanted.value
+CROSS JOIN facet ON facet.rid = precondition.facet
+CROSS JOIN resource ON resource.rid = facet.resource
+LEFT JOIN holds ON holds.facet = facet.rid AND holds.n = resource.current
+WHERE NOT resource.present OR resource.expired OR holds.precondition IS NOT precondition.rid;
+
+-- name: marks_of_executions
+SELECT mark.execution, mark.position, precondition.id, precondition.rid
+FROM json_each(:executions) AS wanted
+CROSS JOIN mark ON mark.execution = wanted.value
+JOIN precondition ON precondition.rid = mark.invalidated_by;
+
+-- name: set_mark
+INSERT INTO mark (execution, position, invalidated_by) VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET invalidated_by = excluded.invalidated_by;
+
+-- name: remove_mark
+DELETE FROM mark WHERE execution = ? AND position = ?;
+
+-- name: go_on_walking
+UPDATE walk
+SET cursor = :cursor, marked = marked + :marked, cleared = cleared + :cleared,
+    visited = visited + :visited, ended_at = :ended_at
+WHERE rid = :walk;
+
+-- name: marks
+SELECT mark.position, precondition.id
+FROM execution
+JOIN mark ON mark.execution = execution.rid
+JOIN precondition ON precondition.rid = mark.invalidated_by
+WHERE execution.ns = :ns AND execution.id = :id;
+
+-- name: preconditions_of_execution
+SELECT DISTINCT precondition FROM guard WHERE execution = :execution;
+
+-- name: is_marked
+SELECT 1 FROM mark WHERE execution = :execution LIMIT 1;
+
+-- What a change would cost, and what was done so far ----------------------------------------
+
+-- name: dependants
+-- The traces of all tasks that have a published step resting on one of the preconditions.
+SELECT execution.rid, execution.id, task.key, execution.agent, execution.started_at,
+    execution.published_steps, execution.published_steps = execution.steps
+FROM (
+    SELECT DISTINCT resting.task
+    FROM json_each(:preconditions) AS wanted
+    CROSS JOIN precondition ON precondition.ns = :ns AND precondition.id = wanted.value
+    CROSS JOIN guard ON guard.precondition = precondition.rid
+    CROSS JOIN execution AS resting ON resting.rid = guard.execution
+    WHERE resting.state = 'published' AND guard.position < resting.published_steps
+) AS affected
+CROSS JOIN execution ON execution.task = affected.task AND execution.state = 'published'
+CROSS JOIN task ON task.rid = affected.task;
+
+-- name: outline_steps
+SELECT step.execution, step.position, step.kind, step.name, step.key, step.occurrence,
+    coalesce(step.input_tokens + step.output_tokens + step.cache_creation_input_tokens
+        + step.cache_read_input_tokens, 0)
+FROM json_each(:executions) AS wanted
+CROSS JOIN execution ON execution.rid = wanted.value
+CROSS JOIN step ON step.execution = execution.rid AND step.position < execution.published_steps;
+
+-- name: outline_guards
+SELECT guard.execution, guard.position, guard.precondition
+FROM json_each(:executions) AS wanted
+CROSS JOIN guard ON guard.execution = wanted.value;
+
+-- name: outline_feeds
+SELECT feeds.execution, feeds.target, feeds.source
+FROM json_each(:executions) AS wanted
+CROSS JOIN feeds ON feeds.execution = wanted.value;
+
+-- name: outline_preconditions
+SELECT precondition.rid, precondition.id, facet.key, resource.uri, facet.selector,
+    precondition.fingerprint
+FROM json_each(:preconditions) AS wanted
+CROSS JOIN precondition ON precondition.rid = wanted.value
+CROSS JOIN facet ON facet.rid = precondition.facet
+CROSS JOIN resource ON resource.rid = facet.resource;
+
+-- name: totals
+SELECT mode, state, count(*), sum(input_tokens + output_tokens + cache_creation_input_tokens
+    + cache_read_input_tokens), sum(saved_tokens), sum(coalesce(cost, 0))
+FROM execution
+WHERE ns = :ns AND started_at >= :since AND task IS NOT NULL
+GROUP BY mode, state;
+
+-- name: total_misses
+SELECT told.value, count(*)
+FROM execution
+CROSS JOIN json_each(execution.miss) AS told
+WHERE ns = :ns AND started_at >= :since AND miss <> '[]'
+GROUP BY told.value;
+
+-- name: total_traces
+SELECT count(*) FROM execution
+WHERE ns = :ns AND state = 'published';

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..facts import Expected
 from ..model import EffectState, Execution, Recording, Replay, SideEffect, Step, Task
 from ..store import TRACES_PER_TASK, Published
 from .clock import now_ms
 from .connection import taking_away, writing
+from .marks import open_walk_if_moved
 from .names import Names
 from .queries import QUERIES
 from .rows import effect_row, execution_row, step_row, value_row
@@ -61,9 +62,7 @@ class Write:
 
     def _write(self, names: Names) -> None:
         recording = self._recording
-        names.connection.executemany(
-            QUERIES["add_value"], [{"ns": names.ns, **row} for row in self._values or ()]
-        )
+        _add_values(names, self._values or ())
         _add_task(names, recording.task)
         execution = _add_execution(names, recording.execution, recording.task.key)
         guards = {
@@ -88,6 +87,11 @@ def _state(
     """Rid, state, task (None: only begun), when it was decided, and what it equals."""
     row = names.row("execution_state", ns=names.ns, id=execution)
     return (None, "", None, None, None) if row is None else row
+
+
+def _add_values(names: Names, rows: Iterable[Mapping[str, object]]) -> None:
+    many = names.connection.executemany
+    many(QUERIES["add_value"], [{"ns": names.ns, **row} for row in rows])
 
 
 def _is_written(names: Names, execution: str) -> bool:
@@ -152,21 +156,23 @@ def publish(
     with writing(connection):
         names = Names(connection, namespace)
         rid, state, task, decided_at, equal_to = _state(names, execution)
-        if task is None or decided_at is not None or state == "failed":
+        if rid is None or task is None or decided_at is not None or state == "failed":
             return Published(state == "published", equal_to)
         if equal := names.row("equal_trace", task=task, signature=signature):
             reason = f"it takes the same steps under the same guards as {equal[0]}"
             _unpublish(names, rid, reason, equal[0])
             return Published(False, equal[0])
+        now = now_ms()
         names.run(
             "set_published",
             rid=rid,
             steps=steps,
             manifest=manifest,
             signature=signature,
-            now=now_ms(),
+            now=now,
         )
-        return Published(True, None, _unpublish_oldest(names, task))
+        moved = open_walk_if_moved(names, rid, now)
+        return Published(True, None, _unpublish_oldest(names, task), moved)
 
 
 def _unpublish_oldest(names: Names, task: int) -> tuple[str, ...]:
@@ -198,6 +204,7 @@ def write_replays(
         names = Names(connection, namespace)
         for replay in replays:
             if not _is_written(names, replay.execution.id):
+                _add_values(names, [value_row(value) for value in replay.values])
                 execution = _add_execution(names, replay.execution, replay.execution.task)
                 done = [
                     effect.model_copy(update={"state": EffectState.DONE})

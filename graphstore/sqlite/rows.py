@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from ..canonical import digest
@@ -66,7 +67,7 @@ def _usage(row: Sequence[Any]) -> Usage | None:
 
 def execution_row(execution: Execution) -> Row:
     """The columns of an execution that is being written: never published."""
-    row = execution.model_dump(exclude={"usage", "labels", "mode", "state"})
+    row = execution.model_dump(exclude={"usage", "labels", "mode", "state", "miss"})
     published = execution.state is ExecutionState.PUBLISHED
     reason = execution.reason
     return row | {
@@ -74,6 +75,7 @@ def execution_row(execution: Execution) -> Row:
         "mode": execution.mode.value,
         "state": (ExecutionState.UNPUBLISHED if published else execution.state).value,
         "labels": json.dumps(dict(execution.labels)),
+        "miss": json.dumps(execution.miss),
         # A reason may quote anything, so it must not be what makes a store fail.
         "reason": reason and reason.encode(errors="backslashreplace").decode(),
     }
@@ -100,7 +102,7 @@ def execution(row: Sequence[Any]) -> Execution:
     """From the columns of the query ``execution``, without its rid."""
     named = dict(zip(_EXECUTION, row, strict=False))
     named["task"] = named["task"] or ""  # begun by an effect, and not written yet
-    *usage, saved_tokens, cost, labels, reason = row[len(_EXECUTION) :]
+    *usage, saved_tokens, cost, labels, reason, miss, report = row[len(_EXECUTION) :]
     return Execution(
         **named,
         usage=_usage(usage) or Usage(),
@@ -108,6 +110,8 @@ def execution(row: Sequence[Any]) -> Execution:
         cost=cost,
         labels=json.loads(labels),
         reason=reason,
+        miss=tuple(json.loads(miss)),
+        report=report,
     )
 
 
@@ -182,11 +186,12 @@ _EFFECT = ["id", "execution", "tool", "target", "idempotency_key", "state", "beg
 
 def change_event(row: Sequence[Any], changed: Sequence[Sequence[Any]]) -> ChangeEvent:
     """From the columns of the query ``change_events`` without the rid, and of ``changed``."""
+    by_facet = sorted(changed, key=itemgetter(0))
     return ChangeEvent(
         **dict(zip(_EVENT, row, strict=True)),
-        changed=tuple(FacetChange(**dict(zip(_CHANGED, it, strict=True))) for it in changed),
+        changed=tuple(FacetChange(**dict(zip(_CHANGED, it, strict=True))) for it in by_facet),
     )
 
 
-_EVENT = ["id", "resource", "from_version", "to_version", "withdrawn", "source", "at"]
+_EVENT = ["id", "resource", "kind", "from_version", "to_version", "source", "at"]
 _CHANGED = ["facet", "resource", "selector", "before", "after"]

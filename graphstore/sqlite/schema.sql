@@ -198,3 +198,67 @@ CREATE TABLE side_effect (
     UNIQUE (ns, id)
 );
 CREATE INDEX side_effect_of_execution ON side_effect (execution, begun_at);
+
+-- version: 2
+-- What happened to the resource; an expiry is an event too.
+ALTER TABLE change_event ADD COLUMN kind TEXT NOT NULL DEFAULT 'changed';
+UPDATE change_event SET kind = 'withdrawn' WHERE withdrawn;
+ALTER TABLE change_event DROP COLUMN withdrawn;
+CREATE INDEX change_event_at ON change_event (ns, at);
+
+-- expired: an event says that `until` has passed.
+ALTER TABLE resource ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX believed_until ON resource (ns, until)
+WHERE until IS NOT NULL AND present AND NOT expired;
+
+CREATE TABLE lease (
+    ns INTEGER NOT NULL REFERENCES namespace,
+    name TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    until INTEGER NOT NULL,
+    PRIMARY KEY (ns, name)
+) WITHOUT ROWID;
+
+-- miss: a JSON list of kinds. report: the digest of a value.
+ALTER TABLE execution ADD COLUMN miss TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE execution ADD COLUMN report TEXT;
+CREATE INDEX execution_by_time ON execution (ns, started_at, id);
+
+-- Marks: the steps that are invalid, each with the precondition that says why. Rows of their own,
+-- since the wide ones of `step` would be written anew at each change; and FEEDS, upstream.
+CREATE TABLE mark (
+    execution INTEGER NOT NULL REFERENCES execution,
+    position INTEGER NOT NULL,
+    invalidated_by INTEGER NOT NULL REFERENCES precondition,
+    PRIMARY KEY (execution, position)
+) WITHOUT ROWID;
+CREATE INDEX fed_step ON feeds (execution, target);
+
+-- A walk is of an event or of an execution; cursor: the rid of the last execution looked at.
+CREATE TABLE walk (
+    rid INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    event INTEGER UNIQUE REFERENCES change_event,
+    execution INTEGER UNIQUE REFERENCES execution,
+    at INTEGER NOT NULL,
+    cursor INTEGER NOT NULL DEFAULT 0,
+    marked INTEGER NOT NULL DEFAULT 0,
+    cleared INTEGER NOT NULL DEFAULT 0,
+    visited INTEGER NOT NULL DEFAULT 0,
+    ended_at INTEGER
+);
+CREATE INDEX open_walk ON walk (ns, rid) WHERE ended_at IS NULL;
+
+-- Nothing was marked before this version.
+INSERT INTO walk (ns, execution, at)
+SELECT ns, rid, 0 FROM execution
+WHERE state = 'published' AND EXISTS (
+    SELECT 1
+    FROM guard
+    JOIN precondition ON precondition.rid = guard.precondition
+    JOIN facet ON facet.rid = precondition.facet
+    JOIN resource ON resource.rid = facet.resource
+    LEFT JOIN holds ON holds.facet = facet.rid AND holds.n = resource.current
+    WHERE guard.execution = execution.rid
+        AND (NOT resource.present OR holds.precondition IS NOT precondition.rid)
+);

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from typing_extensions import override
 
@@ -23,18 +23,32 @@ from ..errors import PayloadCorrupted, StoreUnavailable
 from ..facts import Expected, Facts, Span
 from ..model import (
     ChangeEvent,
+    Execution,
+    Outline,
     Recording,
     Replay,
     SideEffect,
     Task,
     Trace,
     Value,
+    Walk,
 )
-from ..store import LOOKUP_TRIES, Choose, GraphStore, Lookup, Published
-from . import facts, rows, traces
+from ..store import (
+    LOOKUP_TRIES,
+    WALK_BATCH,
+    Choose,
+    GraphStore,
+    Lookup,
+    Progress,
+    Published,
+    Table,
+    Totals,
+)
+from . import changes, facts, leases, marks, reading, rows, traces
 from . import recording as runs
 from .clock import now_ms
 from .connection import PAUSE, connect, deadline, passes, patiently
+from .cypher import Cypher
 from .names import find
 from .queries import still
 from .trouble import translated
@@ -59,6 +73,7 @@ class SqliteStore(GraphStore):
         self._write: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._opening = asyncio.Lock()
+        self._cypher = Cypher(path)
 
     @override
     def __repr__(self) -> str:
@@ -91,6 +106,7 @@ class SqliteStore(GraphStore):
 
     @override
     async def close(self) -> None:
+        await self._cypher.close()
         async with self._opening:
             thread, write, read = self._thread, self._write, self._read
             self._thread = self._write = self._read = None
@@ -157,8 +173,28 @@ class SqliteStore(GraphStore):
         *,
         until: datetime | timedelta | None = None,
         source: str = "push",
+        noted: int | None = None,
     ) -> ChangeEvent | None:
-        return await self._writing(facts.Change(namespace, resource, document, until, source))
+        return await self._writing(
+            changes.Change(namespace, resource, document, until=until, source=source, noted=noted)
+        )
+
+    @override
+    async def renew(
+        self,
+        namespace: str,
+        noted: Mapping[str, int],
+        *,
+        until: datetime | timedelta | None,
+        source: str = "push",
+    ) -> frozenset[str]:
+        if not noted:
+            return frozenset()
+        return await self._writing(lambda db: changes.renew(db, namespace, noted, until, source))
+
+    @override
+    async def expire(self, namespace: str) -> list[ChangeEvent]:
+        return await self._writing(lambda db: changes.expire(db, namespace))
 
     @override
     async def read_facts(
@@ -181,7 +217,7 @@ class SqliteStore(GraphStore):
     async def hold(
         self, namespace: str, resource: str, version: int, fingerprints: Mapping[str | None, str]
     ) -> None:
-        await self._writing(lambda db: facts.hold(db, namespace, resource, version, fingerprints))
+        await self._writing(lambda db: changes.hold(db, namespace, resource, version, fingerprints))
 
     @override
     async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
@@ -190,9 +226,47 @@ class SqliteStore(GraphStore):
 
     @override
     async def changes(
-        self, namespace: str, *, resource: str | None = None, limit: int = 100
+        self,
+        namespace: str,
+        *,
+        resource: str | None = None,
+        since: int | None = None,
+        limit: int | None = 100,
     ) -> list[ChangeEvent]:
-        return await self._reading(namespace, facts.changes, resource, limit) or []
+        return await self._reading(namespace, facts.changes, resource, since, limit) or []
+
+    @override
+    async def resources(self, namespace: str, source: str) -> dict[str, int]:
+        return await self._reading(namespace, facts.resources, source) or {}
+
+    @override
+    async def facets(self, namespace: str, resource: str) -> frozenset[str | None]:
+        return await self._reading(namespace, facts.selectors, resource) or frozenset()
+
+    # Leases -------------------------------------------------------------------------------
+
+    @override
+    async def lease(self, namespace: str, name: str, owner: str, duration: timedelta) -> bool:
+        return await self._writing(lambda db: leases.lease(db, namespace, name, owner, duration))
+
+    @override
+    async def release(self, namespace: str, name: str, owner: str) -> None:
+        await self._writing(lambda db: leases.release(db, namespace, name, owner))
+
+    # Marks --------------------------------------------------------------------------------
+
+    @override
+    async def walks(self, namespace: str, *, limit: int = 100) -> list[Walk]:
+        return await self._reading(namespace, marks.walks, limit) or []
+
+    @override
+    async def walk(self, namespace: str, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
+        await self._compute_guards(namespace, walk)
+        return await self._writing(lambda db: marks.walk(db, namespace, walk, batch))
+
+    @override
+    async def marks(self, namespace: str, execution: str) -> dict[int, str]:
+        return await self._reading(namespace, marks.marks, execution) or {}
 
     # Lookup -------------------------------------------------------------------------------
 
@@ -275,6 +349,37 @@ class SqliteStore(GraphStore):
     @override
     async def task(self, namespace: str, key: str) -> Task | None:
         return await self._reading(namespace, traces.read_task, key)
+
+    @override
+    async def executions(
+        self, namespace: str, *, agent: str | None = None, limit: int = 20
+    ) -> list[Execution]:
+        return await self._reading(namespace, reading.executions, agent, limit) or []
+
+    @override
+    async def dependants(self, namespace: str, preconditions: Collection[str]) -> list[Outline]:
+        return await self._reading(namespace, reading.dependants, preconditions) or []
+
+    @override
+    async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
+        nothing = Totals({}, 0, {}, 0, 0, 0.0, 0)
+        return await self._reading(namespace, reading.totals, since) or nothing
+
+    @override
+    async def cypher(
+        self,
+        namespace: str,
+        query: str,
+        parameters: Mapping[str, Any],
+        *,
+        time_limit: timedelta,
+        limit: int,
+        progress: Progress | None = None,
+    ) -> Table:
+        self._reader  # noqa: B018 - raises unless the store is open
+        return await self._cypher.ask(
+            namespace, query, parameters, time_limit=time_limit, limit=limit, progress=progress
+        )
 
 
 async def _in(thread: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:

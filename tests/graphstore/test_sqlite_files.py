@@ -24,6 +24,7 @@ from execgraph.graphstore.errors import (
     StoreError,
     StoreUnavailable,
 )
+from execgraph.graphstore.model import ChangeKind
 from execgraph.graphstore.sqlite import connection, files
 from execgraph.graphstore.sqlite.store import SqliteStore
 
@@ -205,7 +206,7 @@ async def test_an_older_schema_is_migrated_with_its_data(
     await _write_something(path)
     newer = [
         *connection._migrations(),
-        "-- a comment; with a semicolon\nCREATE TABLE mark (x);\nINSERT INTO mark VALUES (';');",
+        "-- a comment; with a semicolon\nCREATE TABLE later (x);\nINSERT INTO later VALUES (';');",
     ]
     monkeypatch.setattr(connection, "_migrations", lambda: newer)
     await _write_something(path)
@@ -214,9 +215,45 @@ async def test_an_older_schema_is_migrated_with_its_data(
     assert await store.document("team", "acl:a") is not None
     await store.close()
     raw = sqlite3.connect(path)
-    assert raw.execute("SELECT x FROM mark").fetchall() == [(";",)]
-    assert raw.execute("PRAGMA user_version").fetchone() == (2,)
+    assert raw.execute("SELECT x FROM later").fetchall() == [(";",)]
+    assert raw.execute("PRAGMA user_version").fetchone() == (len(newer),)
     raw.close()
+
+
+async def test_a_store_of_version_1_is_brought_up_to_date(path: Path) -> None:
+    raw = sqlite3.connect(path)
+    raw.executescript(connection._migrations()[0])
+    raw.executescript(
+        f"""
+        PRAGMA application_id = {connection._APPLICATION};
+        PRAGMA user_version = 1;
+        INSERT INTO namespace VALUES (1, 'team');
+        INSERT INTO resource VALUES (1, 1, 'acl:a', 2, 0, NULL);
+        INSERT INTO version VALUES (1, 1, 'digest', 'fingerprint', 5), (1, 2, NULL, NULL, 6);
+        INSERT INTO facet VALUES (1, 1, 'facet', 1, NULL);
+        INSERT INTO precondition VALUES (1, 1, 'guard', 1, 'fingerprint');
+        INSERT INTO holds VALUES (1, 1, 1);
+        INSERT INTO change_event VALUES (1, 1, 'one', 1, 0, 1, 0, 'push', 5),
+            (2, 1, 'two', 1, 1, 2, 1, 'push', 6);
+        INSERT INTO task VALUES (1, 1, 'task', 'agent', 'inputs', NULL);
+        INSERT INTO execution (rid, ns, id, state, task, agent, mode, started_at)
+            VALUES (1, 1, 'run', 'published', 1, 'agent', 'live', 1);
+        INSERT INTO step VALUES (1, 0, 'decision', 'm', 'k', 0, 'c', 'o', 'ok', 0, 1.0, 'h',
+            NULL, 0, '[]', 1, 1, 0, 0, NULL, NULL, NULL, NULL);
+        INSERT INTO guard VALUES (1, 0, 1);
+        """
+    )
+    raw.close()
+    store = SqliteStore(str(path))
+    await store.open()
+    kinds = [event.kind for event in await store.changes("team")]
+    assert kinds == [ChangeKind.WITHDRAWN, ChangeKind.CHANGED]
+    [walk] = await store.walks("team")
+    assert walk.id == "run"
+    await store.walk("team", "run")
+    assert await store.marks("team", "run") == {0: "guard"}
+    assert (await store.totals("team")).traces == 1
+    await store.close()
 
 
 async def test_a_migration_that_fails_changes_nothing(
@@ -226,13 +263,13 @@ async def test_a_migration_that_fails_changes_nothing(
     with monkeypatch.context() as patched:
         broken = [
             *connection._migrations(),
-            "CREATE TABLE mark (x);\nINSERT INTO nowhere VALUES (1);",
+            "CREATE TABLE later (x);\nINSERT INTO nowhere VALUES (1);",
         ]
         patched.setattr(connection, "_migrations", lambda: broken)
         with pytest.raises(StoreError, match="nowhere"):
             await SqliteStore(str(path)).open()
     raw = sqlite3.connect(path)
-    assert raw.execute("SELECT 1 FROM sqlite_schema WHERE name = 'mark'").fetchall() == []
+    assert raw.execute("SELECT 1 FROM sqlite_schema WHERE name = 'later'").fetchall() == []
     raw.close()
     await _write_something(path)
 

@@ -31,7 +31,7 @@ def database() -> Iterator[sqlite3.Connection]:
 
 def _plan(database: sqlite3.Connection, statement: str) -> list[str]:
     named = dict.fromkeys(re.findall(r":(\w+)", statement), 1)
-    parameters: object = named or [1] * 9
+    parameters: object = named or [1] * (9 if "?1" in statement else statement.count("?"))
     rows = database.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[arg-type]
     return [row[3] for row in rows]
 
@@ -40,6 +40,8 @@ def _plan(database: sqlite3.Connection, statement: str) -> list[str]:
 def test_no_statement_reads_a_whole_table(database: sqlite3.Connection, name: str) -> None:
     scans = [line for line in _plan(database, _STATEMENTS[name]) if line.startswith("SCAN")]
     small = {"SCAN used", "SCAN wanted VIRTUAL TABLE INDEX 1:", "SCAN CONSTANT ROW"}
+    small |= {"SCAN told VIRTUAL TABLE INDEX 1:"}  # a row's own list
+    small |= {"SCAN affected"}  # what a common table expression has gathered
     assert set(scans) <= small
 
 

@@ -1,0 +1,171 @@
+"""Asking about what is stored: dependants of preconditions, totals, the newest executions."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ..canonical import encode
+from ..model import (
+    Execution,
+    ExecutionState,
+    Outline,
+    OutlineStep,
+    Recording,
+    Replay,
+    StepKind,
+    Usage,
+    Value,
+)
+from ..store import GraphStore, Totals
+from .expect import equal, true
+from .samples import guard, published, sample_recording, sample_replay
+
+__all__ = ["CHECKS"]
+
+_NOTHING = Totals({}, 0, {}, 0, 0, 0.0, 0)
+
+
+async def check_dependants_are_whole_traces_in_outline(store: GraphStore, namespace: str) -> None:
+    first, second = guard(namespace, "acl:a", 1), guard(namespace, "acl:b", {"x": 1}, "$.x")
+    recording = sample_recording(guards=[first, second])
+    await published(store, namespace, recording)
+    [outline] = await store.dependants(namespace, [first.id])
+    _outlines(recording, outline)
+    equal(outline.complete, True, "all its steps are published")
+    used = {key: outline.preconditions[key] for key in (first.id, second.id)}
+    equal(used, {first.id: first, second.id: second}, "it tells all that guards its steps")
+
+
+def _outlines(recording: Recording, outline: Outline, steps: int | None = None) -> None:
+    execution = recording.execution
+    equal(
+        (outline.execution, outline.task, outline.agent, outline.started_at),
+        (execution.id, recording.task.key, execution.agent, execution.started_at),
+        "an outline says whose it is",
+    )
+    expected = tuple(
+        OutlineStep(
+            it.position, it.kind, it.name, it.key, it.occurrence, it.tokens, it.guards, it.feeds
+        )
+        for it in recording.steps[:steps]
+    )
+    equal(outline.steps, expected, "and has the published steps, in their order")
+    equal({type(it.kind) for it in outline.steps}, {StepKind}, "kinds are kinds")
+
+
+async def check_dependants_come_with_the_tasks_other_traces(
+    store: GraphStore, namespace: str
+) -> None:
+    old, new = guard(namespace, "acl:a", 1), guard(namespace, "acl:a", 2)
+    await published(store, namespace, sample_recording(number=1, says="old", guards=[old]))
+    await published(store, namespace, sample_recording(number=2, says="new", guards=[new]))
+    await published(store, namespace, sample_recording("other", guards=[new]))
+    await published(store, namespace, sample_recording("free"))
+
+    async def ids(*wanted: str) -> list[str]:
+        found = await store.dependants(namespace, wanted)
+        equal(found, sorted(found, key=lambda it: it.started_at, reverse=True), "newest first")
+        return sorted(it.execution for it in found)
+
+    equal(await ids(old.id), ["deploy-1", "deploy-2"], "a task comes with all its traces")
+    both = ["deploy-1", "deploy-2", "other-1"]
+    equal(await ids(old.id, new.id, new.id), both, "each trace comes once")
+    equal(await ids("unknown"), [], "nothing rests on what nobody stated")
+    equal(await ids(), [], "and nothing on nothing")
+
+
+async def check_only_published_steps_are_dependants(store: GraphStore, namespace: str) -> None:
+    it = guard(namespace, "acl:a", 1)
+    recording = sample_recording(guards=[it], turns=3)
+    await store.write(namespace, recording)
+    equal(await store.dependants(namespace, [it.id]), [], "a run that is no trace has none")
+    await published(store, namespace, recording, steps=3)
+    [outline] = await store.dependants(namespace, [it.id])
+    _outlines(recording, outline, 3)
+    equal(outline.complete, False, "what is not published was cut off")
+    await store.unpublish(namespace, recording.execution.id, "rejected")
+    equal(await store.dependants(namespace, [it.id]), [], "nor has one that is a trace no more")
+
+
+async def check_a_guard_beyond_the_published_steps_has_no_dependants(
+    store: GraphStore, namespace: str
+) -> None:
+    it = guard(namespace, "acl:a", 1)
+    recording = sample_recording(guards=[it], turns=2)
+    steps = tuple(
+        step.model_copy(update={"guards": step.guards if step.position == 3 else ()})
+        for step in recording.steps
+    )
+    recording = recording.model_copy(update={"steps": steps})
+    await published(store, namespace, recording, steps=2)
+    equal(await store.dependants(namespace, [it.id]), [], "only what may be replayed counts")
+
+
+async def check_totals(store: GraphStore, namespace: str) -> None:
+    equal(await store.totals(namespace), _NOTHING, "an empty namespace comes to nothing")
+    recording = sample_recording(number=1)
+    await published(store, namespace, recording)
+    await store.write_replays(namespace, [sample_replay(recording, n) for n in (10, 20)])
+    failed = sample_recording("other", number=30, state=ExecutionState.FAILED)
+    await store.write(namespace, failed)
+    found = await store.totals(namespace)
+    equal(found.executions, {"partial": 1, "replay": 2}, "those that ended well, by mode")
+    equal((found.failed, found.traces), (1, 1), "failed ones and traces")
+    misses = {"precondition changed": 2, "request changed": 2}
+    equal(found.misses, misses, "each kind of cause, by how many executions had it")
+    equal((found.tokens, found.saved_tokens), (2 * 2007, 2 * 4200 + 2 * 3), "tokens of all")
+    equal(round(found.cost, 6), 0.025, "cost of those whose price is known")
+    later = await store.totals(namespace, since=recording.execution.started_at + 20)
+    equal((later.executions, later.failed), ({"replay": 1}, 1), "`since` counts from then on")
+    equal(later.traces, 1, "traces are those of now, whatever `since`")
+    none = await store.totals(namespace, since=recording.execution.started_at + 10_000)
+    equal(none, dataclasses.replace(_NOTHING, traces=1), "nothing started since then")
+
+
+async def check_the_newest_executions(store: GraphStore, namespace: str) -> None:
+    equal(await store.executions(namespace), [], "an empty namespace has none")
+    recording = sample_recording(number=1)
+    await published(store, namespace, recording)
+    other = sample_recording("other", number=5)
+    reviewer = other.execution.model_copy(update={"agent": "reviewer"})
+    await published(store, namespace, other.model_copy(update={"execution": reviewer}))
+    await store.write_replays(namespace, [sample_replay(recording, 2)])
+
+    async def ids(agent: str | None = None, limit: int = 20) -> list[str]:
+        found = await store.executions(namespace, agent=agent, limit=limit)
+        true(all(isinstance(it, Execution) for it in found), "they are executions")
+        return [it.id for it in found]
+
+    equal(await ids(), ["other-5", "deploy-replay-2", "deploy-1"], "the newest comes first")
+    equal(await ids("deployer"), ["deploy-replay-2", "deploy-1"], "those of one agent")
+    equal(await ids(limit=1), ["other-5"], "not more than asked for")
+    equal(await ids("nobody"), [], "an agent that never ran has none")
+
+
+async def check_a_replay_brings_its_report(store: GraphStore, namespace: str) -> None:
+    recording = sample_recording()
+    await published(store, namespace, recording)
+    report = Value.of(encode({"steps": ["what became of each"]}))
+    plain = sample_replay(recording, 7).execution
+    told = plain.model_copy(
+        update={"report": report.digest, "miss": ("output diverged",), "usage": Usage()}
+    )
+    replay = Replay(execution=told, values=(report,))
+    for _ in range(2):
+        await store.write_replays(namespace, [replay, sample_replay(recording, 8)])
+    found = await store.execution(namespace, told.id)
+    assert found is not None
+    equal((found.execution.miss, found.execution.report), (told.miss, told.report), "kept")
+    kept = await store.values(namespace, [report.digest])
+    equal(kept, {report.digest: report.data}, "its report is a value")
+
+
+CHECKS = (
+    check_dependants_are_whole_traces_in_outline,
+    check_dependants_come_with_the_tasks_other_traces,
+    check_only_published_steps_are_dependants,
+    check_a_guard_beyond_the_published_steps_has_no_dependants,
+    check_totals,
+    check_the_newest_executions,
+    check_a_replay_brings_its_report,
+)

@@ -1,0 +1,102 @@
+"""Reading what a change would cost, and what was done so far. All of it blocks."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..model import Execution, ExecutionState, Outline, OutlineStep, Precondition, StepKind
+from ..store import Totals
+from . import rows
+from .connection import reading
+from .queries import QUERIES
+
+__all__ = ["dependants", "executions", "totals"]
+
+#: So many traces are read at once: what is put together from rows is then let go of.
+_AT_ONCE = 2000
+
+_Edges = Mapping[tuple[int, int], list[Any]]  # by execution and position
+
+
+def executions(
+    connection: sqlite3.Connection, ns: int, agent: str | None, limit: int
+) -> list[Execution]:
+    """The newest executions that have ended, newest first."""
+    wanted = {"ns": ns, "agent": agent, "limit": limit}
+    found = connection.execute(QUERIES["newest_executions"], wanted).fetchall()
+    return [rows.execution(row[1:]) for row in found]
+
+
+def dependants(
+    connection: sqlite3.Connection, ns: int, preconditions: Iterable[str]
+) -> list[Outline]:
+    """All traces, in outline, of the tasks that have a step resting on a precondition."""
+    wanted = {"ns": ns, "preconditions": json.dumps(sorted(set(preconditions)))}
+    with reading(connection):
+        found = connection.execute(QUERIES["dependants"], wanted).fetchall()
+        found.sort(key=lambda row: (row[4], row[1]), reverse=True)  # newest first
+        return [
+            outline
+            for start in range(0, len(found), _AT_ONCE)
+            for outline in _outlines(connection, found[start : start + _AT_ONCE])
+        ]
+
+
+def _outlines(connection: sqlite3.Connection, found: Sequence[Sequence[Any]]) -> Iterator[Outline]:
+    wanted = {"executions": json.dumps([row[0] for row in found])}
+    guards, feeds = (
+        _edges(connection.execute(QUERIES[name], wanted))
+        for name in ("outline_guards", "outline_feeds")
+    )
+    known = _preconditions(connection, {rid for some in guards.values() for rid in some})
+    steps: dict[int, list[OutlineStep]] = defaultdict(list)
+    for row in connection.execute(QUERIES["outline_steps"], wanted):
+        execution, position, kind, name, key, occurrence, tokens = row
+        resting = tuple(sorted(known[rid].id for rid in guards.get((execution, position), ())))
+        fed = tuple(sorted(feeds.get((execution, position), ())))
+        step = OutlineStep(position, StepKind(kind), name, key, occurrence, tokens, resting, fed)
+        steps[execution].append(step)
+    by_id = {it.id: it for it in known.values()}
+    for rid, execution, task, agent, started_at, _, complete in found:
+        yield Outline(
+            execution, task, agent, started_at, bool(complete), tuple(sorted(steps[rid])), by_id
+        )
+
+
+def _edges(found: Iterable[Sequence[Any]]) -> _Edges:
+    edges: dict[tuple[int, int], list[Any]] = defaultdict(list)
+    for execution, position, other in found:
+        edges[execution, position].append(other)
+    return edges
+
+
+def _preconditions(connection: sqlite3.Connection, rids: Iterable[int]) -> dict[int, Precondition]:
+    wanted = {"preconditions": json.dumps(sorted(rids))}
+    return {
+        rid: Precondition(id=key, facet=facet, resource=uri, selector=selector, fingerprint=at)
+        for rid, key, facet, uri, selector, at in connection.execute(
+            QUERIES["outline_preconditions"], wanted
+        )
+    }
+
+
+def totals(connection: sqlite3.Connection, ns: int, since: int | None) -> Totals:
+    """What executions came to, all at one moment."""
+    wanted = {"ns": ns, "since": since or 0}
+    with reading(connection):
+        groups = connection.execute(QUERIES["totals"], wanted).fetchall()
+        misses = connection.execute(QUERIES["total_misses"], wanted).fetchall()
+        [traces] = connection.execute(QUERIES["total_traces"], {"ns": ns}).fetchone()
+    by_mode: Counter[str] = Counter()
+    failed = 0
+    for mode, state, count, *_ in groups:
+        if state == ExecutionState.FAILED:
+            failed += count
+        else:
+            by_mode[mode] += count
+    tokens, saved, cost = (sum(row[index] for row in groups) for index in (3, 4, 5))
+    return Totals(dict(by_mode), failed, dict(misses), tokens, saved, cost, traces)
