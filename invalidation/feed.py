@@ -1,0 +1,62 @@
+"""Following changes as they are made, by whatever process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+from ..graphstore.errors import StoreUnavailable
+from ..graphstore.model import ChangeEvent
+from ..graphstore.store import GraphStore
+
+__all__ = ["follow", "now"]
+
+_log = logging.getLogger("execgraph")
+
+#: How late an event may become visible after one that is newer, in milliseconds: transactions of
+#: a shared store end in another order than they began.
+_LATE_MS = 10_000
+
+
+async def now(store: GraphStore, namespace: str) -> datetime:
+    """The store's time."""
+    return datetime.fromtimestamp((await store.read_facts(namespace, {})).now / 1000, UTC)
+
+
+async def follow(
+    store: GraphStore,
+    namespace: str,
+    *,
+    since: datetime | None = None,
+    resource: str | None = None,
+    interval: timedelta = timedelta(milliseconds=250),
+) -> AsyncIterator[ChangeEvent]:
+    """Each change event once, oldest first, for ever.
+
+    ``since``: which to begin with; None: with those made after the first is asked for. The store
+    is asked once in an ``interval``; while it is away, this waits for it.
+    """
+    began = since or await now(store, namespace)
+    start = round(began.timestamp() * 1000)
+    told: dict[str, int] = {}  # events younger than the latest they may come
+    newest = start
+    while True:
+        try:
+            found = await store.changes(
+                namespace,
+                resource=resource,
+                since=max(start, newest - _LATE_MS),
+                limit=None,
+            )
+        except StoreUnavailable as error:
+            _log.warning("changes cannot be followed at the moment: %s", error)
+            found = []
+        fresh = [event for event in reversed(found) if event.id not in told]
+        told.update({event.id: event.at for event in fresh})
+        newest = max([newest, *(event.at for event in fresh)])
+        for event in fresh:
+            yield event
+        told = {key: at for key, at in told.items() if at >= newest - _LATE_MS}
+        await asyncio.sleep(interval.total_seconds())

@@ -1,0 +1,250 @@
+"""Hints of the operating system that something in a directory changed, through watchdog.
+
+The directories are watched as they really are: what a symbolic link leads to, under the path it
+was reached at. Which links and directories there are may change as well; an observation that no
+longer looks at the right ones is ``stale``, and another takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from watchdog.events import FileSystemEvent
+    from watchdog.observers.api import BaseObserver
+
+    from .globs import Glob
+
+__all__ = ["Event", "Observation", "Places", "exhausted"]
+
+_log = logging.getLogger("execgraph")
+
+_Identity = tuple[int, int] | None
+_making = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened at these real paths."""
+
+    paths: tuple[str, ...]
+    of_directory: bool
+
+
+@dataclass
+class Places:
+    """What is to be watched: real directories, and the paths under which they are known."""
+
+    links: Mapping[str, str]  # directories reached through symbolic links, with what they are
+    deep: dict[str, bool] = field(default_factory=dict)  # by real path
+    known_as: dict[str, set[str]] = field(default_factory=dict)  # by real path
+    entries: dict[str, set[str]] = field(default_factory=dict)  # by real path of a parent: names
+    identities: dict[str, _Identity] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, globs: Iterable[Glob], links: Mapping[str, str]) -> Places:
+        """The directories that the globs look in, and the entries that lead to them."""
+        places = cls(dict(links))
+        for glob in globs:
+            places._add(glob.prefix, deep=glob.deep)
+            places._add_entry(glob.prefix)
+        for path in links:
+            places._add(path, deep=True)
+        return places
+
+    def _add(self, path: str, *, deep: bool) -> None:
+        real = os.path.realpath(path)
+        identity = self.identities[path] = _identity(path)
+        if identity is not None:
+            self.deep[real] = self.deep.get(real, False) or deep
+            self.known_as.setdefault(real, set()).add(path)
+
+    def _add_entry(self, path: str) -> None:
+        """Watch for ``path`` to appear or to be replaced, in the nearest directory there is."""
+        parent, name = os.path.split(path)
+        while name and _identity(parent) is None:
+            parent, name = os.path.split(parent)
+        if name:
+            real = os.path.realpath(parent)
+            self.entries.setdefault(real, set()).add(os.path.join(real, name))  # noqa: PTH118
+
+    def known(self, path: str) -> Iterator[str]:
+        """The paths that a real path is known as."""
+        for real, names in self.known_as.items():
+            if path == real:
+                yield from names
+            elif path.startswith(real.rstrip(os.sep) + os.sep):
+                rest = path[len(real.rstrip(os.sep)) :]
+                yield from (name.rstrip(os.sep) + rest for name in names)
+
+    def moved(self) -> bool:
+        """Whether a directory is another one now, or is there or gone since."""
+        return any(_identity(path) != was for path, was in self.identities.items())
+
+
+class Observation:
+    """Watchdog's threads, looking at ``places`` on behalf of one event loop."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._observer: BaseObserver | None = None
+        self._readers: frozenset[threading.Thread] = frozenset()
+        self._wake = asyncio.Event()
+        self._signalled = False
+        self._events: deque[Event] = deque()
+        self._last = 0.0
+        self._entry_changed = False
+
+    def start(self) -> None:
+        """Start watching; blocks. Raises OSError (see ``exhausted``)."""
+        _calm()
+        with self._lock:
+            # Constructing it starts threads already, so it is kept before anything can fail.
+            self._observer, self._readers = _observer()
+            self._observer.start()
+            for real, deep in self.places.deep.items():
+                self._schedule(real, self._inside, recursive=deep)
+            # Last: of directories below one it watches, watchdog does not tell that the limit
+            # is reached, so at least one more watch must succeed after them.
+            for real, names in self.places.entries.items():
+                self._schedule(real, self._entry_of(frozenset(names)), recursive=False)
+
+    def stop(self) -> None:
+        """Stop watching, and wait for the threads to end. Stopping twice does nothing."""
+        with self._lock:
+            observer, self._observer = self._observer, None
+            if observer is not None:
+                observer.stop()
+                if observer.is_alive():
+                    observer.join()
+
+    @property
+    def stale(self) -> bool:
+        """Whether it no longer looks at what it should."""
+        return self._entry_changed or self._dead() or self.places.moved()
+
+    def _dead(self) -> bool:
+        observer = self._observer
+        if observer is None or not all(it.is_alive() for it in (observer, *self._readers)):
+            _log.warning("watching for changes of files stopped unexpectedly; it is begun anew")
+            return True
+        return not all(emitter.is_alive() for emitter in observer.emitters)
+
+    async def burst(self, *, quiet: float, longest: float, patience: float) -> list[Event]:
+        """The next events: until nothing happened for ``quiet`` seconds, at most ``longest``.
+
+        Nothing after ``patience`` seconds without any.
+        """
+        try:
+            await asyncio.wait_for(self._wake.wait(), patience)
+        except TimeoutError:
+            return []
+        until = time.monotonic() + longest
+        # Each event moves the end, so there is nothing to wait for but time.
+        while (wait := min(self._last + quiet, until) - time.monotonic()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(wait)
+        self._wake.clear()
+        self._signalled = False  # first: what is appended from here on wakes this again
+        return [self._events.popleft() for _ in range(len(self._events))]
+
+    # In watchdog's threads ----------------------------------------------------------------
+
+    def _schedule(self, path: str, report: Any, *, recursive: bool) -> None:
+        from watchdog import events
+
+        class Handler(events.FileSystemEventHandler):
+            def dispatch(self, event: FileSystemEvent) -> None:
+                report(event)
+
+        # Not what merely reading causes: it would be its own cause.
+        wanted: list[type[FileSystemEvent]] = [
+            events.DirCreatedEvent,
+            events.DirDeletedEvent,
+            events.DirMovedEvent,
+            events.FileAttribEvent,
+            events.FileClosedEvent,
+            events.FileCreatedEvent,
+            events.FileDeletedEvent,
+            events.FileModifiedEvent,
+            events.FileMovedEvent,
+        ]
+        assert self._observer is not None
+        # A directory that is gone by now makes this stale, which is seen soon.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self._observer.schedule(Handler(), path, recursive=recursive, event_filter=wanted)
+
+    def _inside(self, event: FileSystemEvent) -> None:
+        self._tell(Event(_paths(event), event.is_directory))
+
+    def _entry_of(self, names: frozenset[str]) -> Any:
+        def report(event: FileSystemEvent) -> None:
+            if names.intersection(_paths(event)):
+                self._entry_changed = True
+                self._tell(Event((), of_directory=True))
+
+        return report
+
+    def _tell(self, event: Event) -> None:
+        self._last = time.monotonic()
+        self._events.append(event)
+        if not self._signalled:
+            self._signalled = True
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                self._loop.call_soon_threadsafe(self._wake.set)
+
+
+def _observer() -> tuple[BaseObserver, frozenset[threading.Thread]]:
+    """An observer, and the threads it has started by being made: nobody else tells of them."""
+    from watchdog.observers import Observer
+    from watchdog.utils import BaseThread
+
+    with _making:
+        before = set(threading.enumerate())
+        observer = Observer()
+        new = (it for it in threading.enumerate() if it not in before)
+        return observer, frozenset(it for it in new if isinstance(it, BaseThread))
+
+
+def _calm() -> None:
+    """Keep what watchdog says of its own races, which do no harm, from those who cannot help it."""
+    logging.getLogger("watchdog.observers.inotify").addFilter(_of_a_thread_that_ends)
+    # A directory that is moved while it is entered; as an error it would end a thread.
+    warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
+
+
+def _of_a_thread_that_ends(record: logging.LogRecord) -> bool:
+    return "called when the thread is inactive" not in str(record.msg)
+
+
+def exhausted(error: OSError) -> str | None:
+    """The limit to raise if ``error`` says that no more can be watched; None: it says not."""
+    if error.errno == errno.ENOSPC:
+        return "sysctl fs.inotify.max_user_watches"
+    if error.errno == errno.EMFILE:
+        return "sysctl fs.inotify.max_user_instances, or open files (ulimit -n)"
+    return None
+
+
+def _paths(event: FileSystemEvent) -> tuple[str, ...]:
+    return tuple(os.fsdecode(path) for path in (event.src_path, event.dest_path) if path)
+
+
+def _identity(path: str) -> _Identity:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - beside os.scandir's plain strings
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,158 @@
+"""The walker: does the walks that changes and publications have opened, one leader at a time.
+
+Marks are a view: whatever becomes of a walker, nothing is replayed that does not stand. A walk's
+progress is in the store, so that whoever leads next goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+
+from ..graphstore.errors import StoreError
+from ..graphstore.model import Walk
+from ..graphstore.store import WALK_BATCH, GraphStore
+
+__all__ = ["LEASE", "LEASE_SECONDS", "Progress", "Walker"]
+
+_log = logging.getLogger("execgraph")
+
+#: The name of the lease that the leader of a namespace holds, and for how long at a time.
+LEASE, LEASE_SECONDS = "walker", 10.0
+_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)  # seconds between two looks at another leader's work
+_SOON_SECONDS = 0.05  # changes come in bursts
+_SMALL_BATCH = 100  # executions; beside runs, which write too
+_CLOSE_SECONDS = 2.0
+
+#: Told of a walk after each batch, and of another leader's now and then.
+Progress = Callable[[Walk], None]
+
+
+class Walker:
+    """Walks in one namespace of an open store. Of one event loop.
+
+    ``owner``: who this is among all that may lead; no two walkers may have the same.
+    """
+
+    def __init__(self, store: GraphStore, namespace: str, owner: str) -> None:
+        self._store = store
+        self._namespace = namespace
+        self._owner = owner
+        self._leading = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._kicked = False
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Walker of {self._namespace!r} in {self._store.url}>"
+
+    async def run(self, progress: Progress | None = None, *, batch: int = WALK_BATCH) -> int:
+        """Record expiries, and do all open walks until there are none. How many were ended.
+
+        Returns at once if somebody else leads, and stops when it has lost the lead. Raises
+        StoreError. May be cancelled: a batch is done or not, and the lead is given up.
+        """
+        async with self._leading:
+            await self._store.expire(self._namespace)
+            if not await self._store.walks(self._namespace, limit=1) or not await self._lead():
+                return 0
+            try:
+                return await self._walk_all(progress, batch)
+            finally:
+                with suppress(StoreError):  # then it runs out
+                    await self._store.release(self._namespace, LEASE, self._owner)
+
+    async def settle(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 (seconds of patience, its own affair)
+        progress: Progress | None = None,
+    ) -> None:
+        """Wait until no walk is open, whoever does them: this one, another leader, or this one
+        once a leader that died has lost the lead.
+
+        ``timeout`` in seconds. Raises TimeoutError, StoreError.
+        """
+        async with asyncio.timeout(timeout):
+            await self._settle(progress, WALK_BATCH)
+
+    async def _settle(self, progress: Progress | None, batch: int) -> None:
+        waited = 0
+        while True:
+            ended = await self.run(progress, batch=batch)
+            if not (left := await self._store.walks(self._namespace, limit=1)):
+                return
+            if self._closed and not ended:
+                return  # somebody else leads, and may do the rest
+            waited = 0 if ended else waited + 1
+            if progress is not None:
+                progress(left[0])
+            await asyncio.sleep(_PAUSES[min(waited, len(_PAUSES) - 1)])
+
+    async def _lead(self) -> bool:
+        duration = timedelta(seconds=LEASE_SECONDS)
+        return await self._store.lease(self._namespace, LEASE, self._owner, duration)
+
+    async def _walk_all(self, progress: Progress | None, batch: int) -> int:
+        ended, extend_at = 0, time.monotonic() + LEASE_SECONDS / 3
+        while walks := await self._store.walks(self._namespace):
+            for walk in walks:
+                done: Walk | None = walk
+                while done is not None and done.ended_at is None:
+                    if time.monotonic() >= extend_at:
+                        if not await self._lead():
+                            return ended
+                        extend_at = time.monotonic() + LEASE_SECONDS / 3
+                    done = await self._store.walk(self._namespace, walk.id, batch=batch)
+                    if done is not None and progress is not None:
+                        progress(done)
+                if done is not None:
+                    ended += 1
+                    _tell(done)
+            await self._store.expire(self._namespace)
+        return ended
+
+    # In the background --------------------------------------------------------------------
+
+    def kick(self) -> None:
+        """Something has changed: have the walks done soon, by this one or by who leads.
+
+        Nobody waits for it, so what fails is logged, and tried again at the next kick.
+        """
+        self._kicked = True
+        if not self._closed and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def close(self) -> None:
+        """Give what is being done 2 seconds to end, then leave the rest to the next walker."""
+        self._closed = True
+        task, self._task = self._task, None
+        if task is None:
+            return
+        await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def _work(self) -> None:
+        while self._kicked:
+            if not self._closed:
+                await asyncio.sleep(_SOON_SECONDS)
+            self._kicked = False
+            try:
+                await self._settle(None, _SMALL_BATCH)
+            except Exception as error:  # noqa: BLE001  (nobody waits for it)
+                _log.warning("the walk failed, and is tried again after the next change: %s", error)
+                return
+
+
+def _tell(walk: Walk) -> None:
+    _log.debug(
+        "walked %s: %d steps invalid, %d valid, %d edges",
+        walk.id if walk.resource is None else f"{walk.id} of {walk.resource}",
+        walk.marked,
+        walk.cleared,
+        walk.visited,
+    )

@@ -1,0 +1,214 @@
+"""One source under watch: what it has, what was committed of it, and looking again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ..graphstore.document import Document
+from ..graphstore.errors import VersionMoved
+from ..graphstore.model import ChangeEvent, ChangeKind
+from ..graphstore.store import GraphStore
+from .resources import check_uri
+from .source import Source, Stamp, stamps
+
+__all__ = ["Claimants", "Listing", "OnChange", "WatchedSource"]
+
+_log = logging.getLogger("execgraph")
+
+_TRIES = 5  # how often a resource is read again because somebody else changed it meanwhile
+_EVENTS = 20  # of a resource, of which few are expiries and renewals in a row
+_AT_ONCE = 32  # resources read at the same time
+
+OnChange = Callable[[ChangeEvent], None]
+#: The names of all watched sources that have a resource.
+Claimants = Callable[[str], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What was read: a document, or none, and then why if it is there and cannot be read."""
+
+    document: Document | None
+    why: str | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is nothing to be read."""
+        return self.document is None and self.why is None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a source had at a moment; ``now``: the store's time before it was asked."""
+
+    now: int
+    found: Mapping[str, Stamp]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A resource as it was last committed."""
+
+    version: int
+    stamp: Stamp
+
+
+class WatchedSource:
+    """``claimed``: what the source had when it was last listed. ``unreadable``: what of it is
+    withdrawn because it cannot be read, and why."""
+
+    def __init__(
+        self,
+        source: Source,
+        store: GraphStore,
+        namespace: str,
+        claimants: Claimants,
+        on_change: OnChange | None,
+    ) -> None:
+        self.source = source
+        self.claimed: frozenset[str] = frozenset()
+        self.unreadable: dict[str, str] = {}
+        self.scanned_at: datetime | None = None
+        self._store = store
+        self._namespace = namespace
+        self._claimants = claimants
+        self._on_change = on_change
+        self._seen: dict[str, _Seen] = {}
+
+    async def listing(self) -> Listing | None:
+        """What the source has now; None, with a warning, if it cannot tell. Raises StoreError."""
+        now = (await self._store.read_facts(self._namespace, {})).now
+        try:
+            found = stamps(await self.source.resources())
+        except Exception as error:  # noqa: BLE001  (a source is foreign code)
+            _log.warning("%s cannot be listed: %s", self.source.name, str(error) or repr(error))
+            return None
+        for uri in found.keys() - self.claimed:
+            check_uri(uri)
+        self.claimed = frozenset(found)
+        return Listing(now, found)
+
+    async def scan(self, listing: Listing | None) -> None:
+        """Look at all that may have changed, and believe the rest for another while.
+
+        Without a listing nothing is done: what is known expires in its time. Raises StoreError.
+        """
+        if listing is None:
+            return
+        if self.scanned_at is None:
+            await self._remember()
+        unmoved = await self._renew(listing)
+        gone = self._seen.keys() - listing.found.keys()
+        changed = {uri: stamp for uri, stamp in listing.found.items() if uri not in unmoved}
+        await self.look_at(changed | dict.fromkeys(sorted(gone)))
+        self.scanned_at = datetime.now(UTC)
+
+    async def _remember(self) -> None:
+        """What this source had before this process was there may have gone since."""
+        known = await self._store.resources(self._namespace, self.source.name)
+        self._seen.update({uri: _Seen(version, None) for uri, version in known.items()})
+
+    async def _renew(self, listing: Listing) -> frozenset[str]:
+        """Renew what has the stamp that it had; which of that nobody else has changed."""
+        same = {
+            uri: seen.version
+            for uri, stamp in listing.found.items()
+            if stamp is not None
+            and (seen := self._seen.get(uri)) is not None
+            and seen.stamp == stamp
+            and len(self._claimants(uri)) == 1
+        }
+        return await self._store.renew(
+            self._namespace, same, until=self._until(listing.now), source=self.source.name
+        )
+
+    async def look_at(self, uris: Mapping[str, Stamp]) -> None:
+        """Look at these, some of them at the same time. Raises StoreError."""
+        waiting = iter(uris.items())
+
+        async def some() -> None:
+            for uri, stamp in waiting:
+                await self.look(uri, stamp)
+
+        workers = (some() for _ in range(min(_AT_ONCE, len(uris))))
+        for ended in await asyncio.gather(*workers, return_exceptions=True):
+            if isinstance(ended, BaseException):
+                raise ended
+
+    async def look(self, uri: str, stamp: Stamp = None) -> None:
+        """Read one resource, and commit what it is unless somebody else was faster.
+
+        ``stamp`` is its stamp from before. Raises StoreError.
+        """
+        for _ in range(_TRIES):
+            facts = await self._store.read_facts(self._namespace, {uri: frozenset()})
+            content = await self._read(uri)
+            if content.is_gone and not await self._is_mine(uri, facts.of(uri).version):
+                self._note(uri, content, 0, stamp)  # gone from here, and there elsewhere
+                return
+            try:
+                version = await self._commit(uri, content, facts.of(uri).version, facts.now)
+            except VersionMoved:
+                continue
+            self._note(uri, content, version, stamp)
+            return
+        _log.warning("%s keeps being changed by others; the next scan looks again", uri)
+
+    async def _is_mine(self, uri: str, version: int) -> bool:
+        """Whether it is for this source to say that a resource is gone."""
+        if self._claimants(uri) not in ([], [self.source.name]):
+            return False
+        if (seen := self._seen.get(uri)) is not None and seen.version == version:
+            return True
+        events = await self._store.changes(self._namespace, resource=uri, limit=_EVENTS)
+        contents = (ChangeKind.CHANGED, ChangeKind.WITHDRAWN)
+        said = next((event.source for event in events if event.kind in contents), None)
+        return said == self.source.name
+
+    async def _commit(self, uri: str, content: _Content, noted: int, now: int) -> int:
+        """Commit what was read after ``now``; the version that is current then."""
+        event = await self._store.change(
+            self._namespace,
+            uri,
+            content.document,
+            until=None if content.document is None else self._until(now),
+            source=self.source.name,
+            noted=noted,
+        )
+        if event is None:
+            return noted
+        if self._on_change is not None:
+            self._on_change(event)
+        return event.to_version
+
+    def _note(self, uri: str, content: _Content, version: int, stamp: Stamp) -> None:
+        if content.is_gone:
+            self._seen.pop(uri, None)
+        else:
+            # What cannot be read is read again at each scan, whatever its stamp.
+            self._seen[uri] = _Seen(version, None if content.document is None else stamp)
+        if content.why is None:
+            self.unreadable.pop(uri, None)
+        elif self.unreadable.get(uri) != content.why:
+            self.unreadable[uri] = content.why
+            _log.warning("%s cannot be read and is withdrawn: %s", uri, content.why)
+
+    async def _read(self, uri: str) -> _Content:
+        if uri in self.claimed and len(claimants := self._claimants(uri)) > 1:
+            names = " and ".join(sorted(claimants))
+            return _Content(None, f"{names} claim it; give each resource to one source")
+        try:
+            content = await self.source.read(uri)
+            return _Content(None if content is None else Document.of(content))
+        except Exception as error:  # noqa: BLE001  (a source is foreign code)
+            return _Content(None, str(error) or repr(error))
+
+    def _until(self, now: int) -> datetime | None:
+        """How long what was read after ``now`` (the store's time) may be believed."""
+        if self.source.max_age is None:
+            return None
+        return datetime.fromtimestamp(now / 1000, UTC) + self.source.max_age

@@ -1,0 +1,180 @@
+"""The watcher: reads sources, and tells the store what has changed (I7).
+
+An event says "look again", and nothing else. Each look notes ``current`` by the store's clock,
+reads the source, and commits only if ``current`` is still what was noted; so a slow read never
+overwrites a newer fact, and duplicate, late or reordered hints are harmless. Lost ones are found
+by a scan. What a scan finds as it was is believed for another while; what nobody scans any more
+expires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+
+from ..graphstore.store import GraphStore
+from .source import Source
+from .watched import Listing, OnChange, WatchedSource
+
+__all__ = ["Watcher"]
+
+_log = logging.getLogger("execgraph")
+
+_RETRY_SECONDS = 5.0  # after a source or the store failed
+
+
+class Watcher:
+    """Keeps the facts of some sources true while it is entered: ``async with watcher: ...``.
+
+    It has scanned every source once before it is entered. ``on_change`` is called for each
+    change that it makes, ``on_scan`` after each scan of a source. Of several watchers of the same
+    sources each does all the work; what one has committed the others find equal.
+    """
+
+    def __init__(
+        self,
+        store: GraphStore,
+        namespace: str,
+        sources: Sequence[Source],
+        *,
+        on_change: OnChange | None = None,
+        on_scan: Callable[[], None] | None = None,
+    ) -> None:
+        self._watched = [
+            WatchedSource(source, store, namespace, self._claimants, on_change)
+            for source in sources
+        ]
+        self._on_scan = on_scan
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Watcher:
+        await self.scan()
+        for watched in self._watched:
+            hints = _Hints()
+            self._tasks += [
+                asyncio.ensure_future(_listen(watched, hints)),
+                asyncio.ensure_future(self._work(watched, hints)),
+            ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def resources(self) -> frozenset[str]:
+        """What the sources had when they were last listed."""
+        return frozenset(uri for watched in self._watched for uri in watched.claimed)
+
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """Resources that are withdrawn because they cannot be read, and why."""
+        return {uri: why for it in self._watched for uri, why in it.unreadable.items()}
+
+    @property
+    def sources(self) -> Sequence[WatchedSource]:
+        """The sources as they are watched, in the order given."""
+        return tuple(self._watched)
+
+    @property
+    def scanned_at(self) -> datetime | None:
+        """When the source that was scanned longest ago was scanned; None: one never was."""
+        times = [it.scanned_at for it in self._watched]
+        known = [time for time in times if time is not None]
+        return min(known, default=None) if len(known) == len(times) else None
+
+    async def scan(self) -> None:
+        """Scan all sources once. Raises StoreError; what a source cannot tell is logged."""
+        # All, before any is looked at: two may claim one resource.
+        listings = [await watched.listing() for watched in self._watched]
+        for watched, listing in zip(self._watched, listings, strict=True):
+            await self._scan(watched, listing)
+
+    async def refresh(self, uris: Collection[str]) -> bool:
+        """Read those resources again that these sources have; whether they have any."""
+        mine = [(it, uri) for it in self._watched for uri in it.claimed if uri in uris]
+        for watched, uri in mine:
+            await watched.look(uri)
+        return bool(mine)
+
+    async def _scan(self, watched: WatchedSource, listing: Listing | None) -> None:
+        await watched.scan(listing)
+        if self._on_scan is not None:
+            self._on_scan()
+
+    async def _work(self, watched: WatchedSource, hints: _Hints) -> None:
+        """Look at what is hinted at, and scan once in an interval; for ever."""
+        interval = watched.source.interval.total_seconds()
+        while True:
+            hinted = await hints.within(interval)
+            try:
+                if hinted is None:
+                    await self._scan(watched, await watched.listing())
+                    continue
+                if not hinted <= watched.claimed:
+                    await watched.listing()  # a new one may be another source's already
+                await watched.look_at(dict.fromkeys(sorted(hinted)))
+            except Exception as error:  # noqa: BLE001  (else nobody would look any more)
+                _log.warning("%s could not be looked at: %s", watched.source.name, error)
+                hints.add(None)
+                await asyncio.sleep(min(_RETRY_SECONDS, interval))
+
+    def _claimants(self, uri: str) -> list[str]:
+        return [it.source.name for it in self._watched if uri in it.claimed]
+
+
+class _Hints:
+    """What is to be looked at again, each once. None: all of it."""
+
+    def __init__(self) -> None:
+        self._uris: set[str] = set()
+        self._scan_at = 0.0
+        self._all = False
+        self._stirred = asyncio.Event()
+
+    def add(self, uri: str | None) -> None:
+        if uri is None:
+            self._all = True
+        else:
+            self._uris.add(uri)
+        self._stirred.set()
+
+    async def within(self, seconds: float) -> set[str] | None:
+        """The next hints; None if all is to be looked at, or no scan was for so long."""
+        clock = asyncio.get_running_loop().time
+        self._scan_at = self._scan_at or clock() + seconds
+        if clock() >= self._scan_at:
+            self.add(None)  # hints that never cease do not keep a scan from its turn
+        try:
+            async with asyncio.timeout_at(self._scan_at):
+                await self._stirred.wait()
+        except TimeoutError:
+            self._all = True
+        self._stirred.clear()
+        uris, self._uris = self._uris, set()
+        if not self._all:
+            return uris
+        self._all, self._scan_at = False, 0.0
+        return None
+
+
+async def _listen(watched: WatchedSource, hints: _Hints) -> None:
+    """Take hints for ever; a source that fails is listened to again after a while."""
+    while True:
+        try:
+            async for uri in watched.source.changes():
+                hints.add(uri)
+        except Exception as error:  # noqa: BLE001  (a source is foreign code)
+            _log.warning("%s gives no hints: %s", watched.source.name, error)
+        await asyncio.sleep(_RETRY_SECONDS)
+        hints.add(None)

@@ -1,0 +1,300 @@
+"""The walker: one leader at a time, whoever it is, until the marks are exact."""
+
+# ruff: noqa: ASYNC110 - what another process may do cannot be awaited
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from execgraph.graphstore.conformance import guard, published
+from execgraph.graphstore.conformance.marking import branching_recording
+from execgraph.graphstore.connect import connect
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.errors import StoreError
+from execgraph.graphstore.model import Walk
+from execgraph.graphstore.store import GraphStore
+from execgraph.invalidation import walker as module
+from execgraph.invalidation.walker import LEASE, Walker
+
+_ONE, _TWO = Document.of({"x": 1}), Document.of({"x": 2})
+_EXECUTIONS = 12
+
+
+class Place:
+    """A namespace in which several executions rest on one facet, and ways to look at it."""
+
+    def __init__(self, open_store: Callable[[], GraphStore]) -> None:
+        self.open_store = open_store
+        self.store = open_store()
+        self.other = open_store()  # as another process would have it
+        self.namespace = f"test-{uuid.uuid4().hex}"
+        self.executions: list[str] = []
+
+    async def fill(self) -> None:
+        await self.change(_ONE)
+        await self.store.facts(self.namespace, {"acl:a": frozenset({"$.x"})})
+        held = guard(self.namespace, "acl:a", {"x": 1}, "$.x")
+        for number in range(_EXECUTIONS):
+            recording = branching_recording(f"task-{number}", [[held], []], [(), (0,)])
+            await published(self.store, self.namespace, recording)
+            self.executions.append(recording.execution.id)
+        await self.walker().run()
+
+    async def change(self, document: Document | None, until: timedelta | None = None) -> None:
+        await self.store.change(self.namespace, "acl:a", document, until=until)
+
+    def walker(self, store: GraphStore | None = None) -> Walker:
+        return Walker(store or self.store, self.namespace, uuid.uuid4().hex)
+
+    async def marked(self) -> int:
+        """How many executions have marks."""
+        marks = [await self.store.marks(self.namespace, it) for it in self.executions]
+        return sum(map(bool, marks))
+
+    async def take_lead(self, owner: str, seconds: float) -> bool:
+        return await self.other.lease(self.namespace, LEASE, owner, timedelta(seconds=seconds))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    neo4j = request.param == "neo4j"
+    url = request.getfixturevalue("neo4j_uri") if neo4j else f"sqlite:///{tmp_path}/graph.db"
+    place = Place(lambda: connect(url))
+    await place.store.open()
+    await place.other.open()
+    await place.fill()
+    yield place
+    await place.other.close()
+    await place.store.close()
+
+
+async def test_a_run_does_all_walks_and_tells_how_many(place: Place) -> None:
+    for document in (_TWO, _ONE, None):
+        await place.change(document)
+    assert await place.walker().run() == 3
+    assert await place.marked() == _EXECUTIONS
+    assert await place.walker().run() == 0
+
+
+async def test_progress_is_told_after_each_batch(place: Place) -> None:
+    await place.change(_TWO)
+    seen: list[Walk] = []
+    await place.walker().run(seen.append, batch=5)
+    assert [it.marked for it in seen] == [10, 20, 24]
+    assert [it.ended_at is None for it in seen] == [True, True, False]
+
+
+async def test_expiries_are_recorded_before_the_walk(place: Place) -> None:
+    await place.change(_ONE, until=timedelta(0))
+    assert await place.marked() == 0
+    assert await place.walker().run() == 1
+    assert await place.marked() == _EXECUTIONS
+
+
+async def test_who_does_not_lead_does_nothing(place: Place) -> None:
+    await place.change(_TWO)
+    assert await place.take_lead("somebody else", 60)
+    assert await place.walker().run() == 0
+    assert await place.marked() == 0
+
+
+async def test_the_lead_is_given_up_at_the_end(place: Place) -> None:
+    await place.change(_TWO)
+    await place.walker().run()
+    assert await place.take_lead("the next one", 1)
+
+
+async def test_a_walker_that_lost_the_lead_stops(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEASE_SECONDS", 0.0)  # to be extended before each batch
+    await place.change(_TWO)
+    await place.other.walks(place.namespace)  # it is connected
+    taking: list[asyncio.Future[None]] = []
+
+    def take(_walk: Walk) -> None:
+        if not taking:
+            taking.append(asyncio.ensure_future(taken()))
+
+    async def taken() -> None:
+        while not await place.take_lead("the other", 60):
+            pass  # it was just being extended
+
+    assert await place.walker().run(take, batch=1) == 0
+    await taking[0]
+    assert 0 < await place.marked() < _EXECUTIONS
+
+
+async def test_a_dead_leader_is_replaced_once_its_lease_has_run_out(place: Place) -> None:
+    await place.change(_TWO)
+    [walk] = await place.other.walks(place.namespace)
+    assert await place.take_lead("one that dies", 0.6)
+    await place.other.walk(place.namespace, walk.id, batch=5)
+    began = time.monotonic()
+    await place.walker().settle(timeout=20)
+    assert time.monotonic() - began > 0.3
+    assert await place.marked() == _EXECUTIONS
+
+
+async def test_settling_waits_for_a_leader_that_is_at_it(place: Place) -> None:
+    await place.change(_TWO)
+    assert await place.take_lead("the leader", 60)
+
+    async def lead() -> None:
+        await asyncio.sleep(0.2)
+        for walk in await place.other.walks(place.namespace):
+            await place.other.walk(place.namespace, walk.id)
+
+    seen: list[Walk] = []
+    await asyncio.gather(place.walker().settle(timeout=20, progress=seen.append), lead())
+    assert seen
+    assert await place.marked() == _EXECUTIONS
+
+
+async def test_settling_gives_up_in_time(place: Place) -> None:
+    await place.change(_TWO)
+    assert await place.take_lead("the leader", 60)
+    with pytest.raises(TimeoutError):
+        await place.walker().settle(timeout=0.1)
+
+
+async def test_two_walkers_at_once_end_with_exact_marks(place: Place) -> None:
+    for document in (_TWO, _ONE, _TWO):
+        await place.change(document)
+    walkers = [place.walker(), place.walker(place.other)]
+    await asyncio.gather(*(walker.settle(timeout=30) for walker in walkers))
+    assert await place.marked() == _EXECUTIONS
+    assert await place.store.walks(place.namespace) == []
+
+
+async def test_walks_without_any_lease_end_with_exact_marks(place: Place) -> None:
+    """Losing a lease only ends exclusivity: two that walk the same at once do no harm."""
+    for _ in range(2):
+        for document in (_TWO, _ONE, _TWO):
+            await place.change(document)
+            await _walk_twice_at_once(place)
+        assert await place.marked() == _EXECUTIONS
+        await place.change(_ONE)
+        await _walk_twice_at_once(place)
+        assert await place.marked() == 0
+
+
+async def _walk_twice_at_once(place: Place) -> None:
+    async def walk_all(store: GraphStore) -> None:
+        while walks := await store.walks(place.namespace):
+            for walk in walks:
+                await store.walk(place.namespace, walk.id, batch=2)
+
+    await asyncio.gather(walk_all(place.store), walk_all(place.other))
+
+
+async def test_changes_during_a_walk_end_with_exact_marks(place: Place) -> None:
+    async def change() -> None:
+        for n in range(10):
+            await place.other.change(place.namespace, "acl:a", (_ONE, _TWO)[n % 2])
+
+    async def publish() -> None:
+        held = guard(place.namespace, "acl:a", {"x": 1}, "$.x")
+        for number in range(6):
+            recording = branching_recording(f"late-{number}", [[], [held]], [(), (0,)])
+            await published(place.other, place.namespace, recording)
+            place.executions.append(recording.execution.id)
+
+    walker = place.walker()
+    await asyncio.gather(change(), publish(), walker.settle(), walker.settle())
+    await walker.settle(timeout=30)
+    assert await place.marked() == len(place.executions)
+    await place.change(_ONE)
+    await walker.settle(timeout=30)
+    assert await place.marked() == 0
+
+
+async def test_a_cancelled_walk_goes_on_where_it_stopped(place: Place) -> None:
+    await place.change(_TWO)
+    first = asyncio.Event()
+    work = asyncio.create_task(place.walker().run(lambda _: first.set(), batch=1))
+    await first.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert 0 < await place.marked() < _EXECUTIONS
+    assert await place.take_lead("the next one", 1)  # it was given up at once
+    await place.other.release(place.namespace, LEASE, "the next one")
+    [left] = await place.store.walks(place.namespace)
+    assert left.cursor is not None
+    seen: list[Walk] = []
+    await place.walker(place.other).run(seen.append)
+    assert seen[-1].marked == 2 * _EXECUTIONS
+    assert await place.marked() == _EXECUTIONS
+
+
+async def test_a_kick_has_it_done_in_the_background(place: Place) -> None:
+    walker = place.walker()
+    await place.change(_TWO)
+    for _ in range(5):
+        walker.kick()
+    async with asyncio.timeout(20):
+        while await place.store.walks(place.namespace):
+            await asyncio.sleep(0.01)
+    assert await place.marked() == _EXECUTIONS
+    await walker.close()
+
+
+async def test_closing_lets_what_was_begun_end(place: Place) -> None:
+    walker = place.walker()
+    await place.change(_TWO)
+    walker.kick()
+    await walker.close()
+    assert await place.marked() == _EXECUTIONS
+    walker.kick()  # of a closed one: the next walker's affair
+    assert await place.take_lead("the next one", 1)
+
+
+async def test_closing_does_not_wait_for_another_leader(place: Place) -> None:
+    walker = place.walker()
+    await place.change(_TWO)
+    assert await place.take_lead("somebody else", 60)
+    walker.kick()
+    began = time.monotonic()
+    await walker.close()
+    assert time.monotonic() - began < 1.9
+
+
+async def test_what_fails_in_the_background_is_logged_and_tried_again(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = place.open_store()
+    await store.open()
+    walker = place.walker(store)
+    await place.change(_TWO)
+    await store.close()
+    with caplog.at_level(logging.WARNING, logger="execgraph"):
+        walker.kick()
+        async with asyncio.timeout(20):
+            while not caplog.records:
+                await asyncio.sleep(0.01)
+    with pytest.raises(StoreError):
+        await walker.run()
+    await store.open()
+    walker.kick()
+    await walker.close()
+    assert await place.marked() == _EXECUTIONS
+    await store.close()
+
+
+async def test_each_walk_is_one_line_in_the_log(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    await place.change(_TWO)
+    with caplog.at_level(logging.DEBUG, logger="execgraph"):
+        await place.walker().run(batch=5)
+    [line] = [it.getMessage() for it in caplog.records if it.name == "execgraph"]
+    assert "acl:a: 24 steps invalid, 0 valid, 24 edges" in line
