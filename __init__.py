@@ -13,67 +13,123 @@ if TYPE_CHECKING:
     from .engine.cause import Cause, MissKind
     from .engine.engine import Engine
     from .engine.errors import (
+        AgentError,
         ArgumentsInvalid,
         ConfigurationError,
+        ExecutionUnknown,
         NotOpen,
         NotReplayable,
         PreconditionChanged,
         RunFailed,
+        ToolError,
     )
+    from .engine.events import ResourceChanged, RunEnded, RunStarted, StepEnded
     from .engine.program import Handle
     from .engine.result import Result
+    from .engine.stats import Stats
     from .engine.tool import IdempotencyKey, Tool
-    from .graphstore.errors import ExecgraphError, StoreError, StoreUnavailable
+    from .engine.why import Why
+    from .graphstore.errors import (
+        CypherFailed,
+        CypherRefused,
+        CypherTimeout,
+        ExecgraphError,
+        StoreError,
+        StoreUnavailable,
+    )
+    from .graphstore.model import ChangeEvent, ChangeKind
+    from .graphstore.store import Table
+    from .invalidation.files import FileSource
+    from .invalidation.impact import Impact
     from .invalidation.resources import Acl, BusinessRule, DeploymentTarget, Resource, Schema
+    from .invalidation.source import Source, Unreadable
 
 __all__ = [
     "Acl",
     "Agent",
+    "AgentError",
     "ArgumentsInvalid",
     "BusinessRule",
     "Cause",
+    "ChangeEvent",
+    "ChangeKind",
     "ConfigurationError",
+    "CypherFailed",
+    "CypherRefused",
+    "CypherTimeout",
     "DeploymentTarget",
     "Engine",
     "ExecgraphError",
+    "ExecutionUnknown",
+    "FileSource",
     "Handle",
     "IdempotencyKey",
+    "Impact",
     "MissKind",
     "NotOpen",
     "NotReplayable",
     "PreconditionChanged",
     "Resource",
+    "ResourceChanged",
     "Result",
+    "RunEnded",
     "RunFailed",
+    "RunStarted",
     "Schema",
+    "Source",
+    "Stats",
+    "StepEnded",
     "StoreError",
     "StoreUnavailable",
+    "Table",
     "Tool",
+    "ToolError",
+    "Unreadable",
+    "Why",
 ]
 
 _HOMES = {
     "Acl": ".invalidation.resources",
     "Agent": ".engine.agent",
+    "AgentError": ".engine.errors",
     "ArgumentsInvalid": ".engine.errors",
     "BusinessRule": ".invalidation.resources",
     "Cause": ".engine.cause",
+    "ChangeEvent": ".graphstore.model",
+    "ChangeKind": ".graphstore.model",
     "ConfigurationError": ".engine.errors",
+    "CypherFailed": ".graphstore.errors",
+    "CypherRefused": ".graphstore.errors",
+    "CypherTimeout": ".graphstore.errors",
     "DeploymentTarget": ".invalidation.resources",
     "Engine": ".engine.engine",
     "ExecgraphError": ".graphstore.errors",
+    "ExecutionUnknown": ".engine.errors",
+    "FileSource": ".invalidation.files",
     "Handle": ".engine.program",
     "IdempotencyKey": ".engine.tool",
+    "Impact": ".invalidation.impact",
     "MissKind": ".engine.cause",
     "NotOpen": ".engine.errors",
     "NotReplayable": ".engine.errors",
     "PreconditionChanged": ".engine.errors",
     "Resource": ".invalidation.resources",
+    "ResourceChanged": ".engine.events",
     "Result": ".engine.result",
+    "RunEnded": ".engine.events",
     "RunFailed": ".engine.errors",
+    "RunStarted": ".engine.events",
     "Schema": ".invalidation.resources",
+    "Source": ".invalidation.source",
+    "Stats": ".engine.stats",
+    "StepEnded": ".engine.events",
     "StoreError": ".graphstore.errors",
     "StoreUnavailable": ".graphstore.errors",
+    "Table": ".graphstore.store",
     "Tool": ".engine.tool",
+    "ToolError": ".engine.errors",
+    "Unreadable": ".invalidation.source",
+    "Why": ".engine.why",
 }
 
 

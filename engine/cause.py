@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import assert_never
 
+from ..graphstore.model import FacetRef
 from ..invalidation.validity import Broken, GuardState
 
 __all__ = ["Cause", "MissKind", "cause_of"]
@@ -54,12 +55,14 @@ _REMEDY = {
 @dataclass(frozen=True, slots=True)
 class Cause:
     """One cause. ``node`` names the resource part, tool, agent or trace that it is about;
-    ``before`` and ``after`` are the fingerprints recorded and found (None: there is none)."""
+    ``before`` and ``after`` are the fingerprints recorded and found (None: there is none).
+    ``facet``: the resource part, if it is about one."""
 
     kind: MissKind
     node: str
     before: str | None = None
     after: str | None = None
+    facet: FacetRef | None = field(default=None, repr=False)
 
     @property
     def remedy(self) -> str:
@@ -78,7 +81,7 @@ def _short(fingerprint: str | None) -> str:
 def cause_of(broken: Broken) -> Cause:
     """The cause that a broken guard is."""
     guard = broken.guard
-    return Cause(_kind(broken.state), str(guard.ref), guard.fingerprint, broken.found)
+    return Cause(_kind(broken.state), str(guard.ref), guard.fingerprint, broken.found, guard.ref)
 
 
 def _kind(state: GuardState) -> MissKind:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -12,22 +13,31 @@ from pydantic import BaseModel
 from ..graphstore.canonical import Json
 from ..graphstore.document import Document
 from ..graphstore.model import ChangeEvent, Effect
+from ..invalidation.feed import follow
+from ..invalidation.impact import Impact
 from ..invalidation.resources import Resource, check_uri
+from ..invalidation.source import Source
+from ..invalidation.watcher import Watcher
 from .agent import Agent
 from .client import PlainDialect, load_adapter
-from .errors import AgentError, ConfigurationError, ToolError
+from .errors import AgentError, ConfigurationError, ExecutionUnknown, ToolError
+from .events import OnEvent, ResourceChanged
 from .host import Host
+from .impact import foresee
 from .program import ProgramRun
 from .run import Wish
 from .session import Session
+from .stats import Stats, milliseconds_of
 from .subject import Subject
 from .task import as_json, task_key
 from .tool import Tool, checked_requirements
 from .verdict import Code
+from .why import Why, why
 
 if TYPE_CHECKING:
     from neo4j import AsyncDriver
 
+    from ..graphstore.store import Progress, Table
     from .sync import SyncEngine
 
 __all__ = ["Engine"]
@@ -196,22 +206,149 @@ class Engine:
     async def observe(
         self, resource: str, document: Json, *, until: datetime | timedelta | None = None
     ) -> ChangeEvent | None:
-        """Tell what a resource is now. The change, or None if nothing changed.
+        """Tell what a resource is now. The change, or None if nothing changed; that a document
+        may be believed again whose expiry was recorded is a change too.
 
         ``until``: how long that may be believed (a moment, or a time from now on); None: until
         it is replaced. Raises NotJson.
         """
-        return await self.session().store.change(
-            self.namespace, check_uri(resource), Document.of(document), until=_checked(until)
+        return self._told(
+            await self.session().store.change(
+                self.namespace, check_uri(resource), Document.of(document), until=_checked(until)
+            )
         )
 
     async def withdraw(self, resource: str) -> ChangeEvent | None:
         """Tell that a resource is gone or unreadable: what rests on it is not replayed."""
-        return await self.session().store.change(self.namespace, check_uri(resource), None)
+        return self._told(
+            await self.session().store.change(self.namespace, check_uri(resource), None)
+        )
+
+    def _told(self, event: ChangeEvent | None) -> ChangeEvent | None:
+        if event is not None:
+            self._changed(event)
+        return event
+
+    def _changed(self, event: ChangeEvent) -> None:
+        self.session().walker.kick()
+        if self._host.events.listeners:
+            self._host.events.emit(ResourceChanged(event))
+
+    @asynccontextmanager
+    async def watch(self, sources: Sequence[Source]) -> AsyncIterator[Watcher]:
+        """Keep facts true while this is entered: ``async with engine.watch([FileSource(...)])``.
+
+        All sources have been read once before it is entered; from then on what changes is
+        committed, and what is still so is believed for another while. A lookup that meets a
+        fact which has expired reads it again first. Raises StoreError.
+        """
+        session = self.session()
+        watcher = Watcher(
+            session.store,
+            self.namespace,
+            sources,
+            on_change=self._changed,
+            on_scan=session.walker.kick,
+        )
+        session.watchers.append(watcher)
+        try:
+            async with watcher:
+                yield watcher
+        finally:
+            session.watchers.remove(watcher)
+
+    def changes(
+        self, *, since: datetime | None = None, resource: str | None = None
+    ) -> AsyncIterator[ChangeEvent]:
+        """Each change event, by whatever process, oldest first, for ever.
+
+        ``async for event in engine.changes(): ...``. ``since``: which to begin with; None: with
+        those made after the first is asked for.
+        """
+        return follow(self.session().store, self.namespace, since=since, resource=resource)
 
     async def settle(self) -> None:
-        """Wait until all that was done so far is in the store."""
-        await self.session().journal.flush()
+        """Wait until all that was done so far is in the store, and the walker is idle: until
+        the marks on steps say what holds now."""
+        session = self.session()
+        await session.journal.flush()
+        await session.walker.settle()
+
+    # Asking -------------------------------------------------------------------------------
+
+    async def why(self, execution_id: str | None = None, *, agent: str | None = None) -> Why:
+        """What became of each step of a run: served, run again or asked; and the change that
+        was behind it, as a path in the graph.
+
+        ``execution_id`` None: of the newest run, of ``agent`` if it is given. Raises
+        ExecutionUnknown.
+        """
+        session = self.session()
+        await session.journal.flush()
+        if execution_id is None:
+            newest = await session.store.executions(self.namespace, agent=agent, limit=1)
+            if not newest:
+                raise ExecutionUnknown(None, self.namespace, agent=agent)
+            execution_id = newest[0].id
+        return await why(session.store, self.namespace, execution_id)
+
+    async def impact(self, resource: str, document: Json) -> Impact:
+        """What it would cost if ``resource`` became ``document`` (None: were withdrawn): which
+        steps would be invalid or valid again, and the tokens of the next runs. Changes nothing.
+
+        Raises NotJson.
+        """
+        return await self.impact_of({resource: document})
+
+    async def impact_of(self, changes: Mapping[str, Json]) -> Impact:
+        """``impact`` of several changes together: documents by resource (None: withdrawn)."""
+        documents = {
+            check_uri(uri): None if document is None else Document.of(document)
+            for uri, document in changes.items()
+        }
+        return await foresee(self.session().store, self.namespace, documents)
+
+    async def stats(self, since: datetime | timedelta | None = None) -> Stats:
+        """What all runs came to that began at ``since`` (a moment, or a time ago) or later."""
+        session = self.session()
+        started = milliseconds_of(since)
+        await session.journal.flush()
+        return Stats.of(await session.store.totals(self.namespace, since=started))
+
+    async def cypher(
+        self,
+        query: str,
+        parameters: Mapping[str, Json] | None = None,
+        *,
+        time_limit: timedelta = timedelta(seconds=30),
+        limit: int = 100_000,
+        progress: Progress | None = None,
+    ) -> Table:
+        """The answer to a Cypher query that only reads: docs/cypher.md has many.
+
+        ``$namespace`` is this engine's, and is to be used: Cypher sees the whole store, all
+        namespaces included. At most ``limit`` rows; ``Table.truncated`` says that there were
+        more. ``progress``: told how much of the graph is loaded, where it must be first.
+        Raises CypherRefused, CypherTimeout, CypherFailed.
+        """
+        session = self.session()
+        await session.journal.flush()
+        return await session.store.cypher(
+            self.namespace,
+            query,
+            parameters or {},
+            time_limit=time_limit,
+            limit=limit,
+            progress=progress,
+        )
+
+    def subscribe(self, on_event: OnEvent) -> Callable[[], None]:
+        """Have ``on_event`` told what happens in this process; gives what ends that.
+
+        It is called in order, in the event loop where it happens, and may be a coroutine
+        function. What it raises is logged. The engine need not be open.
+        """
+        return self._host.events.subscribe(on_event)
 
     # Opening ------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ ExecgraphError
 ├── ArgumentsInvalid         arguments that a tool does not take
 ├── PreconditionChanged      a fact moved before an effect: it was not executed
 ├── NotReplayable            a replay was required, and the lookup found none
+├── ExecutionUnknown         an execution is asked about that is not in the store
 ├── NotOpen                  the engine is used outside ``async with engine``
 └── RunFailed                a run ended without an answer; says what it did to the world
 """
@@ -14,6 +15,7 @@ ExecgraphError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from ..graphstore.errors import ConfigurationError, ExecgraphError
@@ -27,6 +29,7 @@ __all__ = [
     "ArgumentsInvalid",
     "ConfigurationError",
     "ExecgraphError",
+    "ExecutionUnknown",
     "NotOpen",
     "NotReplayable",
     "PreconditionChanged",
@@ -60,6 +63,23 @@ class NotReplayable(ExecgraphError):
         super().__init__(
             f"nothing was executed, because a replay is required and not possible: {reasons}."
             " Run it once without require='replay' to record it as things are now."
+        )
+
+
+class ExecutionUnknown(ExecgraphError):
+    """An execution is asked about that is not in the store."""
+
+    def __init__(self, execution: str | None, namespace: str, *, agent: str | None = None) -> None:
+        self.execution_id = execution
+        if execution is not None:
+            what = f"execution {execution!r}"
+        else:
+            what = "execution at all" if agent is None else f"execution of the agent {agent!r}"
+        super().__init__(
+            f"there is no {what} in the namespace {namespace!r}. Ids are told by"
+            f" Result.execution_id and by `execgraph cypher --namespace {quote(namespace)} 'MATCH"
+            " (e:Execution {namespace: $namespace}) RETURN e.id, e.agent, e.started_at ORDER BY"
+            " e.started_at DESC LIMIT 20'`; `execgraph why` without an id takes the newest."
         )
 
 

@@ -8,13 +8,16 @@ import os
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ..graphstore.connect import connect
 from ..graphstore.nowhere import Nowhere
 from ..graphstore.store import GraphStore
 from ..graphstore.urls import redacted
+from ..invalidation.walker import Walker
 from .cause import Cause, MissKind
 from .errors import ConfigurationError, NotOpen, NotReplayable
+from .events import Events, RunStarted
 from .journal import Journal
 from .lookup import Memory, find_plan, no_plan
 from .run import Run, Wish
@@ -36,6 +39,7 @@ class Host:
         self.namespace = namespace
         self._url = url
         self._connection = connection
+        self.events = Events()
         self._memory = Memory()
         self._open: dict[tuple[int, asyncio.AbstractEventLoop], _Opened] = {}
         self._inherited: list[_Opened] = []
@@ -68,11 +72,18 @@ class Host:
         if wish.may_serve:
             store, namespace, memory = session.store, session.namespace, session.memory
             plan = await find_plan(store, namespace, wish.task, subject, memory)
+            if plan.expired and await session.refresh(plan.expired):
+                plan = await find_plan(store, namespace, wish.task, subject, memory)
+            if plan.expired:
+                session.walker.kick()  # which has the expiry recorded
         else:
             plan = no_plan(Cause(MissKind.REPLAY_OFF, subject.name))
         if wish.must_serve and not plan.complete:
             raise NotReplayable(plan.causes)
-        return Run(session, subject, wish, plan)
+        run = Run(session, subject, wish, plan)
+        if session.events.listeners:
+            session.events.emit(RunStarted(run.id, wish.task, subject.name))
+        return run
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Have ``work`` done before this loop's session closes; its errors are logged."""
@@ -131,13 +142,15 @@ class Host:
             store=store,
             namespace=self.namespace,
             journal=Journal(store, self.namespace),
+            walker=Walker(store, self.namespace, uuid4().hex),
             memory=self._memory,
             may_serve=mode not in ("off", "record"),
             must_serve=mode == "replay",
+            events=self.events,
         )
 
     def _store(self) -> GraphStore:
-        url = self._url or os.environ.get("EXECGRAPH_STORE")
+        url = self._url or os.environ.get("EXECGRAPH_STORE") or None
         if url is None and self._connection.get("driver") is None:
             path = Path(_DEFAULT_STORE).absolute()
             if not self._told:

@@ -123,6 +123,11 @@ class Plan:
         return self.best is not None and self.facts is None
 
     @property
+    def expired(self) -> frozenset[str]:
+        """Resources of its traces that are present, and no longer to be believed."""
+        return frozenset() if self.facts is None else self.facts.expired()
+
+    @property
     def preconditions(self) -> dict[str, Precondition]:
         """All that guards a step of its traces."""
         return {key: guard for it in self.traces for key, guard in it.preconditions.items()}

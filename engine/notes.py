@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..graphstore.facts import Expected, Facts, Span
 from ..graphstore.model import NEVER, FacetRef, Precondition
 from ..graphstore.store import GraphStore
 
-__all__ = ["Note", "Notes", "guards_of", "merged"]
+__all__ = ["Note", "Notes", "Refresh", "guards_of", "merged"]
+
+#: Reads expired resources again from sources that are declared here; whether there is any.
+Refresh = Callable[[Collection[str]], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,10 @@ class Note:
 class Notes:
     """All notes of one run, by step, and whether each was confirmed after its step."""
 
-    def __init__(self, store: GraphStore, namespace: str) -> None:
+    def __init__(self, store: GraphStore, namespace: str, refresh: Refresh) -> None:
         self._store = store
         self._namespace = namespace
+        self._refresh = refresh
         self._tickets = itertools.count()
         self._open: dict[int, tuple[Note, ...]] = {}  # executed steps without a later read
         self._spans: dict[int, list[Span]] = defaultdict(list)  # where versions moved since
@@ -77,9 +81,11 @@ class Notes:
 
     async def read(self, wanted: Mapping[str, Iterable[str | None]]) -> Facts:
         """Facts as they are now; settles nothing."""
-        return await self._store.facts(
-            self._namespace, {uri: frozenset(selectors) for uri, selectors in wanted.items()}
-        )
+        asked = {uri: frozenset(selectors) for uri, selectors in wanted.items()}
+        facts = await self._store.facts(self._namespace, asked)
+        if (expired := facts.expired()) and await self._refresh(expired):
+            facts = await self._store.facts(self._namespace, asked)
+        return facts
 
     def ticket(self) -> int:
         """What a step is known by here: its position is not known before it has ended."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..graphstore.canonical import Json, digest, encode
 from ..graphstore.model import (
@@ -27,6 +27,8 @@ from ..graphstore.model import (
 from .cause import Cause, MissKind
 from .economics import cost_of
 from .errors import RunFailed
+from .events import RunEnded
+from .report import kinds_of, report_of
 from .result import EffectReport, Outcome, Result
 from .run import Run
 
@@ -51,7 +53,10 @@ async def finish(run: Run, output: Json, *, answer: object = None) -> Result:
     came_out_as = run.id if recorded else known_as
     if came_out_as is not None and came_out_as != run.began_with:
         run.session.memory.put(run.memory_key, came_out_as)
-    return _result(run, output if answer is None else answer, recorded=recorded, cost=cost)
+    result = _result(run, output if answer is None else answer, recorded=recorded, cost=cost)
+    if run.session.events.listeners:
+        _tell(run, _execution(run, run.steps, None, cost), recorded=recorded)
+    return result
 
 
 async def write_failure(run: Run, reason: str) -> None:
@@ -60,6 +65,8 @@ async def write_failure(run: Run, reason: str) -> None:
     execution = _execution(run, run.steps, None, cost).model_copy(
         update={"state": ExecutionState.FAILED, "reason": reason}
     )
+    if run.session.events.listeners:
+        _tell(run, execution, recorded=False)
     await run.session.store.write(run.session.namespace, _recording(run, execution, None))
 
 
@@ -104,6 +111,8 @@ async def _record(run: Run, steps: list[Step], output: Json, cost: float | None)
     published = await store.publish(
         namespace, run.id, steps=whole, manifest=manifest(kept), signature=_signature(kept)
     )
+    if published.moved:
+        run.session.walker.kick()
     return published.published
 
 
@@ -133,17 +142,38 @@ def _signature(steps: Iterable[Step]) -> str:
 
 def _replay(run: Run, trace: Trace, output: Json, cost: float | None) -> Replay:
     execution = _execution(run, (), output, cost, replayed=trace.id)
+    values: tuple[Value, ...] = ()
+    if run.causes:  # else it is told by the trace it replayed
+        execution, report = _with_report(run, execution, _places(trace), trace.id)
+        values = (report,)
     done = [
         (taken.step, effect)
         for taken in run.taken
         if (effect := taken.effect) is not None and effect.state is EffectState.DONE
     ]
-    places = {(it.key, it.occurrence): it.position for it in trace.steps} if done else {}
+    places = _places(trace) if done else {}
     effects = tuple(
         effect.model_copy(update={"step": step_id(trace.id, places[step.key, step.occurrence])})
         for step, effect in done
     )
-    return Replay.model_construct(execution=execution, effects=effects)
+    return Replay.model_construct(execution=execution, effects=effects, values=values)
+
+
+def _places(trace: Trace) -> dict[tuple[str, int], int]:
+    """Where a trace has its steps, by key and occurrence."""
+    return {(it.key, it.occurrence): it.position for it in trace.steps}
+
+
+def _with_report(
+    run: Run,
+    execution: Execution,
+    places: Mapping[tuple[str, int], int] | None = None,
+    recorded_with: str | None = None,
+) -> tuple[Execution, Value]:
+    """The execution with what became of its steps, and the payload that tells it."""
+    taken = [(it.step, it.report()) for it in run.taken]
+    report = report_of(taken, run.causes, recorded_with or run.id, places).value()
+    return execution.model_copy(update={"report": report.digest}), report
 
 
 def _recording(run: Run, execution: Execution, output: Json) -> Recording:
@@ -154,6 +184,8 @@ def _recording(run: Run, execution: Execution, output: Json) -> Recording:
     values += [value for taken in run.taken for value in taken.values]
     if output is not None:
         values.append(Value.of(encode(output)))
+    execution, report = _with_report(run, execution)
+    values.append(report)
     steps = {
         taken.effect.id: step_id(run.id, position)
         for position, taken in enumerate(run.taken)
@@ -210,10 +242,31 @@ def _execution(
         cost=cost,
         labels=dict(run.wish.labels),
         reason=None if run.unpublishable is None else str(run.unpublishable),
+        miss=kinds_of(run.causes),
     )
 
 
 # Reporting --------------------------------------------------------------------------------
+
+
+def _tell(run: Run, execution: Execution, *, recorded: bool) -> None:
+    """Tell subscribers that ``run`` has ended as ``execution``."""
+    event = RunEnded(
+        execution_id=execution.id,
+        task=execution.task,
+        name=execution.agent,
+        mode=execution.mode,
+        failed=execution.state is ExecutionState.FAILED,
+        reason=execution.reason,
+        recorded=recorded,
+        steps=len(run.taken),
+        tokens=execution.usage.total,
+        saved_tokens=execution.saved_tokens,
+        cost=execution.cost,
+        duration_ms=execution.duration_ms,
+        miss=tuple(dict.fromkeys(run.causes)),
+    )
+    run.session.events.emit(event)
 
 
 def _result(run: Run, output: object, *, recorded: bool, cost: float | None) -> Result:

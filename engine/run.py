@@ -31,6 +31,7 @@ from .cause import Cause, MissKind
 from .client import Dialect
 from .economics import load_prices_early
 from .errors import AgentError
+from .events import StepEnded
 from .lookup import Decision, MemoryKey, Plan, Prepared, look_up, memory_key
 from .needs import needed_facets, needs_of_calls, needs_of_offered
 from .notes import Note, Notes, guards_of, merged
@@ -106,7 +107,7 @@ class AskAgain(Exception):
 def moved_cause(moved: Sequence[Note]) -> Cause:
     """The cause that facts moved right before an effect."""
     guard = moved[0].guard
-    return Cause(MissKind.PRECONDITION_CHANGED, str(guard.ref), guard.fingerprint)
+    return Cause(MissKind.PRECONDITION_CHANGED, str(guard.ref), guard.fingerprint, facet=guard.ref)
 
 
 class _Question(NamedTuple):
@@ -134,7 +135,7 @@ class Run:
         self.taken: list[Taken] = []
         self.begun: dict[str, SideEffect] = {}  # by id, also those whose step was never taken
         self.preconditions: dict[str, Precondition] = plan.preconditions
-        self.notes = Notes(session.store, session.namespace)
+        self.notes = Notes(session.store, session.namespace, session.refresh)
         self.unpublishable: Cause | None = None
         self.causes: list[Cause] = list(plan.causes)
         self.usage: dict[str, Usage] = {}  # by model, replaced decisions included
@@ -189,6 +190,23 @@ class Run:
         self.taken.append(taken)
         if taken.cause is not None:
             self.causes.append(taken.cause)
+        self._tell(taken)
+
+    def _tell(self, taken: Taken) -> None:
+        if not self.session.events.listeners:
+            return
+        it = taken.report()
+        self.session.events.emit(
+            StepEnded(
+                self.id,
+                taken.step.position,
+                it.kind,
+                it.name,
+                it.outcome,
+                it.tokens,
+                it.cause,
+            )
+        )
 
     # Decisions ----------------------------------------------------------------------------
 
@@ -237,6 +255,7 @@ class Run:
             return None
         decision, taken = self.followed.serve(recorded)
         self.taken.append(taken)
+        self._tell(taken)
         self._path += 1
         return decision
 
@@ -315,7 +334,7 @@ class Run:
         )
         # What it chose must find the facts by which it was found to stand.
         noted = found.noted
-        self.taken.append(Taken(step, Outcome.REPLAYED, output, noted=noted, values=values))
+        self.take(Taken(step, Outcome.REPLAYED, output, noted=noted, values=values))
         return Decision(step.position, reply, dialect.calls(reply), noted)
 
     async def _ask(self, question: _Question, ask: Ask, dialect: Dialect) -> Decision:

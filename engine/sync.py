@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Coroutine, Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..graphstore.canonical import Json
 from ..graphstore.model import ChangeEvent
+from ..invalidation.feed import now
 from .errors import NotOpen
 from .program import Handle, ProgramRun, set_current
 from .result import Result
 
 if TYPE_CHECKING:
+    from ..graphstore.store import Table
+    from ..invalidation.impact import Impact
+    from ..invalidation.source import Source
+    from ..invalidation.watcher import Watcher
     from .agent import Agent
     from .engine import Engine
+    from .events import OnEvent
+    from .stats import Stats
     from .tool import Tool
+    from .why import Why
 
 __all__ = ["SyncAgent", "SyncEngine", "SyncRun"]
 
@@ -29,17 +38,22 @@ _T = TypeVar("_T")
 class SyncEngine:
     """``with engine.sync() as e``: may be used from several threads inside the block.
 
-    All work is done in one event loop in a thread of its own.
+    All work is done in one event loop in a thread of its own. A fork has no such thread: a child
+    enters this, or another one, for itself.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._inherited: list[asyncio.AbstractEventLoop] = []
+        self._pid = 0
 
     def __enter__(self) -> SyncEngine:
+        self._disown()
         if self._loop is not None:
             raise NotOpen("this is entered already; 'with engine.sync() as e:' opens another")
+        self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=_run, args=(self._loop,), name="execgraph", daemon=True
@@ -58,6 +72,8 @@ class SyncEngine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._disown():
+            return
         try:
             self.wait(self._engine.__aexit__(kind, error, traceback))
         finally:
@@ -68,6 +84,12 @@ class SyncEngine:
         if self._loop is None:
             work.close()
             raise NotOpen("use it inside 'with engine.sync() as e:'")
+        if self._pid != os.getpid():
+            work.close()
+            raise NotOpen(
+                "this was entered before the process forked, and the thread that does its work is"
+                " not in this one; write 'with engine.sync() as e:' in the child too"
+            )
         if threading.current_thread() is self._thread:
             work.close()
             raise NotOpen("this is the engine's own event loop; await the engine itself here")
@@ -106,9 +128,76 @@ class SyncEngine:
         """As ``Engine.withdraw``."""
         return self.wait(self._engine.withdraw(resource))
 
+    @contextmanager
+    def watch(self, sources: Sequence[Source]) -> Iterator[Watcher]:
+        """As ``Engine.watch``: ``with e.watch([FileSource(...)]): ...``."""
+        watching = self._engine.watch(sources)
+        watcher = self.wait(watching.__aenter__())
+        try:
+            yield watcher
+        except BaseException as error:
+            self.wait(watching.__aexit__(type(error), error, error.__traceback__))
+            raise
+        self.wait(watching.__aexit__(None, None, None))
+
+    def changes(
+        self, *, since: datetime | None = None, resource: str | None = None
+    ) -> Iterator[ChangeEvent]:
+        """As ``Engine.changes``: ``for event in e.changes(): ...``, for ever. Changes from this
+        call on are told, whenever the first is asked for."""
+
+        async def begin() -> AsyncIterator[ChangeEvent]:
+            began = since or await now(self._engine.session().store, self._engine.namespace)
+            return self._engine.changes(since=began, resource=resource)
+
+        following = self.wait(begin())
+
+        def told() -> Iterator[ChangeEvent]:
+            while True:
+                yield self.wait(_next(following))
+
+        return told()
+
+    def why(self, execution_id: str | None = None, *, agent: str | None = None) -> Why:
+        """As ``Engine.why``."""
+        return self.wait(self._engine.why(execution_id, agent=agent))
+
+    def impact(self, resource: str, document: Json) -> Impact:
+        """As ``Engine.impact``."""
+        return self.wait(self._engine.impact(resource, document))
+
+    def impact_of(self, changes: Mapping[str, Json]) -> Impact:
+        """As ``Engine.impact_of``."""
+        return self.wait(self._engine.impact_of(changes))
+
+    def stats(self, since: datetime | timedelta | None = None) -> Stats:
+        """As ``Engine.stats``."""
+        return self.wait(self._engine.stats(since))
+
+    def cypher(
+        self, query: str, parameters: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Table:
+        """As ``Engine.cypher``."""
+        return self.wait(self._engine.cypher(query, parameters, **settings))
+
+    def subscribe(self, on_event: OnEvent) -> Callable[[], None]:
+        """As ``Engine.subscribe``; it is called in the engine's own thread."""
+        return self._engine.subscribe(on_event)
+
     def settle(self) -> None:
         """As ``Engine.settle``."""
         self.wait(self._engine.settle())
+
+    def _disown(self) -> bool:
+        """Forget what the process that this one forked from had open; whether it had.
+
+        Its event loop is kept from the garbage collector: the parent shares the pipe that wakes it.
+        """
+        if self._loop is None or self._pid == os.getpid():
+            return False
+        self._inherited.append(self._loop)
+        self._loop = self._thread = None
+        return True
 
     def _stop(self) -> None:
         if self._loop is None or self._thread is None:
@@ -116,6 +205,10 @@ class SyncEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop = self._thread = None
+
+
+async def _next(following: AsyncIterator[ChangeEvent]) -> ChangeEvent:
+    return await anext(following)
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

@@ -80,7 +80,10 @@ class Recorded:
             now = tuple(notes[facet] for facet in self.facets)
             return replace(self, notes=now, cause=None, failing=())
         cause = self.cause or Cause(
-            MissKind.PRECONDITION_CHANGED, str(failing[0].ref), failing[0].fingerprint
+            MissKind.PRECONDITION_CHANGED,
+            str(failing[0].ref),
+            failing[0].fingerprint,
+            facet=failing[0].ref,
         )
         return replace(self, cause=cause, failing=tuple(guard.ref for guard in failing))
 

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 import execgraph
+from execgraph.engine.sync import SyncEngine
 
 SOURCE = Path(execgraph.__file__).read_text(encoding="utf-8")
 
@@ -81,3 +82,12 @@ def test_every_error_is_one_of_ours() -> None:
     ]
     assert len(errors) > 5
     assert all(issubclass(error, execgraph.ExecgraphError) for error in errors)
+
+
+def test_the_sync_face_has_all_that_the_engine_has() -> None:
+    def public(kind: type) -> set[str]:
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    # What is only about declaring, or about the engine's own event loop.
+    elsewhere = {"namespace", "session", "sync", "tools"}
+    assert public(execgraph.Engine) - elsewhere <= public(SyncEngine)

@@ -1,0 +1,299 @@
+"""What became of each step of a run, and the change that was behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from execgraph import Engine, RunFailed
+from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.engine.errors import ExecutionUnknown
+from execgraph.engine.why import Why
+from execgraph.graphstore.model import ChangeKind, Mode, Replay
+
+from .conftest import World, outcomes, turn
+from .test_replay import TASK, example, observe_both
+
+
+def fates(why: Why) -> list[str]:
+    return [str(step.fate) for step in why.steps]
+
+
+async def test_a_recorded_run_says_that_all_of_it_was_new(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        first = await agent.execute(TASK)
+        why = await engine.why(first.execution_id)
+        assert why.execution.id == first.execution_id
+        assert fates(why) == ["asked", "executed"] * 3 + ["asked"]
+        assert [step.tokens for step in why.steps] == [step.tokens for step in first.steps]
+        assert [str(miss.cause.kind) for miss in why.misses] == ["new task"]
+        assert all(miss.change is None for miss in why.misses)
+        assert [step.step for step in why.steps] == [f"{first.execution_id}/{n}" for n in range(7)]
+
+
+async def test_a_plain_replay_is_told_by_the_trace_it_replayed(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        first = await agent.execute(TASK)
+        second = await agent.execute(TASK)
+        why = await engine.why(second.execution_id)
+        assert why.execution.report is None, "nothing is written for it"
+        assert why.execution.miss == ()
+        assert fates(why) == ["served", "run again"] * 3 + ["served"]
+        assert [(it.name, str(it.outcome)) for it in why.steps if it.kind == "action"] == [
+            it for it in outcomes(second) if it[0] != "?"
+        ]
+        assert sum(step.saved_tokens for step in why.steps) == first.tokens
+        assert (why.misses, why.hint) == ((), None)
+        assert why.steps[0].step == f"{first.execution_id}/0"
+
+
+async def test_a_step_that_was_asked_names_the_change_the_facet_and_both_fingerprints(
+    world: World,
+) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        await agent.execute(TASK)
+        await engine.observe("acl:two", {"rule": 1, "comment": "not looked at"})
+        event = await engine.observe("acl:two", {"rule": 2, "comment": "none"})
+        assert event is not None
+        result = await agent.execute(TASK)
+        await engine.observe("acl:two", {"rule": 3})
+        why = await engine.why(result.execution_id)
+        told = result.steps
+        assert fates(why) == [
+            *("served", "run again") * 2,
+            *("asked", "run again", "served"),
+        ]
+        assert why.steps[4].tokens == told[4].tokens == result.tokens
+        asked = why.steps[4].why
+        assert asked is not None
+        [differs] = event.changed
+        assert asked.change == event
+        assert (asked.cause.before, asked.cause.after) == (differs.before, differs.after)
+        assert str(asked.cause.facet) == "acl:two $.rule"
+        path = why.as_json()["steps"][4]
+        json.dumps(why.as_json())
+        assert path["step"] == f"{result.execution_id}/4"
+        assert path["cause"]["change"]["id"] == event.id
+        assert (path["cause"]["resource"], path["cause"]["selector"]) == ("acl:two", "$.rule")
+        assert path["cause"]["before"] == differs.before
+
+
+async def test_of_several_changes_the_one_that_took_the_guard_away_is_named(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        await agent.execute(TASK)
+        taken_away = await engine.observe("acl:one", {"rule": 2})
+        await engine.observe("acl:one", {"rule": 3})
+        result = await agent.execute(TASK)
+        why = await engine.why(result.execution_id)
+        [miss] = why.misses
+        assert miss.change == taken_away, "not the last one, which found it gone already"
+
+
+async def test_withdrawn_expired_and_never_observed(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        await agent.execute(TASK)
+        gone = await engine.withdraw("acl:one")
+        why = await engine.why((await agent.execute(TASK)).execution_id)
+        assert [(str(it.cause.kind), it.change) for it in why.misses] == [
+            ("precondition withdrawn", gone)
+        ]
+        await engine.observe("acl:one", {"rule": 1}, until=timedelta(milliseconds=1))
+        await asyncio.sleep(0.05)
+        store = engine.session().store
+        await store.expire(engine.namespace)
+        changes = await store.changes(engine.namespace, resource="acl:one")
+        [expired] = [it for it in changes if it.kind is ChangeKind.EXPIRED]
+        why = await engine.why((await agent.execute(TASK)).execution_id)
+        kinds = {str(it.cause.kind): it.change for it in why.misses}
+        assert kinds["precondition expired"] == expired
+
+
+async def test_a_change_is_named_however_much_else_has_changed_since(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        await agent.execute(TASK)
+        event = await engine.observe("acl:two", {"rule": 2, "comment": "none"})
+        assert event is not None
+        for number in range(110):
+            await engine.observe("acl:two", {"rule": 2, "comment": f"{number}"})
+        result = await agent.execute(TASK)
+        [miss] = (await engine.why(result.execution_id)).misses
+        assert miss.change is not None
+        assert miss.change.id == event.id
+
+
+async def test_of_two_expiries_the_one_since_the_renewal_is_named(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        store, space = engine.session().store, engine.namespace
+        await observe_both(engine)
+        await agent.execute(TASK)
+        again = {"rule": 1, "comment": "none"}
+        for _ in range(2):
+            await engine.observe("acl:two", again, until=timedelta(milliseconds=1))
+            await asyncio.sleep(0.02)
+            await store.expire(space)
+        await engine.observe("acl:two", again, until=timedelta(milliseconds=1))
+        await asyncio.sleep(0.02)
+        result = await agent.execute(TASK)
+        await engine.settle()  # which records the expiry, after the run
+        [newest] = await store.changes(space, resource="acl:two", limit=1)
+        assert newest.kind is ChangeKind.EXPIRED
+        changes = {
+            it.change.id for it in (await engine.why(result.execution_id)).misses if it.change
+        }
+        assert changes == {newest.id}
+
+
+async def test_what_was_asked_only_because_it_follows_names_the_first_cause(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        await agent.execute(TASK)
+        event = await engine.observe("acl:one", {"rule": 2})
+
+        def otherwise(body: dict[str, Any]) -> Answer:
+            match turn(body):
+                case 0:
+                    return Answer([text("Let me look."), call("look", {})])
+                case 1:
+                    return Answer([text("The rule is new."), call("first", {"at": "us"})])
+                case 2:
+                    return Answer([text("So is this."), call("second", {})])
+            return Answer([text("Done otherwise.")])
+
+        world.think(otherwise)
+        result = await agent.execute(TASK)
+        why = await engine.why(result.execution_id)
+        asked = [step for step in why.steps if step.fate == "asked"]
+        assert [step.position for step in asked] == [2, 4, 6]
+        assert [step.follows for step in asked] == [None, 2, 2]
+        assert all(step.why is not None and step.why.change == event for step in asked)
+
+
+async def test_in_a_program_a_changed_request_names_the_step_it_follows_from(world: World) -> None:
+    engine = world.engine()
+    seen = {"a": 1, "b": 1}
+
+    @engine.tool(effect="read")
+    def look(at: str) -> int:
+        """Look."""
+        return seen[at]
+
+    async def said(body: Any) -> Any:
+        return {"said": body}
+
+    async def work() -> str:
+        async with engine.run("triage", "go") as run:
+            for name in ("a", "b"):
+                it = await run.act(look, at=name)
+                await run.decide({"ask": f"what of {name} at {it.value}"}, call=said)
+        return run.execution_id
+
+    async with engine:
+        await work()
+        seen["b"] = 2
+        why = await engine.why(await work())
+        assert fates(why) == ["run again", "served", "run again", "asked"]
+        assert str(why.steps[2].outcome) == "diverged"
+        assert why.steps[3].follows == 2
+        assert why.steps[3].why is not None
+        assert str(why.steps[3].why.cause.kind) == "output diverged", "the first cause upstream"
+
+
+async def test_a_failed_run_can_be_asked_about(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+
+        def broken(body: dict[str, Any]) -> Answer:
+            return Answer([call("look", {})]) if turn(body) < 30 else Answer([])
+
+        world.think(broken)
+        short = world.agent(engine, [engine.tools["look"]], name="short", max_turns=2)
+        with pytest.raises(RunFailed) as failed:
+            await short.execute(TASK)
+        why = await engine.why(failed.value.execution_id)
+        assert why.execution.state == "failed"
+        assert "max_turns" in (why.execution.reason or "")
+        assert fates(why) == ["asked", "executed"] * 2
+        assert why.execution.miss == ("new task",)
+    assert agent.name == "deployer"
+
+
+async def test_without_an_id_the_newest_run_is_told(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        with pytest.raises(ExecutionUnknown, match="no execution at all"):
+            await engine.why()
+        await agent.execute(TASK)
+        second = await agent.execute(TASK)
+        assert (await engine.why()).execution.id == second.execution_id, "the journal is flushed"
+        assert (await engine.why(agent="deployer")).execution.id == second.execution_id
+        with pytest.raises(ExecutionUnknown):
+            await engine.why(agent="nobody")
+
+
+async def test_an_unknown_id_says_how_to_list_ids(world: World) -> None:
+    async with world.engine() as engine:
+        with pytest.raises(ExecutionUnknown, match=r"'nonsense'.*execgraph cypher"):
+            await engine.why("nonsense")
+
+
+async def test_a_damaged_report_leaves_the_trace_to_tell(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        first = await agent.execute(TASK)
+        store, space = engine.session().store, engine.namespace
+        found = await store.execution(space, first.execution_id)
+        assert found is not None
+        lost = found.execution.model_copy(update={"id": "lost", "report": "0" * 40})
+        plain = {"mode": Mode.REPLAY, "replayed": first.execution_id, "steps": 0}
+        await store.write_replays(space, [Replay(execution=lost.model_copy(update=plain))])
+        why = await engine.why("lost")
+        assert "damaged" in (why.hint or "")
+        assert fates(why) == ["served", "run again"] * 3 + ["served"]
+
+
+async def test_asking_takes_a_handful_of_store_calls(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        await agent.execute(TASK)
+        await engine.observe("acl:one", {"rule": 2})
+        await engine.observe("acl:two", {"rule": 2})
+        result = await agent.execute(TASK)
+        calls = _counted(engine)
+        await engine.why(result.execution_id)
+        assert len(calls) <= 4, calls
+
+
+def _counted(engine: Engine) -> list[str]:
+    """The names of the store's methods, as they are called from now on."""
+    store, calls = engine.session().store, []
+    for name in ("execution", "values", "changes", "executions", "facts", "dependants", "facets"):
+        real = getattr(store, name)
+
+        def counting(*args: Any, _name: str = name, _real: Any = real, **more: Any) -> Any:
+            calls.append(_name)
+            return _real(*args, **more)
+
+        setattr(store, name, counting)
+    return calls
