@@ -26,6 +26,9 @@ BENCHMARKS = {
     "scale-neo4j": ("scale_neo4j", "hit and miss with many stored steps, Neo4j", True),
     "record-sqlite": ("record_sqlite", "what recording costs on SQLite", False),
     "record-neo4j": ("record_neo4j", "round trips of a recorded run on Neo4j", True),
+    "watch": ("watch", "from a file's rename to the fact; a rescan of 10,000 files", False),
+    "ask": ("ask", "why and impact in a large store", False),
+    "cypher": ("cypher", "the questions of docs/cypher.md, SQLite beside Neo4j", True),
     "imports": ("imports", "import execgraph, execgraph --help", False),
 }
 
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name:14} {what}")
         return 0
     say = Say()
-    setting = Setting(options.rounds, _with_credentials(options.neo4j), say)
+    setting = Setting(options.rounds, with_credentials(options.neo4j), say, options.steps)
     rows: dict[str, list[Row]] = {}
     for name in options.names or BENCHMARKS:
         module, what, needs_neo4j = BENCHMARKS[name]
@@ -59,13 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench/run", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="name")
     parser.add_argument("--rounds", type=int, default=300, help="samples of each side (300)")
+    parser.add_argument(
+        "--steps", type=int, default=100_000, help="stored steps where `ask` asks (100000)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--neo4j", default=os.environ.get("NEO4J_URI"), metavar="URI")
     parser.add_argument("--list", action="store_true", help="say what there is")
     return parser
 
 
-def _with_credentials(uri: str | None) -> str | None:
+def with_credentials(uri: str | None) -> str | None:
+    """The address with $NEO4J_USER and $NEO4J_PASSWORD in it, where it has none of its own."""
     user, password = os.environ.get("NEO4J_USER"), os.environ.get("NEO4J_PASSWORD")
     if uri is None or "@" in uri or not (user and password):
         return uri

@@ -14,9 +14,10 @@ from execgraph.graphstore.neo4j.queries import queries
 if TYPE_CHECKING:
     from neo4j import AsyncDriver
 
-__all__ = ["Bolt", "Counting", "bolt", "remove"]
+__all__ = ["LABELS", "Bolt", "Counting", "bolt", "remove"]
 
-_LABELS = (
+#: Everything that carries a namespace.
+LABELS = (
     "Task",
     "Execution",
     "Step",
@@ -27,6 +28,7 @@ _LABELS = (
     "Facet",
     "Precondition",
     "ChangeEvent",
+    "Lease",
     "BenchCommit",
 )
 
@@ -79,7 +81,7 @@ async def bolt(address: str) -> AsyncIterator[Bolt]:
 
 async def remove(it: Bolt, namespace: str) -> None:
     """Delete everything that carries this namespace."""
-    for label in _LABELS:
+    for label in LABELS:
         await it.rows(
             f"MATCH (n:{label} {{namespace: $ns}}) CALL (n) {{ DETACH DELETE n }}"
             " IN TRANSACTIONS OF 5000 ROWS",

@@ -18,7 +18,7 @@ from execgraph.graphstore.canonical import Json
 
 from .bolt import Bolt, Counting, bolt
 from .measure import Row, Setting, Side, ratio, side_by_side
-from .workload import Bench, ScriptedClient, task
+from .synthetic import Bench, ScriptedClient, task
 
 __all__ = ["run"]
 

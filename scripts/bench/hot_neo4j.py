@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from .bolt import Bolt, Counting, bolt
 from .measure import Row, Setting, Side, ratio, side_by_side
-from .workload import Bench, task
+from .synthetic import Bench, task
 
 __all__ = ["run"]
 

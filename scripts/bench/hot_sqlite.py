@@ -25,7 +25,7 @@ from typing import Any
 from execgraph.adapters.messages_api import MessagesServer
 
 from .measure import Row, Setting, Side, ratio, side_by_side
-from .workload import CALLS, DOCUMENTS, Bench, brain, columns, rule_of, task
+from .synthetic import CALLS, DOCUMENTS, Bench, brain, columns, rule_of, task
 
 __all__ = ["run"]
 

@@ -24,7 +24,7 @@ class Say:
 
     def phase(self, what: str) -> None:
         """One line: what comes now."""
-        self._console.print(f"  {what}", highlight=False)
+        self._console.print(f"  {what}", highlight=False, soft_wrap=True)
 
     def counting(self, total: int) -> Callable[[int], None]:
         """A bar on a terminal, nothing elsewhere. Call the result with how much is done."""
@@ -60,6 +60,7 @@ class Setting:
     rounds: int
     neo4j: str | None
     say: Say = field(default_factory=Say)
+    steps: int = 100_000  # stored, where a benchmark says so
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections import Counter
 
 from .bolt import Counting, bolt
 from .measure import Row, Setting
-from .workload import Bench, clock, task
+from .synthetic import Bench, clock, task
 
 __all__ = ["run"]
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from .measure import Row, Setting
-from .workload import Bench, clock, task
+from .synthetic import Bench, clock, task
 
 __all__ = ["run"]
 

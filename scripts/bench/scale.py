@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from execgraph.engine.errors import NotReplayable
 
 from .measure import Row, Setting, Side, side_by_side
-from .workload import Bench, ScriptedClient, task
+from .synthetic import Bench, ScriptedClient, task
 
 __all__ = ["LARGE", "SMALL", "Declare", "Sized", "rows"]
 

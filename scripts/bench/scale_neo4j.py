@@ -14,7 +14,7 @@ from .bolt import Bolt, Counting, bolt, remove
 from .generate import Generated, fill
 from .measure import Row, Setting
 from .scale import LARGE, SMALL, Declare, Sized, rows
-from .workload import Bench
+from .synthetic import Bench
 
 __all__ = ["run"]
 

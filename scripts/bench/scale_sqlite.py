@@ -9,7 +9,7 @@ from execgraph.graphstore.connect import connect
 from .generate import Generated, fill
 from .measure import Row, Setting
 from .scale import LARGE, SMALL, Declare, Sized, rows
-from .workload import Bench
+from .synthetic import Bench
 
 __all__ = ["run"]
 

@@ -1,223 +1,242 @@
-"""What is measured: an agent that makes ten tool calls, one in each turn.
+"""Drives recorded trajectories of real agents through the engine: `scripts/bench/workload`.
 
-Every call has a precondition of its own, on a resource of its own: five schemas and five access
-rules. With ``writes``, so many of the calls switch a deployment target instead. A recorded run has
-21 steps: eleven decisions (the last one answers) and ten actions.
+Each is driven once, which asks the model (a local server that says what the recorded agent said),
+and once more, which must not. Then the company's policy is edited as it really was, version after
+version, and what is asked again is compared with a count made from the texts alone.
+
+Exits with 1 if something did not come out as it should, with 2 if there is nothing to drive.
 """
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import json
-import time
+import os
+import sys
+import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from pathlib import Path
 
-from typing_extensions import override
+from rich.console import Console
+from rich.table import Table
 
-from execgraph.adapters.messages_api import Answer, Brain, call, text
-from execgraph.adapters.messages_wire import message
-from execgraph.engine.client import CallResult, ChatClient, chat_client
-from execgraph.engine.engine import Engine
-from execgraph.graphstore.canonical import Json, encode
-from execgraph.invalidation.resources import Acl, DeploymentTarget, Schema
+from execgraph import Engine
 
-if TYPE_CHECKING:
-    from neo4j import AsyncDriver
+from .__main__ import with_credentials
+from .bolt import bolt
+from .measure import Say
+from .recorded.play import GOAL, Domain, Play
+from .recorded.size import Size, of_neo4j, of_sqlite
+from .recorded.tools import import_tau2
+from .recorded.trajectories import ALL_DOMAINS, Workload, chosen, folder, rows, unknown
 
-    from execgraph.engine.agent import Agent
+__all__ = ["main"]
 
-__all__ = [
-    "CALLS",
-    "DOCUMENTS",
-    "Bench",
-    "ScriptedClient",
-    "ask_rule",
-    "brain",
-    "clock",
-    "columns",
-    "rule_of",
-    "task",
-]
+_BOTH = ("sqlite", "neo4j")
+#: store -> domain -> what came out
+_Found = Mapping[str, Mapping[str, Domain]]
 
-_TABLES = ("orders", "customers", "invoices", "parts", "suppliers")
-_PLACES = ("eu", "us", "asia", "africa", "oceania")
 
-#: What the watched resources are; the tools read it, and so do muscle-mem's checks.
-DOCUMENTS: dict[str, dict[str, Any]] = {
-    **{
-        f"schema:{table}": {
-            "columns": {
-                name: {"type": "text", "null": False} for name in ("id", "name", "state", "at")
-            },
-            "comment": f"the {table}",
+class _Unusable(Exception):
+    """There is nothing to drive, or nothing to drive it with."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    options = _parser().parse_args(arguments)
+    # Some were recorded with models that the SDK calls outdated by now.
+    warnings.filterwarnings("ignore", "The model .* is deprecated", DeprecationWarning)
+    try:
+        workload = _loaded(options.domain)
+        found = asyncio.run(_play(workload, options))
+    except _Unusable as why:
+        print(why, file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(_as_json(found), indent=1))
+    else:
+        _print(found)
+    wrong = [
+        f"{store}, {domain}: {what}"
+        for store, domains in found.items()
+        for domain, it in domains.items()
+        for what in it.wrong()
+    ]
+    print(*wrong, sep="\n", end="\n" if wrong else "", file=sys.stderr)
+    return int(bool(wrong))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench/workload",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"The trajectories are in {folder()}; EXECGRAPH_WORKLOAD names another folder.",
+    )
+    parser.add_argument("--store", choices=[*_BOTH, "both"], default="both", help="(both)")
+    parser.add_argument(
+        "--domain",
+        choices=ALL_DOMAINS,
+        action="append",
+        help="only this one; may be given more than once",
+    )
+    parser.add_argument(
+        "--limit", type=_positive, metavar="N", help="at most N trajectories a domain"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--neo4j", default=os.environ.get("NEO4J_URI"), metavar="URI", help="($NEO4J_URI)"
+    )
+    return parser
+
+
+def _positive(told: str) -> int:
+    if not told.isdecimal() or not (number := int(told)):
+        raise argparse.ArgumentTypeError(f"{told!r} is not a number from 1 on")
+    return number
+
+
+def _loaded(domains: Sequence[str] | None) -> Workload:
+    where, wanted = folder(), domains or ALL_DOMAINS
+    there = [domain for domain in wanted if next(rows(where, domain), None) is not None]
+    if not there:
+        raise _Unusable(
+            f"There are no recorded trajectories of {', '.join(wanted)} in {where}. They are data"
+            " of tau-bench and tau2-bench and no part of this repository: name their folder in"
+            " EXECGRAPH_WORKLOAD. docs/workload.md says what they are."
+        )
+    try:
+        import_tau2()
+    except ImportError as error:
+        raise _Unusable(
+            f"The tools of the recorded agents cannot be imported ({error}):"
+            " scripts/bench/workload installs them into .venv when it is run from the shell."
+        ) from None
+    return Workload.load(where, there)
+
+
+async def _play(workload: Workload, options: argparse.Namespace) -> _Found:
+    stores = list(_BOTH) if options.store == "both" else [options.store]
+    say = Say()
+    for domain, count in unknown(workload.folder).items():
+        say.phase(f"{domain}: {count} trajectories left out, their tools are not known here")
+    domains = list(dict.fromkeys(it.domain for it in workload.trajectories))
+    for domain in options.domain or ALL_DOMAINS:
+        if domain not in domains:
+            say.phase(f"{domain}: left out, there are none in {workload.folder}")
+    if "neo4j" in stores and not options.neo4j:
+        if options.store == "neo4j":
+            raise _Unusable("There is no Neo4j: scripts/neo4j start, or --neo4j URI.")
+        say.phase("neo4j: left out, there is none (scripts/neo4j start, or --neo4j URI)")
+        stores.remove("neo4j")
+    found: dict[str, dict[str, Domain]] = {}
+    for store in stores:
+        say.phase(f"{store}:")
+        found[store] = {
+            domain: await _on(store, workload, domain, options, say) for domain in domains
         }
-        for table in _TABLES
-    },
-    **{f"acl:deploy/{place}": {"rule": "allow", "groups": ["ops", "release"]} for place in _PLACES},
-    **{f"target:{place}": {"host": f"{place}.example", "replicas": 3} for place in _PLACES},
-}
-_SYSTEM = "You prepare releases: look at each table and each rule before you act."
-_MODEL = "claude-sonnet-5"
+    return found
 
 
-class _Clock:
-    """Time spent in the model and in the tools, in seconds."""
+async def _on(
+    store: str, workload: Workload, domain: str, options: argparse.Namespace, say: Say
+) -> Domain:
+    every = [it for it in workload.trajectories if it.domain == domain]
+    some = every if options.limit is None else chosen(every, options.limit)
+    if store == "sqlite":
+        with tempfile.TemporaryDirectory(prefix="execgraph-workload-") as temporary:
+            path = Path(temporary) / "graph.db"
 
-    def __init__(self) -> None:
-        self.spent = 0.0
+            async def size() -> Size:
+                return of_sqlite(path)
 
+            def engine() -> Engine:
+                return Engine(f"sqlite:///{path}")
 
-clock = _Clock()
-
-
-# The tools' bodies, which the peers call too ----------------------------------------------
-
-
-def columns(table: str) -> dict[str, Any]:
-    """The columns of a table."""
-    started = time.perf_counter()
-    found = DOCUMENTS[f"schema:{table}"]["columns"]
-    answer = {"table": table, "columns": sorted(found)}
-    clock.spent += time.perf_counter() - started
-    return answer
-
-
-def rule_of(place: str) -> dict[str, Any]:
-    """Who may deploy at a place."""
-    started = time.perf_counter()
-    found = DOCUMENTS[f"acl:deploy/{place}"]
-    answer = {"place": place, "rule": found["rule"], "groups": list(found["groups"])}
-    clock.spent += time.perf_counter() - started
-    return answer
+            return await Play(workload, domain, some, engine=engine, size=size, say=say).play()
+    async with bolt(with_credentials(options.neo4j) or "") as it:
+        return await Play(
+            workload,
+            domain,
+            some,
+            engine=lambda: Engine(it.url, namespace=it.namespace, driver=it.driver),
+            size=lambda: of_neo4j(it, it.namespace),
+            say=say,
+        ).play()
 
 
-async def look_at(table: str) -> dict[str, Any]:
-    """The columns of a table."""
-    return columns(table)
+# The report ---------------------------------------------------------------------------------
 
 
-async def ask_rule(place: str) -> dict[str, Any]:
-    """Who may deploy at a place."""
-    return rule_of(place)
+def _as_json(found: _Found) -> dict[str, dict[str, object]]:
+    return {
+        store: {domain: asdict(it) | {"wrong": it.wrong()} for domain, it in domains.items()}
+        for store, domains in found.items()
+    }
 
 
-async def switch(place: str, release: str) -> dict[str, Any]:
-    """Switch a place to a release."""
-    return {"place": place, "release": release}
+def _print(found: _Found) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = 180
+    for store, domains in found.items():
+        for domain, it in domains.items():
+            console.print(f"[bold]{store}, {domain}[/]")
+            console.print(_passes(it), "", sep="\n")
+            if it.edits:
+                console.print(_edits(it), "", sep="\n")
 
 
-#: The ten calls of the run without writes.
-CALLS: tuple[tuple[str, dict[str, str]], ...] = tuple(
-    turn
-    for table, place in zip(_TABLES, _PLACES, strict=True)
-    for turn in (("look_at", {"table": table}), ("ask_rule", {"place": place}))
-)
+def _passes(it: Domain) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column()
+    skipped = ", ".join(f"{count} ({why.partition(': ')[2]})" for why, count in it.skipped.items())
+    first, second = it.first, it.second
+    for name, told in {
+        "trajectories": f"{it.trajectories}; left out: {skipped or 'none'}",
+        "turns, tool calls": f"{it.turns:,}, {it.outputs:,}",
+        "model calls": f"{first.model_calls:,} the first time, {second.model_calls:,} the second",
+        "tokens": f"{first.tokens:,} the first time, {second.tokens:,} the second ({it.tokens})",
+        "identical": f"{second.identical:,} of {it.trajectories:,} the second time",
+        "databases": it.databases,
+        "outputs as recorded": f"{first.outputs_as_recorded:,} the first time,"
+        f" {second.outputs_as_recorded:,} the second, of {it.outputs:,}",
+        "store": f"{first.store.bytes:,} bytes ({first.store.measured}),"
+        f" {second.store.bytes:,} after the second time",
+        "raw requests and replies": f"{it.raw_bytes:,} bytes",
+        "relative size": f"{it.relative_size:.3f} (goal: at most {GOAL})",
+        "seconds": f"{first.seconds:.1f} the first time, {second.seconds:.1f} the second",
+    }.items():
+        table.add_row(name, told)
+    return table
 
 
-def _calls(writes: int) -> list[tuple[str, dict[str, str]]]:
-    """The last ``writes`` rules are not asked for; what they are about is switched instead."""
-    calls = list(CALLS)
-    for number in range(writes):
-        at = len(calls) - 1 - 2 * number
-        calls[at] = ("switch", {"place": calls[at][1]["place"], "release": "r7"})
-    return calls
-
-
-def task(number: int = 0, *, writes: int = 0, calls: int = len(CALLS)) -> dict[str, Json]:
-    """A task of so many calls; another ``number`` makes another one."""
-    return {"release": "r7", "number": number, "writes": writes, "calls": calls}
-
-
-def brain(body: Mapping[str, Any]) -> Answer:
-    """The model: a function of the conversation."""
-    messages = body["messages"]
-    asked = json.loads(messages[0]["content"][0]["text"])
-    calls = _calls(asked["writes"])[: asked["calls"]]
-    turn = len(messages) // 2
-    if turn == len(calls):
-        return Answer([text("All were looked at; nothing stands against the release.")])
-    tool, arguments = calls[turn]
-    return Answer([text(f"Step {turn + 1}."), call(tool, arguments)])
-
-
-class ScriptedClient(ChatClient):
-    """The adapter of the real SDK, whose questions a function of this process answers."""
-
-    def __init__(self, answers: Brain = brain) -> None:
-        from anthropic import AsyncAnthropic
-
-        self._brain = answers
-        self._real = chat_client(AsyncAnthropic(api_key="local"))
-        self.dialect = self._real.dialect
-
-    @override
-    async def ask(self, request: Mapping[str, Json]) -> bytes:
-        started = time.perf_counter()
-        answer = self._brain(dict(request))
-        reply = encode(message(request, answer.content, answer.stop_reason))
-        clock.spent += time.perf_counter() - started
-        return reply
-
-    @override
-    def head(
-        self,
-        *,
-        model: str,
-        system: str | None,
-        tools: Sequence[Any],
-        max_tokens: int,
-        params: Mapping[str, Json],
-    ) -> dict[str, Json]:
-        return self._real.head(
-            model=model, system=system, tools=tools, max_tokens=max_tokens, params=params
+def _edits(it: Domain) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("edit of the policy")
+    table.add_column("sections that differ", overflow="fold")
+    for name in ("asked again", "the texts say", "if it were one text", "if all were flushed"):
+        table.add_column(f"{name}\ncalls, tokens", justify="right")
+    for edit in [*it.edits, *([it.returned] if it.returned else [])]:
+        table.add_row(
+            f"{edit.before} -> {edit.after}",
+            ", ".join(edit.changed),
+            *(
+                f"{calls:,}  {tokens:,}"
+                for calls, tokens in (
+                    edit.asked,
+                    edit.texts,
+                    edit.without_sections,
+                    edit.flushed,
+                )
+            ),
         )
-
-    @override
-    def opening(self, texts: Sequence[str]) -> Json:
-        return self._real.opening(texts)
-
-    @override
-    def turn(self, reply: Json, results: Sequence[CallResult]) -> list[Json]:
-        return self._real.turn(reply, results)
-
-    @override
-    def text(self, reply: Json) -> str:
-        return self._real.text(reply)
+    return table
 
 
-class Bench:
-    """An engine with its agent, as a program would declare them."""
-
-    def __init__(
-        self,
-        url: str,
-        namespace: str,
-        *,
-        driver: AsyncDriver | None = None,
-        client: object = None,
-    ) -> None:
-        self.engine = Engine(url, namespace=namespace, driver=driver)
-        self._client = client
-        tool = self.engine.tool
-        self._tools = [
-            tool(effect="read", requires=[Schema("{table}", "$.columns")])(look_at),
-            tool(effect="read", requires=[Acl("deploy/{place}")])(ask_rule),
-            tool(effect="write", requires=[DeploymentTarget("{place}")])(switch),
-        ]
-
-    @cached_property
-    def agent(self) -> Agent:
-        """The agent; the engine need not be open."""
-        return self.engine.agent(
-            "releaser",
-            client=self._client or ScriptedClient(),
-            model=_MODEL,
-            system=_SYSTEM,
-            tools=self._tools,
-        )
-
-    async def observe(self) -> None:
-        """Tell the store what every resource is."""
-        for uri, document in DOCUMENTS.items():
-            await self.engine.observe(uri, document)
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from anthropic import AsyncAnthropic
 
 from execgraph import Engine
-
-from .drive import Driver, Pass, changed, decisions_resting_on
-from .trajectories import Trajectory, Workload, chosen
+from execgraph.scripts.bench.recorded.drive import Driver, Pass
+from execgraph.scripts.bench.recorded.foreseen import edited, resting_on, rests, start
+from execgraph.scripts.bench.recorded.trajectories import Trajectory, Workload, chosen
 
 __all__ = ["EVERY_WRITE", "SOME_WRITES", "Scenario", "play"]
 
@@ -27,7 +27,7 @@ class Scenario:
     trajectories: tuple[Trajectory, ...]
     recorded: Pass
     repeated: Pass
-    edited: Pass
+    preamble_edited: Pass
     restored: Pass
     section_edited: Pass
 
@@ -37,7 +37,7 @@ class Scenario:
 
     def resting_on(self, section: str) -> dict[str, list[int]]:
         """By tid, the turns that an edit of a policy's section puts to the model again."""
-        return decisions_resting_on(section, self.workload, self.trajectories)
+        return resting_on(section, rests(self.workload, self.trajectories))
 
     def figures(self) -> str:
         """All that was measured, to be read by people."""
@@ -61,7 +61,7 @@ class Scenario:
         return {
             "recorded": self.recorded,
             "repeated": self.repeated,
-            "policies edited": self.edited,
+            "policies edited": self.preamble_edited,
             "edit taken back": self.restored,
             "a section edited": self.section_edited,
         }
@@ -78,20 +78,26 @@ async def play(url: str, namespace: str, workload: Workload, limit: int) -> Scen
     with Driver.server(trajectories) as server:
         async with AsyncAnthropic(base_url=server.url, api_key="local") as client, engine:
             driver = Driver(engine, workload, trajectories, server, client)
-            policies = driver.policies()
+            policies = start(workload, trajectories)
 
             await driver.tell(policies)
             recorded = await driver.drive()
             repeated = await driver.drive()
 
-            await driver.tell(changed(policies, EVERY_WRITE))
-            edited = await driver.drive()
+            await driver.tell(edited(policies, EVERY_WRITE))
+            preamble_edited = await driver.drive()
 
             await driver.tell(policies)
             restored = await driver.drive()
 
-            await driver.tell(changed(policies, SOME_WRITES))
+            await driver.tell(edited(policies, SOME_WRITES))
             section_edited = await driver.drive()
     return Scenario(
-        workload, tuple(trajectories), recorded, repeated, edited, restored, section_edited
+        workload,
+        tuple(trajectories),
+        recorded,
+        repeated,
+        preamble_edited,
+        restored,
+        section_edited,
     )

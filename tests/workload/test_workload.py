@@ -14,33 +14,15 @@ import uuid
 
 import pytest
 
-from execgraph.tests.workload.drive import steps_expected
+from execgraph.scripts.bench.recorded.foreseen import steps_of
+from execgraph.scripts.bench.recorded.trajectories import DOMAINS, Workload, rows
 from execgraph.tests.workload.scenario import EVERY_WRITE, SOME_WRITES, Scenario, play
-from execgraph.tests.workload.trajectories import DOMAINS, Workload, folder, rows
 
 DEFAULT_LIMIT = 48
 ENOUGH = 40
 
 # Some were recorded with models that the SDK calls outdated by now.
 pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def workload() -> Workload:
-    """The trajectories on this machine; skips where they or the real tools are missing."""
-    where = folder()
-    if any(next(rows(where, domain), None) is None for domain in DOMAINS):
-        pytest.skip(f"no recorded trajectories in {where}: name their folder in EXECGRAPH_WORKLOAD")
-    try:
-        from execgraph.tests.workload.tools import import_tau2
-
-        import_tau2()
-    except ImportError as error:
-        pytest.skip(
-            f"the tools of the recorded trajectories cannot be imported ({error}): scripts/test"
-            " installs them where the trajectories are"
-        )
-    return Workload.load(where)
 
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
@@ -79,7 +61,7 @@ def test_each_turn_of_an_agent_is_asked_once_and_recorded(scenario: Scenario) ->
     assert recorded.model_calls == scenario.turns
     assert all(it.result.recorded for it in recorded.driven)
     steps = sum(len(it.result.steps) for it in recorded.driven)
-    assert steps == steps_expected(scenario.trajectories)
+    assert steps == steps_of(scenario.trajectories)
 
 
 def test_a_repeat_asks_nothing(scenario: Scenario) -> None:
@@ -107,9 +89,9 @@ def test_a_changed_policy_asks_again_what_chose_a_write_and_nothing_else(
 ) -> None:
     expected = scenario.resting_on(EVERY_WRITE)
     assert expected
-    assert scenario.edited.asked == expected
-    assert scenario.edited.model_calls == sum(map(len, expected.values()))
-    assert scenario.edited.databases == scenario.recorded.databases
+    assert scenario.preamble_edited.asked == expected
+    assert scenario.preamble_edited.model_calls == sum(map(len, expected.values()))
+    assert scenario.preamble_edited.databases == scenario.recorded.databases
 
 
 def test_a_policy_that_returns_makes_everything_replay_again(scenario: Scenario) -> None:

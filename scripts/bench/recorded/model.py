@@ -14,7 +14,8 @@ __all__ = ["RecordedAgent"]
 
 class RecordedAgent:
     """A brain for ``MessagesServer``. Which trajectory it is stands in the request's metadata;
-    at which turn it is, follows from the conversation alone."""
+    at which turn it is, follows from the conversation alone. It bills what was billed; where
+    nobody wrote that down, the server estimates it."""
 
     def __init__(self, trajectories: Iterable[Trajectory]) -> None:
         self._trajectories = {trajectory.tid: trajectory for trajectory in trajectories}
@@ -25,4 +26,4 @@ class RecordedAgent:
         turn = trajectory.turns[said]
         words = [text(turn.text)] if turn.text else []
         calls = [call(f"{trajectory.domain}_{it.tool}", it.arguments) for it in turn.calls]
-        return Answer([*words, *calls])
+        return Answer([*words, *calls], usage=turn.usage)

@@ -1,0 +1,1 @@
+"""Recorded trajectories of real agents, and what drives them through an engine."""
