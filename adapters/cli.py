@@ -9,15 +9,33 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+from typing_extensions import override
 
 from .. import __version__
 from ..graphstore.errors import ConfigurationError, ExecgraphError
+from .commands.changes import changes
+from .commands.cypher import cypher
+from .commands.impact import impact
+from .commands.stats import stats
+from .commands.walk import walk
+from .commands.watch import watch
+from .commands.why import why
 from .demo.command import demo
 
 __all__ = ["app", "main"]
+
+
+class _Command(TyperCommand):
+    """Required arguments stand in the usage without typer's braces."""
+
+    @override
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
 
 app = typer.Typer(
     name="execgraph",
@@ -28,8 +46,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo)
+app.command(short_help="Show how resources changed.")(changes)
+app.command(cls=_Command, short_help="Ask the graph in Cypher.")(cypher)
+app.command(short_help="Watch an agent being recorded, replayed, and asked again.")(demo)
+app.command(short_help="Tell what a change would cost before it is made.")(impact)
+app.command(short_help="Show what all runs came to: tokens paid and saved.")(stats)
+app.command(short_help="Bring the marks on steps up to date.")(walk)
+app.command(short_help="Keep the facts of files true, as a service.")(watch)
+app.command(short_help="Tell why a run asked the model.")(why)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's interface

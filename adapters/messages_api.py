@@ -14,7 +14,8 @@ It answers ``POST /v1/messages`` as JSON and as a stream of server-sent events, 
 /v1/messages/count_tokens``. Like the service it makes up new message, request and ``tool_use``
 ids and thinking signatures on every call, and refuses a conversation whose tool calls and tool
 results do not match. Tokens are estimated from the lengths of the texts, so that equal
-conversations cost the same. It runs in a thread of its own: use it from sync and async programs.
+conversations cost the same; an answer may say how many they are. It runs in a thread of its own:
+use it from sync and async programs.
 """
 
 from __future__ import annotations
@@ -60,11 +61,13 @@ class Answer:
     """What the model says: content blocks as the API has them.
 
     Ids and signatures are made up by the server, whatever the blocks say. Without a
-    ``stop_reason`` it is ``tool_use`` if a tool is called, else ``end_turn``.
+    ``stop_reason`` it is ``tool_use`` if a tool is called, else ``end_turn``. ``usage``: the
+    tokens of input and output to be billed; None: estimated.
     """
 
     content: Sequence[Mapping[str, Any]]
     stop_reason: str | None = None
+    usage: tuple[int, int] | None = None
 
 
 Brain = Callable[[dict[str, Any]], Answer]
@@ -284,7 +287,7 @@ class MessagesServer:
     def _message(self, body: dict[str, Any]) -> dict[str, Any]:
         try:
             answer = self.brain(body)
-            return wire.message(body, answer.content, answer.stop_reason)
+            return wire.message(body, answer.content, answer.stop_reason, answer.usage)
         except Exception as error:
             raise Refused(500, f"the brain failed: {error!r}") from error
 

@@ -57,9 +57,13 @@ def _tokens_of(value: object) -> int:
 
 
 def message(
-    body: Body, content: Sequence[Mapping[str, Any]], stop_reason: str | None
+    body: Body,
+    content: Sequence[Mapping[str, Any]],
+    stop_reason: str | None,
+    usage: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """The service's answer to `body`: `content` with fresh ids and signatures, and the usage."""
+    """The service's answer to `body`: `content` with fresh ids and signatures, and the usage:
+    tokens of input and output, estimated if None."""
     blocks = [_fresh(block) for block in content]
     calls_a_tool = any(block["type"] == "tool_use" for block in blocks)
     return {
@@ -70,7 +74,7 @@ def message(
         "content": blocks,
         "stop_reason": stop_reason or ("tool_use" if calls_a_tool else "end_turn"),
         "stop_sequence": None,
-        "usage": _usage(estimate_tokens(body), _tokens_of(blocks)),
+        "usage": _usage(*(usage or (estimate_tokens(body), _tokens_of(blocks)))),
     }
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from ..graphstore.connect import connect
@@ -156,7 +157,7 @@ class Host:
             if not self._told:
                 _log.info("the graph is kept in %s", path)
                 self._told = True
-            url = f"sqlite:///{path}"
+            url = f"sqlite:///{quote(str(path))}"
         return connect(url or "neo4j://given-driver", **self._connection)
 
 

@@ -1,4 +1,4 @@
-"""The acts: what is done, what is measured, and what is claimed and checked about it.
+"""What an act is: its runs, measured, and what is claimed and checked about them.
 
 Three parties count, and none knows of the others: the server its requests and tokens, the world
 what happened to it, the engine what it reports in its results. An act's claims compare them.
@@ -7,20 +7,22 @@ what happened to it, the engine what it reports in its results. An act's claims 
 from __future__ import annotations
 
 import statistics
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...engine.result import Outcome
-from ...graphstore.model import Mode, StepKind
 from .agent import TASK
 from .world import Effects
 
 if TYPE_CHECKING:
     from ...engine.result import Result
+    from ...engine.why import Why
+    from ...graphstore.store import Table
+    from ...invalidation.impact import Impact
     from .stage import Stage
 
-__all__ = ["Act", "Audience", "Claim", "Figures", "play"]
+__all__ = ["Act", "Answer", "Audience", "Claim", "Figures", "perform"]
 
 
 _NONE = Effects(0, 0)
@@ -57,9 +59,22 @@ class Figures:
         return self.total_ms - self.tools_ms - self.model_ms
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A question that was put to the graph, in words and in Cypher, and its answer."""
+
+    question: str
+    query: str
+    table: Table
+
+
 @dataclass
 class Act:
-    """One act: its runs, what others counted meanwhile, and its claims. Times are medians."""
+    """One act: its runs, what others counted meanwhile, and its claims. Times are medians.
+
+    ``impact``: what was foreseen of the act's change. ``naive``: what a cache keyed by the
+    request's text did to the machine at that time. ``why``: of the last run.
+    """
 
     key: str
     title: str
@@ -70,6 +85,10 @@ class Act:
     effects: Effects = _NONE
     claims: list[Claim] = field(default_factory=list)
     result: Result | None = None  # of the last run
+    impact: Impact | None = None
+    naive: Effects | None = None
+    answer: Answer | None = None
+    why: Why | None = None
 
     @property
     def holds(self) -> bool:
@@ -105,164 +124,31 @@ class Audience(Protocol):
         """The act is over, and checked."""
 
 
-async def play(stage: Stage, audience: Audience, runs: int) -> AsyncIterator[Act]:
-    """Perform the acts one after another; `runs` is the number of the run that act 3 ends with."""
-    performance = _Performance(stage, audience)
-    await stage.observe(*stage.world.resources)
-    yield (first := await performance.first())
-    for act in (
-        performance.second,
-        lambda first: performance.hundredth(first, runs),
-        performance.unrelated_change,
-        performance.tightened,
-        performance.reverted,
-    ):
-        yield await act(first)
-
-
-class _Performance:
-    def __init__(self, stage: Stage, audience: Audience) -> None:
-        self._stage = stage
-        self._audience = audience
-
-    async def first(self) -> Act:
-        act = await self._run(
-            Act("first", "First run", "The task is new: the model is asked, the run recorded.")
-        )
-        result = _last(act)
-        act.claims += [
-            Claim("the run was recorded", (Mode.LIVE, True), (result.mode, result.recorded)),
-            Claim("the service says that it runs the version", *self._healthy()),
-        ]
-        if not self._stage.live:
-            act.claims += [
-                Claim("the server was asked 6 times", 6, act.requests),
-                Claim("a release was built, a process started", Effects(1, 1), act.effects),
-            ]
-        return self._done(act)
-
-    async def second(self, first: Act) -> Act:
-        act = await self._run(
-            Act("second", "Second run", "The same task, and nothing changed since."),
-        )
-        act.claims += self._replays(act, first)
-        return self._done(act)
-
-    async def hundredth(self, first: Act, runs: int) -> Act:
-        more = runs - 2
-        act = await self._run(
-            Act("hundredth", f"Runs 3 to {runs}", "The same task again and again."), more
-        )
-        act.claims += self._replays(act, first)
-        return self._done(act)
-
-    async def unrelated_change(self, first: Act) -> Act:
-        self._stage.world.change_something_else()
-        changed = await self._stage.observe(*self._stage.world.resources)
-        act = await self._run(
-            Act(
-                "unrelated",
-                "Unrelated change",
-                "The registry got a column, and another access rule was widened: nothing that the"
-                " recorded steps rest on.",
-            )
-        )
-        facts = ["schema:services", "acl:staging/deploy"]
-        act.claims.append(Claim("two facts did change", sorted(facts), sorted(changed)))
-        act.claims += self._replays(act, first)
-        return self._done(act)
-
-    async def tightened(self, first: Act) -> Act:
-        self._stage.world.tighten()
-        changed = await self._stage.observe("acl:prod/deploy")
-        act = await self._run(
-            Act(
-                "tightened",
-                "Rule tightened",
-                "acl:prod/deploy on disk: from now on only people on call deploy to production.",
-            )
-        )
-        result = _last(act)
-        served = sum(
-            (step.kind, step.outcome) == (StepKind.DECISION, Outcome.REPLAYED)
-            for step in result.steps
-        )
-        act.claims += [
-            Claim("the fact did change", ["acl:prod/deploy"], changed),
-            Claim("a part was served and the rest asked", Mode.PARTIAL, result.mode),
-            Claim("no process was started, nothing was deployed", 0, act.effects.starts),
-            Claim("fewer tokens than the first run", True, 0 < act.tokens < first.tokens),
-        ]
-        if not self._stage.live:
-            act.claims += [
-                Claim("two decisions were served, one was asked", (2, 1), (served, act.requests)),
-                Claim("nothing was built", 0, act.effects.builds),
-            ]
-        return self._done(act)
-
-    async def reverted(self, first: Act) -> Act:
-        self._stage.world.revert()
-        changed = await self._stage.observe("acl:prod/deploy")
-        act = await self._run(
-            Act(
-                "reverted",
-                "Rule reverted",
-                "acl:prod/deploy reads again as it did when the first run was recorded.",
-            )
-        )
-        act.claims.append(Claim("the fact did change", ["acl:prod/deploy"], changed))
-        act.claims += self._replays(act, first)
-        act.claims.append(Claim("the service says that it runs the version", *self._healthy()))
-        return self._done(act)
-
-    async def _run(self, act: Act, runs: int = 1) -> Act:
-        """Run the task, and read everybody's counters before and after."""
-        stage = self._stage
-        self._audience.begins(act, runs)
-        requests, billed = stage.requests(), stage.billed_tokens()
-        effects = stage.world.effects
-        results = []
-        for _ in range(runs):
-            worked = stage.world.worked_ms
-            result = await stage.agent.execute(TASK)
-            act.runs.append(_figures(result, stage.world.worked_ms - worked))
-            results.append(result)
-            self._audience.ran(act)
-        act.result = results[-1]
-        act.requests = stage.requests() - requests
-        act.effects = stage.world.effects.since(effects)
-        if billed is not None:
-            act.billed_tokens = (stage.billed_tokens() or 0) - billed
-            act.claims.append(
-                Claim("tokens agree with the server's count", act.billed_tokens, act.tokens)
-            )
-        reported = sum(len(result.effects) for result in results)
+async def perform(act: Act, stage: Stage, audience: Audience, runs: int = 1) -> None:
+    """Run the task in this act, and read everybody's counters before and after."""
+    audience.begins(act, runs)
+    requests, billed = stage.requests(), stage.billed_tokens()
+    effects = stage.world.effects
+    results = []
+    for _ in range(runs):
+        worked = stage.world.worked_ms
+        result = await stage.agent.execute(TASK)
+        act.runs.append(_figures(result, stage.world.worked_ms - worked))
+        results.append(result)
+        audience.ran(act)
+    act.result = results[-1]
+    act.requests = stage.requests() - requests
+    act.effects = stage.world.effects.since(effects)
+    if billed is not None:
+        act.billed_tokens = (stage.billed_tokens() or 0) - billed
         act.claims.append(
-            Claim("effects agree with the machine's count", act.effects.total, reported)
+            Claim("tokens agree with the server's count", act.billed_tokens, act.tokens)
         )
+    reported = sum(len(result.effects) for result in results)
+    act.claims.append(Claim("effects agree with the machine's count", act.effects.total, reported))
+    if runs > 1:
         identical = sum(result.identical for result in results)
-        act.claims += [Claim(f"all {runs} were identical", runs, identical)] if runs > 1 else []
-        return act
-
-    def _replays(self, act: Act, first: Act) -> list[Claim]:
-        runs, result = len(act.runs), _last(act)
-        every = Effects(first.effects.builds * runs, first.effects.starts * runs)
-        return [
-            Claim("the model was not asked", (0, 0), (act.requests, act.tokens)),
-            Claim("the effects happened again", every, act.effects),
-            Claim(
-                "identical, with the same answer",
-                (True, _last(first).output),
-                (result.identical, result.output),
-            ),
-        ]
-
-    def _healthy(self) -> tuple[str, str]:
-        return TASK["version"], self._stage.world.health(TASK["service"]).version
-
-    def _done(self, act: Act) -> Act:
-        self._audience.ends(act)
-        return act
+        act.claims.append(Claim(f"all {runs} were identical", runs, identical))
 
 
 def _figures(result: Result, tools_ms: float) -> Figures:
@@ -275,8 +161,3 @@ def _figures(result: Result, tools_ms: float) -> Figures:
         saved_tokens=result.saved_tokens,
         cost=result.cost,
     )
-
-
-def _last(act: Act) -> Result:
-    assert act.result is not None
-    return act.result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from ... import Acl, DeploymentTarget, IdempotencyKey, Schema
+from ... import Acl, BusinessRule, DeploymentTarget, IdempotencyKey, Schema
 from .world import Access, Deployment, Health, Release, Service, World
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def deployment_agent(engine: Engine, client: AsyncAnthropic, world: World, model
         model=model,
         system=_SYSTEM,
         tools=[lookup_service, check_access, build_release, deploy, check_health],
+        requires=[BusinessRule("change-freeze")],
         max_tokens=1024,
         max_turns=20,
     )

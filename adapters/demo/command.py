@@ -46,6 +46,14 @@ def demo(
             help="Ask the real service, which needs ANTHROPIC_API_KEY.",
         ),
     ] = False,
+    interactive: Annotated[
+        bool,
+        typer.Option(
+            "--interactive",
+            "-i",
+            help="Play no acts: edit the watched files yourself, and run the task in between.",
+        ),
+    ] = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of trees and a table.")
     ] = False,
@@ -60,8 +68,13 @@ def demo(
     """
     from .stage import Settings
 
+    if interactive and json_output:
+        raise typer.BadParameter("--interactive talks to a person, and has no --json")
     settings = Settings(store=store, runs=runs, latency=latency, model=model, live=live)
     try:
+        if interactive:
+            asyncio.run(_converse(settings))
+            return
         holds = asyncio.run(_perform(settings, json_output=json_output))
     except (KeyboardInterrupt, asyncio.CancelledError) as stop:
         typer.echo("execgraph: stopped; processes and files of the demo are gone", err=True)
@@ -70,23 +83,40 @@ def demo(
         raise typer.Exit(1)
 
 
+async def _converse(settings: Settings) -> None:
+    """Let a person edit the files and run the task."""
+    from rich.console import Console
+
+    from .interactive import converse
+    from .stage import set_up
+
+    _end_on_sigterm()
+    async with set_up(settings) as stage:
+        await converse(stage, Console())
+
+
+def _end_on_sigterm() -> None:
+    """Cancel what is going on, so that processes and files are cleaned up."""
+    this = asyncio.current_task()
+    assert this is not None
+    if sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+
+
 async def _perform(settings: Settings, *, json_output: bool) -> bool:
     """Play all acts and show them; whether all claims hold."""
     from rich.console import Console
 
     from .report import Screen
 
-    this = asyncio.current_task()
-    assert this is not None
-    if sys.platform != "win32":
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    _end_on_sigterm()
     console = Console(stderr=json_output)
     with Screen(console, quiet=json_output) as screen:
         return await _play(settings, screen, console, json_output=json_output)
 
 
 async def _play(settings: Settings, screen: Screen, console: Console, *, json_output: bool) -> bool:
-    from .acts import play
+    from .play import play
     from .report import as_json, closing, summary
     from .stage import set_up
 
@@ -104,7 +134,8 @@ async def _play(settings: Settings, screen: Screen, console: Console, *, json_ou
         console.print(summary(acts, live=settings.live))
         console.print(closing(acts), highlight=False)
         if settings.store is not None:
-            screen.says(f"The graph stays in {stage.store}, namespace {stage.engine.namespace}.")
+            where = f"--store '{stage.store}' --namespace {stage.engine.namespace}"
+            screen.says(f"The graph stays there. Look at it: execgraph why {where}")
     failed = [claim.text for act in acts for claim in act.claims if not claim.holds]
     if failed:
         typer.echo(f"execgraph: {len(failed)} claim(s) failed: {'; '.join(failed)}", err=True)

@@ -22,14 +22,18 @@ from rich.tree import Tree
 
 from ...engine.result import Outcome
 from ...graphstore.model import Mode, StepKind
+from ..commands.cypher import rendered
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ...engine.result import Result, StepReport
-    from .acts import Act
+    from ...engine.why import Why
+    from ...invalidation.impact import Impact
+    from .acts import Act, Answer
+    from .world import Effects
 
-__all__ = ["Screen", "as_json", "closing", "summary"]
+__all__ = ["Screen", "as_json", "closing", "one_run", "summary"]
 
 _LOOKS = {
     Outcome.REPLAYED: "cyan",
@@ -106,8 +110,16 @@ class Screen:
 def _shown(act: Act, number: int) -> RenderableType:
     assert act.result is not None
     parts: list[RenderableType] = [Text(act.about, style="dim")]
+    if act.impact is not None:
+        parts.append(Text(_foreseen(act.impact), style="magenta"))
+    if act.answer is not None:
+        parts.append(_asked_of_the_graph(act.answer))
     told = Text(_in_short(act))
     parts.append(told if act.result.mode is Mode.REPLAY else _tree(act.result, told))
+    if act.why is not None:
+        parts.append(Text(_why(act.why), style="magenta"))
+    if act.naive is not None:
+        parts.append(Text(_naively(act.naive), style="red"))
     if held := "; ".join(claim.text for claim in act.claims if claim.holds):
         parts.append(Text(f"✓ {held}", style="green"))
     parts += [
@@ -117,6 +129,48 @@ def _shown(act: Act, number: int) -> RenderableType:
     ]
     indented = Padding(Group(*parts), (0, 0, 0, 3), expand=False)
     return Group("", Text(f"{number}. {act.title}", style="bold"), indented)
+
+
+def _foreseen(impact: Impact) -> str:
+    """What a change would cost, in a sentence."""
+    tasks = _number(len(impact.tasks), "task")
+    if not impact.tasks:
+        return "`impact` before the change: nothing that is recorded rests on it."
+    cost = f"{impact.tokens:,}"
+    if impact.tokens_at_most > impact.tokens:
+        cost += f" to {impact.tokens_at_most:,}"
+    return (
+        f"`impact` before the change: {_number(len(impact.invalid), 'step')} of {tasks} would be"
+        f" invalid; the next run costs {cost} tokens."
+    )
+
+
+def _asked_of_the_graph(answer: Answer) -> RenderableType:
+    words = Text(f"{answer.question} In Cypher:", style="magenta")
+    query = Padding(Text(answer.query, style="dim"), (0, 0, 0, 2))
+    return Group(words, query, rendered(answer.table))
+
+
+def _why(why: Why) -> str:
+    """The path from the first change to the step that it reached."""
+    for step in why.steps:
+        if step.why is None or (change := step.why.change) is None:
+            continue
+        cause = step.why.cause
+        return (
+            f"`why`: {change.resource} {change.kind} from version {change.from_version} to"
+            f" {change.to_version}, told by {change.source}; its fingerprint went from"
+            f" {(cause.before or 'none')[:8]} to {(cause.after or 'none')[:8]}, on which step"
+            f" {step.position} ({step.name}) rested."
+        )
+    return "`why`: no change is known."
+
+
+def _naively(effects: Effects) -> str:
+    return (
+        "Beside it, a cache keyed by the text of the request did the same again, against the rule:"
+        f" {_number(effects.builds, 'build')} and {_number(effects.starts, 'deployment')}."
+    )
 
 
 def _in_short(act: Act) -> str:
@@ -130,6 +184,12 @@ def _in_short(act: Act) -> str:
         )
     tools, model = act.median(lambda run: run.tools_ms), act.median(lambda run: run.model_ms)
     return f"{counted}; {_ms(whole)} ms (tools {_ms(tools)}, model {_ms(model)}, engine {_ms(own)})"
+
+
+def one_run(result: Result) -> Tree:
+    """A run by itself: what it cost, and its steps."""
+    told = f"{result.mode}: {result.tokens:,} tokens, {result.saved_tokens:,} saved;"
+    return _tree(result, Text(f"{told} {_ms(result.duration_ms)} ms"))
 
 
 def _tree(result: Result, told: Text) -> Tree:
@@ -226,8 +286,8 @@ def _act_as_json(act: Act) -> dict[str, Any]:
             {
                 "claim": claim.text,
                 "holds": claim.holds,
-                "expected": claim.expected,
-                "found": claim.found,
+                "expected": _plain(claim.expected),
+                "found": _plain(claim.found),
             }
             for claim in act.claims
         ],
@@ -247,6 +307,10 @@ def _act_as_json(act: Act) -> dict[str, Any]:
             "engine": act.median(lambda run: run.engine_ms),
         },
         "output": act.result.output,
+        "impact": None if act.impact is None else act.impact.as_json(),
+        "why": None if act.why is None else act.why.as_json(),
+        "naive_cache": None if act.naive is None else act.naive._asdict(),
+        "cypher": None if act.answer is None else _answer_as_json(act.answer),
         "steps": [
             {
                 "kind": step.kind,
@@ -259,6 +323,14 @@ def _act_as_json(act: Act) -> dict[str, Any]:
             for step in act.result.steps
         ],
     }
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else value
+
+
+def _answer_as_json(answer: Answer) -> dict[str, Any]:
+    return {"question": answer.question, "query": answer.query, "rows": list(answer.table)}
 
 
 def _ms(milliseconds: float) -> str:

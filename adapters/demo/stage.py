@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ... import Engine
 from ...engine.errors import ConfigurationError
+from ...engine.events import ResourceChanged
+from ...graphstore.model import ChangeEvent
 from ...graphstore.urls import redacted
+from ...invalidation.files import FileSource
 from ..messages_api import MessagesServer
 from .agent import deployment_agent
 from .brain import answer
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "Stage", "set_up"]
 
 _KEY = "ANTHROPIC_API_KEY"
+_DEBOUNCE = timedelta(milliseconds=50)
+_PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,12 @@ class Settings:
     live: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stage:
-    """Everything set up. ``billed_tokens`` gives None where only the service knows."""
+    """Everything set up. ``billed_tokens`` gives None where only the service knows.
+
+    ``max_age``: how long a fact is believed once nobody looks at its file any more.
+    """
 
     world: World
     engine: Engine
@@ -49,10 +59,48 @@ class Stage:
     live: bool
     requests: Callable[[], int]
     billed_tokens: Callable[[], int | None]
+    max_age: timedelta = timedelta(seconds=3)
+    _watching: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _events: asyncio.Queue[ChangeEvent] = field(default_factory=asyncio.Queue)
 
-    async def observe(self, *uris: str) -> list[str]:
-        """Tell the engine what these resources are now; those of them that have changed."""
-        return [uri for uri in uris if await self.engine.observe(uri, self.world.document(uri))]
+    async def watch(self) -> None:
+        """Have the configuration's files watched."""
+        sources = [self._source(kind) for kind in ("acl", "rule", "schema", "target")]
+        await self._watching.enter_async_context(self.engine.watch(sources))
+
+    async def stop_watching(self) -> None:
+        """Have nobody look at the files any more."""
+        await self._watching.aclose()
+
+    async def told(self, uris: frozenset[str]) -> list[ChangeEvent]:
+        """The next change of each of these, once all of them are in force.
+
+        Raises TimeoutError if the watcher does not notice.
+        """
+        found: dict[str, ChangeEvent] = {}
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while found.keys() < uris:
+                event = await self._events.get()
+                found |= {event.resource: event} if event.resource in uris else {}
+        return sorted(found.values(), key=lambda event: event.at)
+
+    def listen(self) -> None:
+        """Take down all changes from now on."""
+        self.engine.subscribe(self._note)
+
+    def _note(self, event: object) -> None:
+        if isinstance(event, ResourceChanged):
+            self._events.put_nowait(event.event)
+
+    def _source(self, kind: str) -> FileSource:
+        return FileSource(
+            f"{kind}/**/*.json",
+            resource=f"{kind}:{{path}}",
+            root=self.world.config,
+            interval=self.max_age / 3,
+            max_age=self.max_age,
+            debounce=_DEBOUNCE,
+        )
 
 
 @asynccontextmanager
@@ -80,7 +128,11 @@ async def set_up(settings: Settings) -> AsyncIterator[Stage]:
         engine = Engine(store, namespace=f"demo-{uuid.uuid4().hex[:8]}")
         await stack.enter_async_context(engine)
         agent = deployment_agent(engine, client, world, settings.model)
-        yield Stage(world, engine, agent, redacted(store), settings.live, requests, billed)
+        stage = Stage(world, engine, agent, redacted(store), settings.live, requests, billed)
+        stack.push_async_callback(stage.stop_watching)
+        await stage.watch()
+        stage.listen()
+        yield stage
 
 
 async def _model(

@@ -1,8 +1,8 @@
-"""The small company the demo works for: a registry, access rules, a target, and a machine.
+"""The small company the demo works for: a registry, its configuration, and a machine.
 
-All of it is real and in one folder: the registry is an SQLite database, rules and targets are
-JSON files, services are processes that answer over HTTP. ``document(uri)`` reads what a resource
-is now; the methods after it are what the agent's tools do.
+All of it is real and in one folder: the registry is an SQLite database, services are processes
+that answer over HTTP, and what may change are JSON files below ``config``, which are watched:
+access rules, a target, a business rule, and the registry's schema, as its last migration left it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -26,7 +26,7 @@ from .machine import Machine
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Access", "Deployment", "Effects", "Health", "Release", "Service", "World"]
+__all__ = ["Access", "Call", "Deployment", "Effects", "Health", "Release", "Service", "World"]
 
 SERVICE = "checkout"
 _PRINCIPAL = "release-bot"
@@ -38,7 +38,9 @@ _RESOURCES: dict[str, dict[str, Any]] = {
     },
     "acl:staging/deploy": {"action": "deploy", "environment": "staging", "allow": ["on-call"]},
     "target:eu-west-1": {"region": "eu-west-1", "state": "open", "replicas": 1},
+    "rule:change-freeze": {"frozen": False, "from": "12-24", "until": "01-02"},
 }
+_COLUMNS = {"name": "TEXT", "owner": "TEXT", "runtime": "TEXT", "port": "INT"}
 
 
 class Service(BaseModel):
@@ -95,6 +97,13 @@ class Effects(NamedTuple):
         return Effects(self.builds - earlier.builds, self.starts - earlier.starts)
 
 
+class Call(NamedTuple):
+    """What a tool was called for."""
+
+    tool: str
+    arguments: Mapping[str, str]
+
+
 class World:
     """As a context manager: makes its folder, and leaves neither it nor a process behind."""
 
@@ -106,16 +115,16 @@ class World:
         self._busy_since = 0.0
         self._worked = 0.0
         self._lock = threading.Lock()
+        self._calls: list[Call] = []
         with self._rows() as registry:
-            registry.execute(
-                "CREATE TABLE services (name TEXT PRIMARY KEY, owner TEXT, runtime TEXT, port INT)"
-            )
+            registry.execute(_table("services", _COLUMNS))
             registry.execute(
                 "INSERT INTO services VALUES (?, ?, ?, ?)",
                 (SERVICE, "payments", "python3", _free_port()),
             )
+        self._export_schema()
         for uri, document in _RESOURCES.items():
-            self._write(uri, document)
+            self.write(uri, document)
 
     def __enter__(self) -> Self:
         return self
@@ -140,51 +149,68 @@ class World:
         with self._lock:
             return self._worked * 1000
 
+    @property
+    def calls(self) -> Sequence[Call]:
+        """What the tools were called for so far."""
+        return tuple(self._calls)
+
     # What is watched, and how it changes
 
     @property
-    def resources(self) -> tuple[str, ...]:
-        """The URIs of all that somebody may rest on."""
-        return ("schema:services", *_RESOURCES)
+    def config(self) -> Path:
+        """The folder that is watched: a folder for each kind of resource."""
+        return self.root / "config"
 
     def document(self, uri: str) -> dict[str, Any]:
-        """What a resource is now: a file's content, or the registry's columns."""
-        if uri in _RESOURCES:
-            document: dict[str, Any] = json.loads(self._path(uri).read_text())
-            return document
+        """What a resource's file says now."""
+        document: dict[str, Any] = json.loads(self._path(uri).read_text())
+        return document
+
+    def edited(self, uri: str, **members: Any) -> dict[str, Any]:
+        """What a resource would be with these members changed. Writes nothing."""
+        return self.document(uri) | members
+
+    def write(self, uri: str, document: dict[str, Any]) -> None:
+        """Replace a resource's file at once, as a deployment of configuration does."""
+        path = self._path(uri)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.write_text(json.dumps(document, indent=2))
+        fresh.replace(path)
+
+    def migrate(self, **columns: str) -> None:
+        """Give the registry's columns these types; those it does not have are added."""
         with self._rows() as registry:
-            columns = registry.execute("PRAGMA table_info(services)").fetchall()
-        return {
+            old = _columns(registry)
+            registry.execute("ALTER TABLE services RENAME TO services_before")
+            registry.execute(_table("services", old | columns))
+            names = ", ".join(old)
+            registry.execute(
+                f"INSERT INTO services ({names}) SELECT {names} FROM services_before"  # noqa: S608
+            )
+            registry.execute("DROP TABLE services_before")
+        self._export_schema()
+
+    def _export_schema(self) -> None:
+        with self._rows() as registry:
+            columns = _columns(registry)
+        document = {
             "table": "services",
-            "columns": {it["name"]: {"type": it["type"]} for it in columns},
+            "columns": {name: {"type": kind} for name, kind in columns.items()},
         }
-
-    def tighten(self) -> None:
-        """From now on only people on call deploy to production."""
-        self._write("acl:prod/deploy", _RESOURCES["acl:prod/deploy"] | {"allow": ["on-call"]})
-
-    def revert(self) -> None:
-        """Everyone may again what they could."""
-        self._write("acl:prod/deploy", _RESOURCES["acl:prod/deploy"])
-
-    def change_something_else(self) -> None:
-        """The registry gets a column, and more people may deploy to staging."""
-        with self._rows() as registry:
-            registry.execute("ALTER TABLE services ADD COLUMN pager TEXT")
-        wider = {"allow": ["on-call", _PRINCIPAL]}
-        self._write("acl:staging/deploy", _RESOURCES["acl:staging/deploy"] | wider)
+        self.write("schema:services", document)
 
     # What the tools do
 
     def lookup(self, service: str) -> Service:
         """Raises ValueError for a service that is not in the registry."""
-        with self._at_work():
+        with self._at_work("lookup", service=service):
             row = self._row(service)
             return Service(name=row["name"], owner=row["owner"], runtime=row["runtime"])
 
     def access(self, rule: str) -> Access:
         """Whether the rule on disk lets this agent act. Who asks is not the model's to say."""
-        with self._at_work():
+        with self._at_work("access", rule=rule):
             if f"acl:{rule}" not in _RESOURCES:
                 raise ValueError(f"there is no access rule {rule!r}")
             allow = self.document(f"acl:{rule}")["allow"]
@@ -194,13 +220,13 @@ class World:
 
     def build(self, service: str, version: str, key: str) -> Release:
         """Write the release's files."""
-        with self._at_work():
+        with self._at_work("build", service=service, version=version):
             digest = self._machine.build(service, version, self._row(service)["runtime"], key)
             return Release(version=version, digest=digest)
 
     def deploy(self, service: str, version: str, target: str, key: str) -> Deployment:
         """Switch the service to the release and restart it. Raises ValueError if that cannot be."""
-        with self._at_work():
+        with self._at_work("deploy", service=service, version=version, target=target):
             if f"target:{target}" not in _RESOURCES:
                 raise ValueError(f"there is no target {target!r}")
             self._machine.deploy(service, version, self._row(service)["port"], key)
@@ -208,12 +234,13 @@ class World:
 
     def health(self, service: str) -> Health:
         """Ask the running service. Raises OSError if none answers."""
-        with self._at_work():
+        with self._at_work("health", service=service):
             return Health.model_validate(self._machine.health(self._row(service)["port"]))
 
     @contextmanager
-    def _at_work(self) -> Iterator[None]:
+    def _at_work(self, tool: str, **arguments: str) -> Iterator[None]:
         with self._lock:
+            self._calls.append(Call(tool, arguments))
             self._busy += 1
             if self._busy == 1:
                 self._busy_since = time.perf_counter()
@@ -241,12 +268,16 @@ class World:
 
     def _path(self, uri: str) -> Path:
         kind, _, name = uri.partition(":")
-        return self.root / "config" / kind / f"{name}.json"
+        return self.config / kind / f"{name}.json"
 
-    def _write(self, uri: str, document: dict[str, Any]) -> None:
-        path = self._path(uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=2))
+
+def _table(name: str, columns: Mapping[str, str]) -> str:
+    listed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
+    return f"CREATE TABLE {name} ({listed})"
+
+
+def _columns(registry: sqlite3.Connection) -> dict[str, str]:
+    return {it["name"]: it["type"] for it in registry.execute("PRAGMA table_info(services)")}
 
 
 def _free_port() -> int:

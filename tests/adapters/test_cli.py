@@ -12,6 +12,16 @@ import execgraph
 from execgraph.adapters import cli
 
 HEAVY = ("anthropic", "genai_prices", "neo4j", "networkx", "starlette", "uvicorn")
+COMMANDS = {
+    "changes": "",
+    "cypher": "QUERY",
+    "demo": "",
+    "impact": "[URI] [DOCUMENT_FILE]",
+    "stats": "",
+    "walk": "",
+    "watch": "[FILE]",
+    "why": "[EXECUTION_ID]",
+}
 
 
 def test_version() -> None:
@@ -32,6 +42,23 @@ def test_help_shows_an_example(arguments: list[str]) -> None:
 )
 def test_wrong_use_is_exit_code_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(cli.app, arguments).exit_code == 2
+
+
+def test_the_list_of_commands_is_in_order_and_whole() -> None:
+    run = CliRunner().invoke(cli.app, ["-h"])
+    assert run.exit_code == 0
+    listed = run.stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    names = [line.split()[0] for line in listed]
+    assert names == sorted(COMMANDS)
+    assert all(line.endswith(".") and not line.endswith("..") for line in listed)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_usage_of_a_command_names_its_arguments_plainly(command: str) -> None:
+    run = CliRunner().invoke(cli.app, [command, "-h"])
+    usage = run.stdout.splitlines()[0]
+    assert usage.removeprefix("Usage: ").partition("[OPTIONS]")[2].strip() == COMMANDS[command]
+    assert f"Example: execgraph {command}" in run.stdout
 
 
 def test_the_help_of_a_command_loads_nothing_heavy() -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from execgraph.adapters.cli import app
 from execgraph.adapters.demo.brain import answer
-from execgraph.adapters.demo.world import World
+from execgraph.adapters.demo.naive import NaiveCache
 from execgraph.adapters.messages_api import MessagesServer
 
 COMMAND = [
@@ -106,6 +106,11 @@ def test_model_requests_and_effects_are_those_of_the_story(performance: dict[str
         ("unrelated", 1, "replay", 0, 1, 1),
         ("tightened", 1, "partial", 1, 0, 0),
         ("reverted", 1, "replay", 0, 1, 1),
+        ("schema", 1, "partial", 1, 1, 1),
+        ("target", 1, "partial", 1, 1, 1),
+        ("rule", 1, "partial", 6, 1, 1),
+        ("unwatched", 1, "partial", 6, 1, 1),
+        ("watched-again", 1, "replay", 0, 1, 1),
     ]
 
 
@@ -115,7 +120,7 @@ def test_tokens_are_what_the_server_billed_and_about_4000_a_run(
     acts = performance[""]["acts"]
     assert [act["tokens"] for act in acts] == [act["billed_tokens"] for act in acts]
     assert 3_500 < performance["first"]["tokens"] < 5_000
-    assert [act["tokens"] for act in acts if act["mode"] == "replay"] == [0, 0, 0, 0]
+    assert [act["tokens"] for act in acts if act["mode"] == "replay"] == [0] * 5
     assert performance["second"]["saved_tokens"] == performance["first"]["tokens"]
 
 
@@ -157,6 +162,107 @@ def test_reverting_the_rule_restores_the_first_recording(performance: dict[str, 
     assert all(step["cause"] is None for step in performance["reverted"]["steps"])
 
 
+def test_impact_is_what_then_happens(performance: dict[str, Any]) -> None:
+    act = performance["rule"]
+    assert act["impact"]["tokens"] == act["tokens"] == performance["first"]["tokens"]
+    assert performance["tightened"]["impact"]["tasks"][0]["agent"] == "deployer"
+    assert len(performance["tightened"]["impact"]["invalid"]) == 8
+
+
+def test_why_tells_the_change_and_cypher_the_steps(performance: dict[str, Any]) -> None:
+    act = performance["tightened"]
+    causes = [step["cause"] for step in act["why"]["steps"] if step["cause"] is not None]
+    assert {cause["change"]["resource"] for cause in causes} == {"acl:prod/deploy"}
+    assert [row["step"] for row in act["cypher"]["rows"]] == [3, 6, 7]
+
+
+def test_a_cache_by_the_request_text_deploys_against_the_rule(performance: dict[str, Any]) -> None:
+    act = performance["tightened"]
+    assert act["naive_cache"] == {"builds": 1, "starts": 1}
+    assert act["effects"] == {"builds": 0, "starts": 0}
+
+
+def test_a_person_edits_the_files_and_runs_the_task(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        [*COMMAND, "demo", "--interactive", "--latency", "0"],
+        env=environment(tmp_path, COLUMNS="200"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+    assert demo.stdin is not None
+    assert demo.stdout is not None
+    said = _Said(demo.stdout)
+    try:
+        config = Path(said.until(":\n").split(" is in ")[1].rstrip(":\n"))
+        demo.stdin.write("\n")
+        assert "live: 4,527 tokens" in said.until("\n> ", 2)
+        rule = config / "acl/prod/deploy.json"
+        rule.write_text(rule.read_text().replace("release-bot", "nobody"))
+        said.until("acl:prod/deploy: changed, version 2")
+        demo.stdin.write("run\n")
+        assert "did not deploy" in said.until("\n> ")
+        demo.stdin.write("why\n")
+        assert "precondition changed: acl:prod/deploy" in said.until("\n> ")
+        demo.stdin.write("cypher MATCH (e:Execution) RETURN count(e) AS runs\n")
+        assert "2" in said.until("\n> ")
+        demo.stdin.write("cypher CREATE (n)\n")
+        said.until("\n> ")
+        demo.stdin.write("stats\n")
+        assert "asked in part" in said.until("\n> ")
+        demo.stdin.write("quit\n")
+        _, errors = demo.communicate(timeout=SECONDS)
+    finally:
+        demo.kill()
+        demo.communicate()
+    assert (demo.returncode, errors) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_conversation_that_is_stopped_leaves_nothing(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    demo = subprocess.Popen(
+        [*COMMAND, "demo", "--interactive"],
+        env=environment(tmp_path),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert demo.stdout is not None
+        _Said(demo.stdout).until("\n> ")
+        demo.send_signal(number)
+        demo.wait(timeout=SECONDS)  # its input is still open
+        assert demo.stderr is not None
+        assert one_line(demo.stderr.read()).startswith("execgraph: stopped")
+    finally:
+        demo.kill()
+        demo.communicate()
+    assert demo.returncode == code
+    assert list(tmp_path.iterdir()) == []
+
+
+class _Said:
+    """What a process says, read as it comes."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def until(self, mark: str, times: int = 1) -> str:
+        """All up to the mark; hangs no longer than the test's own patience."""
+        said = ""
+        while said.count(mark) < times:
+            character = self._stream.read(1)
+            assert character, said
+            said += character
+        return said
+
+
 def test_people_see_trees_claims_and_a_table(tmp_path: Path) -> None:
     run = execgraph("demo", *QUICK, folder=tmp_path)
 
@@ -169,7 +275,13 @@ def test_people_see_trees_claims_and_a_table(tmp_path: Path) -> None:
         "│   └── check_access: run again, another output",
         "because precondition changed: acl:prod/deploy",
         "✓ tokens agree",
+        "`impact` before the change: 8 steps of 1 task would be invalid",
+        "check_access",
+        "`why`: acl:prod/deploy changed from version 1 to 2",
+        "text of the request did the same again",
+        "because precondition expired: rule:change-freeze",
         "6 Rule reverted",
+        "11 Watcher back",
         "engine",
     ):
         assert words in run.stdout
@@ -190,12 +302,12 @@ def test_a_store_that_is_given_keeps_the_graph(tmp_path: Path) -> None:
 def test_a_claim_that_fails_is_named_and_fails_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(World, "tighten", lambda self: None)
+    monkeypatch.setattr(NaiveCache, "execute", lambda self, task: "")
 
     run = CliRunner().invoke(app, ["demo", "--json", *QUICK])
 
     assert run.exit_code == 1
-    assert "nothing was deployed" in run.stderr
+    assert "deploys all the same" in run.stderr
     assert not json.loads(run.stdout)["ok"]
 
 
@@ -221,8 +333,8 @@ def test_live_asks_the_service_that_the_environment_names(
     assert run.returncode == 0, run.stderr
     document = json.loads(run.stdout)
     assert document["live"]
-    assert [act["model_requests"] for act in document["acts"]] == [7, 0, 0, 0, 1, 0]
-    assert real_service.requests == 8
+    assert [act["model_requests"] for act in document["acts"]] == [7, 0, 0, 0, 1, 0, 1, 1, 6, 6, 0]
+    assert real_service.requests == 22
 
 
 def test_live_without_a_key_says_what_is_missing(tmp_path: Path) -> None:

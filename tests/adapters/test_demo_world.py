@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from execgraph.adapters.demo.brain import answer
+from execgraph.adapters.demo.naive import NaiveCache
 from execgraph.adapters.demo.world import Effects, World
 
 TASK = {"service": "checkout", "version": "2.4.1", "target": "eu-west-1"}
@@ -80,22 +81,31 @@ def test_what_cannot_be_deployed_is_refused(
 def test_the_rule_on_disk_decides(world: World) -> None:
     allowed = world.document("acl:prod/deploy")
     assert world.access("prod/deploy").allowed
-    world.tighten()
+    world.write("acl:prod/deploy", world.edited("acl:prod/deploy", allow=["on-call"]))
     assert not world.access("prod/deploy").allowed
     assert world.document("acl:prod/deploy") != allowed
-    world.revert()
-    assert world.document("acl:prod/deploy") == allowed
+    world.write("acl:prod/deploy", allowed)
+    assert world.access("prod/deploy").allowed
 
 
-def test_the_unrelated_change_touches_neither_rule_nor_used_columns(world: World) -> None:
-    before = {uri: world.document(uri) for uri in world.resources}
-    world.change_something_else()
-    after = {uri: world.document(uri) for uri in world.resources}
+def test_a_migration_changes_the_registry_and_its_schema(world: World) -> None:
+    found = world.lookup("checkout")
+    before = world.document("schema:services")["columns"]
+    world.migrate(pager="TEXT")
+    world.migrate(runtime="VARCHAR")
+    after = world.document("schema:services")["columns"]
+    assert after == before | {"pager": {"type": "TEXT"}, "runtime": {"type": "VARCHAR"}}
+    assert world.lookup("checkout") == found
 
-    changed = {uri for uri in before if before[uri] != after[uri]}
-    assert changed == {"schema:services", "acl:staging/deploy"}
-    columns = after["schema:services"]["columns"]
-    assert columns.items() > before["schema:services"]["columns"].items()
+
+def test_what_the_tools_did_is_what_a_cache_does_again(world: World) -> None:
+    cache = NaiveCache(world)
+    deploy(world, "2.4.1", "a")
+    cache.keep(TASK, world.calls, "done")
+    assert cache.execute(TASK) == "done"
+    assert world.effects == Effects(2, 2)
+    with pytest.raises(KeyError):
+        cache.execute({"service": "another"})
 
 
 # The scripted model

@@ -107,6 +107,13 @@ def test_ids_are_new_on_every_call_and_tokens_are_not(client: Anthropic) -> None
     assert first.usage == second.usage
 
 
+def test_an_answer_may_say_what_it_is_billed() -> None:
+    with MessagesServer(lambda _: Answer([text("Rain.")], usage=(1234, 5))) as server:
+        reply = ask(Anthropic(base_url=server.url, api_key="local"))
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (1234, 5)
+    assert server.counts.tokens == 1239
+
+
 def test_longer_conversations_cost_more_and_the_server_adds_them_up(
     server: MessagesServer, client: Anthropic
 ) -> None:

@@ -1,0 +1,184 @@
+"""What the commands share: options, an open engine, and how results are printed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from ...graphstore.errors import ConfigurationError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ...engine.engine import Engine
+
+__all__ = [
+    "MOST_WALKS",
+    "JsonOption",
+    "NamespaceOption",
+    "StoreOption",
+    "ago",
+    "at",
+    "console",
+    "count",
+    "duration",
+    "opened",
+    "print_json",
+    "run",
+]
+
+_T = TypeVar("_T")
+
+#: How many open walks are told of.
+MOST_WALKS = 1000
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="Where the graph is kept: sqlite:///graph.db or neo4j://user:password@host:7687."
+        " By default EXECGRAPH_STORE, else .execgraph/graph.db.",
+    ),
+]
+NamespaceOption = Annotated[
+    str, typer.Option("--namespace", metavar="NAME", help="Whose graph it is.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+_DEFAULT_STORE = ".execgraph/graph.db"
+_WIDE = 200  # columns, where the reader is no terminal
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_UNITS = {
+    "ms": "milliseconds",
+    "s": "seconds",
+    "m": "minutes",
+    "h": "hours",
+    "d": "days",
+}
+
+
+# What is given ----------------------------------------------------------------------------
+
+
+def duration(text: object) -> timedelta:
+    """``30`` (seconds), or ``"30s"``, ``"200ms"``, ``"5m"``, ``"1h"``, ``"2d"``.
+
+    Raises ValueError.
+    """
+    with suppress(OverflowError):
+        if isinstance(text, int | float) and not isinstance(text, bool) and text >= 0:
+            return timedelta(seconds=text)
+        if isinstance(text, str) and (found := _DURATION.fullmatch(text.strip())):
+            return timedelta(**{_UNITS[found[2]]: float(found[1])})
+    raise ValueError(
+        "is no duration; write seconds, or for example '30s', '200ms', '5m', '1h' or '2d'"
+    )
+
+
+def ago(since: str) -> timedelta:
+    """How long ago ``--since`` says: seconds, or 30s, 5m, 1h, 2d. Raises BadParameter."""
+    try:
+        span = duration(float(since) if since.replace(".", "", 1).isdecimal() else since)
+    except ValueError as error:
+        raise typer.BadParameter(f"{since!r} {error}", param_hint="--since") from None
+    try:
+        _ = datetime.now(UTC) - span
+    except OverflowError:
+        raise typer.BadParameter(
+            f"{since!r} is before the year 1; for all there is leave --since out",
+            param_hint="--since",
+        ) from None
+    return span
+
+
+# The engine -------------------------------------------------------------------------------
+
+
+def run(work: Callable[[], Awaitable[_T]]) -> _T:
+    """What ``work`` gives; Ctrl-C ends with exit code 130 and no traceback."""
+
+    async def main() -> _T:
+        return await work()
+
+    try:
+        return asyncio.run(main())
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@asynccontextmanager
+async def opened(store: str | None, namespace: str, *, new: bool = False) -> AsyncIterator[Engine]:
+    """An open engine on the store that the options name.
+
+    ``new``: it may be made. Raises ConfigurationError under EXECGRAPH_MODE=off, and without
+    ``new`` StoreUnavailable for a file that is not there.
+    """
+    from ...engine.engine import Engine
+
+    if os.environ.get("EXECGRAPH_MODE") == "off":
+        raise ConfigurationError(
+            "EXECGRAPH_MODE=off keeps execgraph from its store, which this command is about;"
+            " unset it for this command"
+        )
+    if not new:
+        store = store or os.environ.get("EXECGRAPH_STORE") or f"sqlite:///{_DEFAULT_STORE}"
+        _must_be_there(store)
+    async with Engine(store, namespace=namespace) as engine:
+        yield engine
+
+
+def _must_be_there(store: str) -> None:
+    """Who asks a store that is not there should not be answered by an empty one."""
+    from ...graphstore.connect import connect
+
+    url = connect(store).url
+    path = Path(url.removeprefix("sqlite:///"))
+    if not url.startswith("sqlite:"):
+        return
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreUnavailable(
+            f"there is no store at {path.absolute()}; name it with --store"
+        ) from None
+    except OSError:
+        pass  # there, and opening it says what is wrong
+
+
+# Printing ---------------------------------------------------------------------------------
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where tables and trees are printed: as wide as the terminal, or wide enough for files."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = _WIDE
+    return made
+
+
+def at(milliseconds: int) -> str:
+    """A moment for people, in their time zone."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone()
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def count(number: int, of: str) -> str:
+    """``1 step``, ``2 steps``, ``1,000 steps``."""
+    return f"{number:,} {of}{'' if number == 1 else 's'}"

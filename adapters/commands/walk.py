@@ -1,0 +1,119 @@
+"""``execgraph walk``: bring the marks on steps up to date, or see what is left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import (
+    MOST_WALKS,
+    JsonOption,
+    NamespaceOption,
+    StoreOption,
+    at,
+    console,
+    count,
+    opened,
+    print_json,
+    run,
+)
+
+if TYPE_CHECKING:
+    from ...graphstore.model import Walk
+    from ...invalidation.walker import Progress
+
+__all__ = ["walk"]
+
+
+def walk(
+    *,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only list the walks that are open, oldest first.")
+    ] = False,
+    json_output: JsonOption = False,
+    store: StoreOption = None,
+    namespace: NamespaceOption = "default",
+) -> None:
+    """Mark the steps that a change took away, and clear those that it brought back.
+
+    A change, an expiry and a late publication each open a walk. Engines and the watcher do them
+    by themselves; this does those that are left, or waits for whoever is at it, until the marks
+    are exact. Marks are for people and queries: no replay depends on them.
+
+    Example: execgraph walk --status
+    """
+
+    async def look() -> list[Walk]:
+        async with opened(store, namespace) as engine:
+            return await engine.session().store.walks(namespace, limit=MOST_WALKS)
+
+    async def work() -> list[Walk]:
+        done: dict[str, Walk] = {}
+        async with opened(store, namespace) as engine:
+            with _progress() as show:
+
+                def follow(walk: Walk) -> None:
+                    done[walk.id] = walk
+                    show(walk)
+
+                await engine.session().walker.settle(progress=follow)
+        return [walk for walk in done.values() if walk.ended_at is not None]  # others' are theirs
+
+    found = run(look if status else work)
+    if json_output:
+        print_json([_as_json(it) for it in found])
+    elif status:
+        _print_open(found)
+    else:
+        _print_done(found)
+
+
+def _as_json(walk: Walk) -> dict[str, Any]:
+    from ...engine.as_json import iso
+
+    ended = None if walk.ended_at is None else iso(walk.ended_at)
+    return {**walk.model_dump(mode="json"), "at": iso(walk.at), "ended_at": ended}
+
+
+def _print_open(walks: list[Walk]) -> None:
+    if not walks:
+        typer.echo("No walk is open: the marks are exact.")
+        return
+    from rich.table import Table
+
+    table = Table("walk", "of", "since", "come to", "invalid", "valid")
+    for it in walks:
+        since = at(it.at) if it.at else ""
+        counts = (f"{it.marked:,}", f"{it.cleared:,}")
+        table.add_row(it.id, it.resource or "its publication", since, it.cursor or "", *counts)
+    console().print(table)
+
+
+def _print_done(walks: list[Walk]) -> None:
+    if not walks:
+        typer.echo("Nothing to walk: the marks are exact.")
+        return
+    invalid, valid = sum(it.marked for it in walks), sum(it.cleared for it in walks)
+    some, steps = count(len(walks), "walk"), count(invalid, "step")
+    typer.echo(f"{some} done: {steps} found invalid, {valid:,} valid.")
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Shows what a walk has come to, on standard error, while it goes on."""
+    from rich.progress import Progress as Bar
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    out = console(stderr=True)
+    with Bar(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+        task = bar.add_task("looking for walks")
+
+        def show(walk: Walk) -> None:
+            seen = f"{count(walk.marked, 'step')} invalid, {walk.cleared:,} valid"
+            bar.update(task, description=f"{walk.resource or walk.id}: {seen}")
+
+        yield show

@@ -1,0 +1,174 @@
+"""``execgraph why``: what became of each step of a run, and the change that was behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import (
+    JsonOption,
+    NamespaceOption,
+    StoreOption,
+    at,
+    console,
+    count,
+    opened,
+    print_json,
+    run,
+)
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from ...engine.cause import Cause
+    from ...engine.why import Why, WhyMiss, WhyStep
+    from ...graphstore.model import ChangeEvent, Execution
+
+__all__ = ["tree", "why"]
+
+_STYLES = {
+    "served": "green",
+    "run again": "cyan",
+    "asked": "bold yellow",
+    "executed": "yellow",
+    "refused": "bold red",
+    "unknown": "dim",
+}
+
+
+def why(
+    execution_id: Annotated[
+        str | None,
+        typer.Argument(metavar="EXECUTION_ID", help="The run. By default the newest one."),
+    ] = None,
+    *,
+    agent: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Without an id: the newest run of this agent."),
+    ] = None,
+    json_output: JsonOption = False,
+    store: StoreOption = None,
+    namespace: NamespaceOption = "default",
+) -> None:
+    """Tell why a run asked the model: what became of each step, and which change was behind it.
+
+    Of each step it says whether it was served from the graph, run again, or asked; and if it was
+    not simply served, the path from the change over the facet to the step.
+
+    Example: execgraph why --agent deployer
+    """
+    if execution_id is not None and agent is not None:
+        raise typer.BadParameter(
+            "give an execution's id or --agent, not both", param_hint="--agent"
+        )
+
+    async def ask() -> Why:
+        async with opened(store, namespace) as engine:
+            return await engine.why(execution_id, agent=agent)
+
+    found = run(ask)
+    if json_output:
+        print_json(found.as_json())
+    else:
+        console().print(tree(found))
+
+
+def tree(why: Why) -> Tree:
+    """A run as a tree: its steps, and below each what was behind it."""
+    from rich.tree import Tree
+
+    root = Tree(_heading(why), guide_style="dim")
+    told: dict[Cause, int] = {}  # where each cause is told in full
+    for miss in why.misses:
+        if not any(step.why is not None and step.why.cause == miss.cause for step in why.steps):
+            _add_cause(root, miss, None)
+    for step in why.steps:
+        branch = root.add(_line(step))
+        if step.why is not None and step.follows is not None:
+            branch.add(_text(("follows from step ", "dim"), (str(step.follows), "bold")))
+        elif step.why is not None and step.why.cause in told:
+            cause, first = step.why.cause, told[step.why.cause]
+            branch.add(_text((cause.kind.value, "red"), (f": as of step {first}", "")))
+        elif step.why is not None:
+            told[step.why.cause] = step.position
+            _add_cause(branch, step.why, step.step)
+    return root
+
+
+def _heading(why: Why) -> Text:
+    it = why.execution
+    said = _text(
+        (it.agent or "a run", "bold"),
+        (f" {it.id}", ""),
+        (f"\n{_became(it)}, {at(it.started_at)}, {it.duration_ms:.0f} ms", ""),
+        (f"\n{count(it.usage.total, 'token')}", "bold yellow" if it.usage.total else "bold green"),
+        (f", {it.saved_tokens:,} saved", "green" if it.saved_tokens else ""),
+    )
+    if it.replayed is not None:
+        said.append(f"\nfollowed {it.replayed}")
+    for note in (it.reason, why.hint):
+        if note is not None:
+            said.append(f"\n{note}", "red")
+    return said
+
+
+def _became(it: Execution) -> str:
+    """Its mode and its state; a plain replay is never published, which is no news."""
+    plain = it.mode.value == "replay" and it.state.value == "unpublished"
+    return it.mode.value if plain else f"{it.mode.value}, {it.state.value}"
+
+
+def _line(step: WhyStep) -> Text:
+    said = _text(
+        (f"{step.position:>3} ", "dim"),
+        (f"{step.kind.value} ", "dim"),
+        (step.name, "bold"),
+        (f"  {step.fate.value}", _STYLES[step.fate.value]),
+    )
+    if step.outcome is not None and step.outcome.value in ("diverged", "reused"):
+        said.append(f" ({step.outcome.value})", _STYLES[step.fate.value])
+    if step.tokens:
+        said.append(f"  {count(step.tokens, 'token')}", "yellow")
+    if step.saved_tokens:
+        said.append(f"  {step.saved_tokens:,} saved", "green")
+    if step.error:
+        said.append("  error", "red")
+    return said
+
+
+def _add_cause(branch: Tree, why: WhyMiss, step: str | None) -> None:
+    cause = why.cause
+    below = branch.add(_text((cause.kind.value, "red"), (f": {cause.node}", "")))
+    if why.change is not None:
+        below.add(_change(why.change))
+    if cause.facet is not None:
+        below.add(_text(("facet  ", "dim"), (str(cause.facet), "")))
+    if cause.before is not None or cause.after is not None:
+        said = f"{_short(cause.before)} -> {_short(cause.after)}"
+        below.add(_text(("fingerprint  ", "dim"), (said, "")))
+    if step is not None:
+        below.add(_text(("step  ", "dim"), (step, "")))
+    below.add(_text(("remedy  ", "dim"), (cause.remedy, "dim")))
+
+
+def _change(event: ChangeEvent) -> Text:
+    return _text(
+        ("change  ", "dim"),
+        (event.kind.value, "magenta"),
+        (f" by {event.source}, {at(event.at)}, version {event.from_version}", ""),
+        (f" -> {event.to_version}  ", ""),
+        (event.id, "dim"),
+    )
+
+
+def _text(*parts: tuple[str, str]) -> Text:
+    """Text with styles; nothing in it is read as markup."""
+    from rich.text import Text
+
+    return Text.assemble(*parts)
+
+
+def _short(fingerprint: str | None) -> str:
+    return "none" if fingerprint is None else fingerprint[:12]

@@ -1,0 +1,129 @@
+"""``execgraph walk``, on a real store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from execgraph.adapters import cli
+from execgraph.graphstore.conformance import guard, published
+from execgraph.graphstore.conformance.marking import branching_recording
+from execgraph.graphstore.connect import connect
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.store import GraphStore
+
+
+@dataclass
+class Graph:
+    """Three executions of two steps that rest on a facet which changed; nobody walked yet."""
+
+    url: str
+    namespace: str
+
+    def ask(self, *arguments: str) -> Result:
+        where = ["--store", self.url, "--namespace", self.namespace]
+        return CliRunner().invoke(cli.app, ["walk", *arguments, *where])
+
+    def json(self, *arguments: str) -> Any:
+        run = self.ask(*arguments, "--json")
+        assert run.exit_code == 0, run.output
+        return json.loads(run.stdout)
+
+    def do(self, work: Callable[[GraphStore, str], Awaitable[Any]]) -> Any:
+        async def main() -> Any:
+            store = connect(self.url)
+            await store.open()
+            try:
+                return await work(store, self.namespace)
+            finally:
+                await store.close()
+
+        return asyncio.run(main())
+
+
+async def _fill(store: GraphStore, namespace: str) -> None:
+    await store.change(namespace, "acl:a", Document.of({"x": 1}))
+    held = guard(namespace, "acl:a", {"x": 1}, "$.x")
+    for name in ("one", "two", "three"):
+        await published(store, namespace, branching_recording(name, [[held], []], [(), (0,)]))
+    for walk in await store.walks(namespace):
+        await store.walk(namespace, walk.id)
+    await store.change(namespace, "acl:a", Document.of({"x": 2}))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
+def graph(request: pytest.FixtureRequest, tmp_path: Path) -> Graph:
+    neo4j = request.param == "neo4j"
+    url = request.getfixturevalue("neo4j_uri") if neo4j else f"sqlite:///{tmp_path}/graph.db"
+    graph = Graph(url, f"test-{uuid.uuid4().hex[:12]}")
+    graph.do(_fill)
+    return graph
+
+
+def test_status_lists_open_walks_and_does_none(graph: Graph) -> None:
+    [told] = graph.json("--status")
+    assert (told["resource"], told["cursor"], told["marked"]) == ("acl:a", None, 0)
+    assert datetime.fromisoformat(told["at"]).utcoffset() == timedelta(0)
+    assert told["ended_at"] is None
+    [walk] = graph.do(lambda store, space: store.walks(space))
+    assert told["id"] == walk.id
+    assert "acl:a" in graph.ask("--status").stdout
+    graph.do(lambda store, space: store.walk(space, walk.id, batch=2))
+    [told] = graph.json("--status")
+    assert told["marked"] == 4
+    assert told["cursor"] is not None
+    assert told["cursor"] in graph.ask("--status").stdout.replace("\n", "")
+
+
+def test_walking_leaves_no_walk_open(graph: Graph) -> None:
+    run = graph.ask()
+    assert run.exit_code == 0
+    assert "1 walk done: 6 steps found invalid, 0 valid." in run.stdout
+    assert run.stderr == "", "off a terminal there is no progress to be shown"
+    marks = graph.do(lambda store, space: store.marks(space, "three-1"))
+    assert set(marks) == {0, 1}
+    assert "Nothing to walk" in graph.ask().stdout
+    assert "No walk is open" in graph.ask("--status").stdout
+    assert graph.json("--status") == []
+
+
+def test_what_was_walked_as_json(graph: Graph) -> None:
+    [told] = graph.json()
+    assert (told["resource"], told["marked"], told["cleared"], told["visited"]) == (
+        "acl:a",
+        6,
+        0,
+        6,
+    )
+    assert told["ended_at"] >= told["at"]
+    assert datetime.fromisoformat(told["ended_at"]).utcoffset() == timedelta(0)
+    assert graph.json() == []
+
+
+def test_facts_that_have_expired_are_walked_too(graph: Graph) -> None:
+    graph.ask()
+    graph.do(
+        lambda store, space: store.change(
+            space, "acl:a", Document.of({"x": 1}), until=timedelta(hours=1)
+        )
+    )
+    assert [it["cleared"] for it in graph.json()] == [6]
+    graph.do(
+        lambda store, space: store.change(space, "acl:a", Document.of({"x": 1}), until=timedelta(0))
+    )
+    assert [it["marked"] for it in graph.json()] == [6]
+
+
+def test_an_unknown_store_is_told_in_one_line() -> None:
+    run = CliRunner().invoke(cli.app, ["walk", "--store", "nonsense"])
+    assert run.exit_code != 0
+    assert run.stdout == ""
