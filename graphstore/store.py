@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,6 +29,7 @@ from .facts import Expected, Fact, Facts, Span
 from .model import (
     ChangeEvent,
     Execution,
+    ExecutionState,
     FacetRef,
     Outline,
     Recording,
@@ -139,6 +141,23 @@ class Totals:
     saved_tokens: int
     cost: float  # US dollars, of those whose price is known
     traces: int  # published now
+
+    @classmethod
+    def of(
+        cls, groups: Sequence[Sequence[Any]], misses: Iterable[Sequence[Any]], traces: int
+    ) -> Totals:
+        """From rows ``[mode, state, how many, tokens, saved tokens, cost]``, and rows ``[kind of
+        cause, how many]``."""
+        by_mode: Counter[str] = Counter()
+        failed = 0
+        for mode, state, count, *_ in groups:
+            if state == ExecutionState.FAILED:
+                failed += count
+            else:
+                by_mode[mode] += count
+        tokens, saved, cost = (sum(row[index] for row in groups) for index in (3, 4, 5))
+        by_kind = {kind: count for kind, count in misses}  # noqa: C416
+        return cls(dict(by_mode), failed, by_kind, tokens, saved, float(cost), traces)
 
 
 class GraphStore(ABC):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ..model import ExecutionState, Outline, OutlineStep, Precondition, StepKind
-from ..store import Totals
+from ..model import Outline, OutlineStep, Precondition, StepKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-__all__ = ["outline_of", "totals_of"]
+__all__ = ["outline_of"]
 
 
 def outline_of(row: Sequence[Any]) -> Outline:
@@ -44,26 +42,4 @@ def _step_of(row: Sequence[Any]) -> OutlineStep:
         tokens=tokens,
         guards=tuple(sorted(guards)),
         feeds=tuple(sorted(feeds)),
-    )
-
-
-def totals_of(
-    groups: Sequence[Sequence[Any]], misses: Iterable[Sequence[Any]], traces: int
-) -> Totals:
-    """From the columns of `totals`."""
-    by_mode: Counter[str] = Counter()
-    failed = 0
-    for mode, state, count, *_ in groups:
-        if state == ExecutionState.FAILED:
-            failed += count
-        else:
-            by_mode[mode] += count
-    return Totals(
-        executions=dict(by_mode),
-        failed=failed,
-        misses={kind: count for kind, count in misses},  # noqa: C416
-        tokens=sum(row[3] for row in groups),
-        saved_tokens=sum(row[4] for row in groups),
-        cost=float(sum(row[5] for row in groups)),
-        traces=traces,
     )

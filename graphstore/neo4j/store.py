@@ -22,6 +22,7 @@ from ..store import (
     GraphStore,
     Lookup,
     Published,
+    Totals,
     check_noted,
 )
 from ..urls import redacted
@@ -32,7 +33,7 @@ from .cypher import Cypher
 from .lookup import Search, facts_of
 from .mapping import effect_of, effect_properties, event_of, execution_of, trace_of, verified
 from .marks import Walks, walk_of
-from .reading import outline_of, totals_of
+from .reading import outline_of
 from .recording import replay_parameters, write_parameters
 from .schema import ensure_schema
 from .trouble import Passing, pauses
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from ..facts import Expected, Span
     from ..model import ChangeEvent, Execution, Outline, Recording, Replay, Walk
-    from ..store import Progress, Table, Totals
+    from ..store import Progress, Table
 
 __all__ = ["Neo4jStore"]
 
@@ -425,7 +426,7 @@ class Neo4jStore(GraphStore):
     async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
         row = await self._client.row("totals", {"namespace": namespace, "since": since or 0})
         assert row is not None
-        return totals_of(*row)
+        return Totals.of(*row)
 
     @override
     async def cypher(

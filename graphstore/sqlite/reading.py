@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..model import Execution, ExecutionState, Outline, OutlineStep, Precondition, StepKind
+from ..model import Execution, Outline, OutlineStep, Precondition, StepKind
 from ..store import Totals
 from . import rows
 from .connection import reading
@@ -91,12 +91,4 @@ def totals(connection: sqlite3.Connection, ns: int, since: int | None) -> Totals
         groups = connection.execute(QUERIES["totals"], wanted).fetchall()
         misses = connection.execute(QUERIES["total_misses"], wanted).fetchall()
         [traces] = connection.execute(QUERIES["total_traces"], {"ns": ns}).fetchone()
-    by_mode: Counter[str] = Counter()
-    failed = 0
-    for mode, state, count, *_ in groups:
-        if state == ExecutionState.FAILED:
-            failed += count
-        else:
-            by_mode[mode] += count
-    tokens, saved, cost = (sum(row[index] for row in groups) for index in (3, 4, 5))
-    return Totals(dict(by_mode), failed, dict(misses), tokens, saved, cost, traces)
+    return Totals.of(groups, misses, traces)
