@@ -315,8 +315,8 @@ class GraphStore(ABC):
     async def lease(self, namespace: str, name: str, owner: str, duration: timedelta) -> bool:
         """Hold the lease ``name`` for ``duration`` from now, by the store's clock.
 
-        True if it was free, had run out, or is this owner's already (then it is extended). All
-        who ask for one ask for the same duration.
+        True if it was free, had run out, or is this owner's already (then it is extended). One
+        that was given before the clock was set back is free.
         Losing it only ends exclusivity: what it protects must be right without.
         """
 

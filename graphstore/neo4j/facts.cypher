@@ -238,14 +238,14 @@ MATCH (:Resource {namespace: $namespace, uri: $resource})-[:HAS_FACET]->(f)
 RETURN f.selector AS selector
 
 // name: lease
-// All ask for the same time: one that ends later was given before the clock was set back. The time
-// is that after the lock was waited for.
+// One that will be given in the future was given before the clock was set back. The time is that
+// after the lock was waited for.
 MERGE (l:Lease {namespace: $namespace, name: $name})
 SET l.lock = true
 REMOVE l.lock
 WITH l, datetime.realtime().epochMillis AS now
-WHERE l.owner IS NULL OR l.owner = $owner OR l.until <= now OR l.until > now + $lasts + 1000
-SET l.owner = $owner, l.until = now + $lasts
+WHERE l.owner IS NULL OR l.owner = $owner OR l.until <= now OR l.given > now
+SET l.owner = $owner, l.given = now, l.until = now + $lasts
 RETURN true
 
 // name: release
@@ -255,4 +255,4 @@ SET l.lock = true
 REMOVE l.lock
 WITH l
 WHERE l.owner = $owner
-REMOVE l.owner, l.until
+REMOVE l.owner, l.given, l.until

@@ -18,12 +18,14 @@ def lease(
     """Take or extend a lease; False if another owner holds it."""
     with writing(connection):
         names, now = Names(connection, namespace), now_ms()
-        until = now + duration // timedelta(milliseconds=1)
         held = names.row("lease", ns=names.ns, name=name)
-        # All ask for the same time: one that ends later was given before the clock was set back.
-        if held is not None and held[0] != owner and now < held[1] <= until:
-            return False
-        names.run("set_lease", ns=names.ns, name=name, owner=owner, until=until)
+        if held is not None and held[0] != owner:
+            _, given, until = held
+            # One that will be given in the future was given before the clock was set back.
+            if given <= now < until:
+                return False
+        until = now + duration // timedelta(milliseconds=1)
+        names.run("set_lease", ns=names.ns, name=name, owner=owner, given=now, until=until)
     return True
 
 

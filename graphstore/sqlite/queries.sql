@@ -141,11 +141,12 @@ WHERE resource.ns = :ns AND resource.uri = :uri;
 -- Leases ------------------------------------------------------------------------------------
 
 -- name: lease
-SELECT owner, until FROM lease WHERE ns = :ns AND name = :name;
+SELECT owner, given, until FROM lease WHERE ns = :ns AND name = :name;
 
 -- name: set_lease
-INSERT INTO lease (ns, name, owner, until) VALUES (:ns, :name, :owner, :until)
-ON CONFLICT DO UPDATE SET owner = excluded.owner, until = excluded.until;
+INSERT INTO lease (ns, name, owner, given, until) VALUES (:ns, :name, :owner, :given, :until)
+ON CONFLICT DO UPDATE SET
+    owner = excluded.owner, given = excluded.given, until = excluded.until;
 
 -- name: release
 DELETE FROM lease WHERE ns = :ns AND name = :name AND owner = :owner;

@@ -215,6 +215,7 @@ CREATE TABLE lease (
     ns INTEGER NOT NULL REFERENCES namespace,
     name TEXT NOT NULL,
     owner TEXT NOT NULL,
+    given INTEGER NOT NULL,
     until INTEGER NOT NULL,
     PRIMARY KEY (ns, name)
 ) WITHOUT ROWID;

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import textwrap
+from datetime import timedelta
 
 import pytest
 
@@ -95,3 +96,17 @@ async def test_the_lock_leaves_no_property_behind(
         await cypher("MATCH (n {namespace: $space}) WHERE n.lock IS NOT NULL RETURN labels(n)")
         == []
     )
+
+
+async def test_a_lease_given_before_the_clock_was_set_back_is_free(
+    neo4j_store: Neo4jStore, cypher: Cypher, space: str
+) -> None:
+    hour = timedelta(hours=1)
+    assert await neo4j_store.lease(space, "walker", "a", hour)
+    assert not await neo4j_store.lease(space, "walker", "b", hour)
+    await cypher(
+        "MATCH (l:Lease {namespace: $space})"
+        " SET l.given = l.given + 3600000, l.until = l.until + 3600000"
+    )
+    assert await neo4j_store.lease(space, "walker", "b", hour)
+    assert not await neo4j_store.lease(space, "walker", "a", hour)

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,20 @@ async def test_a_store_of_version_1_is_brought_up_to_date(path: Path) -> None:
     await store.walk("team", "run")
     assert await store.marks("team", "run") == {0: "guard"}
     assert (await store.totals("team")).traces == 1
+    await store.close()
+
+
+async def test_a_lease_given_before_the_clock_was_set_back_is_free(path: Path) -> None:
+    store, hour = SqliteStore(str(path)), timedelta(hours=1)
+    await store.open()
+    assert await store.lease("team", "walker", "a", hour)
+    assert not await store.lease("team", "walker", "b", hour)
+    raw = sqlite3.connect(path)
+    raw.execute("UPDATE lease SET given = given + 3600000, until = until + 3600000")
+    raw.commit()
+    raw.close()
+    assert await store.lease("team", "walker", "b", hour)
+    assert not await store.lease("team", "walker", "a", hour)
     await store.close()
 
 

@@ -117,19 +117,15 @@ async def test_a_walker_that_lost_the_lead_stops(
 ) -> None:
     monkeypatch.setattr(module, "LEASE_SECONDS", 0.0)  # to be extended before each batch
     await place.change(_TWO)
-    await place.other.walks(place.namespace)  # it is connected
-    taking: list[asyncio.Future[None]] = []
+    walk = place.store.walk
 
-    def take(_walk: Walk) -> None:
-        if not taking:
-            taking.append(asyncio.ensure_future(taken()))
+    async def then_the_other_leads(namespace: str, key: str, *, batch: int) -> Walk | None:
+        done = await walk(namespace, key, batch=batch)
+        assert await place.take_lead("the other", 60)
+        return done
 
-    async def taken() -> None:
-        while not await place.take_lead("the other", 60):
-            pass  # it was just being extended
-
-    assert await place.walker().run(take, batch=1) == 0
-    await taking[0]
+    monkeypatch.setattr(place.store, "walk", then_the_other_leads)
+    assert await place.walker().run(batch=1) == 0
     assert 0 < await place.marked() < _EXECUTIONS
 
 
