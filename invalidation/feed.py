@@ -18,6 +18,7 @@ _log = logging.getLogger("execgraph")
 #: How late an event may become visible after one that is newer, in milliseconds: transactions of
 #: a shared store end in another order than they began.
 _LATE_MS = 10_000
+_LONGEST_WAIT = 5.0  # seconds between two looks for a store that is away
 
 
 async def now(store: GraphStore, namespace: str) -> datetime:
@@ -41,7 +42,7 @@ async def follow(
     began = since or await now(store, namespace)
     start = round(began.timestamp() * 1000)
     told: dict[str, int] = {}  # events younger than the latest they may come
-    newest = start
+    newest, wait = start, interval.total_seconds()
     while True:
         try:
             found = await store.changes(
@@ -51,12 +52,16 @@ async def follow(
                 limit=None,
             )
         except StoreUnavailable as error:
-            _log.warning("changes cannot be followed at the moment: %s", error)
-            found = []
+            if wait <= interval.total_seconds():
+                _log.warning("changes cannot be followed at the moment: %s", error)
+            wait = min(2 * wait, max(_LONGEST_WAIT, wait))
+            await asyncio.sleep(wait)
+            continue
         fresh = [event for event in reversed(found) if event.id not in told]
         told.update({event.id: event.at for event in fresh})
         newest = max([newest, *(event.at for event in fresh)])
         for event in fresh:
             yield event
         told = {key: at for key, at in told.items() if at >= newest - _LATE_MS}
-        await asyncio.sleep(interval.total_seconds())
+        wait = interval.total_seconds()
+        await asyncio.sleep(wait)

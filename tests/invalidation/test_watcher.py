@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
+from execgraph.graphstore.errors import StoreUnavailable
 from execgraph.graphstore.facts import Fact, FactState
 from execgraph.graphstore.model import ChangeEvent, ChangeKind
 from execgraph.graphstore.store import GraphStore
@@ -407,3 +408,25 @@ async def test_changes_are_followed_once_each(store: GraphStore, space: str) -> 
     await asyncio.sleep(0.05)
     listening.cancel()
     assert told == [(f"acl:{n % 3}", n // 3 + 1) for n in range(30)]
+
+
+async def test_a_store_that_is_away_is_told_once_and_waited_for(
+    store: GraphStore,
+    space: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    changes, away = store.changes, [True] * 4
+
+    async def now_and_then(*args: Any, **wanted: Any) -> list[ChangeEvent]:
+        if away and away.pop():
+            raise StoreUnavailable("the store is away")
+        return await changes(*args, **wanted)
+
+    monkeypatch.setattr(store, "changes", now_and_then)
+    await store.change(space, "acl:a", Document.of(1))
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    events = follow(store, space, since=began, interval=timedelta(milliseconds=5))
+    async with asyncio.timeout(20):
+        assert (await anext(events)).resource == "acl:a"
+    assert caplog.text.count("cannot be followed") == 1
