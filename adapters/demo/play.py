@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from ...engine.cause import MissKind
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ...engine.result import Result
     from .acts import Audience
     from .stage import Stage
+    from .world import World
 
 __all__ = ["play"]
 
@@ -233,7 +234,7 @@ class _Performance:
         ]
         return self._done(act)
 
-    async def _asks_once(self, act: Act, uri: str, change: Any) -> Act:
+    async def _asks_once(self, act: Act, uri: str, change: Callable[[World], None]) -> Act:
         """One decision rests on what changed; what it says again is what it said."""
         change(self._stage.world)
         await self._told(act, uri)
