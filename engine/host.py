@@ -14,7 +14,7 @@ from uuid import uuid4
 from ..graphstore.connect import connect
 from ..graphstore.nowhere import Nowhere
 from ..graphstore.store import GraphStore
-from ..graphstore.urls import redacted
+from ..graphstore.urls import DEFAULT_FILE, chosen, redacted
 from ..invalidation.walker import Walker
 from .cause import Cause, MissKind
 from .errors import ConfigurationError, NotOpen, NotReplayable
@@ -29,7 +29,6 @@ __all__ = ["Host"]
 
 _log = logging.getLogger("execgraph")
 
-_DEFAULT_STORE = ".execgraph/graph.db"
 _MODES = ("off", "record", "replay")
 
 
@@ -54,7 +53,7 @@ class Host:
     @property
     def shown_url(self) -> str:
         """The store's address without credentials."""
-        return redacted(self._url or os.environ.get("EXECGRAPH_STORE") or _DEFAULT_STORE)
+        return redacted(chosen(self._url) or DEFAULT_FILE)
 
     def session(self) -> Session:
         """The open engine of this event loop. Raises NotOpen."""
@@ -151,9 +150,9 @@ class Host:
         )
 
     def _store(self) -> GraphStore:
-        url = self._url or os.environ.get("EXECGRAPH_STORE") or None
+        url = chosen(self._url)
         if url is None and self._connection.get("driver") is None:
-            path = Path(_DEFAULT_STORE).absolute()
+            path = Path(DEFAULT_FILE).absolute()
             if not self._told:
                 _log.info("the graph is kept in %s", path)
                 self._told = True

@@ -1,12 +1,20 @@
-"""Store URLs: which schemes there are, and how one is shown without its secrets."""
+"""Store URLs: which one is meant, which schemes there are, how one is shown without secrets."""
 
 from __future__ import annotations
 
+import os
 from urllib.parse import urlsplit
 
-__all__ = ["NEO4J_SCHEMES", "redacted"]
+__all__ = ["DEFAULT_FILE", "NEO4J_SCHEMES", "chosen", "redacted"]
 
+#: Where the graph is kept if nobody says otherwise: below the working folder.
+DEFAULT_FILE = ".execgraph/graph.db"
 NEO4J_SCHEMES = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
+
+
+def chosen(given: str | None) -> str | None:
+    """The URL that was given, else EXECGRAPH_STORE; None: the default file is meant."""
+    return given or os.environ.get("EXECGRAPH_STORE") or None
 
 
 def redacted(url: str) -> str:

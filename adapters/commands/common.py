@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from ...graphstore.errors import ConfigurationError, StoreUnavailable
+from ...graphstore.urls import DEFAULT_FILE, chosen
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +56,6 @@ NamespaceOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
-_DEFAULT_STORE = ".execgraph/graph.db"
 _WIDE = 200  # columns, where the reader is no terminal
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNITS = {
@@ -131,7 +131,7 @@ async def opened(store: str | None, namespace: str, *, new: bool = False) -> Asy
             " unset it for this command"
         )
     if not new:
-        store = store or os.environ.get("EXECGRAPH_STORE") or f"sqlite:///{_DEFAULT_STORE}"
+        store = chosen(store) or f"sqlite:///{DEFAULT_FILE}"
         _must_be_there(store)
     async with Engine(store, namespace=namespace) as engine:
         yield engine
