@@ -21,6 +21,7 @@ from .common import MOST_WALKS, opened
 from .health import Address, serving
 
 if TYPE_CHECKING:
+    from ...engine.session import Session
     from ...graphstore.model import ChangeEvent
     from ...graphstore.store import GraphStore
     from ...invalidation.watcher import Watcher
@@ -37,7 +38,6 @@ _WALK_SECONDS = 2.0  # how often it is asked whether there is something to be ma
 
 async def look_once(config: Config, *, json_output: bool) -> bool:
     """Scan once, mark what follows, print what changed; whether all could be read."""
-    from ...invalidation.walker import Walker
     from ...invalidation.watcher import Watcher
 
     with _logging():
@@ -47,11 +47,7 @@ async def look_once(config: Config, *, json_output: bool) -> bool:
                 store, config.namespace, config.sources, on_change=_printer(json_output=json_output)
             )
             await watcher.scan()
-            walker = Walker(store, config.namespace, _owner())
-            try:
-                await walker.settle()
-            finally:
-                await walker.close()
+            await engine.settle()
         return not watcher.unreadable and watcher.scanned_at is not None
 
 
@@ -98,21 +94,22 @@ class Service:
             try:
                 config = self._config
                 async with opened(config.store, config.namespace, new=True) as engine:
-                    self._store = engine.session().store
-                    await self._take_turns(self._store)
+                    session = engine.session()
+                    self._store = session.store
+                    await self._take_turns(session)
             except StoreUnavailable as error:
                 _log.warning("the store is away: %s", error)
             finally:
                 self._store = None
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _take_turns(self, store: GraphStore) -> None:
-        standing_by = False
+    async def _take_turns(self, session: Session) -> None:
+        standing_by, store = False, session.store
         while True:
             if await self._hold(store):
                 standing_by = False
                 try:
-                    await self._lead(store)
+                    await self._lead(session)
                 finally:
                     self._watcher = self._since = None
                     with contextlib.suppress(StoreError):
@@ -122,17 +119,17 @@ class Service:
                 _log.info("another instance leads; standing by")
             await asyncio.sleep(self._beat)
 
-    async def _lead(self, store: GraphStore) -> None:
+    async def _lead(self, session: Session) -> None:
         """Watch until the lease is lost. Raises StoreError."""
         _log.info("leading: watching %s", "; ".join(it.name for it in self._config.sources))
         self._since = datetime.now(UTC)
-        work = asyncio.ensure_future(self._watch(store))
+        work = asyncio.ensure_future(self._watch(session))
         clock = asyncio.get_running_loop().time
         until = clock() + self._lease.total_seconds()
         try:
             while not (await asyncio.wait([work], timeout=self._beat))[0]:
                 try:
-                    if not await self._hold(store):
+                    if not await self._hold(session.store):
                         _log.warning("another instance leads now; standing by")
                         return
                     until = clock() + self._lease.total_seconds()
@@ -145,27 +142,21 @@ class Service:
             work.cancel()
             await asyncio.wait([work])
 
-    async def _watch(self, store: GraphStore) -> None:
-        from ...invalidation.walker import Walker
+    async def _watch(self, session: Session) -> None:
         from ...invalidation.watcher import Watcher
 
-        walker = Walker(store, self._config.namespace, self._owner)
         tell = _printer(json_output=self._json_output)
 
         def changed(event: ChangeEvent) -> None:
             tell(event)
-            walker.kick()
+            session.walker.kick()
 
-        self._watcher = Watcher(
-            store, self._config.namespace, self._config.sources, on_change=changed
-        )
-        try:
-            async with self._watcher:
-                while True:  # expiries and publications of other processes kick nobody here
-                    walker.kick()
-                    await asyncio.sleep(_WALK_SECONDS)
-        finally:
-            await walker.close()
+        config = self._config
+        self._watcher = Watcher(session.store, config.namespace, config.sources, on_change=changed)
+        async with self._watcher:
+            while True:  # expiries and publications of other processes kick nobody here
+                session.walker.kick()
+                await asyncio.sleep(_WALK_SECONDS)
 
     @property
     def _name(self) -> str:
