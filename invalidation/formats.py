@@ -223,10 +223,7 @@ def _headings(text: str) -> Iterator[tuple[int, str, int, int]]:
     for opening, inline in pairwise(tokens):
         # One inside a quotation or a list heads no section of the whole.
         if opening.type == "heading_open" and opening.level == 0 and opening.map is not None:
-            parts = (
-                child.content or " " * ("break" in child.type) for child in inline.children or ()
-            )
-            title = " ".join("".join(parts).split())
+            title = " ".join("".join(_plain(inline.children or ())).split())
             first, after = opening.map
             yield int(opening.tag[1:]), title or "-", first + skipped, after + skipped
 
