@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import execgraph
 from execgraph.adapters.cli import app
-from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
+
+from .examples import said_by_the_example_of
 
 ROOT = Path(execgraph.__file__).resolve().parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def brain(body: dict[str, Any]) -> Answer:
-    """Uses the tool once, then reports."""
-    if len(body["messages"]) == 1:
-        return Answer([call("deploy", {"service": "checkout", "version": "2.4.1"})])
-    return Answer([text("Deployed.")])
-
-
 def test_the_example_runs_and_does_what_its_comments_say(tmp_path: Path) -> None:
-    [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    program = tmp_path / "example.py"
-    program.write_text(example)
-    with MessagesServer(brain) as server:
-        run = subprocess.run(
-            [sys.executable, "-W", "error", program],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "ANTHROPIC_API_KEY": "local",
-                "ANTHROPIC_BASE_URL": server.url,
-                "NO_PROXY": "127.0.0.1",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert run.returncode == 0, run.stderr
-    told, changed = run.stdout.splitlines()
+    said = said_by_the_example_of(README, tmp_path)
+    told, changed = said.splitlines()
     first, second, identical = told.split()
     assert int(first) > 0
     assert (second, identical) == ("0", "True")
