@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         StoreUnavailable,
     )
     from .graphstore.model import ChangeEvent, ChangeKind
+    from .graphstore.retention import Collected, Retention
     from .graphstore.store import Table
     from .invalidation.files import FileSource
     from .invalidation.impact import Impact
@@ -53,6 +54,7 @@ __all__ = [
     "Cause",
     "ChangeEvent",
     "ChangeKind",
+    "Collected",
     "ConfigurationError",
     "CypherFailed",
     "CypherRefused",
@@ -72,6 +74,7 @@ __all__ = [
     "Resource",
     "ResourceChanged",
     "Result",
+    "Retention",
     "RunEnded",
     "RunFailed",
     "RunStarted",
@@ -97,6 +100,7 @@ _HOMES = {
     "Cause": ".engine.cause",
     "ChangeEvent": ".graphstore.model",
     "ChangeKind": ".graphstore.model",
+    "Collected": ".graphstore.retention",
     "ConfigurationError": ".engine.errors",
     "CypherFailed": ".graphstore.errors",
     "CypherRefused": ".graphstore.errors",
@@ -116,6 +120,7 @@ _HOMES = {
     "Resource": ".invalidation.resources",
     "ResourceChanged": ".engine.events",
     "Result": ".engine.result",
+    "Retention": ".graphstore.retention",
     "RunEnded": ".engine.events",
     "RunFailed": ".engine.errors",
     "RunStarted": ".engine.events",

@@ -19,6 +19,8 @@ from .. import __version__
 from ..graphstore.errors import ConfigurationError, ExecgraphError
 from .commands.changes import changes
 from .commands.cypher import cypher
+from .commands.doctor import doctor
+from .commands.gc import gc
 from .commands.impact import impact
 from .commands.stats import stats
 from .commands.walk import walk
@@ -51,6 +53,8 @@ app = typer.Typer(
 app.command(short_help="Show how resources changed.")(changes)
 app.command(cls=_Command, short_help="Ask the graph in Cypher.")(cypher)
 app.command(short_help="Watch an agent being recorded, replayed, and asked again.")(demo)
+app.command(short_help="Examine a store, and say what to do.")(doctor)
+app.command(short_help="Delete what nobody needs.")(gc)
 app.command(short_help="Tell what a change would cost before it is made.")(impact)
 app.command(short_help="Show what all runs came to: tokens paid and saved.")(stats)
 app.command(short_help="Bring the marks on steps up to date.")(walk)

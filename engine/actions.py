@@ -26,12 +26,12 @@ from .jobs import Job, job_of_act, job_of_call, job_on_path
 from .lookup import Decision
 from .notes import Note
 from .result import Outcome
-from .run import AskAgain, Run, moved_cause
+from .run import Run
 from .taken import Taken, frontier
 from .tool import Tool
 from .verdict import Recorded
 
-__all__ = ["act", "act_on"]
+__all__ = ["Acted", "act", "act_on"]
 
 REFUSAL = "precondition changed, not executed"
 
@@ -63,7 +63,8 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
         taken = [await _follow(run, recorded)]
     else:
         jobs = [await job_of_call(run, decision, number) for number in range(len(calls))]
-        taken = [it.taken for it in await _carry_out(run, jobs, decision.noted, final=final)]
+        gate = Gate(run, final=final, served=run.served(decision.position))
+        taken = [it.taken for it in await _carry_out(run, jobs, decision.noted, gate)]
     if run.on_path and all(it.followed and it.unchanged for it in taken):
         run.advance(len(calls))
     else:
@@ -97,46 +98,52 @@ async def _follow(run: Run, recorded: Recorded) -> Taken:
     return taken
 
 
-async def act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> tuple[Any, int]:
-    """One action of a program: its output and position.
+class Acted(NamedTuple):
+    """What an action of a program gave; ``error``: what the tool raised instead."""
 
-    Raises what the tool raised, ArgumentsInvalid, and PreconditionChanged if facts moved right
-    before the effect, which then did not happen.
+    value: Any
+    position: int
+    error: Exception | None
+
+
+async def act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> Acted:
+    """One action of a program.
+
+    Raises ArgumentsInvalid, and PreconditionChanged if facts moved right before the effect, which
+    then did not happen.
     """
     job = await job_of_act(run, tool, arguments)
     chose = next((it for it in reversed(run.taken) if it.step.kind is StepKind.DECISION), None)
     # A write must find the facts as they were before the decision that chose it.
     noted = chose.noted if chose is not None and tool.is_write else {}
-    [done] = await _carry_out(run, [job], noted, final=True)
+    gate = Gate(run, final=True, served=chose is not None and chose.outcome is not Outcome.ASKED)
+    [done] = await _carry_out(run, [job], noted, gate)
     if done.taken.outcome is Outcome.REFUSED:
         raise PreconditionChanged(
             f"{tool.name} was not executed: {done.taken.cause}. Decide again with what is now."
         )
     if tool.is_write and chose is not None:
         chose.guard_by(done.taken)
-    if done.output.error is not None:
-        raise done.output.error
-    return done.output.value, done.taken.step.position
+    return Acted(done.output.value, done.taken.step.position, done.output.error)
 
 
 async def _carry_out(
-    run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note], *, final: bool
+    run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note], gate: Gate
 ) -> list[_Done]:
     await _note(run, jobs, noted)
-    gate = Gate(run.session.store, run.session.namespace, run.notes, final=final)
     feeds = frontier(run.steps) if any(job.followed is None for job in jobs) else ()
     if len(jobs) == 1:
         done = [await _one(run, jobs[0], gate, feeds)]
     else:
         work = (_one(run, job, gate, feeds) for job in jobs)
         done = _all_of(await asyncio.gather(*work, return_exceptions=True))
-    if gate.ask_again:
-        raise AskAgain(gate.moved)
+    if gate.stopped is not None and gate.ask_again:
+        raise gate.stopped
     for job, it in zip(jobs, done, strict=True):
         it.taken.followed = job.followed is not None
         run.take(it.taken)
-    if gate.moved:
-        run.do_not_publish(moved_cause(gate.moved))
+    if gate.stopped is not None:
+        run.do_not_publish(gate.stopped.cause)
     return done
 
 
@@ -174,7 +181,8 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
     key = _idempotency_key(run, job) if job.tool.wants_key or job.tool.is_write else ""
     effect = _intent(run, job, key) if job.tool.is_write else None
     if effect is not None and not await gate.begin(effect, job.notes):
-        return _refused(job, feeds, moved_cause(gate.moved))
+        assert gate.stopped is not None
+        return _refused(job, feeds, gate.stopped.cause)
     if effect is not None:
         run.begun[effect.id] = effect
     ticket, started = run.notes.ticket(), time.perf_counter()

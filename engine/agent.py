@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -11,16 +10,15 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from ..graphstore.canonical import Json
-from ..graphstore.errors import StoreError
 from ..invalidation.resources import Resource
 from .actions import act_on
 from .client import CallResult, ChatClient, chat_client
-from .errors import AgentError, ExecgraphError
+from .errors import AgentError
 from .host import Host
 from .lookup import Decision
-from .recorder import failure, finish, write_failure
+from .recorder import failure, finish, is_store_away, told, write_failure
 from .result import Result
-from .run import AskAgain, MustNotAsk, Run, Wish
+from .run import AskAgain, Run, Wish
 from .subject import Subject
 from .task import as_json, task_key, texts
 from .tool import Tool, checked_requirements
@@ -28,8 +26,6 @@ from .transcript import decision_code_key
 from .verdict import Code
 
 __all__ = ["Agent"]
-
-_log = logging.getLogger("execgraph")
 
 _ASK_AGAIN = 2  # how often a decision is asked again because facts moved before its effect
 
@@ -88,13 +84,14 @@ class Agent:
         ``context`` is what else the model is told and belongs to the task's identity;
         ``labels`` are stored and never do. ``replay=False`` asks anew. ``require="replay"``
         raises NotReplayable before any effect where the model would have to be asked.
-        Raises RunFailed, and StoreError if the store is away when the run begins.
+        Raises RunFailed; and StoreError if the store is away when the run begins, unless the
+        engine goes on without it (``on_store_error="live"``).
         """
         inputs = as_json(task, "the task")
-        told = None if context is None else as_json(context, "the context")
+        given = None if context is None else as_json(context, "the context")
         self._check_inputs(inputs)
-        key = task_key(self._host.namespace, self.name, inputs, told)
-        wish = Wish.of(key, inputs, told, labels=labels, replay=replay, require=require)
+        key = task_key(self._host.namespace, self.name, inputs, given)
+        wish = Wish.of(key, inputs, given, labels=labels, replay=replay, require=require)
         return await self._run(await self._host.start(self.subject, wish))
 
     @cached_property
@@ -122,8 +119,10 @@ class Agent:
             self._host.in_background(write_failure(run, "cancelled"))
             raise
         except Exception as error:
-            await _keep(run, error)
-            raise failure(run, _told(error)) from error
+            kept = self._host.in_background(write_failure(run, told(error)))
+            if not is_store_away(error):  # else nobody would be helped by waiting once more
+                await kept
+            raise failure(run, told(error)) from error
 
     async def _converse(self, run: Run) -> str:
         """Ask and act in turns until the model is done. Gives its last text."""
@@ -175,19 +174,3 @@ def _checked_tools(tools: Sequence[Tool], agent: str) -> dict[str, Tool]:
             raise AgentError(f"the agent {agent} has two tools named {tool.name}; rename one")
         known[tool.name] = tool
     return known
-
-
-async def _keep(run: Run, error: Exception) -> None:
-    """Write a failed run, for people; the failure itself matters more than this record."""
-    try:
-        await write_failure(run, _told(error))
-    except StoreError as away:
-        _log.warning("the failed execution %s could not be written: %s", run.id, away)
-
-
-def _told(error: Exception) -> str:
-    return (
-        str(error)
-        if isinstance(error, ExecgraphError | MustNotAsk)
-        else f"{type(error).__name__}: {error}"
-    )

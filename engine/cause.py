@@ -29,6 +29,7 @@ class MissKind(StrEnum):
     UNRECORDED = "unrecorded call"
     PAYLOAD_DAMAGED = "payload damaged"
     REPLAY_OFF = "replay off"
+    STORE_AWAY = "store away"
 
 
 _REMEDY = {
@@ -49,12 +50,13 @@ _REMEDY = {
     MissKind.UNRECORDED: "use messages.create without streaming inside a run",
     MissKind.PAYLOAD_DAMAGED: "check the disk, and who else writes to the store",
     MissKind.REPLAY_OFF: "nothing: the caller or EXECGRAPH_MODE asked for it",
+    MissKind.STORE_AWAY: "see that the store can be reached; runs use it again by themselves",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One cause. ``node`` names the resource part, tool, agent or trace that it is about;
+    """One cause. ``node`` names the resource part, tool, agent, trace or store that it is about;
     ``before`` and ``after`` are the fingerprints recorded and found (None: there is none).
     ``facet``: the resource part, if it is about one."""
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ..graphstore.canonical import Json
 from ..graphstore.document import Document
 from ..graphstore.model import ChangeEvent, Effect
+from ..graphstore.retention import Collected, Retention
 from ..invalidation.feed import follow
 from ..invalidation.impact import Impact
 from ..invalidation.resources import Resource, check_uri
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
+_RETENTION = Retention()
+
 
 class Engine:
     """Declares tools and agents, and keeps what they did in a store.
@@ -50,6 +53,16 @@ class Engine:
     EXECGRAPH_STORE, else ``.execgraph/graph.db``. ``auth`` and ``driver`` go to Neo4j's driver.
     ``client`` is the model client of agents that name none. Constructing it does no I/O; it may
     be declared in a module, opened in several event loops, and used after a fork.
+
+    ``on_store_error``: what becomes of runs while the store is away (StoreUnavailable). "raise":
+    none is begun, StoreError; one that needs it in the middle ends with RunFailed, which tells
+    its effects. "live": they go on as agents without execgraph would: nothing is served whose
+    facts cannot be checked, the model is asked, and nothing is recorded; ``miss`` says ``store
+    away``. Either way a run that has come to its end gives its answer, with ``recorded`` False if
+    it could not be recorded; and ``observe``, ``withdraw``, ``settle`` and questions raise.
+
+    ``retention``: what is kept, and what is deleted in the background (docs/retention.md); None:
+    nothing is, until ``collect`` is called.
     """
 
     def __init__(
@@ -60,12 +73,21 @@ class Engine:
         auth: Any = None,
         driver: AsyncDriver | None = None,
         client: object = None,
+        on_store_error: Literal["live", "raise"] = "raise",
+        retention: Retention | None = _RETENTION,
     ) -> None:
         if not namespace:
             raise ConfigurationError("a namespace needs a name; leave it out for 'default'")
         self.namespace = namespace
         self.client = client
-        self._host = Host(url, namespace, auth=auth, driver=driver)
+        self._host = Host(
+            url,
+            namespace,
+            on_store_error=on_store_error,
+            retention=retention,
+            auth=auth,
+            driver=driver,
+        )
         self._tools: dict[str, Tool] = {}
 
     def __repr__(self) -> str:
@@ -231,6 +253,7 @@ class Engine:
 
     def _changed(self, event: ChangeEvent) -> None:
         self.session().walker.kick()
+        self.session().keeper.kick()
         if self._host.events.listeners:
             self._host.events.emit(ResourceChanged(event))
 
@@ -250,12 +273,8 @@ class Engine:
             on_change=self._changed,
             on_scan=session.walker.kick,
         )
-        session.watchers.append(watcher)
-        try:
-            async with watcher:
-                yield watcher
-        finally:
-            session.watchers.remove(watcher)
+        async with session.watching(watcher):
+            yield watcher
 
     def changes(
         self, *, since: datetime | None = None, resource: str | None = None
@@ -268,11 +287,29 @@ class Engine:
         return follow(self.session().store, self.namespace, since=since, resource=resource)
 
     async def settle(self) -> None:
-        """Wait until all that was done so far is in the store, and the walker is idle: until
-        the marks on steps say what holds now."""
+        """Wait until all that was done so far is in the store, and what changed until now is
+        walked: until the marks on steps say what holds now."""
         session = self.session()
         await session.journal.flush()
         await session.walker.settle()
+
+    async def collect(
+        self,
+        retention: Retention | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[Collected], None] | None = None,
+    ) -> Collected:
+        """Delete now what nobody needs, and tell what that was; ``dry_run``: only tell.
+
+        By the engine's ``retention``, if none is given: docs/retention.md. ``progress`` is told
+        after each batch what was taken away so far. Others may go on working meanwhile.
+        """
+        session = self.session()
+        await session.journal.flush()
+        if dry_run:
+            return await session.keeper.collectable(retention)
+        return await session.keeper.collect(retention, progress)
 
     # Asking -------------------------------------------------------------------------------
 

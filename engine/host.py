@@ -13,14 +13,17 @@ from uuid import uuid4
 
 from ..graphstore.connect import connect
 from ..graphstore.nowhere import Nowhere
+from ..graphstore.retention import Retention
 from ..graphstore.store import GraphStore
 from ..graphstore.urls import DEFAULT_FILE, chosen, redacted
 from ..invalidation.walker import Walker
+from .away import Outage, is_away, store_away
 from .cause import Cause, MissKind
 from .errors import ConfigurationError, NotOpen, NotReplayable
 from .events import Events, RunStarted
 from .journal import Journal
 from .lookup import Memory, find_plan, no_plan
+from .retention import Keeper
 from .run import Run, Wish
 from .session import Session
 from .subject import Subject
@@ -30,15 +33,31 @@ __all__ = ["Host"]
 _log = logging.getLogger("execgraph")
 
 _MODES = ("off", "record", "replay")
+_ON_STORE_ERROR = ("live", "raise")
 
 
 class Host:
     """The sessions of one engine, by process and event loop. No I/O before ``enter``."""
 
-    def __init__(self, url: str | None, namespace: str, **connection: Any) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        namespace: str,
+        *,
+        on_store_error: str = "raise",
+        retention: Retention | None = None,
+        **connection: Any,
+    ) -> None:
+        if on_store_error not in _ON_STORE_ERROR:
+            raise ConfigurationError(
+                f"on_store_error={on_store_error!r} is unknown; use one of"
+                f" {', '.join(_ON_STORE_ERROR)}"
+            )
         self.namespace = namespace
         self._url = url
         self._connection = connection
+        self._retention = retention
+        self._goes_on = on_store_error == "live"
         self.events = Events()
         self._memory = Memory()
         self._open: dict[tuple[int, asyncio.AbstractEventLoop], _Opened] = {}
@@ -69,29 +88,37 @@ class Host:
         """Begin a run: look up what may be replayed of its task. Raises NotReplayable."""
         session = self.session()
         wish = wish.within(session)
+        store, namespace, memory = session.lent(), session.namespace, session.memory
         if wish.may_serve:
-            store, namespace, memory = session.store, session.namespace, session.memory
             plan = await find_plan(store, namespace, wish.task, subject, memory)
             if plan.expired and await session.refresh(plan.expired):
                 plan = await find_plan(store, namespace, wish.task, subject, memory)
             if plan.expired:
                 session.walker.kick()  # which has the expiry recorded
         else:
+            await store.read_facts(namespace, {})  # nothing is done if it is away
             plan = no_plan(Cause(MissKind.REPLAY_OFF, subject.name))
+        if is_away(store):
+            plan = no_plan(store_away(store))
         if wish.must_serve and not plan.complete:
             raise NotReplayable(plan.causes)
-        run = Run(session, subject, wish, plan)
+        run = Run(session, store, subject, wish, plan=plan)
         if session.events.listeners:
             session.events.emit(RunStarted(run.id, wish.task, subject.name))
         return run
 
-    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have ``work`` done before this loop's session closes; its errors are logged."""
-        if (opened := self._open.get(_here())) is None:
-            work.close()
-            _log.warning("the engine is closed already: a run that was cancelled is not kept")
-        else:
-            opened.add(work)
+    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+        """Have ``work`` done before this loop's session closes; its errors are logged.
+
+        It is not cancelled with who waits for what this gives.
+        """
+        if (opened := self._open.get(_here())) is not None:
+            return asyncio.shield(opened.add(work))
+        work.close()
+        _log.warning("the engine is closed already: a run that was cancelled is not kept")
+        nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        nothing.set_result(None)
+        return nothing
 
     async def enter(self) -> None:
         """Open the store for this event loop, or use it once more. Raises StoreError."""
@@ -125,10 +152,11 @@ class Host:
         would disturb the parent, which still uses them.
         """
         for key in list(self._open):  # a copy: other threads open and close theirs meanwhile
-            if key[0] != pid:
-                self._inherited.append(self._open.pop(key))
-            elif key[1].is_closed():
-                self._open.pop(key, None)
+            if key[0] == pid and not key[1].is_closed():
+                continue
+            opened = self._open.pop(key, None)
+            if opened is not None and key[0] != pid:
+                self._inherited.append(opened)
 
     async def _session(self) -> Session:
         mode = os.environ.get("EXECGRAPH_MODE") or None
@@ -137,17 +165,20 @@ class Host:
                 f"EXECGRAPH_MODE={mode!r} is unknown; use one of {', '.join(_MODES)}, or unset it"
             )
         store = Nowhere() if mode == "off" else self._store()
-        await store.open()
-        return Session(
+        session = Session(
             store=store,
             namespace=self.namespace,
             journal=Journal(store, self.namespace),
             walker=Walker(store, self.namespace, uuid4().hex),
+            keeper=Keeper(store, self.namespace, self._retention, uuid4().hex),
             memory=self._memory,
             may_serve=mode not in ("off", "record"),
             must_serve=mode == "replay",
+            outage=Outage(store, self.namespace) if self._goes_on else None,
             events=self.events,
         )
+        await session.open()
+        return session
 
     def _store(self) -> GraphStore:
         url = chosen(self._url)
@@ -168,10 +199,11 @@ class _Opened:
         self.users = 0
         self._work: set[asyncio.Task[None]] = set()
 
-    def add(self, work: Coroutine[Any, Any, None]) -> None:
+    def add(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(_logged(work))
         self._work.add(task)
         task.add_done_callback(self._work.discard)
+        return task
 
     async def close(self) -> None:
         session = self.session.result()

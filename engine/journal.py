@@ -14,6 +14,7 @@ __all__ = ["Journal"]
 _log = logging.getLogger("execgraph")
 
 _DELAY_SECONDS = 0.25  # how long a replay may wait for others
+_AGAIN_SECONDS = 5.0  # until those that could not be written are tried again
 _LIMIT = 10_000  # how many may wait while the store is away
 
 
@@ -21,7 +22,7 @@ class Journal:
     """Replays waiting to be written; ``flush`` waits for all of them.
 
     If the store is away they are kept (up to 10,000, the oldest dropped first, with a warning)
-    and written with the next batch.
+    and written when it is back.
     """
 
     def __init__(self, store: GraphStore, namespace: str) -> None:
@@ -31,6 +32,8 @@ class Journal:
         self._timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
+        self._told = False  # that it cannot be written to
+        self._closed = False
 
     def add(self, replay: Replay) -> None:
         """Have ``replay`` written soon."""
@@ -38,9 +41,7 @@ class Journal:
         if len(self._waiting) > _LIMIT:
             del self._waiting[0]
             _log.warning("the store is away and %d replays wait; the oldest is dropped", _LIMIT)
-        if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_DELAY_SECONDS, self._start)
+        self._soon(_DELAY_SECONDS)
 
     async def flush(self) -> None:
         """Write all that waits. Raises StoreError; then it still waits."""
@@ -58,12 +59,17 @@ class Journal:
 
     async def close(self) -> None:
         """Write all that waits; what cannot be written is lost, with a warning."""
+        self._closed = True
         try:
             await self.flush()
         except StoreError as error:
             _log.warning("%d replays could not be written: %s", len(self._waiting), error)
         if self._writer is not None:
             await self._writer
+
+    def _soon(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._start)
 
     def _start(self) -> None:
         self._timer = None
@@ -72,6 +78,13 @@ class Journal:
 
     async def _write(self) -> None:
         try:
-            await self.flush()
+            while self._waiting:
+                await self.flush()
         except StoreError as error:
-            _log.warning("%d replays wait to be written: %s", len(self._waiting), error)
+            if not self._told:
+                _log.warning("%d replays wait to be written: %s", len(self._waiting), error)
+            self._told = True
+            if not self._closed:
+                self._soon(_AGAIN_SECONDS)
+        else:
+            self._told = False

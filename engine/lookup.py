@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -151,7 +152,8 @@ class Memory:
 
     It also remembers which trace a run last came out as, if it was not the one it followed: of
     traces that stand alike, that one is followed next. Only pure data, so that it may be shared
-    between event loops and survives a fork.
+    between event loops and survives a fork. Without a lock, which a fork could leave held: what
+    another thread has dropped in between is passed over.
     """
 
     def __init__(self, limit: int = 1024) -> None:
@@ -163,7 +165,7 @@ class Memory:
         found = self._known.get(key)
         if not isinstance(found, Prepared):
             return None
-        self._known.move_to_end(key)
+        self._touch(key)
         return found
 
     def preferred(self, key: MemoryKey) -> str | None:
@@ -174,13 +176,18 @@ class Memory:
     def put(self, key: MemoryKey, trace: Prepared | str) -> None:
         """Remember a trace, or the id of one that is to be looked up."""
         self._known[key] = trace
-        self._known.move_to_end(key)
-        while len(self._known) > self._limit:
-            self._known.popitem(last=False)
+        self._touch(key)
+        with suppress(KeyError):
+            while len(self._known) > self._limit:
+                self._known.popitem(last=False)
 
     def drop(self, key: MemoryKey) -> None:
         """Forget a trace that no longer stands."""
         self._known.pop(key, None)
+
+    def _touch(self, key: MemoryKey) -> None:
+        with suppress(KeyError):
+            self._known.move_to_end(key)
 
 
 async def find_plan(

@@ -27,7 +27,8 @@ def needs_of_offered(
 
     ``offered`` None: all tools may be.
     """
-    known = (tools.get(name) for name in (tools if offered is None else offered))
+    # A copy: other threads may declare more tools meanwhile.
+    known = (tools.get(name) for name in (tuple(tools) if offered is None else offered))
     requires = [
         requirement
         for tool in known

@@ -36,7 +36,8 @@ class Note:
 
     def expected(self, version: int | None = None) -> Expected:
         noted = self.version if version is None else version
-        return Expected(self.resource, noted, self.believed)
+        holds = (self.guard.id,) if self.believed else ()
+        return Expected(self.resource, noted, self.believed, holds)
 
     def holds_in(self, notes: Mapping[FacetRef, Note]) -> bool:
         """Whether its facet is believed, and noted with the same fingerprint, in ``notes``."""
@@ -102,10 +103,22 @@ class Notes:
             self._open.pop(ticket, None)
             self._spans.pop(ticket, None)
 
-    async def torn(self, current: Mapping[str, int]) -> set[int]:
-        """The steps that are torn, given a last read of versions."""
-        self._settle(current)
-        spans = [(ticket, span) for ticket, some in self._spans.items() for span in some]
+    async def torn(
+        self, guards: Mapping[int, Collection[str]], current: Mapping[str, int]
+    ) -> set[int]:
+        """Which of these steps are torn: ``guards`` by their tickets, and a last read of the
+        versions of all resources that guard them. What was noted for a step and came not to
+        guard it does not tear it."""
+        for ticket, notes in self._open.items():
+            rests_on = [note for note in notes if note.guard.id in guards.get(ticket, ())]
+            self._spans[ticket] += _moved(rests_on, current)
+        self._open.clear()
+        spans = [
+            (ticket, span)
+            for ticket, some in self._spans.items()
+            for span in some
+            if span.precondition in guards.get(ticket, ())
+        ]
         if not spans:
             return set()
         whole = await self._store.unbroken(self._namespace, [span for _, span in spans])
@@ -117,11 +130,16 @@ class Notes:
             if any(note.resource not in current for note in notes):
                 continue
             del self._open[ticket]
-            self._spans[ticket] += [
-                Span(note.guard.id, note.resource, note.version, current[note.resource])
-                for note in notes
-                if current[note.resource] != note.version
-            ]
+            self._spans[ticket] += _moved(notes, current)
+
+
+def _moved(notes: Iterable[Note], current: Mapping[str, int]) -> list[Span]:
+    """The versions since these notes, of the resources that moved."""
+    return [
+        Span(note.guard.id, note.resource, note.version, current[note.resource])
+        for note in notes
+        if current[note.resource] != note.version
+    ]
 
 
 def noted(namespace: str, facet: FacetRef, facts: Facts) -> Note:

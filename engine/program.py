@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from .actions import act
 from .client import Dialect, PlainDialect
 from .errors import AgentError, NotOpen, ToolError
 from .host import Host
-from .recorder import effects_of, failure, finish, write_failure
+from .recorder import effects_of, failure, finish, is_store_away, told, write_failure
 from .result import Result
 from .run import Ask, MustNotAsk, Run, Wish
 from .subject import Subject
@@ -26,8 +25,6 @@ from .task import as_json
 from .tool import Tool
 
 __all__ = ["Handle", "ProgramRun", "current_run", "set_current"]
-
-_log = logging.getLogger("execgraph")
 
 _current: contextvars.ContextVar[ProgramRun | None] = contextvars.ContextVar(
     "execgraph_run", default=None
@@ -126,26 +123,36 @@ class ProgramRun:
     async def ask(self, request: Mapping[str, Json], ask: Ask, dialect: Dialect) -> Handle:
         """``decide`` for adapters: ``ask`` gives the exact body of the reply.
 
-        Raises RunFailed where a replay is required and the model would have to be asked.
+        Raises RunFailed where a replay is required and the model would have to be asked, and
+        where the store fails.
         """
         run = self._running
         try:
             decision = await run.decide(lambda: request, ask, dialect)
         except MustNotAsk as unknown:
             raise failure(run, str(unknown)) from None
+        except StoreError as error:
+            raise failure(run, str(error)) from error
         return Handle(decision.reply, decision.position)
 
     async def act(self, tool: Tool, /, **arguments: Any) -> Handle:
         """What ``tool`` gives for these arguments (handles are opened).
 
         Raises what the tool raises, ArgumentsInvalid, and PreconditionChanged if facts moved
-        right before an effect; then it did not happen, and the run will not be published.
+        right before an effect; then it did not happen, and the run will not be published. Raises
+        RunFailed where the store fails.
         """
         known = self._subject.code.tools.get(getattr(tool, "name", ""))
         if known is None or known is not tool:
             raise ToolError(f"{tool!r} is no tool of this engine; declare it with @engine.tool")
-        value, position = await act(self._running, tool, _opened(arguments))
-        return Handle(value, position)
+        run = self._running
+        try:
+            acted = await act(run, tool, _opened(arguments))
+        except StoreError as error:
+            raise failure(run, str(error)) from error
+        if acted.error is not None:
+            raise acted.error
+        return Handle(acted.value, acted.position)
 
     async def begin(self) -> None:
         """Look up what may be replayed; ``async with`` does it."""
@@ -165,7 +172,14 @@ class ProgramRun:
         except NotJson as wrong:
             await self._fail(run, wrong)
             raise
-        self._result = await finish(run, output)
+        try:
+            self._result = await finish(run, output)
+        except StoreError as trouble:
+            await self._fail(run, trouble)
+            raise failure(run, str(trouble)) from trouble
+        except asyncio.CancelledError as cancelled:
+            await self._fail(run, cancelled)
+            raise
 
     async def __aenter__(self) -> ProgramRun:
         await self.begin()
@@ -184,13 +198,9 @@ class ProgramRun:
     async def _fail(self, run: Run, error: BaseException) -> None:
         effects = effects_of(run)
         error.add_note(f"execgraph: {_damage(run, effects)}")
-        if isinstance(error, Exception):
-            try:
-                await write_failure(run, f"{type(error).__name__}: {error}")
-            except StoreError as away:
-                _log.warning("the failed execution %s could not be written: %s", run.id, away)
-        else:
-            self._host.in_background(write_failure(run, "cancelled"))
+        kept = self._host.in_background(write_failure(run, told(error)))
+        if isinstance(error, Exception) and not is_store_away(error):
+            await kept
 
     @property
     def running(self) -> Run:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..graphstore.canonical import Json, digest, encode
+from ..graphstore.errors import ExecgraphError, StoreError, StoreUnavailable
 from ..graphstore.model import (
+    Effect,
     EffectState,
     Execution,
     ExecutionState,
@@ -24,15 +28,18 @@ from ..graphstore.model import (
     signature,
     step_id,
 )
+from .away import store_away
 from .cause import Cause, MissKind
 from .economics import cost_of
 from .errors import RunFailed
 from .events import RunEnded
 from .report import kinds_of, report_of
 from .result import EffectReport, Outcome, Result
-from .run import Run
+from .run import MustNotAsk, Run
 
-__all__ = ["effects_of", "failure", "finish", "write_failure"]
+__all__ = ["effects_of", "failure", "finish", "is_store_away", "told", "write_failure"]
+
+_log = logging.getLogger("execgraph")
 
 _NOTHING = Usage()
 
@@ -43,12 +50,15 @@ async def finish(run: Run, output: Json, *, answer: object = None) -> Result:
     ``output`` is recorded; ``answer`` is given back instead of it, unless it is None.
     """
     cost = await cost_of(run.usage)
+    if run.away:
+        run.do_not_publish(store_away(run.store))
     steps = run.steps
     if (equal := _equal_trace(run, steps)) is not None:
         run.session.journal.add(_replay(run, equal, output, cost))
         recorded = False
     else:
-        recorded = await _record(run, steps, output, cost)
+        recorded = await _record_if_there(run, steps, output, cost)
+    run.session.keeper.kick()
     known_as = None if equal is None else equal.id
     came_out_as = run.id if recorded else known_as
     if came_out_as is not None and came_out_as != run.began_with:
@@ -60,14 +70,35 @@ async def finish(run: Run, output: Json, *, answer: object = None) -> Result:
 
 
 async def write_failure(run: Run, reason: str) -> None:
-    """Keep a run that failed, for people: it is never published."""
+    """Keep a run that failed, for people: it is never published.
+
+    The failure itself matters more than this record: trouble of the store's is logged.
+    """
     cost = await cost_of(run.usage)
     execution = _execution(run, run.steps, None, cost).model_copy(
         update={"state": ExecutionState.FAILED, "reason": reason}
     )
     if run.session.events.listeners:
         _tell(run, execution, recorded=False)
-    await run.session.store.write(run.session.namespace, _recording(run, execution, None))
+    if run.away:
+        return
+    try:
+        await run.session.store.write(run.session.namespace, _recording(run, execution, None))
+        await _take_back(run)
+    except StoreError as error:
+        _log.warning("the failed execution %s could not be written: %s", run.id, error)
+
+
+def told(error: BaseException) -> str:
+    """Why a run failed, as it is raised and recorded."""
+    if isinstance(error, ExecgraphError | MustNotAsk):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if isinstance(error, Exception) else "cancelled"
+
+
+def is_store_away(error: BaseException) -> bool:
+    """Whether a run failed because the store has gone."""
+    return isinstance(error, StoreUnavailable) or isinstance(error.__cause__, StoreUnavailable)
 
 
 def failure(run: Run, why: str) -> RunFailed:
@@ -90,6 +121,19 @@ def effects_of(run: Run) -> list[SideEffect]:
 # Recording --------------------------------------------------------------------------------
 
 
+async def _record_if_there(run: Run, steps: list[Step], output: Json, cost: float | None) -> bool:
+    """Record the run. It has ended well: its answer is not lost because the store is away."""
+    if run.away:
+        return False
+    try:
+        return await _record(run, steps, output, cost)
+    except StoreUnavailable as error:
+        run.session.went_away(error)
+        run.do_not_publish(store_away(run.store))
+        _log.warning("the execution %s has ended well and is not recorded: %s", run.id, error)
+        return False
+
+
 async def _record(run: Run, steps: list[Step], output: Json, cost: float | None) -> bool:
     """Write the run, then publish what is not torn, in a transaction of its own."""
     store, namespace = run.session.store, run.session.namespace
@@ -97,10 +141,12 @@ async def _record(run: Run, steps: list[Step], output: Json, cost: float | None)
     current = await store.write(namespace, _recording(run, execution, output))
     if run.unpublishable is not None or not steps:
         return False
-    torn = await run.notes.torn(current)
+    guards = {it.ticket: it.step.guards for it in run.taken if it.ticket is not None}
+    torn = await run.notes.torn(guards, current)
     whole = next((n for n, taken in enumerate(run.taken) if taken.ticket in torn), len(steps))
     if whole < len(steps):
         run.causes.append(Cause(MissKind.TORN, f"{steps[whole].name} (step {whole})"))
+        whole = _with_its_writes(steps, whole)
     if whole == 0:
         return False
     for cause in run.causes:
@@ -108,12 +154,36 @@ async def _record(run: Run, steps: list[Step], output: Json, cost: float | None)
             # Else this run, being equal, would not take its place, and nothing ever replayed.
             await store.unpublish(namespace, cause.node, str(cause.kind))
     kept = steps[:whole]
-    published = await store.publish(
-        namespace, run.id, steps=whole, manifest=manifest(kept), signature=_signature(kept)
+    run.publishing = asyncio.ensure_future(
+        store.publish(
+            namespace,
+            run.id,
+            steps=whole,
+            manifest=manifest(kept),
+            signature=_signature(kept),
+            keep=run.session.keeper.traces,
+        )
     )
+    # If the run is cancelled now, this is to end all the same, and is then taken back.
+    published = await asyncio.shield(run.publishing)
     if published.moved:
         run.session.walker.kick()
     return published.published
+
+
+async def _take_back(run: Run) -> None:
+    """A run that was cancelled while it was published is no trace."""
+    if run.publishing is not None:
+        await asyncio.wait({run.publishing})
+        if run.publishing.exception() is None:
+            await run.session.store.unpublish(run.session.namespace, run.id, "cancelled")
+
+
+def _with_its_writes(steps: Sequence[Step], whole: int) -> int:
+    """How many steps may be published of the first ``whole``: a decision that chose a write only
+    together with that write, which tells what it had to rest on."""
+    chose = (it.decision for it in steps[whole:] if it.effect is Effect.WRITE)
+    return min([whole, *(position for position in chose if position is not None)])
 
 
 def _equal_trace(run: Run, steps: list[Step]) -> Trace | None:

@@ -8,9 +8,10 @@ follow: its steps are looked up by key from the start.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ from ..graphstore.model import (
     Value,
     new_id,
 )
+from ..graphstore.store import GraphStore, Published
+from .away import is_away, store_away
 from .cause import Cause, MissKind
 from .client import Dialect
 from .economics import load_prices_early
@@ -34,7 +37,7 @@ from .errors import AgentError
 from .events import StepEnded
 from .lookup import Decision, MemoryKey, Plan, Prepared, look_up, memory_key
 from .needs import needed_facets, needs_of_calls, needs_of_offered
-from .notes import Note, Notes, guards_of, merged
+from .notes import Notes, guards_of, merged
 from .result import Outcome
 from .session import Session
 from .shelf import Shelf
@@ -96,18 +99,12 @@ class MustNotAsk(Exception):
 
 
 class AskAgain(Exception):
-    """Facts moved before the first effect of a reply (I5)."""
+    """Facts moved before the first effect of a reply, or cannot be checked any more (I5)."""
 
-    def __init__(self, moved: Sequence[Note]) -> None:
-        self.facets = tuple(dict.fromkeys(note.guard.ref for note in moved))
-        self.cause = moved_cause(moved)
-        super().__init__(str(self.cause))
-
-
-def moved_cause(moved: Sequence[Note]) -> Cause:
-    """The cause that facts moved right before an effect."""
-    guard = moved[0].guard
-    return Cause(MissKind.PRECONDITION_CHANGED, str(guard.ref), guard.fingerprint, facet=guard.ref)
+    def __init__(self, cause: Cause, facets: Iterable[FacetRef] = ()) -> None:
+        self.cause = cause
+        self.facets = tuple(dict.fromkeys(facets))
+        super().__init__(str(cause))
 
 
 class _Question(NamedTuple):
@@ -123,8 +120,11 @@ class _Question(NamedTuple):
 class Run:
     """One execution in progress. ``taken``: its steps so far, in their order."""
 
-    def __init__(self, session: Session, subject: Subject, wish: Wish, plan: Plan) -> None:
+    def __init__(
+        self, session: Session, store: GraphStore, subject: Subject, wish: Wish, *, plan: Plan
+    ) -> None:
         self.session = session
+        self.store = store  # as it was lent to this run
         self.subject = subject
         self.wish = wish
         self.plan = plan
@@ -135,7 +135,7 @@ class Run:
         self.taken: list[Taken] = []
         self.begun: dict[str, SideEffect] = {}  # by id, also those whose step was never taken
         self.preconditions: dict[str, Precondition] = plan.preconditions
-        self.notes = Notes(session.store, session.namespace, session.refresh)
+        self.notes = Notes(store, session.namespace, session.refresh)
         self.unpublishable: Cause | None = None
         self.causes: list[Cause] = list(plan.causes)
         self.usage: dict[str, Usage] = {}  # by model, replaced decisions included
@@ -147,6 +147,7 @@ class Run:
         self._transcripts: dict[str, Transcript] = {}
         self._shelf: Shelf | None = None
         self.calls = 0  # to a model, those for decisions that were replaced included
+        self.publishing: asyncio.Future[Published] | None = None
         self.asked = False  # time has passed since the lookup, so facts are read again
 
     @property
@@ -176,6 +177,15 @@ class Run:
     @property
     def on_path(self) -> bool:
         return self._path is not None
+
+    @property
+    def away(self) -> bool:
+        """Whether the store has gone for this run: nothing is looked up or recorded any more."""
+        return is_away(self.store)
+
+    def served(self, decision: int) -> bool:
+        """Whether the decision at this position was served, and not asked in this run."""
+        return self.taken[decision].outcome is not Outcome.ASKED
 
     def do_not_publish(self, cause: Cause) -> None:
         """This run goes on, and will not be a trace."""
@@ -311,6 +321,8 @@ class Run:
         """Why it is not recorded: what first made this run another than the recorded ones."""
         if self._left is not None:
             return self._left
+        if self.away:
+            return store_away(self.store)
         if self.plan.best is None and self.causes:
             return self.causes[0]
         return Cause(MissKind.REQUEST_CHANGED, asked.model)
@@ -429,7 +441,7 @@ class Run:
 
     async def find(self, key: str, occurrence: int) -> Recorded | None:
         """The recorded step of this key: one that stands if there is one."""
-        if not self.wish.may_serve:
+        if not self.wish.may_serve or self.away:
             return None
         if self._shelf is None:
             self._shelf = Shelf(self.plan, self.subject.code)
@@ -438,7 +450,7 @@ class Run:
             # Memory knows one trace; others may serve as well.
             await self._look_up()
             found = await self._judged(self._shelf.find(key, occurrence))
-        return found
+        return None if is_away(self.store) else found  # what it went by may be no facts
 
     async def _judged(self, found: list[Recorded]) -> Recorded | None:
         if self.asked and found:
@@ -447,9 +459,7 @@ class Run:
         return next((it for it in found if it.cause is None), found[0] if found else None)
 
     async def _look_up(self) -> None:
-        self.plan = await look_up(
-            self.session.store, self.session.namespace, self.wish.task, self.subject
-        )
+        self.plan = await look_up(self.store, self.session.namespace, self.wish.task, self.subject)
         self.preconditions |= self.plan.preconditions
         self._shelf = Shelf(self.plan, self.subject.code)
 
@@ -458,7 +468,8 @@ class Run:
         if self.plan.best is not None and digest in self.plan.best.values:
             return self.plan.best.values[digest]
         try:
-            return (await self.session.store.values(self.session.namespace, [digest]))[digest]
+            return (await self.store.values(self.session.namespace, [digest]))[digest]
         except PayloadCorrupted:
-            self.causes.append(Cause(MissKind.PAYLOAD_DAMAGED, found.trace))
+            if not self.away:
+                self.causes.append(Cause(MissKind.PAYLOAD_DAMAGED, found.trace))
             return None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from ..graphstore.errors import StoreUnavailable
 from ..graphstore.store import GraphStore
 from ..invalidation.walker import Walker
 from ..invalidation.watcher import Watcher
+from .away import Outage
 from .client import ChatClient, chat_client
 from .events import Events
 from .journal import Journal
 from .lookup import Memory
+from .retention import Keeper
 
 __all__ = ["Session"]
 
@@ -30,9 +34,11 @@ class Session:
     namespace: str
     journal: Journal
     walker: Walker
+    keeper: Keeper
     memory: Memory
     may_serve: bool  # False: EXECGRAPH_MODE is record or off
     must_serve: bool  # EXECGRAPH_MODE is replay
+    outage: Outage | None = None  # None: a store that is away is raised
     events: Events = field(default_factory=Events)
     watchers: list[Watcher] = field(default_factory=list)  # those entered here
     _clients: dict[int, tuple[object, ChatClient]] = field(default_factory=dict)
@@ -48,17 +54,68 @@ class Session:
 
         A source that does not answer in time leaves them as they are: expired.
         """
+        found: list[bool] = []
+
+        async def read() -> None:
+            found.extend([await watcher.refresh(uris) for watcher in tuple(self.watchers)])
+
         try:
             async with asyncio.timeout(_REFRESH_SECONDS):
-                found = [await watcher.refresh(uris) for watcher in tuple(self.watchers)]
+                await self._unless_away(read)
         except TimeoutError:
             _log.warning("%s could not be read again in time", ", ".join(sorted(uris)))
             return False
         return any(found)
 
+    @asynccontextmanager
+    async def watching(self, watcher: Watcher) -> AsyncIterator[None]:
+        """While this is entered ``watcher`` looks. It has scanned once before any run rests on
+        it: now, or before runs use a store again that is away."""
+        self.watchers.append(watcher)
+        try:
+            await self._unless_away(watcher.scan)
+            watcher.begin()
+            yield
+        finally:
+            self.watchers.remove(watcher)
+            await watcher.end()
+
+    def lent(self) -> GraphStore:
+        """The store for one run. Raises StoreError if nothing is to be done without it."""
+        return self.store if self.outage is None else self.outage.lend()
+
+    def went_away(self, error: StoreUnavailable) -> None:
+        """A run could not be recorded; where runs go on without the store, they shall."""
+        if self.outage is not None:
+            self.outage.began(error)
+
+    async def _unless_away(self, work: Callable[[], Awaitable[None]]) -> None:
+        if self.outage is None:
+            await work()
+        else:
+            await self.outage.unless_away(work)
+
+    async def _back(self) -> None:
+        """What a store must be told before runs rest on it again: what has changed meanwhile."""
+        scanned: list[Watcher] = []
+        while waiting := [it for it in self.watchers if it not in scanned]:
+            scanned.append(waiting[0])
+            await waiting[0].scan()
+        self.walker.kick()
+
+    async def open(self) -> None:
+        """Open the store. Raises StoreError."""
+        if self.outage is None:
+            await self.store.open()
+        else:
+            await self.outage.open(self._back)
+
     async def close(self) -> None:
         """Let go of the store, and of connections to models."""
         await self.events.ended()
+        if self.outage is not None:
+            await self.outage.close()
+        await self.keeper.close()
         await self.walker.close()
         for _, client in self._clients.values():
             await client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from .program import Handle, ProgramRun, set_current
 from .result import Result
 
 if TYPE_CHECKING:
+    from ..graphstore.retention import Collected, Retention
     from ..graphstore.store import Table
     from ..invalidation.impact import Impact
     from ..invalidation.source import Source
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["SyncAgent", "SyncEngine", "SyncRun"]
 
 _T = TypeVar("_T")
+
+_UNWIND_SECONDS = 5.0  # what an interrupted call waits for its work to end, and be kept as failed
 
 
 class SyncEngine:
@@ -93,12 +97,7 @@ class SyncEngine:
         if threading.current_thread() is self._thread:
             work.close()
             raise NotOpen("this is the engine's own event loop; await the engine itself here")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:  # Ctrl-C included: the work must not go on behind the caller
-            future.cancel()
-            raise
+        return _outcome(work, self._loop)
 
     @property
     def tool(self) -> Any:
@@ -188,6 +187,10 @@ class SyncEngine:
         """As ``Engine.settle``."""
         self.wait(self._engine.settle())
 
+    def collect(self, retention: Retention | None = None, **settings: Any) -> Collected:
+        """As ``Engine.collect``."""
+        return self.wait(self._engine.collect(retention, **settings))
+
     def _disown(self) -> bool:
         """Forget what the process that this one forked from had open; whether it had.
 
@@ -205,6 +208,39 @@ class SyncEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop = self._thread = None
+
+
+def _outcome(work: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoop) -> _T:
+    """What comes of ``work`` in ``loop``, which runs in another thread."""
+    ended: concurrent.futures.Future[_T] = concurrent.futures.Future()
+    begun: list[asyncio.Task[_T]] = []
+
+    def begin() -> None:
+        begun.append(task := loop.create_task(work))
+        task.add_done_callback(lambda it: _hand_over(it, ended))
+
+    def give_up() -> None:
+        for task in begun:
+            task.cancel()
+
+    loop.call_soon_threadsafe(begin)
+    try:
+        return ended.result()
+    except BaseException:  # Ctrl-C: the work must not go on behind the caller, but end first
+        if not ended.done():
+            loop.call_soon_threadsafe(give_up)
+            concurrent.futures.wait([ended], timeout=_UNWIND_SECONDS)
+        raise
+
+
+def _hand_over(task: asyncio.Task[_T], ended: concurrent.futures.Future[_T]) -> None:
+    if task.cancelled():
+        ended.cancel()
+        ended.set_running_or_notify_cancel()
+    elif (error := task.exception()) is not None:
+        ended.set_exception(error)
+    else:
+        ended.set_result(task.result())
 
 
 async def _next(following: AsyncIterator[ChangeEvent]) -> ChangeEvent:

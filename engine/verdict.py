@@ -37,7 +37,8 @@ class Code:
     def identity(self) -> str:
         """Equal iff all of it is: a process may hold several versions of an agent."""
         if (known := self._identities.get(len(self.tools))) is None:
-            tools = sorted(tool.code_key for tool in self.tools.values())
+            # A copy: other threads may declare more meanwhile.
+            tools = sorted(tool.code_key for tool in tuple(self.tools.values()))
             known = self._identities[len(self.tools)] = fingerprint([self.decision, *tools])
         return known
 

@@ -57,12 +57,16 @@ LABELS: Mapping[str, tuple[str, ...]] = {
         "namespace", "id", "execution", "tool", "target", "idempotency_key", "state", "begun_at",
         "step",
     ),
-    "Resource": ("namespace", "uri", "kind", "current", "state", "until", "expired"),
+    "Resource": ("namespace", "uri", "kind", "current", "state", "until", "since", "expired"),
     "Version": ("namespace", "resource", "n", "withdrawn", "document", "fingerprint", "at"),
     "Facet": ("namespace", "key", "resource", "selector"),
     "Precondition": ("namespace", "id", "facet", "resource", "selector", "fingerprint"),
     "ChangeEvent": (
         "namespace", "id", "resource", "kind", "from_version", "to_version", "source", "at",
+    ),
+    "DailyTotals": (
+        "namespace", "day", "agent", "mode", "state", "miss", "executions", *_USAGE,
+        "saved_tokens", "cost", "effects",
     ),
 }  # fmt: skip
 

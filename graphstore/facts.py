@@ -83,11 +83,16 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What ``current`` of a resource must still be; ``believed``: and be believed."""
+    """What ``current`` of a resource must still be; ``believed``: and be believed.
+
+    ``holds``: ids of preconditions. A later version that holds all of them is as good, so that
+    changes of other facets, however many, are in nobody's way.
+    """
 
     resource: str
     version: int  # 0: still never observed
     believed: bool
+    holds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

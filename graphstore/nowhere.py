@@ -12,7 +12,9 @@ from typing_extensions import override
 from .document import Document
 from .errors import PayloadCorrupted, StoreUnavailable
 from .facts import Expected, Facts, Span
+from .finding import Finding
 from .model import ChangeEvent, Execution, Outline, Recording, Replay, SideEffect, Task, Trace, Walk
+from .retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
 from .store import WALK_BATCH, Choose, GraphStore, Lookup, Progress, Published, Table, Totals
 
 __all__ = ["Nowhere"]
@@ -144,7 +146,14 @@ class Nowhere(GraphStore):
 
     @override
     async def publish(
-        self, namespace: str, execution: str, *, steps: int, manifest: str, signature: str
+        self,
+        namespace: str,
+        execution: str,
+        *,
+        steps: int,
+        manifest: str,
+        signature: str,
+        keep: int = TRACES_PER_TASK,
     ) -> Published:
         return Published(published=False)
 
@@ -155,6 +164,16 @@ class Nowhere(GraphStore):
     @override
     async def write_replays(self, namespace: str, replays: Sequence[Replay]) -> None:
         pass
+
+    @override
+    async def collect(
+        self, namespace: str, retention: Retention, *, batch: int = COLLECT_BATCH
+    ) -> Collected:
+        return Collected()
+
+    @override
+    async def collectable(self, namespace: str, retention: Retention) -> Collected:
+        return Collected()
 
     @override
     async def effects(self, namespace: str, execution: str) -> list[SideEffect]:
@@ -181,6 +200,22 @@ class Nowhere(GraphStore):
     @override
     async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
         return Totals({}, 0, {}, 0, 0, 0.0, 0)
+
+    @override
+    async def examine(self) -> list[Finding]:
+        return []
+
+    @override
+    async def task_keys(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
+        return []
+
+    @override
+    async def uris(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
+        return []
+
+    @override
+    async def doubts(self, namespace: str, *, limit: int = 100) -> list[SideEffect]:
+        return []
 
     @override
     async def cypher(

@@ -26,6 +26,7 @@ from typing import Any
 from .document import Document
 from .errors import PayloadCorrupted, VersionMoved
 from .facts import Expected, Fact, Facts, Span
+from .finding import Finding
 from .model import (
     ChangeEvent,
     Execution,
@@ -39,6 +40,7 @@ from .model import (
     Trace,
     Walk,
 )
+from .retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
 
 __all__ = [
     "EXPIRY",
@@ -59,11 +61,9 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-#: How many published traces a task keeps; beyond, the oldest is unpublished.
-TRACES_PER_TASK = 8
 #: How long a store repeats what failed for a passing reason before it raises StoreUnavailable.
 RETRY_SECONDS = 30.0
-#: How often a lookup is repeated because a resource of the task's own traces moved meanwhile.
+#: How often a lookup is repeated because a facet that the task's own traces rest on moved.
 LOOKUP_TRIES = 5
 
 #: The source of the events by which a store records expiries.
@@ -333,13 +333,14 @@ class GraphStore(ABC):
 
     @abstractmethod
     async def walk(self, namespace: str, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
-        """Go on with an open walk: one batch of executions, in one transaction.
+        """Go on with an open walk: one batch of executions.
 
-        For each of them, in an order that ``cursor`` remembers: lock it, then read facts, then
-        set the marks of all its steps that rest on a precondition of this walk, or follow from
-        one that does. A step is invalid iff some guard of it, or of a step that feeds it
-        (however far up), does not hold; ``invalidated_by`` is then the least id of those
-        guards. Marks are a view: they authorise nothing. Repeating a batch changes nothing.
+        For each of them, in an order that ``cursor`` remembers, in one transaction: lock it, then
+        read facts, then set the marks of all its steps that rest on a precondition of this walk,
+        or follow from one that does. The cursor never gets ahead of the marks. A step is invalid
+        iff some guard of it, or of a step that feeds it (however far up), does not hold;
+        ``invalidated_by`` is then the least id of those guards. Marks are a view: they authorise
+        nothing. Repeating a batch changes nothing.
         Returns the walk as it is then; None if it is unknown or has ended before.
         """
 
@@ -354,7 +355,7 @@ class GraphStore(ABC):
         """The published traces of the task with this key, and the payloads of the one chosen.
 
         SQLite: one read transaction. Neo4j: two steps (docs/algorithm.md, 5), repeated while a
-        resource of the traces moves in between, at most ``LOOKUP_TRIES`` times, after which
+        facet that the traces rest on moves in between, at most ``LOOKUP_TRIES`` times, after which
         the answer has no traces. Traces whose facets are missing at a current version are
         completed as ``facts`` does and looked up again. ``choose`` is pure and may be called
         more than once.
@@ -377,8 +378,9 @@ class GraphStore(ABC):
     ) -> bool:
         """Check facts and begin an effect, in one statement that is waited for.
 
-        If every resource is as expected (its ``current`` the version; ``believed``: and to be
-        believed at this moment; version 0: still never observed) the SideEffect is written as
+        If every resource is as expected (its ``current`` the version, or one that ``holds`` what
+        is expected of it; ``believed``: and to be believed at this moment; version 0: still never
+        observed) the SideEffect is written as
         intended, performed by its execution (created in state running if it is not there yet),
         and True is returned; else nothing is written and False is returned. Not idempotent:
         must not be repeated by a caller who did not get an answer.
@@ -390,19 +392,28 @@ class GraphStore(ABC):
 
         The execution's state is stored as given, but never as published. Returns ``current`` of
         every resource that guards a step (0: never observed), read after the write began.
+        Payloads that its steps name are no longer suspected (``graphstore.retention``).
         Repeating it with the same execution id changes nothing.
         """
 
     @abstractmethod
     async def publish(
-        self, namespace: str, execution: str, *, steps: int, manifest: str, signature: str
+        self,
+        namespace: str,
+        execution: str,
+        *,
+        steps: int,
+        manifest: str,
+        signature: str,
+        keep: int = TRACES_PER_TASK,
     ) -> Published:
         """Make the first ``steps`` steps of a written execution a trace, in a transaction of
         its own.
 
-        If a published execution of the same task has this signature, it becomes ``unpublished``
-        instead, with the reason. If the task has more than TRACES_PER_TASK then, the oldest are
-        unpublished. Repeating it changes nothing.
+        If a published execution of the same task has this signature, or a payload that one of
+        its steps names is gone (a collection took it while the run went on), it becomes
+        ``unpublished`` instead, with the reason. If the task has more than ``keep`` traces then,
+        the oldest are unpublished. Repeating it changes nothing.
         """
 
     @abstractmethod
@@ -412,7 +423,29 @@ class GraphStore(ABC):
     @abstractmethod
     async def write_replays(self, namespace: str, replays: Sequence[Replay]) -> None:
         """Store replays: their executions, REPLAYED, and their effects as done, with CAUSED
-        edges to the steps they name. Repeating it changes nothing."""
+        edges to the steps they name. Repeating it changes nothing. A replay of a task that a
+        collection has removed meanwhile is added to the totals of its day, and not kept."""
+
+    # Retention ----------------------------------------------------------------------------
+
+    @abstractmethod
+    async def collect(
+        self, namespace: str, retention: Retention, *, batch: int = COLLECT_BATCH
+    ) -> Collected:
+        """One batch of a collection, by the rules of ``graphstore.retention``, in one transaction.
+
+        Repeat it until there is no ``more``. Who else collects, publishes, writes or replays at
+        the same time is not in the way. What is folded into the totals of a day is deleted in
+        the same transaction, so that nothing is counted twice or lost.
+        """
+
+    @abstractmethod
+    async def collectable(self, namespace: str, retention: Retention) -> Collected:
+        """What a collection would take away now, without doing it.
+
+        Payloads are told as the most that it could be: those that nothing else than what is
+        deleted is known to name. ``more``: whether there is anything to do.
+        """
 
     # Reading ------------------------------------------------------------------------------
 
@@ -441,7 +474,27 @@ class GraphStore(ABC):
 
     @abstractmethod
     async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
-        """What the executions that started at ``since`` (milliseconds) or later came to."""
+        """What the executions that started at ``since`` (milliseconds) or later came to. Those
+        that a collection has folded count if their day (UTC) ended after ``since``."""
+
+    # Examining ----------------------------------------------------------------------------
+
+    @abstractmethod
+    async def examine(self) -> list[Finding]:
+        """Whether the store as a whole is sound, and does what a program needs of it. What is
+        wrong is a finding and not raised, but for a store that cannot be reached."""
+
+    @abstractmethod
+    async def task_keys(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
+        """The keys of tasks, in order, those that come after ``after``."""
+
+    @abstractmethod
+    async def uris(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
+        """The uris of resources, in order, those that come after ``after``."""
+
+    @abstractmethod
+    async def doubts(self, namespace: str, *, limit: int = 100) -> list[SideEffect]:
+        """Effects that were begun and are not known to have ended, oldest first."""
 
     @abstractmethod
     async def cypher(

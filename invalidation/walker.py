@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from ..graphstore.errors import StoreError
 from ..graphstore.model import Walk
@@ -26,7 +27,13 @@ LEASE, LEASE_SECONDS = "walker", 10.0
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)  # seconds between two looks at another leader's work
 _SOON_SECONDS = 0.05  # changes come in bursts
 _SMALL_BATCH = 100  # executions; beside runs, which write too
+# A writer that finds SQLite's lock taken looks again after a while, and would hardly ever find it
+# free if the next batch took it at once.
+_REST, _LONG_REST = 0.1, 1.0
 _CLOSE_SECONDS = 2.0
+_FAR_MS = 3_600_000  # what was opened so far in the future was, before the clock was set back
+
+_T = TypeVar("_T")
 
 #: Told of a walk after each batch, and of another leader's now and then.
 Progress = Callable[[Walk], None]
@@ -50,40 +57,58 @@ class Walker:
     def __repr__(self) -> str:
         return f"<Walker of {self._namespace!r} in {self._store.url}>"
 
-    async def run(self, progress: Progress | None = None, *, batch: int = WALK_BATCH) -> int:
-        """Record expiries, and do all open walks until there are none. How many were ended.
+    async def run(
+        self, progress: Progress | None = None, *, batch: int = WALK_BATCH, rest: float = _REST
+    ) -> int:
+        """Record expiries, and do all walks that are open by then. How many were ended.
+
+        ``rest``: how long nothing is done after a batch, in times of what it took; who waits to
+        write gets his turn then.
 
         Returns at once if somebody else leads, and stops when it has lost the lead. Raises
         StoreError. May be cancelled: a batch is done or not, and the lead is given up.
         """
+        return await self._run(progress, batch, rest, await self._expired())
+
+    async def _expired(self) -> int:
+        """Record expiries. The store's time by then."""
+        await self._store.expire(self._namespace)
+        return (await self._store.read_facts(self._namespace, {})).now
+
+    async def _run(self, progress: Progress | None, batch: int, rest: float, until: int) -> int:
         async with self._leading:
-            await self._store.expire(self._namespace)
-            if not await self._store.walks(self._namespace, limit=1) or not await self._lead():
+            if not await self._left(until):
                 return 0
+            led: bool | None = None
             try:
-                return await self._walk_all(progress, batch)
+                led = await _to_its_end(self._lead())
+                return await self._walk_all(progress, batch, rest, until) if led else 0
             finally:
-                with suppress(StoreError):  # then it runs out
-                    await self._store.release(self._namespace, LEASE, self._owner)
+                if led is not False:  # if it is not known, it may be so
+                    await self._give_up_lead()
 
     async def settle(
         self,
         timeout: float | None = None,  # noqa: ASYNC109 (seconds of patience, its own affair)
         progress: Progress | None = None,
     ) -> None:
-        """Wait until no walk is open, whoever does them: this one, another leader, or this one
-        once a leader that died has lost the lead.
+        """Wait until no walk is open that was open at the call, whoever does them: this one,
+        another leader, or this one once a leader that died has lost the lead.
+
+        Changes that come later are not waited for: where they never cease, this would neither.
 
         ``timeout`` in seconds. Raises TimeoutError, StoreError.
         """
         async with asyncio.timeout(timeout):
-            await self._settle(progress, WALK_BATCH)
+            await self._settle(progress)
 
-    async def _settle(self, progress: Progress | None, batch: int) -> None:
-        waited = 0
+    async def _settle(
+        self, progress: Progress | None, batch: int = WALK_BATCH, rest: float = _REST
+    ) -> None:
+        waited, until = 0, await self._expired()
         while True:
-            ended = await self.run(progress, batch=batch)
-            if not (left := await self._store.walks(self._namespace, limit=1)):
+            ended = await self._run(progress, batch, rest, until)
+            if not (left := await self._left(until)):
                 return
             if self._closed and not ended:
                 return  # somebody else leads, and may do the rest
@@ -92,13 +117,25 @@ class Walker:
                 progress(left[0])
             await asyncio.sleep(_PAUSES[min(waited, len(_PAUSES) - 1)])
 
+    async def _left(self, until: int) -> list[Walk]:
+        """The walks that were opened until then and are open still, oldest first."""
+        found = await self._store.walks(self._namespace)
+        return [walk for walk in found if walk.at <= until or walk.at > until + _FAR_MS]
+
     async def _lead(self) -> bool:
         duration = timedelta(seconds=LEASE_SECONDS)
         return await self._store.lease(self._namespace, LEASE, self._owner, duration)
 
-    async def _walk_all(self, progress: Progress | None, batch: int) -> int:
+    async def _give_up_lead(self) -> None:
+        with suppress(StoreError, TimeoutError):  # then it runs out
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await _to_its_end(self._store.release(self._namespace, LEASE, self._owner))
+
+    async def _walk_all(
+        self, progress: Progress | None, batch: int, rest: float, until: int
+    ) -> int:
         ended, extend_at = 0, time.monotonic() + LEASE_SECONDS / 3
-        while walks := await self._store.walks(self._namespace):
+        while walks := await self._left(until):
             for walk in walks:
                 done: Walk | None = walk
                 while done is not None and done.ended_at is None:
@@ -106,14 +143,20 @@ class Walker:
                         if not await self._lead():
                             return ended
                         extend_at = time.monotonic() + LEASE_SECONDS / 3
-                    done = await self._store.walk(self._namespace, walk.id, batch=batch)
+                    done = await self._batch(walk.id, batch, rest)
                     if done is not None and progress is not None:
                         progress(done)
                 if done is not None:
                     ended += 1
                     _tell(done)
-            await self._store.expire(self._namespace)
         return ended
+
+    async def _batch(self, walk: str, batch: int, rest: float) -> Walk | None:
+        began = time.monotonic()
+        done = await self._store.walk(self._namespace, walk, batch=batch)
+        if done is not None and done.ended_at is None:
+            await asyncio.sleep((time.monotonic() - began) * rest)
+        return done
 
     # In the background --------------------------------------------------------------------
 
@@ -142,10 +185,25 @@ class Walker:
                 await asyncio.sleep(_SOON_SECONDS)
             self._kicked = False
             try:
-                await self._settle(None, _SMALL_BATCH)
+                await self._settle(None, _SMALL_BATCH, _LONG_REST)
             except Exception as error:  # noqa: BLE001  (nobody waits for it)
                 _log.warning("the walk failed, and is tried again after the next change: %s", error)
                 return
+
+
+async def _to_its_end(work: Coroutine[Any, Any, _T]) -> _T:
+    """What ``work`` gives. Who cancels this lets it end first.
+
+    A call to the store that is broken off may be carried out later, and a lease that is taken so
+    be nobody's.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(lambda it: it.cancelled() or it.exception())
+        await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
+        raise
 
 
 def _tell(walk: Walk) -> None:

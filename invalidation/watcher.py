@@ -52,12 +52,7 @@ class Watcher:
 
     async def __aenter__(self) -> Watcher:
         await self.scan()
-        for watched in self._watched:
-            hints = _Hints()
-            self._tasks += [
-                asyncio.ensure_future(_listen(watched, hints)),
-                asyncio.ensure_future(self._work(watched, hints)),
-            ]
+        self.begin()
         return self
 
     async def __aexit__(
@@ -66,6 +61,19 @@ class Watcher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self.end()
+
+    def begin(self) -> None:
+        """Look from now on, without having scanned."""
+        for watched in self._watched:
+            hints = _Hints()
+            self._tasks += [
+                asyncio.ensure_future(_listen(watched, hints)),
+                asyncio.ensure_future(self._work(watched, hints)),
+            ]
+
+    async def end(self) -> None:
+        """Look no more."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()

@@ -32,6 +32,7 @@ __all__ = [
     "console",
     "count",
     "duration",
+    "must_be_there",
     "opened",
     "print_json",
     "run",
@@ -132,13 +133,16 @@ async def opened(store: str | None, namespace: str, *, new: bool = False) -> Asy
         )
     if not new:
         store = chosen(store) or f"sqlite:///{DEFAULT_FILE}"
-        _must_be_there(store)
+        must_be_there(store)
     async with Engine(store, namespace=namespace) as engine:
         yield engine
 
 
-def _must_be_there(store: str) -> None:
-    """Who asks a store that is not there should not be answered by an empty one."""
+def must_be_there(store: str) -> None:
+    """Who asks a store that is not there should not be answered by an empty one.
+
+    Raises StoreUnavailable for a file that is not there.
+    """
     from ...graphstore.connect import connect
 
     url = connect(store).url
@@ -167,7 +171,7 @@ def console(*, stderr: bool = False) -> Console:
     """Where tables and trees are printed: as wide as the terminal, or wide enough for files."""
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False)
+    made = Console(stderr=stderr, highlight=False, emoji=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = _WIDE
     return made

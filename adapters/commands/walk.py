@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,13 +108,33 @@ def _progress() -> Iterator[Progress]:
     from rich.progress import Progress as Bar
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     out = console(stderr=True)
     with Bar(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("looking for walks")
+        pace = Pace(time.monotonic)
 
         def show(walk: Walk) -> None:
-            seen = f"{count(walk.marked, 'step')} invalid, {walk.cleared:,} valid"
-            bar.update(task, description=f"{walk.resource or walk.id}: {seen}")
+            told = f"{count(walk.marked, 'step')} invalid, {walk.cleared:,} valid"
+            rate = pace.of(walk)
+            told += "" if rate is None else f", {rate:,.0f} a second"
+            bar.update(task, description=f"{walk.resource or walk.id}: {told}")
 
         yield show
+
+
+class Pace:
+    """How many steps of a walk are looked at in a second, from when it was first seen on.
+
+    ``clock``: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._first: dict[str, tuple[float, int]] = {}
+
+    def of(self, walk: Walk) -> float | None:
+        """None as long as nothing is known but what others did before."""
+        now, steps = self._clock(), walk.marked + walk.cleared
+        since, before = self._first.setdefault(walk.id, (now, steps))
+        return (steps - before) / (now - since) if now > since and steps > before else None

@@ -27,6 +27,7 @@ from . import (
     querying,
     reading,
     recordings,
+    retaining,
     sharing,
 )
 from .samples import (
@@ -69,9 +70,11 @@ CHECKS: tuple[Check, ...] = (
     *payloads.CHECKS,
     *isolation.CHECKS,
     *reading.CHECKS,
+    *retaining.CHECKS,
     *querying.CHECKS,
 )
 SHARING_CHECKS: tuple[SharingCheck, ...] = (
     *sharing.SHARING_CHECKS,
+    *retaining.SHARING_CHECKS,
     *querying.SHARING_CHECKS,
 )

@@ -11,7 +11,7 @@ from ..facts import Expected
 from ..model import NEVER, EffectState, ExecutionState, FacetRef, Mode, Precondition
 from ..store import GraphStore
 from .expect import equal, true
-from .samples import newest, published, sample_effect, sample_recording, sample_replay
+from .samples import guard, newest, published, sample_effect, sample_recording, sample_replay
 
 __all__ = ["CHECKS"]
 
@@ -54,6 +54,33 @@ async def check_intend_checks_the_version(store: GraphStore, namespace: str) -> 
     equal(await _begun(store, namespace, "r4", here), False, "its restored version is another")
     known = [Expected(_B, 3, believed=True)]
     equal(await _begun(store, namespace, "r5", known), True, "which may be expected")
+
+
+async def check_intend_takes_a_later_version_that_holds_the_same(
+    store: GraphStore, namespace: str
+) -> None:
+    """Other facets may change all the time."""
+    await store.change(namespace, _A, Document.of({"x": 1, "y": 1}))
+    await store.facts(namespace, {_A: frozenset({"$.x", "$.z"})})
+    x, y, z = (guard(namespace, _A, {"x": 1, "y": 1}, f"$.{name}") for name in "xyz")
+
+    def version_1_holding(*held: Precondition) -> list[Expected]:
+        return [Expected(_A, 1, believed=True, holds=tuple(it.id for it in held))]
+
+    await store.change(namespace, _A, Document.of({"x": 1, "y": 2}))
+    equal(await _begun(store, namespace, "r1", version_1_holding()), False, "nothing is held")
+    equal(await _begun(store, namespace, "r2", version_1_holding(x)), True, "version 2 holds it")
+    equal(await _begun(store, namespace, "r3", version_1_holding(x, z)), True, "and both")
+    unknown = version_1_holding(x, y)
+    equal(await _begun(store, namespace, "r4", unknown), False, "a facet that was never computed")
+    await store.facts(namespace, {_A: frozenset({"$.y"})})
+    equal(await _begun(store, namespace, "r5", unknown), False, "one of the two is another now")
+    await store.change(namespace, _A, Document.of({"x": 2, "y": 1}))
+    equal(await _begun(store, namespace, "r6", version_1_holding(x)), False, "it changed")
+    await store.change(namespace, _A, Document.of({"x": 1, "y": 1}), until=timedelta(0))
+    equal(await _begun(store, namespace, "r7", version_1_holding(x)), False, "not believed")
+    await store.change(namespace, _A, None)
+    equal(await _begun(store, namespace, "r8", version_1_holding(x)), False, "withdrawn")
 
 
 async def check_intend_checks_belief(store: GraphStore, namespace: str) -> None:
@@ -137,6 +164,7 @@ async def check_effects_outlive_their_trace(store: GraphStore, namespace: str) -
 CHECKS = (
     check_intend_creates_the_execution,
     check_intend_checks_the_version,
+    check_intend_takes_a_later_version_that_holds_the_same,
     check_intend_checks_belief,
     check_intend_checks_absence,
     check_replays_are_stored,

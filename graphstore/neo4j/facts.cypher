@@ -1,10 +1,12 @@
-// Facts: resources, their versions, and what each version holds.
+// Facts: resources, their versions, and what each version holds. `since`: when belief for a time was
+// given. One that was given in the future was given before the clock was set back, and is none.
 
 // name: still
 // Only properties of the resources and the execution: what `current` held was read before.
 UNWIND $accepted AS it
 MATCH (r:Resource {namespace: $namespace, uri: it[0]})
-WHERE r.current = it[1] AND r.state = 'present' AND (r.until IS NULL OR r.until > timestamp())
+WHERE r.current = it[1] AND r.state = 'present'
+  AND (r.until IS NULL OR r.until > timestamp() AND coalesce(r.since, 0) <= timestamp() + 1000)
 WITH count(*) AS believed
 MATCH (e:Execution {namespace: $namespace, id: $execution})
 WHERE e.state = 'published' AND believed = size($accepted)
@@ -19,18 +21,21 @@ CALL () {
   WITH it, r, r.current AS current
   OPTIONAL MATCH (v:Version {namespace: $namespace, resource: it[0], n: current})
   RETURN collect([
-    it[0], current, r.until, v.n, v.withdrawn,
+    it[0], current, CASE WHEN r.since > timestamp() + 1000 THEN 0 ELSE r.until END,
+    v.n, v.withdrawn,
     [(v)-[:HOLDS]->(p) WHERE p.facet IN it[1] | [p.selector, p.fingerprint]]
   ]) AS facts
 }
 RETURN timestamp() AS now, facts
 
 // name: document
+// As in `read_facts`, a version that is not visible yet is not taken for an absent one.
 MATCH (r:Resource {namespace: $namespace, uri: $resource})
-MATCH (v:Version {namespace: $namespace, resource: $resource, n: r.current})
-WHERE NOT v.withdrawn
+WITH r.current AS current
+WHERE current > 0
+OPTIONAL MATCH (v:Version {namespace: $namespace, resource: $resource, n: current})
 OPTIONAL MATCH (x:Value {namespace: $namespace, digest: v.document})
-RETURN v.n AS n, v.document AS digest, x.text AS text, x.data AS data
+RETURN v.n AS n, v.withdrawn AS withdrawn, v.document AS digest, x.text AS text, x.data AS data
 
 // name: before_change
 OPTIONAL MATCH (r:Resource {namespace: $namespace, uri: $resource})
@@ -51,7 +56,8 @@ REMOVE r.lock
 WITH r, it
 WHERE r.current = it[1]
 WITH r, it, CASE WHEN $lasts IS NULL THEN $until ELSE timestamp() + $lasts END AS until
-FOREACH (_ IN CASE r.state WHEN 'present' THEN [1] ELSE [] END | SET r.until = until)
+FOREACH (_ IN CASE r.state WHEN 'present' THEN [1] ELSE [] END |
+  SET r.until = until, r.since = CASE WHEN until IS NOT NULL THEN timestamp() END)
 WITH r, it, r.expired IS NOT NULL AND r.state = 'present'
   AND (until IS NULL OR until > timestamp()) AS back
 CALL (r, it, back) {
@@ -112,12 +118,17 @@ RETURN [c.id, c.resource, c.kind, c.from_version, c.to_version, c.source, c.at] 
 // name: change
 // Applies what was computed from `before_change`, unless the resource or its facets moved since:
 // then there is no row, and nothing was written.
+MERGE (g:Gate {namespace: $namespace, number: $gate})
+SET g.lock = true
+REMOVE g.lock
+WITH g
 MERGE (r:Resource {namespace: $namespace, uri: $resource})
 ON CREATE SET r.kind = $kind, r.current = 0, r.state = 'absent'
 SET r.lock = true
 REMOVE r.lock
 WITH r
-WHERE r.current = $current AND COUNT { (r)-[:HAS_FACET]->() } = $facets
+WHERE r.current = $current AND COUNT { (r)-[:HAS_FACET]->() } = size($facets)
+  AND COUNT { (r)-[:HAS_FACET]->(f) WHERE f.key IN $facets } = size($facets)
   AND (r.expired IS NOT NULL) = $expired
 CREATE (v:Version {namespace: $namespace, resource: $resource, n: $current + 1})
 WITH r, v, datetime.realtime() AS now
@@ -130,7 +141,8 @@ SET c.kind = $change, c.from_version = $current, c.to_version = $current + 1,
 CREATE (c)-[:TO]->(v)
 SET r.current = $current + 1,
     r.state = CASE WHEN v.withdrawn THEN 'withdrawn' ELSE 'present' END,
-    r.until = CASE WHEN $lasts IS NULL THEN $until ELSE timestamp() + $lasts END
+    r.until = CASE WHEN $lasts IS NULL THEN $until ELSE timestamp() + $lasts END,
+    r.since = CASE WHEN $lasts IS NULL AND $until IS NULL THEN null ELSE timestamp() END
 REMOVE r.expired
 WITH r, v, c
 CALL (c) {
@@ -139,10 +151,17 @@ CALL (c) {
 }
 CALL () {
   UNWIND $values AS it
+  MATCH (x:Value {namespace: $namespace, digest: it[0]})
+  WHERE x.suspect IS NOT NULL
+  SET x.lock = true
+  REMOVE x.lock, x.suspect
+}
+CALL () {
+  UNWIND $values AS it
   MERGE (x:Value {namespace: $namespace, digest: it[0]})
   WITH x, it
   WHERE NOT coalesce(CASE WHEN it[1] IS NULL THEN x.data = it[2] ELSE x.text = it[1] END, false)
-  SET x.text = it[1], x.data = it[2], x.size = it[3]
+  SET x.text = it[1], x.data = it[2], x.size = it[3], x.packed = it[4]
 }
 CALL (c) {
   UNWIND $changed AS it

@@ -3,7 +3,9 @@
 One statement of a read-committed server is no snapshot: the parts of a transaction may become
 visible one by one, in any order. Versions only grow and are immutable; so if ``current`` of every
 resource and every execution's state are, after step 1, what step 1 paired its facts with, then
-all of them held together between the two.
+all of them held together between the two. The same is true if ``current`` moved and each version
+since then holds what that one held: another facet changed. An execution that was unpublished
+meanwhile is left out.
 """
 
 from __future__ import annotations
@@ -92,19 +94,23 @@ class Search:
         """Step 2. None if something moved."""
         wanted = [] if chosen is None else sorted(reading.trace(chosen).payloads)
         parameters = self._parameters(
-            resources=sorted(reading.resources),
+            resources=[
+                [uri, reading.facts.of(uri).version, [[*it] for it in sorted(held.items())]]
+                for uri, held in sorted(reading.held.items())
+            ],
             executions=[trace.id for trace in reading.traces],
             digests=wanted,
         )
         row = await self.client.row("confirm", parameters)
         assert row is not None
         now, facts, published, payloads = row
-        if set(published) != {trace.id for trace in reading.traces}:
+        traces = tuple(trace for trace in reading.traces if trace.id in published)
+        if chosen is not None and chosen not in published:
             return None
         held = _held(reading, now, {resource: rest for resource, *rest in facts})
         if held is None:
             return None
-        return Lookup(reading.traces, held, chosen, verified(payloads), reading.damaged)
+        return Lookup(traces, held, chosen, verified(payloads), reading.damaged)
 
     def _parameters(self, **more: Any) -> dict[str, Any]:
         return {"namespace": self.namespace, **more}
@@ -126,8 +132,14 @@ class Reading(NamedTuple):
         return self._replace(traces=left, damaged=(*self.damaged, damaged))
 
     @property
-    def resources(self) -> frozenset[str]:
-        return frozenset().union(*(trace.resources for trace in self.traces))
+    def held(self) -> dict[str, dict[str, str | None]]:
+        """For each resource, what was held of the facets that the traces rest on, by their keys."""
+        held: dict[str, dict[str, str | None]] = {}
+        for trace in self.traces:
+            for guard in trace.preconditions.values():
+                fingerprints = self.facts.of(guard.resource).fingerprints
+                held.setdefault(guard.resource, {})[guard.facet] = fingerprints.get(guard.selector)
+        return held
 
     def missing(self) -> list[FacetRef]:
         """The facets the traces rest on that were never computed at a current version."""
@@ -157,6 +169,8 @@ def _reading(row: Sequence[Any], namespace: str) -> Reading:
     now, rows, guards, facts = row
     traces, damaged = [], []
     for execution, steps in rows:
+        if "id" not in execution:  # deleted while it was read, and so unpublished before
+            continue
         trace = _intact(execution, steps, guards, namespace)
         if trace is None:
             damaged.append(execution["id"])
@@ -178,11 +192,14 @@ def _intact(execution: Mapping[str, Any], steps: Any, guards: Any, namespace: st
 def _held(reading: Reading, now: int, moved: Mapping[str, Sequence[Any]]) -> Facts | None:
     """The facts of step 1 at the moment of step 2, if they are the same ones."""
     facts = {}
-    for resource in reading.resources:
+    for resource, held in reading.held.items():
         before = reading.facts.of(resource)
-        current, until = moved.get(resource, (0, None))
-        after = before if before is ABSENT else replace(before, until=until)
-        if current != before.version or after.believed(now) != before.believed(reading.facts.now):
+        current, until, holding = moved.get(resource, (0, None, 0))
+        # A facet of which nothing was held is not counted either: then it moved.
+        if current != before.version and holding != (current - before.version) * len(held):
+            return None
+        after = before if before is ABSENT else replace(before, until=until, version=current)
+        if after.believed(now) != before.believed(reading.facts.now):
             return None
         facts[resource] = after
     return Facts(now, {key: fact for key, fact in facts.items() if fact is not ABSENT})

@@ -29,12 +29,14 @@ from ..model import (
 )
 
 __all__ = [
+    "GATES",
     "effect_of",
     "effect_properties",
     "event_of",
     "execution_of",
     "execution_properties",
     "fact_of",
+    "gate_of",
     "payload_of",
     "precondition_row",
     "step_properties",
@@ -44,6 +46,9 @@ __all__ = [
 ]
 
 Row = Sequence[Any]
+
+#: So many that those who write at the same time seldom meet at one.
+GATES = 64
 
 #: Payloads up to this many bytes are kept as text that people can read in a query.
 _READABLE = 4096
@@ -57,14 +62,21 @@ _ACTION = ("effect", "arguments", "decision", "call", "guards", "feeds")
 _EFFECT = ("id", "execution", "tool", "target", "idempotency_key", "state", "begun_at", "step")
 
 
+def gate_of(key: str) -> int:
+    """The gate that whoever writes ``key`` passes (retention.cypher)."""
+    return zlib.crc32(key.encode()) % GATES
+
+
 # Payloads ---------------------------------------------------------------------------------
 
 
 def value_row(value: Value) -> list[Any]:
-    """``[digest, text, data, size]``; one of ``text`` and ``data`` is None."""
+    """``[digest, text, data, size, packed]``; one of ``text`` and ``data`` is None, and ``packed``
+    is how many bytes the latter takes."""
     text = _text(value.data) if len(value.data) <= _READABLE else None
     packed = None if text is not None else zlib.compress(value.data, 6)
-    return [value.digest, text, packed, len(value.data)]
+    size = None if packed is None else len(packed)
+    return [value.digest, text, packed, len(value.data), size]
 
 
 def _text(data: bytes) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ __all__ = ["Walks", "walk_of"]
 #: How many executions are listed at once. A server keeps no list in order, so that finding the
 #: next few costs as much as finding all of them.
 _LISTED = 20_000
+#: A batch is divided in parts of so many executions at least, which a server with several
+#: processors marks at the same time; a small one, made beside runs, leaves it the others.
+_PART, _AT_ONCE = 250, 2
 _WALK = ("id", "resource", "at", "cursor", "marked", "cleared", "visited", "ended_at")
 
 
@@ -52,18 +56,34 @@ class Walks:
         if coming is None and (coming := await self._list(namespace, walk)) is None:
             return None
         now, coming.executions = coming.executions[:batch], coming.executions[batch:]
-        ended = not coming.executions and not coming.more
+        marked, cleared, visited = await self._mark(namespace, now)
         parameters = {
             "namespace": namespace,
             "walk": walk,
-            "executions": now,
+            "marked": marked,
+            "cleared": cleared,
+            "visited": visited,
             "cursor": now[-1][0] if now else None,
-            "ended": ended,
+            "ended": not coming.executions and not coming.more,
         }
-        row = await self.client.row("walk", parameters)
+        row = await self.client.row("walked", parameters)
         if row is not None and coming.executions:
             self._begun[namespace, walk] = coming
         return None if row is None else walk_of(row[0])
+
+    async def _mark(self, namespace: str, executions: list[list[Any]]) -> tuple[int, ...]:
+        """Mark these; how many steps are invalid, how many valid, how many edges lead there."""
+        size = max(_PART, -(-len(executions) // _AT_ONCE))
+        parts = [executions[start : start + size] for start in range(0, len(executions), size)]
+        marking = (
+            self.client.row("walk", {"namespace": namespace, "executions": part}) for part in parts
+        )
+        found: list[list[int]] = [[0, 0, 0]]
+        for done in await asyncio.gather(*marking, return_exceptions=True):
+            if isinstance(done, BaseException):
+                raise done
+            found += [] if done is None else [done]
+        return tuple(map(sum, zip(*found, strict=True)))
 
     async def _list(self, namespace: str, walk: str) -> _Next | None:
         where = {"namespace": namespace, "walk": walk, "limit": _LISTED}

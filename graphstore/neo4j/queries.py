@@ -11,7 +11,14 @@ from importlib.resources import files
 
 __all__ = ["queries", "query", "schema_statements"]
 
-_FILES = ("schema.cypher", "facts.cypher", "traces.cypher", "reading.cypher", "marks.cypher")
+_FILES = (
+    "schema.cypher",
+    "facts.cypher",
+    "traces.cypher",
+    "reading.cypher",
+    "marks.cypher",
+    "retention.cypher",
+)
 _SECTION = re.compile(r"^// name: (\w+)\n", re.MULTILINE)
 
 

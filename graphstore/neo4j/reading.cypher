@@ -34,6 +34,19 @@ RETURN e.id, task, e.agent, e.started_at, e.published_steps = e.steps, steps, gu
 ORDER BY e.started_at DESC, e.id DESC
 
 // name: totals
+// `folds` before and after: what was folded in between would be missing, or counted twice.
+CALL () {
+  OPTIONAL MATCH (c:Collection {namespace: $namespace})
+  RETURN coalesce(max(c.folds), 0) AS before
+}
+CALL () {
+  MATCH (d:DailyTotals)
+  WHERE d.namespace = $namespace AND d.key >= toString(date(datetime({epochMillis: $since})))
+  RETURN collect([d.mode, d.state, d.executions, d.input_tokens + d.output_tokens
+           + d.cache_creation_input_tokens + d.cache_read_input_tokens, d.saved_tokens, d.cost])
+           AS folded,
+         collect([d.miss, d.executions]) AS misses_folded
+}
 CALL () {
   MATCH (e:Execution {namespace: $namespace})
   WHERE e.started_at >= $since AND e.task IS NOT NULL
@@ -55,4 +68,54 @@ CALL () {
   WHERE e.started_at > 0 AND e.state = 'published'
   RETURN count(e) AS traces
 }
-RETURN groups, misses, traces
+CALL () {
+  OPTIONAL MATCH (c:Collection {namespace: $namespace})
+  RETURN coalesce(max(c.folds), 0) AS after
+}
+CALL (misses, misses_folded) {
+  CALL (misses, misses_folded) {
+    UNWIND misses AS it
+    RETURN it[0] AS kind, it[1] AS number
+    UNION ALL
+    UNWIND misses_folded AS it
+    UNWIND it[0] AS kind
+    RETURN kind, it[1] AS number
+  }
+  WITH kind, sum(number) AS number
+  RETURN collect([kind, number]) AS all_misses
+}
+RETURN before = after AS whole, groups + folded AS groups, all_misses, traces
+
+// name: task_keys
+MATCH (t:Task)
+WHERE t.namespace = $namespace AND t.key > $after
+RETURN t.key AS key
+ORDER BY key LIMIT $limit
+
+// name: uris
+MATCH (r:Resource)
+WHERE r.namespace = $namespace AND r.uri > $after
+RETURN r.uri AS uri
+ORDER BY uri LIMIT $limit
+
+// name: doubts
+MATCH (f:SideEffect {namespace: $namespace})
+WHERE f.id > '' AND f.state = 'intended'
+RETURN f.id, f.execution, f.tool, f.target, f.idempotency_key, f.state, f.begun_at, f.step
+ORDER BY f.begun_at, f.id LIMIT $limit
+
+// name: server
+CALL dbms.components() YIELD name, versions, edition
+RETURN name, versions[0] AS version, edition, timestamp() AS now
+
+// name: indexes
+SHOW INDEXES YIELD name, state, populationPercent
+WHERE name STARTS WITH 'execgraph_'
+RETURN name, state
+
+// name: may_write
+// Changes nothing, and needs the right to.
+MERGE (s:ExecgraphSchema {id: 'execgraph'})
+SET s.lock = true
+REMOVE s.lock
+RETURN true

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .mapping import (
     effect_properties,
     execution_properties,
+    gate_of,
     precondition_row,
     step_properties,
     value_row,
@@ -26,8 +27,12 @@ def write_parameters(namespace: str, it: Recording) -> dict[str, Any]:
     facets = {guard.facet: [guard.facet, guard.resource, guard.selector] for guard in guards}
     steps = sorted(it.steps, key=lambda step: step.position)
     values = {value.digest: value for value in it.values}
+    named: set[str | None] = {payload for step in steps for payload in step.payloads}
+    named |= {it.task.inputs, it.task.context, it.execution.output, it.execution.report}
     return {
         "namespace": namespace,
+        "gate": gate_of(it.execution.id),
+        "named": sorted(digest for digest in named if digest is not None),
         "id": it.execution.id,
         "task": {"namespace": namespace, **it.task.model_dump(exclude_none=True)},
         "execution": execution_properties(it.execution),
@@ -47,9 +52,16 @@ def replay_parameters(namespace: str, replays: Sequence[Replay]) -> dict[str, An
     values = {value.digest: value for it in replays for value in it.values}
     return {
         "namespace": namespace,
+        "gate": gate_of(replays[0].execution.id),
+        "tasks": sorted({it.execution.task for it in replays}),
         "values": [value_row(values[key]) for key in sorted(values)],
         "replays": [
             {
+                "named": [
+                    digest
+                    for digest in (it.execution.output, it.execution.report)
+                    if digest is not None
+                ],
                 "execution": execution_properties(it.execution),
                 "effects": [
                     {**effect_properties(effect), "state": "done"} for effect in _by_id(it.effects)

@@ -53,6 +53,18 @@ FOR (c:ChangeEvent) REQUIRE (c.namespace, c.id) IS UNIQUE
 CREATE CONSTRAINT execgraph_lease IF NOT EXISTS
 FOR (l:Lease) REQUIRE (l.namespace, l.name) IS UNIQUE
 
+// name: create_daily_totals_key
+CREATE CONSTRAINT execgraph_daily_totals IF NOT EXISTS
+FOR (d:DailyTotals) REQUIRE (d.namespace, d.key) IS UNIQUE
+
+// name: create_collection_key
+CREATE CONSTRAINT execgraph_collection IF NOT EXISTS
+FOR (c:Collection) REQUIRE c.namespace IS UNIQUE
+
+// name: create_gate_key
+CREATE CONSTRAINT execgraph_gate IF NOT EXISTS
+FOR (g:Gate) REQUIRE (g.namespace, g.number) IS UNIQUE
+
 // name: drop_change_event_of_version
 // Of version 1: an expired version has several events.
 DROP CONSTRAINT execgraph_change_event_of_version IF EXISTS
@@ -77,6 +89,22 @@ FOR (r:Resource) ON (r.namespace, r.until)
 // name: create_index_of_executions
 CREATE INDEX execgraph_executions IF NOT EXISTS
 FOR (e:Execution) ON (e.namespace, e.started_at)
+
+// name: create_index_of_history
+CREATE INDEX execgraph_history IF NOT EXISTS
+FOR (e:Execution) ON (e.namespace, e.task, e.started_at)
+
+// name: create_index_of_replays
+CREATE INDEX execgraph_replays IF NOT EXISTS
+FOR (e:Execution) ON (e.namespace, e.replayed, e.started_at)
+
+// name: create_index_of_suspected_values
+CREATE INDEX execgraph_suspected_values IF NOT EXISTS
+FOR (v:Value) ON (v.namespace, v.suspect)
+
+// name: create_index_of_idle_preconditions
+CREATE INDEX execgraph_idle_preconditions IF NOT EXISTS
+FOR (p:Precondition) ON (p.namespace, p.suspect)
 
 // name: create_index_of_walks
 CREATE INDEX execgraph_walks IF NOT EXISTS

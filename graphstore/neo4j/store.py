@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -13,10 +14,10 @@ from ..document import Document
 from ..errors import PayloadCorrupted, StoreUnavailable
 from ..facts import Facts
 from ..model import FacetRef, SideEffect, Task, Trace, Value, new_id
+from ..retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
 from ..store import (
     EXPIRY,
     RETRY_SECONDS,
-    TRACES_PER_TASK,
     WALK_BATCH,
     Choose,
     GraphStore,
@@ -27,14 +28,16 @@ from ..store import (
 )
 from ..urls import redacted
 from .address import Address
-from .changes import Before, Planned, holds, renewed, until_parameters
+from .changes import Before, Known, Planned, holds, renewed, until_parameters
 from .client import Client
 from .cypher import Cypher
+from .examining import examine
 from .lookup import Search, facts_of
 from .mapping import effect_of, effect_properties, event_of, execution_of, trace_of, verified
 from .marks import Walks, walk_of
 from .reading import outline_of
 from .recording import replay_parameters, write_parameters
+from .retention import BEYOND, Collections, DryRun
 from .schema import ensure_schema
 from .trouble import Passing, pauses
 
@@ -45,14 +48,18 @@ if TYPE_CHECKING:
     from neo4j import AsyncDriver
 
     from ..facts import Expected, Span
+    from ..finding import Finding
     from ..model import ChangeEvent, Execution, Outline, Recording, Replay, Walk
     from ..store import Progress, Table
 
 __all__ = ["Neo4jStore"]
 
+_FEWEST_TRIES = 50  # before a slow server is taken for a resource that changes too fast
 _EQUAL = "an equal trace was published already: "
-_BEYOND = f"a task keeps {TRACES_PER_TASK} traces, and there are newer ones"
+_LOST = "a payload that its steps name is gone"
 
+_ABSENT = (0, True, None, None, None)  # a row of `document`
+_LOOKS = 3  # a payload that is not there by then is not on its way
 _ALL = 2**63 - 1
 _AT_ONCE = 5_000  # resources in one transaction
 
@@ -72,7 +79,9 @@ class Neo4jStore(GraphStore):
         self._client = Client(Address.of(url), self.url, auth, driver)
         self._cypher = Cypher(self._client, self.url)
         self._walks = Walks(self._client, self._compute_guards)
+        self._collections = Collections(self._client)
         self._opened = False
+        self._known = Known()
         self._changing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def __repr__(self) -> str:
@@ -117,15 +126,27 @@ class Neo4jStore(GraphStore):
             check_noted(resource, noted, before.current)
             if before.equals(document):
                 return await self._renew(namespace, resource, before, lease, source)
+            return await apply(before)
+
+        async def apply(before: Before) -> tuple[ChangeEvent | None] | None:
             planned = Planned(namespace, resource, before, document, source)
             row = await self._client.row("change", planned.parameters() | lease)
             if row is None:  # it moved; or an attempt whose answer was lost has done it
                 named = {"namespace": namespace, "event": planned.id}
                 row = await self._client.row("event", named)
-            return None if row is None else (planned.event(row[0]),)
+            if row is None:
+                return None
+            if not outdated:  # others that change it as often would find it outdated each time
+                self._known.leave(planned)
+            return (planned.event(row[0]),)
 
         # Correct without: it only keeps the changes of one process out of each other's way.
         async with self._changing.setdefault((namespace, resource), asyncio.Lock()):
+            outdated = False
+            known = self._known.take(namespace, resource, document, noted)
+            if known is not None and (done := await apply(known)) is not None:
+                return done[0]
+            outdated = known is not None
             return (await self._settled(resource, attempt))[0]
 
     async def _before(self, namespace: str, resource: str, document: Document | None) -> Before:
@@ -222,14 +243,23 @@ class Neo4jStore(GraphStore):
     @override
     async def document(self, namespace: str, resource: str) -> tuple[int, Document] | None:
         where = {"namespace": namespace, "resource": resource}
-        row = await self._client.row("document", where)
-        if row is None:
+        looks: Counter[str] = Counter()
+
+        async def attempt() -> tuple[tuple[int, Document] | None] | None:
+            n, withdrawn, digest, *content = await self._client.row("document", where) or _ABSENT
+            if withdrawn:
+                return (None,)
+            if n is None or withdrawn is None or digest is None:
+                return None  # not visible yet
+            found = verified([[digest, *content]])
+            if digest in found:
+                return ((n, Document(Value(digest=digest, data=found[digest]))),)
+            looks[digest] += 1
+            if looks[digest] == _LOOKS:
+                raise PayloadCorrupted((digest,))
             return None
-        n, digest, *content = row
-        found = verified([[digest, *content]])
-        if digest not in found:
-            raise PayloadCorrupted((digest,))
-        return n, Document(Value(digest=digest, data=found[digest]))
+
+        return (await self._settled(resource, attempt))[0]
 
     @override
     async def hold(
@@ -242,6 +272,7 @@ class Neo4jStore(GraphStore):
             "holds": holds(namespace, resource, fingerprints),
         }
         await self._client.run("hold", parameters)
+        self._known.forget(namespace, resource)
 
     @override
     async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
@@ -353,7 +384,7 @@ class Neo4jStore(GraphStore):
             "execution": effect.execution,
             "id": effect.id,
             "effect": {**effect_properties(effect), "state": "intended"},
-            "expected": [[it.resource, it.version, it.believed] for it in expected],
+            "expected": [[it.resource, it.version, it.believed, list(it.holds)] for it in expected],
         }
         return bool(await self._client.run("intend", parameters, Passing.ROLLED_BACK))
 
@@ -364,7 +395,14 @@ class Neo4jStore(GraphStore):
 
     @override
     async def publish(
-        self, namespace: str, execution: str, *, steps: int, manifest: str, signature: str
+        self,
+        namespace: str,
+        execution: str,
+        *,
+        steps: int,
+        manifest: str,
+        signature: str,
+        keep: int = TRACES_PER_TASK,
     ) -> Published:
         parameters = {
             "namespace": namespace,
@@ -372,15 +410,16 @@ class Neo4jStore(GraphStore):
             "steps": steps,
             "manifest": manifest,
             "signature": signature,
-            "keep": TRACES_PER_TASK,
+            "keep": keep,
             "reason_equal": _EQUAL,
-            "reason_beyond": _BEYOND,
+            "reason_beyond": BEYOND,
+            "reason_lost": _LOST,
         }
         row = await self._client.row("publish", parameters)
         if row is None:
             return Published(published=False)
         published, equal_to, beyond, moved = row
-        return Published(published, equal_to, tuple(beyond), moved)
+        return Published(bool(published), equal_to, tuple(beyond), moved)
 
     @override
     async def unpublish(self, namespace: str, execution: str, reason: str) -> None:
@@ -391,6 +430,18 @@ class Neo4jStore(GraphStore):
     async def write_replays(self, namespace: str, replays: Sequence[Replay]) -> None:
         if replays:
             await self._client.run("write_replays", replay_parameters(namespace, replays))
+
+    # Retention ----------------------------------------------------------------------------
+
+    @override
+    async def collect(
+        self, namespace: str, retention: Retention, *, batch: int = COLLECT_BATCH
+    ) -> Collected:
+        return await self._collections.go_on(namespace, retention, batch)
+
+    @override
+    async def collectable(self, namespace: str, retention: Retention) -> Collected:
+        return await DryRun(self._client, namespace, retention).run()
 
     # Reading ------------------------------------------------------------------------------
 
@@ -403,7 +454,7 @@ class Neo4jStore(GraphStore):
     async def execution(self, namespace: str, execution: str) -> Trace | None:
         where = {"namespace": namespace, "execution": execution}
         row = await self._client.row("execution", where)
-        return None if row is None else trace_of(*row)
+        return None if row is None or "id" not in row[0] else trace_of(*row)
 
     @override
     async def task(self, namespace: str, key: str) -> Task | None:
@@ -415,7 +466,8 @@ class Neo4jStore(GraphStore):
         self, namespace: str, *, agent: str | None = None, limit: int = 20
     ) -> list[Execution]:
         wanted = {"namespace": namespace, "agent": agent, "limit": limit}
-        return [execution_of(row[0]) for row in await self._client.run("executions", wanted)]
+        rows = await self._client.run("executions", wanted)
+        return [execution_of(row[0]) for row in rows if "id" in row[0]]  # else deleted meanwhile
 
     @override
     async def dependants(self, namespace: str, preconditions: Collection[str]) -> list[Outline]:
@@ -424,9 +476,35 @@ class Neo4jStore(GraphStore):
 
     @override
     async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
-        row = await self._client.row("totals", {"namespace": namespace, "since": since or 0})
-        assert row is not None
-        return Totals.of(*row)
+        where = {"namespace": namespace, "since": since or 0}
+
+        async def attempt() -> Totals | None:
+            rows = await self._client.run("totals", where)
+            whole, *found = rows[0]
+            return Totals.of(*found) if whole else None
+
+        return await self._settled("history", attempt)
+
+    # Examining ----------------------------------------------------------------------------
+
+    @override
+    async def examine(self) -> list[Finding]:
+        return await examine(self._client)
+
+    @override
+    async def task_keys(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
+        wanted = {"namespace": namespace, "after": after, "limit": limit}
+        return [row[0] for row in await self._client.run("task_keys", wanted)]
+
+    @override
+    async def uris(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
+        wanted = {"namespace": namespace, "after": after, "limit": limit}
+        return [row[0] for row in await self._client.run("uris", wanted)]
+
+    @override
+    async def doubts(self, namespace: str, *, limit: int = 100) -> list[SideEffect]:
+        rows = await self._client.run("doubts", {"namespace": namespace, "limit": limit})
+        return [effect_of(row) for row in rows]
 
     @override
     async def cypher(
@@ -447,10 +525,12 @@ class Neo4jStore(GraphStore):
         self, resource: str, attempt: Callable[[], Awaitable[_Found | None]]
     ) -> _Found:
         """The first answer of ``attempt``; None means that something moved under it."""
-        for wait in pauses(RETRY_SECONDS, longest=0.1):
+        waits, tries = pauses(RETRY_SECONDS, longest=0.1), 0
+        while (wait := next(waits, None)) is not None or tries < _FEWEST_TRIES:
             if (found := await attempt()) is not None:
                 return found
-            await asyncio.sleep(wait)
+            tries += 1
+            await asyncio.sleep(wait or 0)
         raise StoreUnavailable(
             f"{self.url}: {resource} kept changing for {RETRY_SECONDS:.0f} seconds; try again"
         )

@@ -35,7 +35,8 @@ CALL (guards) {
   WITH uri, facets, r, r.current AS current
   OPTIONAL MATCH (v:Version {namespace: $namespace, resource: uri, n: current})
   RETURN collect([
-    uri, current, r.until, v.n, v.withdrawn,
+    uri, current, CASE WHEN r.since > timestamp() + 1000 THEN 0 ELSE r.until END,
+    v.n, v.withdrawn,
     [(v)-[:HOLDS]->(h) WHERE h.facet IN facets | [h.selector, h.fingerprint]]
   ]) AS facts
 }
@@ -44,10 +45,22 @@ RETURN timestamp() AS now, traces,
 
 // name: confirm
 // Step 2 of a lookup: whether anything moved since, and the payloads of the chosen trace.
+// Where a version did, how often those since then hold the same of a facet.
 CALL () {
-  UNWIND $resources AS uri
-  MATCH (r:Resource {namespace: $namespace, uri: uri})
-  RETURN collect([uri, r.current, r.until]) AS facts
+  UNWIND $resources AS it
+  MATCH (r:Resource {namespace: $namespace, uri: it[0]})
+  WITH it, r, r.current AS current
+  CALL (it, current) {
+    UNWIND CASE WHEN current > it[1] THEN it[2] ELSE [] END AS wanted
+    MATCH (v:Version {namespace: $namespace, resource: it[0]})
+    WHERE v.n > it[1] AND v.n <= current
+    MATCH (v)-[:HOLDS]->(p:Precondition)
+    WHERE p.facet = wanted[0] AND p.fingerprint = wanted[1]
+    RETURN count(DISTINCT [v.n, p.facet]) AS holding
+  }
+  RETURN collect([
+    it[0], current, CASE WHEN r.since > timestamp() + 1000 THEN 0 ELSE r.until END, holding
+  ]) AS facts
 }
 CALL () {
   UNWIND $executions AS id
@@ -96,12 +109,21 @@ MATCH (t:Task {namespace: $namespace, key: $key})
 RETURN t.agent AS agent, t.inputs AS inputs, t.context AS context
 
 // name: intend
-// The check and the intent are one statement: no row, no effect.
+// The check and the intent are one statement: no row, no effect. What a later version holds is
+// asked of the number that was read, never of a later read of `current`.
 UNWIND $expected + [null] AS it
 OPTIONAL MATCH (r:Resource {namespace: $namespace, uri: it[0]})
+WITH it, r, coalesce(r.current, 0) AS current
+CALL (it, current) {
+  UNWIND CASE WHEN current > it[1] THEN it[3] ELSE [] END AS wanted
+  MATCH (v:Version {namespace: $namespace, resource: it[0], n: current})-[:HOLDS]->(p:Precondition)
+  WHERE p.id = wanted
+  RETURN count(DISTINCT p.id) AS held
+}
 WITH count(CASE
-  WHEN coalesce(r.current, 0) = it[1]
-   AND (NOT it[2] OR r.state = 'present' AND (r.until IS NULL OR r.until > timestamp()))
+  WHEN (current = it[1] OR held > 0 AND held = size(it[3]))
+   AND (NOT it[2] OR r.state = 'present'
+     AND (r.until IS NULL OR r.until > timestamp() AND coalesce(r.since, 0) <= timestamp() + 1000))
   THEN 1 END) AS matching
 WHERE matching = size($expected)
 MERGE (e:Execution {namespace: $namespace, id: $execution})
@@ -113,6 +135,12 @@ RETURN true
 
 // name: write
 // Writing a property of the execution first takes its lock; one that has its steps is left alone.
+// The gate comes before all (retention.cypher). What is named is cleared of suspicion before
+// payloads are written: that waits for whoever deletes one, which is then written again.
+MERGE (g:Gate {namespace: $namespace, number: $gate})
+SET g.lock = true
+REMOVE g.lock
+WITH g
 MERGE (e:Execution {namespace: $namespace, id: $id})
 SET e.lock = true
 REMOVE e.lock
@@ -129,11 +157,20 @@ CALL (fresh) {
 }
 CALL (fresh) {
   UNWIND fresh AS e
+  UNWIND $named AS digest
+  MATCH (x:Value {namespace: $namespace, digest: digest})
+  WHERE x.suspect IS NOT NULL
+  SET x.lock = true
+  REMOVE x.lock, x.suspect
+}
+CALL (fresh) {
+  UNWIND fresh AS e
   UNWIND $values AS it
   MERGE (x:Value {namespace: $namespace, digest: it[0]})
+  ON CREATE SET x.suspect = CASE WHEN it[0] IN $named THEN null ELSE 0 END
   WITH x, it
   WHERE NOT coalesce(CASE WHEN it[1] IS NULL THEN x.data = it[2] ELSE x.text = it[1] END, false)
-  SET x.text = it[1], x.data = it[2], x.size = it[3]
+  SET x.text = it[1], x.data = it[2], x.size = it[3], x.packed = it[4]
 }
 CALL (fresh) {
   UNWIND fresh AS e
@@ -222,7 +259,17 @@ CALL (e, fresh) {
   WITH o ORDER BY o.started_at DESC, o.id DESC
   RETURN collect(o) AS others, collect(CASE WHEN o.signature = $signature THEN o.id END) AS equal
 }
-WITH e, equal[0] AS equal, fresh AND size(equal) = 0 AS accepted, others
+CALL (e) {
+  MATCH (e)-[at:HAS_STEP]->(s:Step)
+  WHERE at.position < $steps
+  UNWIND [s.output, s.head, s.arguments] + coalesce(s.messages, []) AS digest
+  WITH DISTINCT digest
+  WHERE digest IS NOT NULL
+  OPTIONAL MATCH (x:Value {namespace: $namespace, digest: digest})
+  RETURN count(digest) > count(x) AS lost
+}
+WITH e, equal[0] AS equal, fresh AND size(equal) = 0 AND NOT lost AS accepted, others,
+     fresh AND size(equal) = 0 AND lost AS refused
 CALL (e, accepted, others) {
   UNWIND CASE WHEN accepted THEN others + [e] ELSE [] END AS o
   WITH o ORDER BY o.started_at DESC, o.id DESC SKIP $keep
@@ -242,30 +289,85 @@ CALL (e, accepted) {
 FOREACH (_ IN CASE WHEN equal IS NULL THEN [] ELSE [1] END |
   SET e.state = 'unpublished', e.equal_to = equal, e.reason = $reason_equal + equal,
       e.decided_at = timestamp())
+FOREACH (_ IN CASE WHEN refused THEN [1] ELSE [] END |
+  SET e.state = 'unpublished', e.reason = $reason_lost, e.decided_at = timestamp())
 FOREACH (_ IN CASE WHEN moved THEN [1] ELSE [] END |
   SET e.walk = 'open', e.walk_at = timestamp())
 FOREACH (_ IN CASE WHEN accepted THEN [1] ELSE [] END |
   SET e.state = 'published', e.published_steps = $steps, e.manifest = $manifest,
       e.signature = $signature, e.decided_at = timestamp()
   REMOVE e.reason)
-FOREACH (o IN beyond | SET o.state = 'unpublished', o.reason = $reason_beyond)
+FOREACH (o IN beyond | SET o.state = 'unpublished', o.reason = $reason_beyond, o.decided_at = timestamp())
 RETURN e.state = 'published' AS published, e.equal_to AS equal_to, [o IN beyond | o.id] AS beyond,
        moved
 
 // name: unpublish
 MATCH (e:Execution {namespace: $namespace, id: $execution})
 SET e.state = CASE e.state WHEN 'failed' THEN e.state ELSE 'unpublished' END,
-    e.reason = $reason, e.decided_at = coalesce(e.decided_at, timestamp())
+    e.reason = $reason, e.decided_at = timestamp()
 
 // name: write_replays
+// The gate, and what is named, as in `write`. Of a task that is gone a replay is only counted.
+MERGE (g:Gate {namespace: $namespace, number: $gate})
+SET g.lock = true
+REMOVE g.lock
+WITH g
 CALL () {
+  UNWIND $tasks AS key
+  MATCH (t:Task {namespace: $namespace, key: key})
+  RETURN collect(key) AS known
+}
+WITH known, reduce(named = [], it IN $replays |
+  named + CASE WHEN it.execution.task IN known THEN it.named ELSE [] END) AS named
+CALL (named) {
+  UNWIND named AS digest
+  WITH DISTINCT digest ORDER BY digest
+  MATCH (x:Value {namespace: $namespace, digest: digest})
+  WHERE x.suspect IS NOT NULL
+  SET x.lock = true
+  REMOVE x.lock, x.suspect
+}
+CALL (named) {
   UNWIND $values AS it
   MERGE (x:Value {namespace: $namespace, digest: it[0]})
+  ON CREATE SET x.suspect = CASE WHEN it[0] IN named THEN null ELSE 0 END
   WITH x, it
   WHERE NOT coalesce(CASE WHEN it[1] IS NULL THEN x.data = it[2] ELSE x.text = it[1] END, false)
-  SET x.text = it[1], x.data = it[2], x.size = it[3]
+  SET x.text = it[1], x.data = it[2], x.size = it[3], x.packed = it[4]
 }
-UNWIND $replays AS replay
+CALL (known) {
+  UNWIND $replays AS replay
+  WITH replay, replay.execution AS it
+  WHERE NOT it.task IN known
+  WITH replay, it, toString(date(datetime({epochMillis: it.started_at}))) AS day
+  MERGE (d:DailyTotals {namespace: $namespace, key: day + '/' + it.mode + '/' + it.state + '/'
+    + reduce(all = '', kind IN it.miss | all + kind + ',') + '/' + it.agent})
+  ON CREATE SET d.day = day, d.agent = it.agent, d.mode = it.mode, d.state = it.state,
+    d.miss = it.miss, d.executions = 0, d.input_tokens = 0, d.output_tokens = 0,
+    d.cache_creation_input_tokens = 0, d.cache_read_input_tokens = 0, d.saved_tokens = 0,
+    d.cost = 0.0, d.effects = 0
+  SET d.lock = true
+  REMOVE d.lock
+  WITH d, replay, it
+  WHERE NOT it.id IN coalesce(d.late, [])
+  SET d.executions = d.executions + 1, d.input_tokens = d.input_tokens + it.input_tokens,
+    d.output_tokens = d.output_tokens + it.output_tokens,
+    d.cache_creation_input_tokens =
+      d.cache_creation_input_tokens + it.cache_creation_input_tokens,
+    d.cache_read_input_tokens = d.cache_read_input_tokens + it.cache_read_input_tokens,
+    d.saved_tokens = d.saved_tokens + it.saved_tokens, d.cost = d.cost + coalesce(it.cost, 0.0),
+    d.effects = d.effects + size(replay.effects),
+    d.late = (coalesce(d.late, []) + it.id)[-1000..]
+  WITH replay, it
+  MATCH (e:Execution {namespace: $namespace, id: it.id})
+  WHERE NOT EXISTS {
+    (e)-[:PERFORMED]->(f:SideEffect)
+    WHERE f.state = 'intended' AND NOT f.id IN [effect IN replay.effects | effect.id]
+  }
+  OPTIONAL MATCH (e)-[:PERFORMED]->(f:SideEffect)
+  DETACH DELETE f, e
+}
+UNWIND [it IN $replays WHERE it.execution.task IN known] AS replay
 MERGE (e:Execution {namespace: $namespace, id: replay.execution.id})
 SET e.lock = true
 REMOVE e.lock

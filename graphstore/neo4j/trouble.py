@@ -24,6 +24,16 @@ _WHO = (
     "refuses this user or password; give them in the URL, 'neo4j://user:password@host', or as auth="
 )
 _WHAT = "does not let this user do that; it must read, write, and create indexes and constraints"
+_WRITABLE = (
+    "connect to a database, and as a user, that may be written: its setting"
+    " server.databases.read_only, and whether the driver's sessions are for reading, say which"
+)
+_READ_ONLY = frozenset(
+    {
+        "Neo.ClientError.General.WriteOnReadOnlyAccessDatabase",
+        "Neo.ClientError.Statement.AccessMode",
+    }
+)
 #: What the server's codes say more closely than the driver's classes.
 _SAYS = {
     "Neo.ClientError.Database.DatabaseNotFound": (
@@ -50,11 +60,16 @@ def is_race(error: Exception) -> bool:
     return isinstance(error, ConstraintError) or code.endswith("AlreadyExists")
 
 
+def _vanished(error: Exception) -> bool:
+    """Whether a node was deleted between being found and being used: a collection did that."""
+    return str(getattr(error, "code", "")).endswith(".EntityNotFound")
+
+
 def retryable(error: Exception, passing: Passing) -> bool:
     """Whether the statement that failed so may be run again."""
     from neo4j import exceptions as its
 
-    if isinstance(error, its.TransientError) or is_race(error):
+    if isinstance(error, its.TransientError) or is_race(error) or _vanished(error):
         return True
     return passing is Passing.UNKNOWN_OUTCOME and isinstance(
         error, its.ServiceUnavailable | its.SessionExpired
@@ -77,6 +92,8 @@ def raised(error: Exception, url: str) -> StoreError:
     The server's own words are left out: they may quote the values of parameters.
     """
     code = getattr(error, "code", None) or type(error).__name__
+    if code in _READ_ONLY:
+        return StoreAccessDenied(f"{url} takes no writes; {_WRITABLE} ({code})")
     for kinds, ours, says in _verdicts():
         if isinstance(error, kinds):
             return ours(f"{url} {_SAYS.get(code, says)} ({code})")

@@ -16,6 +16,7 @@ from .connection import taking_away, writing
 from .marks import open_walk_of_event
 from .names import Names, find
 from .queries import QUERIES
+from .recording import clear_suspicion
 from .rows import payload, value_row
 
 __all__ = ["Change", "expire", "hold", "renew"]
@@ -89,6 +90,7 @@ class Change:
             n=current.version + 1,
             present=self._document is not None,
             until=until,
+            now=now,
         )
         return event
 
@@ -107,6 +109,7 @@ class Change:
     def _store_document(self, names: Names) -> None:
         if self._value is not None:
             names.run("add_value", ns=names.ns, **self._value)
+            clear_suspicion(names, [str(self._value["digest"])])
 
     def _new_version(self, names: Names, current: _Current, now: int) -> ChangeEvent:
         document = self._document
@@ -264,7 +267,10 @@ class _Before:
 
 def _stored_document(names: Names, current: _Current) -> Document | None:
     at = {"resource": current.rid, "n": current.version}
-    digest, _ = names.connection.execute(QUERIES["version"], at).fetchone()
+    stored = names.connection.execute(QUERIES["version"], at).fetchone()
+    if stored is None:
+        return None
+    digest = stored[0]
     rows = names.connection.execute(
         QUERIES["values"], {"ns": names.ns, "digests": f'["{digest}"]'}
     ).fetchall()

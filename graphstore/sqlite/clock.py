@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["moment", "now_ms"]
+__all__ = ["believed_until", "moment", "now_ms"]
+
+_SLACK_MS = 1000  # by which a clock may be put right while nobody minds
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -25,3 +27,9 @@ def moment(until: datetime | timedelta | None, now: int) -> int | None:
     if isinstance(until, timedelta):
         return now + until // timedelta(milliseconds=1)
     return (until.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def believed_until(until: int | None, since: int | None, now: int) -> int | None:
+    """When belief that was given at ``since`` ends: it has, if that lies in the future, for then
+    the clock was set back."""
+    return 0 if since is not None and since > now + _SLACK_MS else until

@@ -14,6 +14,7 @@ from ..errors import SchemaTooNew, StoreDamaged, StoreError
 from .files import prepare
 from .queries import sections
 from .trouble import is_busy
+from .witness import believe_nothing, counted, is_behind, testify
 
 __all__ = [
     "PAUSE",
@@ -73,6 +74,9 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
     if version < len(_migrations()):
         with writing(connection):
             _migrate(connection, path)
+    if is_behind(connection):
+        with taking_away(connection):
+            believe_nothing(connection)
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
@@ -162,6 +166,8 @@ def taking_away(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         with writing(connection):
             yield
+            count = counted(connection)
+        testify(connection, count)
     finally:
         connection.execute("PRAGMA synchronous = NORMAL")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ..facts import Fact, Facts, FactState, Span
 from ..model import ChangeEvent
-from .clock import now_ms
+from .clock import believed_until, now_ms
 from .connection import reading
 from .queries import QUERIES
 from .rows import change_event
@@ -43,7 +43,8 @@ def _read_one(
     row = connection.execute(QUERIES["resource"], {"ns": ns, "uri": uri}).fetchone()
     if row is None or row[1] == 0:
         return None
-    rid, version, present, until = row
+    rid, version, present, until, since = row
+    until = believed_until(until, since, now_ms())
     if not present:
         return Fact(version, FactState.WITHDRAWN, until)
     held = {}
@@ -65,7 +66,10 @@ def current_document(
         if row is None or not row[2]:
             return None
         at = {"resource": row[0], "n": row[1]}
-        digest, _ = connection.execute(QUERIES["version"], at).fetchone()
+        stored = connection.execute(QUERIES["version"], at).fetchone()
+        if stored is None or stored[0] is None:
+            return None  # damaged: as good as absent
+        digest = stored[0]
         wanted = {"ns": ns, "digests": f'["{digest}"]'}
         return row[1], digest, connection.execute(QUERIES["values"], wanted).fetchone()
 

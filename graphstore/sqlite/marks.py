@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from heapq import merge
 from itertools import groupby, islice
@@ -23,14 +22,9 @@ from .queries import QUERIES
 
 __all__ = ["marks", "open_walk_if_moved", "open_walk_of_event", "walk", "walks"]
 
-_Step = tuple[int, int]  # an execution's rid, and a position
-
-
-class _Why(NamedTuple):
-    """A precondition that does not hold; of several the least id is told."""
-
-    id: str
-    rid: int
+#: An execution's rid, and in its lowest bits a position: one number costs half of what two do.
+_Step = int
+_POSITION = 32
 
 
 def open_walk_of_event(names: Names, event_rid: int, now: int) -> None:
@@ -41,7 +35,7 @@ def open_walk_of_event(names: Names, event_rid: int, now: int) -> None:
 def open_walk_if_moved(names: Names, execution: int, now: int) -> bool:
     """Let the walker look at an execution, if a guard of its steps does not hold by now."""
     guards = _column(names.connection, "preconditions_of_execution", execution=execution)
-    moved = bool(_broken(names.connection, guards))
+    moved = not all(holds for _, holds in _judged(names.connection, guards))
     # A facet that was first computed meanwhile leaves no event.
     if moved or names.row("is_marked", execution=execution) is not None:
         names.run("open_walk", ns=names.ns, event=None, execution=execution, at=now)
@@ -131,54 +125,58 @@ def _mark(
     """Set the marks of what rests on ``preconditions`` in the executions after the first number
     up to the second: how many steps are invalid, how many valid, how many edges lead there."""
     after, through = within
-    edges = connection.execute(
+    edges: list[tuple[_Step, int | None, _Step | None]] = connection.execute(
         QUERIES["affected"],
         {"preconditions": json.dumps(list(preconditions)), "after": after, "through": through},
     ).fetchall()
-    guards: dict[_Step, list[int]] = defaultdict(list)
-    feeders: dict[_Step, list[_Step]] = defaultdict(list)
-    for execution, position, precondition, source in edges:
-        if source is None:
-            guards[execution, position].append(precondition)
-        else:
-            feeders[execution, position].append((execution, source))
-    steps = sorted(guards.keys() | feeders.keys())  # whatever feeds a step comes before it
-    broken = _broken(connection, {it for found in guards.values() for it in found})
-    before = _marks_of(connection, {execution for execution, _ in steps})
-    now = dict(before)
-    for step in steps:
-        why = [broken[it] for it in guards.get(step, ()) if it in broken]
-        why += [now[feeder] for feeder in feeders.get(step, ()) if feeder in now]
-        if why:
-            now[step] = min(why)
-        else:
-            now.pop(step, None)
-    _write(connection, before, now)
+    guards = [(step, guard) for step, guard, _ in edges if guard is not None]
+    feeds = [(step, source) for step, _, source in edges if source is not None]
+    steps = {step for step, _, _ in edges}
+    before = _marks_of(connection, {step >> _POSITION for step in steps})
+    judged = _judged(connection, {guard for _, guard in guards}.union(before.values()))
+    least = {rid: index for index, (rid, _) in enumerate(judged)}
+    broken = {rid: least[rid] for rid, holds in judged if not holds}
+
+    now = {step: least[rid] for step, rid in before.items() if step not in steps}
+    for step, guard in guards:
+        if guard in broken:
+            now[step] = min(broken[guard], now.get(step, broken[guard]))
+    for step, source in sorted(feeds):  # whatever leads to a source comes before what it feeds
+        if source in now:
+            now[step] = min(now[source], now.get(step, now[source]))
+
+    _write(connection, before, {step: judged[why][0] for step, why in now.items()})
     invalid = sum(step in now for step in steps)
     return invalid, len(steps) - invalid, len(edges)
 
 
 def _write(
-    connection: sqlite3.Connection, before: Mapping[_Step, _Why], now: Mapping[_Step, _Why]
+    connection: sqlite3.Connection, before: Mapping[_Step, int], now: Mapping[_Step, int]
 ) -> None:
     """Rows that differ, and no others."""
-    gone = [step for step in before if step not in now]
-    new = [(*step, why.rid) for step, why in now.items() if before.get(step) != why]
+    gone = [_row(step) for step in before if step not in now]
+    new = [(*_row(step), why) for step, why in now.items() if before.get(step) != why]
     connection.executemany(QUERIES["remove_mark"], gone)
     connection.executemany(QUERIES["set_mark"], new)
 
 
-def _broken(connection: sqlite3.Connection, preconditions: Collection[int]) -> dict[int, _Why]:
-    """Those that do not hold."""
+def _row(step: _Step) -> tuple[int, int]:
+    """Its execution and position."""
+    return step >> _POSITION, step & (1 << _POSITION) - 1
+
+
+def _judged(
+    connection: sqlite3.Connection, preconditions: Collection[int]
+) -> list[tuple[int, bool]]:
+    """Their rids, and whether they hold; in the order of their ids, the least of which is told."""
     listed = {"preconditions": json.dumps(list(preconditions))}
-    found = connection.execute(QUERIES["broken_preconditions"], listed)
-    return {rid: _Why(key, rid) for rid, key in found}
+    found = connection.execute(QUERIES["judged_preconditions"], listed)
+    return [(rid, bool(holds)) for _, rid, holds in sorted(found)]
 
 
-def _marks_of(connection: sqlite3.Connection, executions: Collection[int]) -> dict[_Step, _Why]:
+def _marks_of(connection: sqlite3.Connection, executions: Collection[int]) -> dict[_Step, int]:
     listed = {"executions": json.dumps(list(executions))}
-    found = connection.execute(QUERIES["marks_of_executions"], listed)
-    return {(execution, position): _Why(key, rid) for execution, position, key, rid in found}
+    return dict(connection.execute(QUERIES["marks_of_executions"], listed).fetchall())
 
 
 def _column(connection: sqlite3.Connection, query: str, **parameters: int | None) -> list[int]:

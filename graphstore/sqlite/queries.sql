@@ -15,6 +15,17 @@ INSERT INTO value (ns, digest, codec, data) VALUES (:ns, :digest, :codec, :data)
 ON CONFLICT (ns, digest) DO UPDATE SET codec = excluded.codec, data = excluded.data
 WHERE value.data IS NOT excluded.data OR value.codec IS NOT excluded.codec;
 
+-- name: is_any_suspected
+SELECT 1 FROM suspect WHERE ns = :ns LIMIT 1;
+
+-- name: clear_suspicion
+-- Of payloads that are named again.
+DELETE FROM suspect WHERE value IN (
+    SELECT value.rid
+    FROM json_each(:digests) AS wanted
+    CROSS JOIN value ON value.ns = :ns AND value.digest = wanted.value
+);
+
 -- name: values
 SELECT value.digest, value.codec, value.data
 FROM json_each(:digests) AS wanted
@@ -23,7 +34,7 @@ CROSS JOIN value ON value.ns = :ns AND value.digest = wanted.value;
 -- Facts -------------------------------------------------------------------------------------
 
 -- name: resource
-SELECT rid, current, present, until FROM resource WHERE ns = :ns AND uri = :uri;
+SELECT rid, current, present, until, since FROM resource WHERE ns = :ns AND uri = :uri;
 
 -- name: resource_to_change
 SELECT rid, current, present, expired FROM resource WHERE ns = :ns AND uri = :uri;
@@ -32,11 +43,15 @@ SELECT rid, current, present, expired FROM resource WHERE ns = :ns AND uri = :ur
 INSERT INTO resource (ns, uri) VALUES (:ns, :uri);
 
 -- name: set_current
-UPDATE resource SET current = :n, present = :present, until = :until, expired = FALSE
+UPDATE resource
+SET current = :n, present = :present, until = :until, since = iif(:until IS NULL, NULL, :now),
+    expired = FALSE
 WHERE rid = :resource;
 
 -- name: set_until
-UPDATE resource SET until = :until, expired = expired AND coalesce(:until <= :now, FALSE)
+UPDATE resource
+SET until = :until, since = iif(:until IS NULL, NULL, :now),
+    expired = expired AND coalesce(:until <= :now, FALSE)
 WHERE rid = :resource;
 
 -- name: set_expired
@@ -104,7 +119,7 @@ SELECT change_event.rid, id, uri, kind, from_version, to_version, source, at
 FROM change_event
 JOIN resource ON resource.rid = change_event.resource
 WHERE change_event.ns = :ns
-ORDER BY change_event.rid DESC LIMIT :limit;
+ORDER BY at DESC, change_event.rid DESC LIMIT :limit;
 
 -- name: change_events_since
 SELECT change_event.rid, id, uri, kind, from_version, to_version, source, at
@@ -138,6 +153,23 @@ WHERE resource.ns = :ns AND resource.present AND change_event.source = :source;
 SELECT facet.selector FROM resource JOIN facet ON facet.resource = resource.rid
 WHERE resource.ns = :ns AND resource.uri = :uri;
 
+-- The witness -------------------------------------------------------------------------------
+
+-- name: count_change
+UPDATE lineage SET changes = changes + 1 WHERE rid = 1 RETURNING id, changes;
+
+-- name: count_of_changes
+SELECT id, changes FROM lineage WHERE rid = 1;
+
+-- name: count_from
+UPDATE lineage SET changes = :changes WHERE rid = 1;
+
+-- name: any_resource
+SELECT max(rid) FROM resource;
+
+-- name: believe_nothing
+UPDATE resource SET until = :now WHERE present AND (until IS NULL OR until > :now);
+
 -- Leases ------------------------------------------------------------------------------------
 
 -- name: lease
@@ -161,7 +193,8 @@ SELECT 1 FROM execution WHERE ns = ?1 AND id = ?2 AND state = 'published' AND ?3
 -- name: still_current
 AND EXISTS (
     SELECT 1 FROM resource
-    WHERE ns = ?1 AND uri = ? AND current = ? AND present AND (until IS NULL OR until > ?3)
+    WHERE ns = ?1 AND uri = ? AND current = ? AND present
+        AND (until IS NULL OR until > ?3 AND coalesce(since, 0) <= ?3 + 1000)
 )
 
 -- name: traces
@@ -240,6 +273,9 @@ ON CONFLICT DO NOTHING;
 -- The row that an effect made is replaced, under its own rid, by what the run turned out to be.
 DELETE FROM execution WHERE rid = :rid AND task IS NULL;
 
+-- name: remove_effects
+DELETE FROM side_effect WHERE execution = :execution;
+
 -- name: add_execution
 INSERT INTO execution (
     rid, ns, id, state, task, agent, mode, started_at, duration_ms, steps, published_steps,
@@ -305,8 +341,32 @@ WHERE rid = :rid;
 -- name: set_unpublished
 UPDATE execution
 SET state = iif(state = 'failed', state, 'unpublished'), reason = :reason, equal_to = :equal_to,
-    decided_at = coalesce(decided_at, :now)
+    decided_at = :now
 WHERE rid = :rid;
+
+-- name: missing_payload
+-- One row if a payload is gone that one of the first steps names.
+SELECT 1
+FROM step
+LEFT JOIN value ON value.ns = :ns AND value.digest = step.output
+WHERE execution = :execution AND position < :steps AND value.rid IS NULL
+UNION ALL
+SELECT 1
+FROM step
+LEFT JOIN value ON value.ns = :ns AND value.digest = step.head
+WHERE execution = :execution AND position < :steps AND head IS NOT NULL AND value.rid IS NULL
+UNION ALL
+SELECT 1
+FROM step
+LEFT JOIN value ON value.ns = :ns AND value.digest = step.arguments
+WHERE execution = :execution AND position < :steps AND arguments IS NOT NULL AND value.rid IS NULL
+UNION ALL
+SELECT 1
+FROM step
+CROSS JOIN json_each(step.messages) AS told
+LEFT JOIN value ON value.ns = :ns AND value.digest = told.value
+WHERE execution = :execution AND position < :steps AND value.rid IS NULL
+LIMIT 1;
 
 -- name: traces_beyond
 SELECT rid, id FROM execution
@@ -330,7 +390,7 @@ LEFT JOIN resource ON resource.rid = change_event.resource
 LEFT JOIN execution ON execution.rid = walk.execution
 LEFT JOIN execution AS seen ON seen.rid = walk.cursor
 WHERE walk.ns = :ns AND ended_at IS NULL
-ORDER BY walk.rid LIMIT :limit;
+ORDER BY walk.at, walk.rid LIMIT :limit;
 
 -- name: walk
 SELECT coalesce(change_event.id, execution.id), resource.uri, walk.at, seen.id, marked, cleared,
@@ -368,40 +428,40 @@ ORDER BY execution LIMIT :limit;
 
 -- name: affected
 -- From the steps that the preconditions guard downstream, in some executions. Of each step:
--- GUARDS into it, and FEEDS into it.
+-- GUARDS into it, and FEEDS into it. A step is one number: its execution, then its position.
 WITH RECURSIVE affected (execution, position) AS (
     SELECT execution, position
     FROM json_each(:preconditions) AS wanted
     CROSS JOIN guard ON guard.precondition = wanted.value
         AND guard.execution > :after AND guard.execution <= :through
     UNION
-    SELECT feeds.execution, feeds.target
+    SELECT affected.execution, feeds.target
     FROM affected
     CROSS JOIN feeds ON feeds.execution = affected.execution AND feeds.source = affected.position
 )
-SELECT affected.execution, affected.position, guard.precondition, NULL
+SELECT affected.execution << 32 | affected.position, guard.precondition, NULL
 FROM affected
 CROSS JOIN guard USING (execution, position)
 UNION ALL
-SELECT affected.execution, affected.position, NULL, feeds.source
+SELECT affected.execution << 32 | affected.position, NULL, affected.execution << 32 | feeds.source
 FROM affected
 CROSS JOIN feeds ON feeds.execution = affected.execution AND feeds.target = affected.position;
 
--- name: broken_preconditions
--- Of those in the list. By what events say, and not by the clock: an expiry comes as an event.
-SELECT precondition.rid, precondition.id
+-- name: judged_preconditions
+-- Of those in the list, which hold. By what events say, and not by the clock: an expiry comes as
+-- an event.
+SELECT precondition.id, precondition.rid,
+    resource.present AND NOT resource.expired AND holds.precondition IS precondition.rid
 FROM json_each(:preconditions) AS wanted
 CROSS JOIN precondition ON precondition.rid = wanted.value
 CROSS JOIN facet ON facet.rid = precondition.facet
 CROSS JOIN resource ON resource.rid = facet.resource
-LEFT JOIN holds ON holds.facet = facet.rid AND holds.n = resource.current
-WHERE NOT resource.present OR resource.expired OR holds.precondition IS NOT precondition.rid;
+LEFT JOIN holds ON holds.facet = facet.rid AND holds.n = resource.current;
 
 -- name: marks_of_executions
-SELECT mark.execution, mark.position, precondition.id, precondition.rid
+SELECT mark.execution << 32 | mark.position, mark.invalidated_by
 FROM json_each(:executions) AS wanted
-CROSS JOIN mark ON mark.execution = wanted.value
-JOIN precondition ON precondition.rid = mark.invalidated_by;
+CROSS JOIN mark ON mark.execution = wanted.value;
 
 -- name: set_mark
 INSERT INTO mark (execution, position, invalidated_by) VALUES (?, ?, ?)
@@ -477,6 +537,12 @@ SELECT mode, state, count(*), sum(input_tokens + output_tokens + cache_creation_
     + cache_read_input_tokens), sum(saved_tokens), sum(coalesce(cost, 0))
 FROM execution
 WHERE ns = :ns AND started_at >= :since AND task IS NOT NULL
+GROUP BY mode, state
+UNION ALL
+SELECT mode, state, sum(executions), sum(input_tokens + output_tokens
+    + cache_creation_input_tokens + cache_read_input_tokens), sum(saved_tokens), sum(cost)
+FROM daily_totals
+WHERE ns = :ns AND day >= date(:since / 1000, 'unixepoch')
 GROUP BY mode, state;
 
 -- name: total_misses
@@ -484,8 +550,51 @@ SELECT told.value, count(*)
 FROM execution
 CROSS JOIN json_each(execution.miss) AS told
 WHERE ns = :ns AND started_at >= :since AND miss <> '[]'
+GROUP BY told.value
+UNION ALL
+SELECT told.value, sum(executions)
+FROM daily_totals
+CROSS JOIN json_each(daily_totals.miss) AS told
+WHERE ns = :ns AND day >= date(:since / 1000, 'unixepoch') AND miss <> '[]'
 GROUP BY told.value;
+
+-- name: add_to_daily_totals
+-- An execution that is not kept.
+INSERT INTO daily_totals (
+    ns, day, agent, mode, state, miss, executions, input_tokens, output_tokens,
+    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, effects
+) VALUES (
+    :ns, date(:started_at / 1000, 'unixepoch'), :agent, :mode, :state, :miss, 1, :input_tokens,
+    :output_tokens, :cache_creation_input_tokens, :cache_read_input_tokens, :saved_tokens,
+    coalesce(:cost, 0.0), :effects
+)
+ON CONFLICT DO UPDATE SET
+    executions = executions + excluded.executions,
+    input_tokens = input_tokens + excluded.input_tokens,
+    output_tokens = output_tokens + excluded.output_tokens,
+    cache_creation_input_tokens =
+        cache_creation_input_tokens + excluded.cache_creation_input_tokens,
+    cache_read_input_tokens = cache_read_input_tokens + excluded.cache_read_input_tokens,
+    saved_tokens = saved_tokens + excluded.saved_tokens,
+    cost = cost + excluded.cost,
+    effects = effects + excluded.effects;
 
 -- name: total_traces
 SELECT count(*) FROM execution
 WHERE ns = :ns AND state = 'published';
+
+-- Examining ---------------------------------------------------------------------------------
+
+-- name: task_keys
+SELECT key FROM task WHERE ns = :ns AND key > :after ORDER BY key LIMIT :limit;
+
+-- name: uris
+SELECT uri FROM resource WHERE ns = :ns AND uri > :after ORDER BY uri LIMIT :limit;
+
+-- name: doubts
+SELECT side_effect.id, execution.id, tool, target, idempotency_key, side_effect.state, begun_at,
+    step
+FROM side_effect
+JOIN execution ON execution.rid = side_effect.execution
+WHERE side_effect.ns = :ns AND side_effect.state = 'intended'
+ORDER BY side_effect.begun_at, side_effect.rid LIMIT :limit;

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..model import Execution, Outline, OutlineStep, Precondition, StepKind
+from ..model import Execution, Outline, OutlineStep, Precondition, SideEffect, StepKind
 from ..store import Totals
 from . import rows
 from .connection import reading
 from .queries import QUERIES
 
-__all__ = ["dependants", "executions", "totals"]
+__all__ = ["dependants", "doubts", "executions", "keys", "totals"]
 
 #: So many traces are read at once: what is put together from rows is then let go of.
 _AT_ONCE = 2000
@@ -89,6 +89,20 @@ def totals(connection: sqlite3.Connection, ns: int, since: int | None) -> Totals
     wanted = {"ns": ns, "since": since or 0}
     with reading(connection):
         groups = connection.execute(QUERIES["totals"], wanted).fetchall()
-        misses = connection.execute(QUERIES["total_misses"], wanted).fetchall()
+        misses: Counter[str] = Counter()
+        for kind, count in connection.execute(QUERIES["total_misses"], wanted):
+            misses[kind] += count
         [traces] = connection.execute(QUERIES["total_traces"], {"ns": ns}).fetchone()
-    return Totals.of(groups, misses, traces)
+    return Totals.of(groups, misses.items(), traces)
+
+
+def keys(connection: sqlite3.Connection, ns: int, query: str, after: str, limit: int) -> list[str]:
+    """What the statement lists, in order: those that come after ``after``."""
+    wanted = {"ns": ns, "after": after, "limit": limit}
+    return [row[0] for row in connection.execute(QUERIES[query], wanted)]
+
+
+def doubts(connection: sqlite3.Connection, ns: int, limit: int) -> list[SideEffect]:
+    """Effects that were begun and are not known to have ended, oldest first."""
+    found = connection.execute(QUERIES["doubts"], {"ns": ns, "limit": limit})
+    return [rows.effect(row) for row in found]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ..facts import Expected
 from ..model import EffectState, Execution, Recording, Replay, SideEffect, Step, Task
-from ..store import TRACES_PER_TASK, Published
-from .clock import now_ms
+from ..retention import TRACES_PER_TASK, beyond
+from ..store import Published
+from .clock import believed_until, now_ms
 from .connection import taking_away, writing
 from .marks import open_walk_if_moved
 from .names import Names
 from .queries import QUERIES
 from .rows import effect_row, execution_row, step_row, value_row
 
-__all__ = ["Write", "intend", "publish", "unpublish", "write_replays"]
+__all__ = ["Write", "clear_suspicion", "intend", "publish", "unpublish", "write_replays"]
 
 
 def intend(
@@ -38,9 +40,20 @@ def intend(
 
 def _is_as_expected(names: Names, expected: Expected, now: int) -> bool:
     row = names.row("resource", ns=names.ns, uri=expected.resource)
-    _, current, present, until = row or (None, 0, 0, None)
+    _, current, present, until, since = row or (None, 0, 0, None, None)
+    until = believed_until(until, since, now)
     believed = bool(present) and (until is None or now < until)
-    return current == expected.version and (believed or not expected.believed)
+    if expected.believed and not believed:
+        return False
+    return current == expected.version or _holds(names, current, expected.holds)
+
+
+def _holds(names: Names, version: int, preconditions: Sequence[str]) -> bool:
+    """Whether this version holds all of them, and there are any."""
+    at = {"ns": names.ns, "after": version - 1, "through": version}
+    return bool(preconditions) and all(
+        names.row("versions_holding", id=it, **at) == (1,) for it in preconditions
+    )
 
 
 class Write:
@@ -63,6 +76,7 @@ class Write:
     def _write(self, names: Names) -> None:
         recording = self._recording
         _add_values(names, self._values or ())
+        clear_suspicion(names, _named(recording))
         _add_task(names, recording.task)
         execution = _add_execution(names, recording.execution, recording.task.key)
         guards = {
@@ -87,6 +101,21 @@ def _state(
     """Rid, state, task (None: only begun), when it was decided, and what it equals."""
     row = names.row("execution_state", ns=names.ns, id=execution)
     return (None, "", None, None, None) if row is None else row
+
+
+def clear_suspicion(names: Names, digests: Collection[str]) -> None:
+    """Have no collection that is under way take payloads that are named from now on."""
+    if names.row("is_any_suspected", ns=names.ns) is not None:
+        names.run("clear_suspicion", ns=names.ns, digests=json.dumps(list(digests)))
+
+
+def _named(recording: Recording) -> set[str]:
+    """The digests of all payloads that a recording brings, or names."""
+    task, execution = recording.task, recording.execution
+    named = {task.inputs, task.context, execution.output, execution.report}
+    named.update(value.digest for value in recording.values)
+    named.update(digest for step in recording.steps for digest in step.payloads)
+    return {digest for digest in named if digest is not None}
 
 
 def _add_values(names: Names, rows: Iterable[Mapping[str, object]]) -> None:
@@ -151,6 +180,7 @@ def publish(
     steps: int,
     manifest: str,
     signature: str,
+    keep: int = TRACES_PER_TASK,
 ) -> Published:
     """Make a written execution a trace, unless that was decided before."""
     with writing(connection):
@@ -162,6 +192,9 @@ def publish(
             reason = f"it takes the same steps under the same guards as {equal[0]}"
             _unpublish(names, rid, reason, equal[0])
             return Published(False, equal[0])
+        if names.row("missing_payload", ns=names.ns, execution=rid, steps=steps):
+            _unpublish(names, rid, "a payload that its steps name is gone")
+            return Published(False)
         now = now_ms()
         names.run(
             "set_published",
@@ -172,14 +205,14 @@ def publish(
             now=now,
         )
         moved = open_walk_if_moved(names, rid, now)
-        return Published(True, None, _unpublish_oldest(names, task), moved)
+        return Published(True, None, _unpublish_oldest(names, task, keep), moved)
 
 
-def _unpublish_oldest(names: Names, task: int) -> tuple[str, ...]:
-    keep = {"task": task, "keep": TRACES_PER_TASK}
-    oldest = names.connection.execute(QUERIES["traces_beyond"], keep).fetchall()
+def _unpublish_oldest(names: Names, task: int, keep: int) -> tuple[str, ...]:
+    wanted = {"task": task, "keep": keep}
+    oldest = names.connection.execute(QUERIES["traces_beyond"], wanted).fetchall()
     for rid, _ in oldest:
-        _unpublish(names, rid, f"the task keeps its {TRACES_PER_TASK} newest traces")
+        _unpublish(names, rid, beyond(keep))
     return tuple(execution for _, execution in oldest)
 
 
@@ -204,10 +237,27 @@ def write_replays(
         names = Names(connection, namespace)
         for replay in replays:
             if not _is_written(names, replay.execution.id):
-                _add_values(names, [value_row(value) for value in replay.values])
-                execution = _add_execution(names, replay.execution, replay.execution.task)
-                done = [
-                    effect.model_copy(update={"state": EffectState.DONE})
-                    for effect in replay.effects
-                ]
-                _add_effects(names, execution, done)
+                _write_replay(names, replay)
+
+
+def _write_replay(names: Names, replay: Replay) -> None:
+    execution = replay.execution
+    if names.row("task_rid", ns=names.ns, key=execution.task) is None:
+        _count(names, replay)
+        return
+    _add_values(names, [value_row(value) for value in replay.values])
+    said = {it for it in (execution.output, execution.report) if it is not None}
+    clear_suspicion(names, said)
+    rid = _add_execution(names, execution, execution.task)
+    done = [effect.model_copy(update={"state": EffectState.DONE}) for effect in replay.effects]
+    _add_effects(names, rid, done)
+
+
+def _count(names: Names, replay: Replay) -> None:
+    """A collection has removed the task meanwhile: what the replay came to is all that is kept."""
+    begun, *_ = _state(names, replay.execution.id)
+    if begun is not None:
+        names.run("remove_effects", execution=begun)
+        names.run("remove_begun_execution", rid=begun)
+    row = execution_row(replay.execution) | {"effects": len(replay.effects)}
+    names.run("add_to_daily_totals", ns=names.ns, **row)

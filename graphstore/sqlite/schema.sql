@@ -263,3 +263,57 @@ WHERE state = 'published' AND EXISTS (
     WHERE guard.execution = execution.rid
         AND (NOT resource.present OR holds.precondition IS NOT precondition.rid)
 );
+
+-- version: 3
+-- What the executions came to that a collection has deleted. day: 'YYYY-MM-DD', UTC. miss: the
+-- JSON list of each of them.
+CREATE TABLE daily_totals (
+    rid INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    day TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    state TEXT NOT NULL,
+    miss TEXT NOT NULL,
+    executions INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cache_creation_input_tokens INTEGER NOT NULL,
+    cache_read_input_tokens INTEGER NOT NULL,
+    saved_tokens INTEGER NOT NULL,
+    cost REAL NOT NULL,
+    effects INTEGER NOT NULL,
+    UNIQUE (ns, day, agent, mode, state, miss)
+);
+
+-- Payloads of which a namer was deleted: perhaps nobody names them. The rid of a suspicion is
+-- never given again.
+CREATE TABLE suspect (
+    rid INTEGER PRIMARY KEY AUTOINCREMENT,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    value INTEGER NOT NULL UNIQUE REFERENCES value
+);
+CREATE INDEX suspect_of_namespace ON suspect (ns, rid);
+
+-- The index by `at` gives the same order.
+DROP INDEX change_event_by_time;
+DROP INDEX open_walk;
+CREATE INDEX open_walk ON walk (ns, at, rid) WHERE ended_at IS NULL;
+
+CREATE INDEX execution_of_task ON execution (task, started_at, id, state);
+CREATE INDEX unpublished_execution ON execution (ns)
+WHERE state = 'unpublished' AND decided_at IS NOT NULL;
+CREATE INDEX held_precondition ON holds (precondition);
+
+-- When belief for a time was given: in the future, if the clock was set back since.
+ALTER TABLE resource ADD COLUMN since INTEGER;
+
+-- How many changes took something away, and whose count it is: see witness.py.
+CREATE TABLE lineage (
+    rid INTEGER PRIMARY KEY CHECK (rid = 1),
+    id TEXT NOT NULL,
+    changes INTEGER NOT NULL
+);
+INSERT INTO lineage (rid, id, changes) VALUES (1, lower(hex(randomblob(16))), 0);
+
+CREATE INDEX effect_in_doubt ON side_effect (ns, begun_at, rid) WHERE state = 'intended';

@@ -21,6 +21,7 @@ from typing_extensions import override
 from ..document import Document
 from ..errors import PayloadCorrupted, StoreUnavailable
 from ..facts import Expected, Facts, Span
+from ..finding import Finding
 from ..model import (
     ChangeEvent,
     Execution,
@@ -33,6 +34,7 @@ from ..model import (
     Value,
     Walk,
 )
+from ..retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
 from ..store import (
     LOOKUP_TRIES,
     WALK_BATCH,
@@ -49,8 +51,10 @@ from . import recording as runs
 from .clock import now_ms
 from .connection import PAUSE, connect, deadline, passes, patiently
 from .cypher import Cypher
+from .examining import examine
 from .names import find
 from .queries import still
+from .retention import Collector
 from .trouble import translated
 
 __all__ = ["SqliteStore"]
@@ -74,6 +78,7 @@ class SqliteStore(GraphStore):
         self._thread: ThreadPoolExecutor | None = None
         self._opening = asyncio.Lock()
         self._cypher = Cypher(path)
+        self._collector: tuple[ThreadPoolExecutor, Collector] | None = None
 
     @override
     def __repr__(self) -> str:
@@ -107,6 +112,7 @@ class SqliteStore(GraphStore):
     @override
     async def close(self) -> None:
         await self._cypher.close()
+        await self._stop_collecting()
         async with self._opening:
             thread, write, read = self._thread, self._write, self._read
             self._thread = self._write = self._read = None
@@ -115,6 +121,13 @@ class SqliteStore(GraphStore):
             read.close()
             # Behind the writes that were asked for before; the last to close folds in the log.
             await _in(thread, write.close)
+            thread.shutdown(wait=False)
+
+    async def _stop_collecting(self) -> None:
+        if self._collector is not None:
+            (thread, collector), self._collector = self._collector, None
+            collector.interrupt()
+            await _in(thread, collector.close)
             thread.shutdown(wait=False)
 
     @property
@@ -319,11 +332,24 @@ class SqliteStore(GraphStore):
 
     @override
     async def publish(
-        self, namespace: str, execution: str, *, steps: int, manifest: str, signature: str
+        self,
+        namespace: str,
+        execution: str,
+        *,
+        steps: int,
+        manifest: str,
+        signature: str,
+        keep: int = TRACES_PER_TASK,
     ) -> Published:
         return await self._writing(
             lambda db: runs.publish(
-                db, namespace, execution, steps=steps, manifest=manifest, signature=signature
+                db,
+                namespace,
+                execution,
+                steps=steps,
+                manifest=manifest,
+                signature=signature,
+                keep=keep,
             )
         )
 
@@ -335,6 +361,32 @@ class SqliteStore(GraphStore):
     async def write_replays(self, namespace: str, replays: Sequence[Replay]) -> None:
         if replays:
             await self._writing(lambda db: runs.write_replays(db, namespace, replays))
+
+    # Retention ----------------------------------------------------------------------------
+
+    @override
+    async def collect(
+        self, namespace: str, retention: Retention, *, batch: int = COLLECT_BATCH
+    ) -> Collected:
+        return await self._collecting(lambda it: it.collect(namespace, retention, batch))
+
+    @override
+    async def collectable(self, namespace: str, retention: Retention) -> Collected:
+        return await self._collecting(lambda it: it.collectable(namespace, retention))
+
+    async def _collecting(self, work: Callable[[Collector], _T]) -> _T:
+        """What ``work`` returns from a thread of its own: it may read the whole store."""
+        self._reader  # noqa: B018 - raises unless the store is open
+        if self._collector is None:
+            thread = ThreadPoolExecutor(1, thread_name_prefix="execgraph-collect")
+            self._collector = thread, Collector(self._path)
+        thread, collector = self._collector
+
+        def job() -> _T:
+            with translated(self._path):
+                return work(collector)
+
+        return await _in(thread, job)
 
     # Reading ------------------------------------------------------------------------------
 
@@ -364,6 +416,24 @@ class SqliteStore(GraphStore):
     async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
         nothing = Totals({}, 0, {}, 0, 0, 0.0, 0)
         return await self._reading(namespace, reading.totals, since) or nothing
+
+    # Examining ----------------------------------------------------------------------------
+
+    @override
+    async def examine(self) -> list[Finding]:
+        return await self._writing(lambda db: examine(db, Path(self._path).absolute()))
+
+    @override
+    async def task_keys(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
+        return await self._reading(namespace, reading.keys, "task_keys", after, limit) or []
+
+    @override
+    async def uris(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
+        return await self._reading(namespace, reading.keys, "uris", after, limit) or []
+
+    @override
+    async def doubts(self, namespace: str, *, limit: int = 100) -> list[SideEffect]:
+        return await self._reading(namespace, reading.doubts, limit) or []
 
     @override
     async def cypher(

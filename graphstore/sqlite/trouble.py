@@ -14,6 +14,9 @@ _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DENIED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
+#: What our own statements meet only where the schema or a text is not what was written.
+_NOT_OURS = ("no such", "Could not decode")
+
 
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether another connection is in the way: the statement may be repeated."""
@@ -33,6 +36,8 @@ def translated(path: str) -> Iterator[None]:
             " cannot store as text. Payloads may hold it; names of namespaces, resources,"
             " selectors, agents and tools may not."
         ) from None
+    except UnicodeDecodeError as error:  # in a message that quotes the damaged schema, too
+        raise StoreDamaged(_damaged(path, "text that is no UTF-8")) from error
     except PermissionError as error:
         raise StoreAccessDenied(_denied(path, str(error.strerror))) from error
     except OSError as error:
@@ -51,17 +56,21 @@ def _explain(error: sqlite3.Error, path: str) -> StoreError:
         )
     if code in _DENIED or code == sqlite3.SQLITE_CANTOPEN:
         return StoreAccessDenied(_denied(path, str(error)))
-    if code in _DAMAGED:
-        return StoreDamaged(
-            f"the store's file {path} is damaged, or is no SQLite database at all ({error})."
-            " Restore it from a backup, rescue what is left with `sqlite3 FILE .recover`, or"
-            " move it away: a new one is made, and the next runs are recorded anew."
-        )
+    if code in _DAMAGED or str(error).startswith(_NOT_OURS):
+        return StoreDamaged(_damaged(path, str(error)))
     if code == sqlite3.SQLITE_FULL:
         return StoreError(f"the disk under {path} is full; nothing was written. Free some space.")
     if code == sqlite3.SQLITE_IOERR:
         return StoreUnavailable(f"the disk under {path} failed ({error}). Check the disk.")
     return StoreError(f"SQLite refuses what was asked of {path}: {error}")
+
+
+def _damaged(path: str, reason: str) -> str:
+    return (
+        f"the store's file {path} is damaged, or is no SQLite database at all ({reason})."
+        " Restore it from a backup, rescue what is left with `sqlite3 FILE .recover`, or"
+        " move it away: a new one is made, and the next runs are recorded anew."
+    )
 
 
 def _denied(path: str, reason: str) -> str:

@@ -45,6 +45,7 @@ _INDEXED = {
     "Facet": ("key", "resource"),
     "Precondition": ("id", "facet", "resource"),
     "ChangeEvent": ("id", "resource", "kind"),
+    "DailyTotals": ("day", "agent"),
 }
 
 

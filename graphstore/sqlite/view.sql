@@ -53,7 +53,7 @@ JOIN execution ON execution.rid = side_effect.execution;
 -- name: Resource
 SELECT resource.rid, namespace.name AS namespace, uri,
     substr(uri, 1, instr(uri || ':', ':') - 1) AS kind, current,
-    iif(present, 'present', iif(current, 'withdrawn', 'absent')) AS state, until,
+    iif(present, 'present', iif(current, 'withdrawn', 'absent')) AS state, until, since,
     nullif(expired, 0) AS expired
 FROM resource JOIN namespace ON namespace.rid = resource.ns;
 
@@ -84,6 +84,12 @@ SELECT change_event.rid, namespace.name AS namespace, id, uri AS resource, kind,
 FROM change_event
 JOIN resource ON resource.rid = change_event.resource
 JOIN namespace ON namespace.rid = change_event.ns;
+
+-- name: DailyTotals
+SELECT daily_totals.rid, namespace.name AS namespace, day, agent, mode, state, miss, executions,
+    input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,
+    saved_tokens, cost, effects
+FROM daily_totals JOIN namespace ON namespace.rid = daily_totals.ns;
 
 -- Relationships, by type --------------------------------------------------------------------
 
@@ -136,7 +142,11 @@ SELECT resource, rid FROM facet;
 SELECT event, facet, before, after FROM changed;
 
 -- name: FROM
-SELECT rid, resource * :versions + from_version FROM change_event WHERE from_version > 0;
+-- The version that was replaced may be gone.
+SELECT rid, version.resource * :versions + version.n
+FROM change_event
+JOIN version ON version.resource = change_event.resource
+    AND version.n = change_event.from_version;
 
 -- name: TO
 SELECT rid, resource * :versions + to_version FROM change_event;

@@ -1,0 +1,104 @@
+"""``execgraph doctor``: what is wrong with a store, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from ...graphstore.urls import DEFAULT_FILE, chosen
+from .common import (
+    JsonOption,
+    NamespaceOption,
+    StoreOption,
+    console,
+    must_be_there,
+    print_json,
+    run,
+)
+
+if TYPE_CHECKING:
+    from ...engine.doctor import Look
+    from ...graphstore.finding import Finding
+
+__all__ = ["doctor"]
+
+
+def doctor(
+    *,
+    json_output: JsonOption = False,
+    store: StoreOption = None,
+    namespace: NamespaceOption = "default",
+) -> None:
+    """Examine a store: the file or server, every trace, payload and fact, and what is left open.
+
+    Reads all of the namespace, and changes nothing. Exit code 1: something is damaged or cannot
+    be done; what to do is said. Warnings alone are exit code 0.
+
+    Example: execgraph doctor --store sqlite:///graph.db
+    """
+    url = chosen(store) or f"sqlite:///{DEFAULT_FILE}"
+
+    async def look() -> list[Finding]:
+        with _progress() as show:
+            return await _examined(url, namespace, show)
+
+    must_be_there(url)
+    found = run(look)
+    if json_output:
+        print_json([asdict(finding) for finding in found])
+    else:
+        _print(found)
+    if any(finding.level == "error" for finding in found):
+        raise typer.Exit(1)
+
+
+async def _examined(url: str, namespace: str, show: Look) -> list[Finding]:
+    from ...engine.doctor import examine
+    from ...graphstore.connect import connect
+    from ...graphstore.errors import StoreError
+    from ...graphstore.finding import Finding, Level
+
+    store = connect(url)
+    try:
+        await store.open()
+    except StoreError as error:
+        return [Finding(Level.ERROR, "store", f"it cannot be opened: {error}", "as it says")]
+    try:
+        return [finding async for finding in examine(store, namespace, show)]
+    finally:
+        await store.close()
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    styles = {"good": "green", "warning": "yellow", "error": "red"}
+    for it in findings:
+        remedy = f"\nTo do: {it.remedy}." if it.remedy else ""
+        style = styles[it.level]
+        table.add_row(f"[{style}]{it.level}[/{style}]", it.about, f"{it.says}{remedy}")
+    console().print(table)
+
+
+@contextmanager
+def _progress() -> Iterator[Look]:
+    """Shows what is being looked at, on standard error."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    out = console(stderr=True)
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+        task = bar.add_task("opening the store")
+
+        def show(what: str, done: int) -> None:
+            bar.update(task, description=f"{what}: {done:,}")
+
+        yield show

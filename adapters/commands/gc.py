@@ -1,0 +1,170 @@
+"""``execgraph gc``: delete what nobody needs, or tell what that would be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import (
+    JsonOption,
+    NamespaceOption,
+    StoreOption,
+    console,
+    count,
+    duration,
+    opened,
+    print_json,
+    run,
+)
+
+if TYPE_CHECKING:
+    from ...graphstore.retention import Collected
+
+__all__ = ["gc"]
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|GB|TB)?")
+_UNITS = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_AGE = "Seconds, or 30s, 5m, 1h, 90d."
+
+
+def gc(
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be deleted.")
+    ] = False,
+    traces: Annotated[
+        int | None, typer.Option(metavar="N", help="Traces kept of each task. [default: 8]")
+    ] = None,
+    history: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Other runs kept of each task. [default: 100]"),
+    ] = None,
+    versions: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Versions kept of each resource, beside the current. [default: 100]"
+        ),
+    ] = None,
+    max_age: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="Traces that nobody used for so long go. " + _AGE),
+    ] = None,
+    history_age: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="Other runs and versions so old go. [default: 30d]"),
+    ] = None,
+    max_bytes: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="What payloads may take, for example 2GB."),
+    ] = None,
+    grace: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="How long any run may take. [default: 1h]"),
+    ] = None,
+    json_output: JsonOption = False,
+    store: StoreOption = None,
+    namespace: NamespaceOption = "default",
+) -> None:
+    """Delete runs, versions and payloads that nobody needs. Totals stay as they are.
+
+    Engines do so by themselves, now and then; this does all of it at once. Runs may go on
+    meanwhile: what one of them is replaying stays for the grace. What is current stays, and so
+    does an effect of which nobody knows whether it was done.
+
+    Example: execgraph gc --dry-run --max-age 90d
+    """
+    given: dict[str, Any] = {
+        "traces": traces,
+        "history": history,
+        "versions": versions,
+        "max_age": _age("--max-age", max_age),
+        "history_age": _age("--history-age", history_age),
+        "max_bytes": _size(max_bytes),
+        "grace": _age("--grace", grace),
+    }
+
+    async def work() -> Collected:
+        from ...graphstore.retention import Retention
+
+        retention = Retention(**{name: value for name, value in given.items() if value is not None})
+        async with opened(store, namespace) as engine:
+            with _progress() as show:
+                return await engine.collect(retention, dry_run=dry_run, progress=show)
+
+    found = run(work)
+    if json_output:
+        print_json(_as_json(found, dry_run=dry_run))
+    else:
+        typer.echo(_told(found, dry_run=dry_run))
+
+
+def _as_json(found: Collected, *, dry_run: bool) -> dict[str, Any]:
+    counts = {name: value for name, value in asdict(found).items() if name != "more"}
+    return {"dry_run": dry_run, **counts}
+
+
+def _told(found: Collected, *, dry_run: bool) -> str:
+    named = (
+        (found.unpublished, "trace unpublished", "traces unpublished"),
+        (found.executions + found.replays, "run", "runs"),
+        (found.tasks, "task", "tasks"),
+        (found.versions, "version", "versions"),
+        (found.events, "change event", "change events"),
+        (found.facets, "facet", "facets"),
+        (found.preconditions, "precondition", "preconditions"),
+        (found.values, f"payload ({_shown(found.bytes)})", f"payloads ({_shown(found.bytes)})"),
+    )
+    told = ", ".join(f"{many:,} {one if many == 1 else more}" for many, one, more in named if many)
+    if not told:
+        return "There is nothing to delete."
+    return f"{'Would go' if dry_run else 'Gone'}: {told}."
+
+
+def _shown(size: int) -> str:
+    for unit in ("TB", "GB", "MB", "kB"):
+        if size >= _UNITS[unit]:
+            return f"{size / _UNITS[unit]:.1f} {unit}"
+    return count(size, "byte")
+
+
+def _age(option: str, given: str | None) -> timedelta | None:
+    if given is None:
+        return None
+    try:
+        return duration(float(given) if given.replace(".", "", 1).isdecimal() else given)
+    except ValueError as error:
+        raise typer.BadParameter(f"{given!r} {error}", param_hint=option) from None
+
+
+def _size(given: str | None) -> int | None:
+    if given is None:
+        return None
+    if (found := _SIZE.fullmatch(given.strip())) is None:
+        raise typer.BadParameter(
+            f"{given!r} is no size; write bytes, or for example 500MB or 2GB",
+            param_hint="--max-bytes",
+        )
+    return int(float(found[1]) * _UNITS[found[2] or "B"])
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Collected], None]]:
+    """Shows what has gone so far, on standard error."""
+    from rich.progress import Progress as Bar
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    out = console(stderr=True)
+    with Bar(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+        task = bar.add_task("looking for what nobody needs")
+
+        def show(taken: Collected) -> None:
+            bar.update(task, description=_told(taken, dry_run=False))
+
+        yield show

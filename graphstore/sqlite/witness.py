@@ -1,0 +1,118 @@
+"""Knowing that acknowledged changes are gone: a count of them beside the file.
+
+SQLite brings back what is in its log, as far as the log is whole. If somebody deletes or cuts the
+log, or puts an older copy of the file in its place, the newest changes are gone without a word,
+and what they took away would be replayed. So each change counts itself in its transaction, and
+the count is written to a file of its own, the *witness*, before the change is acknowledged. A
+store that counts less than its witness has lost changes: then nothing is believed any more before
+it is observed again. All of it blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+
+from .clock import now_ms
+from .queries import QUERIES
+
+__all__ = ["Count", "believe_nothing", "counted", "is_behind", "testify", "witness_of"]
+
+_log = logging.getLogger("execgraph")
+
+_FILE_MODE = 0o600
+_LONGEST = 100  # bytes
+
+
+class Count(NamedTuple):
+    """How many changes a store has seen. ``store``: an id, made with its schema."""
+
+    store: str
+    changes: int
+
+
+def witness_of(path: Path) -> Path:
+    """The file that says how many changes were acknowledged."""
+    return path.with_name(path.name + "-witness")
+
+
+def counted(connection: sqlite3.Connection) -> Count:
+    """Count the change that the open transaction makes."""
+    return Count(*connection.execute(QUERIES["count_change"]).fetchone())
+
+
+def testify(connection: sqlite3.Connection, count: Count) -> None:
+    """Let the witness know, before the change is acknowledged.
+
+    Of two processes the one that is behind may write last; the next change puts that right.
+    """
+    path = witness_of(_path(connection))
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+        try:
+            told = _parsed(os.read(file, _LONGEST))
+            if told is None or told.store != count.store or told.changes < count.changes:
+                os.pwrite(file, f"{count.store} {count.changes:020d}\n".encode(), 0)
+        finally:
+            os.close(file)
+    except OSError as error:
+        _log.warning("%s cannot be written: %s", path, error.strerror)
+
+
+def is_behind(connection: sqlite3.Connection) -> bool:
+    """Whether changes are gone that were acknowledged."""
+    told = _told(_path(connection))
+    if told is None:
+        return False
+    count = _count(connection)
+    if told.store == count.store:
+        return count.changes < told.changes
+    # Else it is a new file, in the place of one that was deleted.
+    (resource,) = connection.execute(QUERIES["any_resource"]).fetchone()
+    return resource is not None
+
+
+def believe_nothing(connection: sqlite3.Connection) -> None:
+    """Let all facts expire, in the open transaction, if that is still to be done."""
+    if not is_behind(connection):
+        return
+    path = _path(connection)
+    count, told = _count(connection), _told(path) or Count("", 0)
+    believed = connection.execute(QUERIES["believe_nothing"], {"now": now_ms()}).rowcount
+    connection.execute(QUERIES["count_from"], {"changes": max(count.changes, told.changes)})
+    _log.warning(
+        "%s has lost changes that were acknowledged (it knows of %d, and %d were made): its log"
+        " was deleted or cut, or another copy was put in its place. What it knew of %d resources"
+        " is not believed until they are observed again.",
+        path,
+        count.changes,
+        told.changes,
+        believed,
+    )
+
+
+def _count(connection: sqlite3.Connection) -> Count:
+    return Count(*connection.execute(QUERIES["count_of_changes"]).fetchone())
+
+
+def _told(path: Path) -> Count | None:
+    try:
+        return _parsed(witness_of(path).read_bytes())
+    except OSError:
+        return None
+
+
+def _parsed(said: bytes) -> Count | None:
+    try:
+        store, changes = said.decode("ascii").split()
+        return Count(store, int(changes))
+    except ValueError:
+        return None
+
+
+def _path(connection: sqlite3.Connection) -> Path:
+    ((_, _, path),) = connection.execute("PRAGMA database_list").fetchall()[:1]
+    return Path(path)
