@@ -101,6 +101,9 @@ async def record(store: GraphStore, space: str) -> None:
         update={"mode": Mode.PARTIAL, "miss": ("precondition changed", "new task")}
     )
     await store.write_replays(space, [replays[0], Replay(execution=partial)])
+    # Of a task that a collection has removed: only the totals of its day tell of it.
+    late = sample_replay(_run("removed", ()), 1, [sample_effect("removed-replay-1", done=True)])
+    await store.write_replays(space, [late])
 
     widened = {**acl, "groups": ["ops", "dev"]}
     await store.change(space, ACL, Document.of(widened), source="test")

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from rich.console import Console
@@ -22,8 +23,10 @@ BENCHMARKS = {
     "hot-sqlite": ("hot_sqlite", "hot replay on SQLite, beside muscle-mem and diskcache", False),
     "hot-neo4j": ("hot_neo4j", "hot replay on Neo4j, with 0, 1 and 2 writes", True),
     "first-neo4j": ("first_neo4j", "first replay of a process on Neo4j", True),
-    "scale-sqlite": ("scale_sqlite", "hit and miss with many stored steps, SQLite", False),
-    "scale-neo4j": ("scale_neo4j", "hit and miss with many stored steps, Neo4j", True),
+    "scale-sqlite": ("scale_sqlite", "hit, miss, stale miss with many stored steps, SQLite", False),
+    "scale-neo4j": ("scale_neo4j", "hit, miss, stale miss with many stored steps, Neo4j", True),
+    "change": ("change", "a change beside a bare commit, whatever rests on it", False),
+    "walk": ("walk", "marking what rests on a change, and lookups meanwhile", False),
     "record-sqlite": ("record_sqlite", "what recording costs on SQLite", False),
     "record-neo4j": ("record_neo4j", "round trips of a recorded run on Neo4j", True),
     "watch": ("watch", "from a file's rename to the fact; a rescan of 10,000 files", False),
@@ -41,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name:14} {what}")
         return 0
     say = Say()
-    setting = Setting(options.rounds, with_credentials(options.neo4j), say, options.steps)
+    neo4j = with_credentials(options.neo4j)
+    setting = Setting(options.rounds, neo4j, say, options.steps, options.keep)
     rows: dict[str, list[Row]] = {}
     for name in options.names or BENCHMARKS:
         module, what, needs_neo4j = BENCHMARKS[name]
@@ -63,7 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="name")
     parser.add_argument("--rounds", type=int, default=300, help="samples of each side (300)")
     parser.add_argument(
-        "--steps", type=int, default=100_000, help="stored steps where `ask` asks (100000)"
+        "--steps", type=int, default=100_000, help="stored steps in a large store (100000)"
+    )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="keep generated stores there, and in namespaces bench-... on Neo4j; use those kept",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--neo4j", default=os.environ.get("NEO4J_URI"), metavar="URI")

@@ -59,7 +59,9 @@ class Bolt:
 
     async def hits(self, name: str, parameters: Mapping[str, Any]) -> int:
         """What the named statement touches in the database, as its profile counts it."""
-        async with self.driver.session(database=self._database) as session:
+        async with self.driver.session(
+            database=self._database, notifications_min_severity="OFF"
+        ) as session:
             result = await session.run(f"PROFILE {queries()[name]}", dict(parameters))
             summary = await result.consume()
         return _hits(summary.profile or {})

@@ -3,7 +3,7 @@
 
 UNWIND $values AS it
 MERGE (x:Value {namespace: $namespace, digest: it[0]})
-ON CREATE SET x.text = it[1], x.data = it[2], x.size = it[3];
+ON CREATE SET x.text = it[1], x.data = it[2], x.size = it[3], x.packed = it[4];
 
 UNWIND $runs AS run
 CREATE (t:Task)
@@ -14,7 +14,7 @@ CREATE (t)-[:HAS_EXECUTION]->(e)
 WITH e, run
 CALL (e, run) {
   UNWIND run.steps AS it
-  CREATE (s:Step {namespace: $namespace, id: it.id})
+  CREATE (s:Step {namespace: $namespace, id: it.id, state: 'valid'})
   SET s += it
   CREATE (e)-[:HAS_STEP {position: it.position}]->(s)
   FOREACH (_ IN CASE it.kind WHEN 'decision' THEN [1] ELSE [] END | SET s:Decision)

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -61,6 +62,7 @@ class Setting:
     neo4j: str | None
     say: Say = field(default_factory=Say)
     steps: int = 100_000  # stored, where a benchmark says so
+    keep: Path | None = None  # a folder of generated stores, which are used again
 
 
 @dataclass(frozen=True)

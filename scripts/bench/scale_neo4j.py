@@ -1,19 +1,19 @@
-"""Hit and miss with 100,000 stored steps beside 1,000, Neo4j: two namespaces of one database.
+"""Hit, miss and stale miss with many stored steps beside 1,000, Neo4j: two namespaces of one
+database.
 
-Since they share the database's indexes, the statements of a lookup are also profiled in one
-namespace before and after it has grown: what they touch in the database must not grow with it.
+Since they share the database's indexes, the statements of a lookup are also profiled, in the small
+one before the other has grown, and in the large one: what they touch in the database must be the
+same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from execgraph.graphstore.connect import connect
-
-from .bolt import Bolt, Counting, bolt, remove
-from .generate import Generated, fill
+from .bolt import Bolt, Counting, bolt
 from .measure import Row, Setting
-from .scale import LARGE, SMALL, Declare, Sized, rows
+from .scale import SMALL, Declare, Sized, rows
+from .stores import generated, in_namespace
 from .synthetic import Bench
 
 __all__ = ["run"]
@@ -25,41 +25,27 @@ _GOAL = 1.2
 async def run(setting: Setting) -> list[Row]:
     """Ratios of p50s, and of database hits."""
     assert setting.neo4j is not None
-    async with bolt(setting.neo4j) as it:
-        small, large = f"{it.namespace}-small", f"{it.namespace}-large"
-        try:
-            for namespace in (small, large):
-                await _fill(setting, it, namespace, SMALL)
-            before = await _hits(it, large)
-            await _fill(setting, it, large, LARGE)
-            async with (
-                Sized(_on(it, small)) as with_few,
-                Sized(_on(it, large)) as with_many,
-            ):
-                found = await rows(setting, "Neo4j", with_few, with_many)
-            after = await _hits(it, large)
-        finally:
-            setting.say.phase("removing what was generated")
-            for namespace in (small, large):
-                await remove(it, namespace)
+    async with (
+        bolt(setting.neo4j) as it,
+        in_namespace(setting, it, "small") as small,
+        in_namespace(setting, it, "large") as large,
+    ):
+        await generated(setting, it.url, small, SMALL)
+        before = await _hits(it, small)
+        await generated(setting, it.url, large, setting.steps)
+        async with Sized(_on(it, small)) as with_few, Sized(_on(it, large)) as with_many:
+            found = await rows(setting, "Neo4j", with_few, with_many)
+        after = await _hits(it, large)
     return found + [
         Row(
             f"database hits of {name!r}",
-            f"{LARGE:,} steps {after[name]}",
+            f"{setting.steps:,} steps {after[name]}",
             f"{SMALL:,} steps {before[name]}",
             after[name] / before[name],
             _GOAL,
         )
         for name in _STATEMENTS
     ]
-
-
-async def _fill(setting: Setting, it: Bolt, namespace: str, steps: int) -> None:
-    setting.say.phase(f"generating {steps:,} steps")
-    store = connect(it.url, driver=it.driver)
-    await store.open()
-    await fill(store, Generated(namespace), steps, it.url, setting.say.counting(steps))
-    await store.close()
 
 
 def _on(it: Bolt, namespace: str) -> Declare:

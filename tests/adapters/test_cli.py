@@ -16,6 +16,8 @@ COMMANDS = {
     "changes": "",
     "cypher": "QUERY",
     "demo": "",
+    "doctor": "",
+    "gc": "",
     "impact": "[URI] [DOCUMENT_FILE]",
     "stats": "",
     "walk": "",

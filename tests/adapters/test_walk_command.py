@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from execgraph.adapters import cli
+from execgraph.adapters.commands import walk as command
+from execgraph.adapters.commands.walk import Pace
 from execgraph.graphstore.conformance import guard, published
 from execgraph.graphstore.conformance.marking import branching_recording
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
+from execgraph.graphstore.model import Walk
 from execgraph.graphstore.store import GraphStore
 
 
@@ -84,6 +90,17 @@ def test_status_lists_open_walks_and_does_none(graph: Graph) -> None:
     assert told["cursor"] in graph.ask("--status").stdout.replace("\n", "")
 
 
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    graph = Graph(f"sqlite:///{tmp_path}/graph.db", "team")
+
+    async def change(store: GraphStore, namespace: str) -> None:
+        for n in range(2):
+            await store.change(namespace, "acl:a:prod", Document.of({"x": n}))
+
+    graph.do(change)
+    assert "acl:a:prod" in graph.ask("--status").stdout, "`:a:` would be an emoji"
+
+
 def test_walking_leaves_no_walk_open(graph: Graph) -> None:
     run = graph.ask()
     assert run.exit_code == 0
@@ -127,3 +144,32 @@ def test_an_unknown_store_is_told_in_one_line() -> None:
     run = CliRunner().invoke(cli.app, ["walk", "--store", "nonsense"])
     assert run.exit_code != 0
     assert run.stdout == ""
+
+
+def test_the_pace_counts_what_was_seen_to_be_done() -> None:
+    """A walk that others began is not counted as done in no time."""
+    now = iter([10.0, 10.0, 12.0, 12.0, 14.0])
+    pace = Pace(lambda: next(now))
+
+    def seen(name: str, marked: int, cleared: int = 0) -> float | None:
+        walk = Walk(id=name, resource="acl:a", at=1, marked=marked, cleared=cleared)
+        return pace.of(walk)
+
+    assert seen("one", 50_000) is None
+    assert seen("one", 50_000) is None
+    assert seen("one", 60_000, 10_000) == 10_000
+    assert seen("two", 500) is None
+    assert seen("one", 90_000, 10_000) == 12_500
+
+
+def test_a_terminal_shows_steps_and_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And shows names as they are: `:a:` would be an emoji."""
+    out = io.StringIO()
+    terminal = Console(file=out, force_terminal=True, width=120)
+    monkeypatch.setattr(command, "console", lambda **_: terminal)
+    with command._progress() as show:
+        for marked in (500, 1_500):
+            show(Walk(id="one", resource="acl:a", at=1, marked=marked))
+            time.sleep(0.01)
+    assert "acl:a: 1,500 steps invalid, 0 valid, " in out.getvalue()
+    assert " a second" in out.getvalue()

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.neo4j
 
-_STATEMENTS = sorted(queries().keys() - {*schema_statements(), "await_indexes"})
+_OF_THE_SERVER = {"await_indexes", "indexes", "server"}
+_STATEMENTS = sorted(queries().keys() - {*schema_statements(), *_OF_THE_SERVER})
 
 
 def _operators(plan: dict[str, Any]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from execgraph.graphstore.conformance import (
     sample_replay,
 )
 from execgraph.graphstore.document import Document
+from execgraph.graphstore.errors import VersionMoved
 from execgraph.graphstore.facts import Expected
 from execgraph.graphstore.model import manifest, signature
 from execgraph.graphstore.neo4j.address import Address
@@ -88,7 +90,7 @@ async def store(wire: _Wire, neo4j_uri: str) -> AsyncIterator[Neo4jStore]:
     await wire.close()
 
 
-async def test_facts_take_one_round_trip_and_a_change_two(
+async def test_facts_take_one_round_trip_and_a_first_change_two(
     store: Any, wire: Any, space: str
 ) -> None:
     await store.change(space, "acl:0", Document.of({"a": 1}))
@@ -97,7 +99,49 @@ async def test_facts_take_one_round_trip_and_a_change_two(
     assert await wire.during(store.read_facts(space, wanted)) == 1
     assert await wire.during(store.change(space, "acl:0", Document.of({"a": 2}))) == 2
     assert await wire.during(store.change(space, "acl:0", Document.of({"a": 2}))) == 1
-    assert await wire.during(store.change(space, "acl:0", None)) == 2
+
+
+async def test_a_resource_that_nobody_else_changes_is_changed_in_one_round_trip(
+    store: Any, neo4j_store: Neo4jStore, wire: Any, space: str
+) -> None:
+    async def change(n: int | None) -> int:
+        document = None if n is None else Document.of({"a": n})
+        turns: int = await wire.during(store.change(space, "acl:0", document))
+        return turns
+
+    await store.change(space, "acl:0", Document.of({"a": 1}))
+    assert await change(2) == 1
+    assert await change(None) == 1
+    assert await change(3) == 1
+    await neo4j_store.change(space, "acl:0", Document.of({"a": 4}))
+    assert await change(5) == 4, "tried, looked whether it was done, read, done"
+    assert await change(6) == 2, "who competes for it is not known to be alone again"
+    assert await change(7) == 1
+    numbers = [it.to_version for it in await store.changes(space)]
+    assert numbers == list(range(8, 0, -1))
+
+
+async def test_what_is_known_of_a_resource_is_only_tried(
+    store: Any, neo4j_store: Neo4jStore, space: str
+) -> None:
+    """Facets, an expiry, an equal document: whatever another process does is noticed."""
+    await store.change(space, "acl:0", Document.of({"a": 1}))
+    await neo4j_store.facts(space, {"acl:0": frozenset({"$.a"})})
+    event = await store.change(space, "acl:0", Document.of({"a": 2}))
+    assert [it.selector for it in event.changed] == ["$.a"]
+    await neo4j_store.change(space, "acl:0", Document.of({"a": 3}))
+    assert await store.change(space, "acl:0", Document.of({"a": 3})) is None
+    event = await store.change(space, "acl:0", Document.of({"a": 4}))
+    await neo4j_store.change(space, "acl:0", Document.of({"a": 5}))
+    with pytest.raises(VersionMoved):
+        await store.change(space, "acl:0", Document.of({"a": 6}), noted=event.to_version)
+    await store.change(space, "acl:0", Document.of({"a": 7}), until=timedelta(0))
+    await neo4j_store.expire(space)
+    event = await store.change(space, "acl:0", Document.of({"a": 8}))
+    assert [it.before for it in event.changed] == [None]
+    held = Document.of({"a": 8}).fingerprint("$.a")
+    facts = await neo4j_store.facts(space, {"acl:0": frozenset({"$.a"})})
+    assert facts.of("acl:0").fingerprints == {"$.a": held}
 
 
 async def test_a_lookup_takes_one_round_trip_without_traces_and_two_with(

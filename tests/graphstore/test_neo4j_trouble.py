@@ -101,6 +101,11 @@ async def test_a_wrong_password_is_refused_and_not_shown(caplog: pytest.LogCaptu
         ("Neo.ClientError.Database.DatabaseNotFound", StoreError, "no such database"),
         ("Neo.ClientError.Statement.SyntaxError", StoreError, "Neo4j 5.23 or newer"),
         ("Neo.ClientError.Security.Forbidden", StoreAccessDenied, "create indexes"),
+        (
+            "Neo.ClientError.General.WriteOnReadOnlyAccessDatabase",
+            StoreAccessDenied,
+            "takes no writes; connect to a database",
+        ),
         ("Neo.DatabaseError.General.UnknownError", StoreError, "UnknownError"),
     ],
 )

@@ -98,7 +98,7 @@ async def test_a_second_store_in_a_process_keeps_the_locks_of_the_first(tmp_path
     await two.close()
     _, errors = await asyncio.to_thread(_start(path, 1, 3).communicate, timeout=60)
     assert errors == ""
-    assert _files(tmp_path) == {"graph.db", "graph.db-shm", "graph.db-wal"}
+    assert _files(tmp_path) == {"graph.db", "graph.db-shm", "graph.db-wal", "graph.db-witness"}
     await one.change("team", "acl:a", Document.of("mine"))
     await one.close()
     store = SqliteStore(str(path))

@@ -5,21 +5,26 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from execgraph.graphstore.conformance import guard, published
-from execgraph.graphstore.conformance.marking import branching_recording
+from execgraph.graphstore.conformance import guard, newest, published, sample_effect
+from execgraph.graphstore.conformance.marking import branching_recording, expected_marks
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
-from execgraph.graphstore.errors import StoreError
-from execgraph.graphstore.model import Walk
+from execgraph.graphstore.errors import StoreError, StoreUnavailable
+from execgraph.graphstore.model import Precondition, Walk
+from execgraph.graphstore.neo4j import marks as neo4j_marks
+from execgraph.graphstore.neo4j.client import Client
 from execgraph.graphstore.store import GraphStore
 from execgraph.invalidation import walker as module
 from execgraph.invalidation.walker import LEASE, Walker
@@ -67,7 +72,12 @@ class Place:
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     neo4j = request.param == "neo4j"
     url = request.getfixturevalue("neo4j_uri") if neo4j else f"sqlite:///{tmp_path}/graph.db"
-    place = Place(lambda: connect(url))
+    async with _opened(Place(lambda: connect(url))) as place:
+        yield place
+
+
+@asynccontextmanager
+async def _opened(place: Place) -> AsyncIterator[Place]:
     await place.store.open()
     await place.other.open()
     await place.fill()
@@ -213,6 +223,171 @@ async def test_changes_during_a_walk_end_with_exact_marks(place: Place) -> None:
     assert await place.marked() == 0
 
 
+async def _exact(place: Place) -> None:
+    wanted = {uri: frozenset({"$.x"}) for uri in ("acl:a", "acl:other")}
+    facts = await place.store.facts(place.namespace, wanted)
+    for execution in place.executions:
+        trace = await place.store.execution(place.namespace, execution)
+        assert trace is not None
+        marks = await place.store.marks(place.namespace, execution)
+        assert marks == expected_marks(trace, facts), execution
+
+
+@pytest.mark.parametrize("which", [0, -1], ids=["oldest first", "newest first"])
+@pytest.mark.parametrize("last", [_ONE, _TWO, None])
+async def test_whatever_comes_between_two_batches_the_marks_end_exact(
+    place: Place, last: Document | None, which: int
+) -> None:
+    """Two more changes of the same facet, and a publication, each after a batch of one."""
+
+    async def step(store: GraphStore) -> bool:
+        walks = await store.walks(place.namespace)
+        if walks:
+            await store.walk(place.namespace, walks[which].id, batch=1)
+        return bool(walks)
+
+    async def publish(name: str, x: int) -> None:
+        held = guard(place.namespace, "acl:a", {"x": x}, "$.x")
+        recording = branching_recording(name, [[], [held], []], [(), (0,), (1,)])
+        await published(place.other, place.namespace, recording)
+        place.executions.append(recording.execution.id)
+
+    await place.change(_TWO)
+    for _ in range(3):
+        await step(place.store)
+    await place.change(None)
+    await step(place.other)
+    await publish("late-one", 1)
+    await step(place.store)
+    await place.change(last)
+    await step(place.other)
+    await publish("late-two", 2)
+    stores = itertools.cycle([place.store, place.other])
+    while await step(next(stores)):
+        pass
+    await _exact(place)
+    assert await place.marked() == {_ONE: 1, _TWO: _EXECUTIONS + 1, None: _EXECUTIONS + 2}[last]
+
+
+async def _affected_edges(place: Place, start: str) -> int:
+    """GUARDS and FEEDS into what rests on a precondition, or follows from what does."""
+    edges = 0
+    for execution in place.executions:
+        trace = await place.store.execution(place.namespace, execution)
+        assert trace is not None
+        reached: set[int] = set()
+        for step in trace.steps:
+            if start in step.guards or reached.intersection(step.feeds):
+                reached.add(step.position)
+                edges += len(step.guards) + len(step.feeds)
+    return edges
+
+
+async def test_a_walk_goes_along_what_is_affected_whatever_else_is_stored(place: Place) -> None:
+    """Of steps that start in parallel and meet, some rest on what changes."""
+    held, other = (
+        guard(place.namespace, f"acl:{name}", {"x": 1}, "$.x") for name in ("a", "other")
+    )
+    await place.store.change(place.namespace, "acl:other", _ONE)
+    await place.store.facts(place.namespace, {"acl:other": frozenset({"$.x"})})
+    guards = [[other], [held], [other], [held, other], [], [], [other], []]
+    feeds = [(), (), (0,), (1,), (2,), (3,), (4, 5), (6,)]
+
+    async def add(name: str, guards: Sequence[Sequence[Precondition]]) -> None:
+        recording = branching_recording(name, guards, feeds)
+        await published(place.store, place.namespace, recording)
+        place.executions.append(recording.execution.id)
+
+    async def visited() -> int:
+        seen: list[Walk] = []
+        await place.walker().settle(progress=seen.append)
+        return sum(it.visited for it in seen if it.ended_at is not None)
+
+    for number in range(3):
+        await add(f"branching-{number}", guards)
+    await place.walker().settle()
+    affected = await _affected_edges(place, held.id)
+    await place.change(_TWO)
+    first = await visited()
+    assert affected <= first <= 1.2 * affected
+    for number in range(20):
+        await add(f"beside-{number}", [[other] if held in it else it for it in guards])
+    await place.change(_ONE)
+    assert await visited() == first
+    await _exact(place)
+
+
+async def test_lookups_and_effects_do_not_wait_for_the_walk(place: Place) -> None:
+    """One process: what is asked for during a batch is done before the walk goes much further."""
+    await place.change(_TWO)
+    log: list[str] = []
+    asked: list[asyncio.Task[None]] = []
+
+    async def ask(number: int) -> None:
+        await place.store.lookup(place.namespace, "task-0", newest)
+        log.append("looked up")
+        await place.store.intend(place.namespace, sample_effect(f"run-{number}"), [])
+        log.append("begun")
+
+    def then(_: Walk) -> None:
+        log.append("batch")
+        if len(asked) < 3:
+            asked.append(asyncio.create_task(ask(len(asked))))
+
+    await place.walker().run(then, batch=1)
+    during = log.copy()
+    await asyncio.gather(*asked)
+    assert during.count("batch") >= _EXECUTIONS
+    assert during.count("looked up") == during.count("begun") == 3
+    if place.store.url.startswith("sqlite"):  # writes come one after another, in their order
+        assert during[: during.index("looked up")].count("batch") == 1
+        assert during[: during.index("begun")].count("batch") <= 2
+
+
+@pytest.mark.neo4j
+async def test_parts_of_a_batch_are_marked_at_once_and_counted_together(
+    neo4j_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(lambda: connect(neo4j_uri))
+    async with _opened(place):
+        monkeypatch.setattr(neo4j_marks, "_PART", 2)
+        for document, marked in ((_TWO, _EXECUTIONS), (_ONE, 0)):
+            await place.change(document)
+            seen: list[Walk] = []
+            await place.walker().run(seen.append, batch=10)
+            assert await place.marked() == marked
+            steps = [20, 2 * _EXECUTIONS]
+            assert [it.marked + it.cleared for it in seen] == steps
+            assert [it.visited for it in seen] == steps
+        await _exact(place)
+
+
+@pytest.mark.neo4j
+async def test_a_batch_of_which_a_part_fails_is_done_again(
+    neo4j_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(lambda: connect(neo4j_uri))
+    async with _opened(place):
+        monkeypatch.setattr(neo4j_marks, "_PART", 2)
+        run, second = Client.run, sorted(place.executions)[5]
+
+        async def refuse(self: Client, name: str, parameters: Any, *rest: Any) -> Any:
+            if name == "walk" and parameters["executions"][0][0] == second:
+                raise StoreUnavailable("the server went away")
+            return await run(self, name, parameters, *rest)
+
+        await place.change(_TWO)
+        with monkeypatch.context() as patch:
+            patch.setattr(Client, "run", refuse)
+            with pytest.raises(StoreUnavailable):
+                await place.walker().run(batch=10)
+        [left] = await place.store.walks(place.namespace)
+        assert (left.cursor, left.marked) == (None, 0)
+        await place.walker().run(batch=10)
+        assert await place.marked() == _EXECUTIONS
+        await _exact(place)
+
+
 async def test_a_cancelled_walk_goes_on_where_it_stopped(place: Place) -> None:
     await place.change(_TWO)
     first = asyncio.Event()
@@ -294,3 +469,25 @@ async def test_each_walk_is_one_line_in_the_log(
         await place.walker().run(batch=5)
     [line] = [it.getMessage() for it in caplog.records if it.name == "execgraph"]
     assert "acl:a: 24 steps invalid, 0 valid, 24 edges" in line
+
+
+async def test_settling_does_not_wait_for_changes_that_never_cease(place: Place) -> None:
+    await place.change(_TWO)
+    opened = {walk.id for walk in await place.store.walks(place.namespace)}
+    going = True
+
+    async def change() -> None:
+        for number in itertools.count():
+            if not going:
+                return
+            await place.store.change(place.namespace, "acl:a", Document.of({"x": number}))
+
+    changing = asyncio.ensure_future(change())
+    try:
+        await place.walker(place.other).settle(timeout=60)
+        left = {walk.id for walk in await place.store.walks(place.namespace, limit=10_000)}
+    finally:
+        going = False
+        await changing
+    assert opened
+    assert not opened & left

@@ -1,0 +1,385 @@
+"""What processes die of: lists of operations on a store, and an agent's life with an engine.
+
+An operation may be repeated by whoever does not know whether it was done, as those who use a store
+do: that makes it possible to go on in another process from where one died.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from execgraph.graphstore.conformance import (
+    guard,
+    none,
+    published,
+    sample_effect,
+    sample_recording,
+    sample_replay,
+)
+from execgraph.graphstore.conformance.marking import branching_recording
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.facts import Expected, Span
+from execgraph.graphstore.model import (
+    ExecutionState,
+    Precondition,
+    Recording,
+    SideEffect,
+    Value,
+    signature,
+)
+from execgraph.graphstore.model import manifest as manifest_of
+from execgraph.graphstore.retention import Retention
+from execgraph.graphstore.store import GraphStore
+from execgraph.invalidation.walker import Walker
+
+__all__ = ["SCENARIOS", "Operation", "Scenario"]
+
+Operation = Callable[[GraphStore, str], Awaitable[object]]
+
+_A, _B, _C = "acl:a", "acl:b", "acl:c"
+_ONE, _TWO, _THREE = ({"x": n, "y": 1} for n in (1, 2, 3))
+_LONG = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What has been done before, and what is being done when the process dies."""
+
+    before: Sequence[Operation]
+    acts: Sequence[Operation]
+
+
+# Operations -------------------------------------------------------------------------------
+
+
+async def _change(
+    resource: str,
+    content: Mapping[str, int] | None,
+    until: timedelta | None,
+    store: GraphStore,
+    namespace: str,
+) -> None:
+    document = None if content is None else Document.of(dict(content))
+    await store.change(namespace, resource, document, until=until)
+
+
+def change(
+    resource: str, content: Mapping[str, int] | None, until: timedelta | None = None
+) -> Operation:
+    """The resource becomes ``content``; None: is withdrawn."""
+    return partial(_change, resource, content, until)
+
+
+def facts(*resources: str, selectors: Sequence[str | None] = ("$.x", "$.y")) -> Operation:
+    """Facets are asked for; those that are missing are computed and held."""
+
+    async def ask(store: GraphStore, namespace: str) -> None:
+        await store.facts(namespace, dict.fromkeys(resources, frozenset(selectors)))
+
+    return ask
+
+
+def _guards(namespace: str, *wanted: tuple[str, Mapping[str, int]]) -> list[Precondition]:
+    return [guard(namespace, resource, dict(content), "$.x") for resource, content in wanted]
+
+
+def _effects(recording: Recording) -> tuple[SideEffect, ...]:
+    """Of the actions of a sample recording, done."""
+    run = recording.execution.id
+    return tuple(
+        sample_effect(run, step.position, done=True, step=f"{run}/{step.position}")
+        for step in recording.steps
+        if step.position % 2
+    )
+
+
+def _recording(
+    namespace: str, number: int, says: str, *wanted: tuple[str, Mapping[str, int]], **more: Any
+) -> Recording:
+    recording = sample_recording(
+        number=number,
+        says=says,
+        guards=_guards(namespace, *wanted),
+        extra=[Value.of(b'{"long":"' + says.encode() * 300 + b'"}')],
+        **more,
+    )
+    return recording.model_copy(update={"effects": _effects(recording)})
+
+
+_Made = Callable[[str], Recording]
+
+
+def intend(made: _Made, *resources: str) -> Operation:
+    """Begins the effects of a run, unless they were begun: an intent must not be repeated."""
+
+    async def begin(store: GraphStore, namespace: str) -> None:
+        recording = made(namespace)
+        begun = {it.id for it in await store.effects(namespace, recording.execution.id)}
+        found = await store.read_facts(namespace, dict.fromkeys(resources, frozenset(["$.x"])))
+        expected = [Expected(uri, found.of(uri).version, believed=True) for uri in resources]
+        for effect in recording.effects:
+            if effect.id not in begun:
+                assert await store.intend(namespace, effect, expected)
+
+    return begin
+
+
+def write(made: _Made) -> Operation:
+    """Writes a run as failed or unpublished."""
+    return lambda store, namespace: store.write(namespace, made(namespace))
+
+
+def publish(made: _Made, keep: int = 8) -> Operation:
+    """Publishes what was written."""
+
+    def do(store: GraphStore, namespace: str) -> Awaitable[object]:
+        recording = made(namespace)
+        return store.publish(
+            namespace,
+            recording.execution.id,
+            steps=len(recording.steps),
+            manifest=manifest_of(recording.steps),
+            signature=signature(recording.steps),
+            keep=keep,
+        )
+
+    return do
+
+
+def unpublish(execution: str) -> Operation:
+    return lambda store, namespace: store.unpublish(namespace, execution, "it was wrong")
+
+
+def replays(made: _Made, *numbers: int) -> Operation:
+    """Plain replays of a trace, of which one did effects."""
+
+    def do(store: GraphStore, namespace: str) -> Awaitable[object]:
+        recording = made(namespace)
+        all_of_them = []
+        for number in numbers:
+            replay = sample_replay(recording, number)
+            run = replay.execution.id
+            effects = [
+                it.model_copy(update={"id": f"{run}-{it.id}", "execution": run})
+                for it in recording.effects
+            ]
+            report = Value.of(b'{"steps":["as it was"]}')
+            told = {"effects": tuple(effects) if number == numbers[0] else ()}
+            all_of_them.append(replay.model_copy(update={**told, "values": (report,)}))
+        return store.write_replays(namespace, all_of_them)
+
+    return do
+
+
+def look(task: str = "deploy") -> Operation:
+    return lambda store, namespace: store.lookup(namespace, task, none)
+
+
+def trace(name: str, guards: Sequence[Sequence[tuple[str, Mapping[str, int]]]]) -> Operation:
+    """A published trace in which each step feeds the next but one, and the last all."""
+
+    async def do(store: GraphStore, namespace: str) -> None:
+        held = [_guards(namespace, *wanted) for wanted in guards]
+        feeds = [[it - 2] if it > 1 else [] for it in range(len(held))]
+        await published(store, namespace, branching_recording(name, held, feeds))
+
+    return do
+
+
+def walk(batch: int) -> Operation:
+    """Expiries are recorded, and all walks done; of those that began at once in one order."""
+
+    async def do(store: GraphStore, namespace: str) -> None:
+        await store.expire(namespace)
+        while walks := await store.walks(namespace):
+            for it in sorted(walks, key=lambda it: (it.resource or "", it.at, it.id)):
+                while (done := await store.walk(namespace, it.id, batch=batch)) is not None:
+                    if done.ended_at is not None:
+                        break
+
+    return do
+
+
+async def lead(store: GraphStore, namespace: str) -> None:
+    """The walker leads; who dies then leaves the lease behind."""
+    await Walker(store, namespace, uuid4().hex).settle()
+
+
+def lease(owner: str, seconds: float) -> Operation:
+    return lambda store, namespace: store.lease(
+        namespace, "walker", owner, timedelta(seconds=seconds)
+    )
+
+
+def release(owner: str) -> Operation:
+    return lambda store, namespace: store.release(namespace, "walker", owner)
+
+
+def renew(resources: Mapping[str, int], until: timedelta | None) -> Operation:
+    return lambda store, namespace: store.renew(namespace, resources, until=until)
+
+
+def collect(retention: Retention, batch: int) -> Operation:
+    """A whole collection, by small batches."""
+
+    async def do(store: GraphStore, namespace: str) -> None:
+        while (await store.collect(namespace, retention, batch=batch)).more:
+            pass
+
+    return do
+
+
+def expire(store: GraphStore, namespace: str) -> Awaitable[object]:
+    return store.expire(namespace)
+
+
+def unbroken(store: GraphStore, namespace: str) -> Awaitable[object]:
+    [it] = _guards(namespace, (_A, _ONE))
+    return store.unbroken(namespace, [Span(it.id, _A, after=0, through=1)])
+
+
+# Scenarios --------------------------------------------------------------------------------
+
+
+def _first(namespace: str) -> Recording:
+    return _recording(namespace, 1, "first", (_A, _ONE), (_B, _ONE))
+
+
+def _equal(namespace: str) -> Recording:
+    return _recording(namespace, 2, "first", (_A, _ONE), (_B, _ONE))
+
+
+def _partial(namespace: str) -> Recording:
+    return _recording(namespace, 3, "second", (_A, _ONE), (_B, _TWO))
+
+
+def _late(namespace: str) -> Recording:
+    return _recording(namespace, 4, "third", (_A, _ONE), (_C, _ONE))
+
+
+def _failed(namespace: str) -> Recording:
+    return _recording(namespace, 5, "fourth", (_A, _ONE), state=ExecutionState.FAILED)
+
+
+def _doubtful(namespace: str) -> Recording:
+    return _recording(namespace, 6, "fifth")
+
+
+_PRESENT = (change(_A, _ONE), change(_B, _ONE), facts(_A, _B))
+_TRACES = tuple(
+    trace(f"task-{n}", [[(_A, _ONE)], [], [(_B, _ONE)], [(_A, _TWO)] if n % 2 else [], []])
+    for n in range(5)
+)
+
+#: One trace of each task stays, and what is in doubt; samples are years old.
+_LEAST = Retention(
+    traces=1,
+    history=0,
+    versions=0,
+    history_age=timedelta(days=36_500),
+    grace=timedelta(0),
+)
+
+#: What an older version has left behind; the last change waits for a walk.
+_HISTORY = (
+    *_PRESENT,
+    *_TRACES,
+    intend(_first, _A, _B),
+    write(_first),
+    publish(_first),
+    replays(_first, 7, 8),
+    change(_A, _TWO),
+    change(_B, None),
+    write(_late),
+    publish(_late),
+    walk(500),
+    change(_A, _THREE),
+)
+
+SCENARIOS = {
+    "opening": Scenario(_HISTORY, []),
+    "recording": Scenario(
+        [change(_A, _ONE), change(_B, _ONE)],
+        [
+            look(),
+            facts(_A, _B, selectors=["$.x"]),
+            intend(_first, _A, _B),
+            write(_first),
+            unbroken,
+            publish(_first),
+            look(),
+            write(_equal),
+            publish(_equal),
+            change(_B, _TWO),
+            intend(_partial, _A, _B),
+            write(_partial),
+            publish(_partial),
+            write(_late),  # rests on what was never observed
+            publish(_late, keep=2),
+            write(_failed),
+            unpublish("deploy-3"),
+            look(),
+        ],
+    ),
+    "replaying": Scenario(
+        [*_PRESENT, write(_first), publish(_first)],
+        [look(), replays(_first, 7, 8), replays(_first, 8, 9), unpublish("deploy-1")],
+    ),
+    "changing": Scenario(
+        [change(_A, _ONE), facts(_A), *_TRACES[:2]],
+        [
+            change(_B, _ONE),
+            change(_A, _TWO),
+            change(_A, _TWO, _LONG),
+            facts(_A, selectors=["$.x", "$.z", None]),
+            change(_A, None),
+            change(_A, None),
+            change(_C, None),
+            change(_A, _ONE),
+            change(_A, _THREE),
+        ],
+    ),
+    "expiring": Scenario(
+        [*_PRESENT, *_TRACES[:2]],
+        [
+            change(_A, _ONE, timedelta(0)),
+            renew({_B: 1, _A: 1}, timedelta(0)),
+            expire,
+            walk(2),
+            renew({_A: 1, _B: 1}, _LONG),
+            change(_B, _ONE),
+            change(_B, _TWO, timedelta(0)),
+            expire,
+            change(_B, _ONE, _LONG),
+        ],
+    ),
+    "walking": Scenario(
+        [*_PRESENT, *_TRACES, walk(500), write(_late), publish(_late), change(_A, _TWO)],
+        [walk(1), change(_B, None), change(_A, _THREE), walk(2), change(_B, _ONE), walk(500)],
+    ),
+    "leading": Scenario(
+        [*_PRESENT, *_TRACES, change(_A, _TWO)],
+        [lead, change(_B, _TWO), lease("who died", 0.3), release("another"), release("who died")],
+    ),
+    "collecting": Scenario(
+        [
+            *_HISTORY,
+            write(_failed),
+            write(_partial),
+            publish(_partial),
+            replays(_partial, 10, 11, 12),
+            change(_B, _ONE, timedelta(0)),
+            expire,
+            change(_B, _ONE),
+            walk(500),
+            intend(_doubtful, _A),
+            change(_A, None),
+        ],
+        [collect(_LEAST, 1), change(_A, _ONE), collect(_LEAST, 3)],
+    ),
+}

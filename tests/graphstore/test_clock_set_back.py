@@ -1,0 +1,90 @@
+"""A clock that is set back makes no fact last longer than it was to be believed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from execgraph.graphstore.conformance import guard, published, sample_effect, sample_recording
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.facts import Expected
+from execgraph.graphstore.neo4j.store import Neo4jStore
+from execgraph.graphstore.sqlite import clock
+from execgraph.graphstore.sqlite.store import SqliteStore
+from execgraph.graphstore.store import GraphStore
+
+from .conftest import Cypher
+
+_URI, _HOUR_MS = "acl:prod", 3_600_000
+_LASTS = timedelta(minutes=5)
+_EXPECTED = [Expected(_URI, 1, believed=True)]
+
+
+@pytest.fixture
+async def sqlite_store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(str(tmp_path / "graph.db"))
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def _observed(store: GraphStore, space: str, *, lasts: timedelta | None = _LASTS) -> None:
+    await store.change(space, _URI, Document.of({"a": 1}), until=lasts)
+    await published(store, space, sample_recording(guards=[guard(space, _URI, {"a": 1})]))
+
+
+async def _believed(store: GraphStore, space: str) -> set[bool]:
+    """What each way to ask says: facts, lookup, the check from memory, and that of an effect."""
+    facts = await store.facts(space, {_URI: frozenset({None})})
+    found = await store.lookup(space, "deploy", lambda traces, _: traces[0].id)
+    number = time.monotonic_ns()
+    return {
+        facts.of(_URI).believed(facts.now),
+        found.facts.of(_URI).believed(found.facts.now),
+        await store.still(space, "deploy-1", {_URI: 1}),
+        await store.intend(space, sample_effect("deploy-2", number), _EXPECTED),
+    }
+
+
+async def test_sqlite_believes_nothing_that_was_told_in_the_future(
+    sqlite_store: SqliteStore, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _observed(sqlite_store, space)
+    assert await _believed(sqlite_store, space) == {True}
+    now = clock.now_ms()
+    for module in ("clock", "facts", "recording", "changes", "store"):
+        monkeypatch.setattr(f"execgraph.graphstore.sqlite.{module}.now_ms", lambda: now - _HOUR_MS)
+    assert await _believed(sqlite_store, space) == {False}
+    await sqlite_store.renew(space, {_URI: 1}, until=_LASTS)
+    assert await _believed(sqlite_store, space) == {True}
+
+
+async def test_what_holds_until_it_is_replaced_does_not_depend_on_a_clock(
+    sqlite_store: SqliteStore, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _observed(sqlite_store, space, lasts=None)
+    now = clock.now_ms()
+    for module in ("clock", "facts", "recording", "changes", "store"):
+        monkeypatch.setattr(f"execgraph.graphstore.sqlite.{module}.now_ms", lambda: now - _HOUR_MS)
+    assert await _believed(sqlite_store, space) == {True}
+
+
+@pytest.mark.neo4j
+async def test_neo4j_believes_nothing_that_was_told_in_the_future(
+    neo4j_store: Neo4jStore, cypher: Cypher, space: str
+) -> None:
+    await _observed(neo4j_store, space)
+    assert await _believed(neo4j_store, space) == {True}
+    # The server's clock cannot be set here: what it wrote is put ahead instead.
+    await cypher(
+        "MATCH (r:Resource {namespace: $space})"
+        " SET r.since = r.since + $by, r.until = r.until + $by",
+        by=_HOUR_MS,
+    )
+    assert await _believed(neo4j_store, space) == {False}
+    await neo4j_store.renew(space, {_URI: 1}, until=_LASTS)
+    assert await _believed(neo4j_store, space) == {True}

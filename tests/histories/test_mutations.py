@@ -1,0 +1,325 @@
+"""The engine broken on purpose, each time in one place: the histories find it every time.
+
+This is what makes '0 violations' say something. Production code is replaced from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from execgraph.engine import actions, jobs, run, shelf, verdict
+from execgraph.engine.notes import Notes
+from execgraph.graphstore.facts import Fact, Facts, FactState
+from execgraph.graphstore.neo4j import client as neo4j_client
+from execgraph.graphstore.neo4j import lookup as neo4j_lookup
+from execgraph.graphstore.neo4j import queries
+from execgraph.graphstore.neo4j.store import Neo4jStore
+from execgraph.graphstore.sqlite import facts, traces
+from execgraph.graphstore.sqlite.queries import QUERIES
+from execgraph.graphstore.sqlite.store import SqliteStore
+
+from .history import History, Operation, operations
+from .world import World
+
+Break = Callable[[pytest.MonkeyPatch], None]
+Choose = Callable[[random.Random], Operation]
+
+#: Within how many operations each must be found.
+LIMIT = {"sqlite": 1500, "neo4j": 300}
+
+
+# What is broken ---------------------------------------------------------------------------
+
+
+def ignore_guards(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(verdict, "broken_guards", lambda *_: ())
+
+
+def ignore_code(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(verdict, "_changed_code", lambda *_: None)
+
+
+def ignore_the_terms_of_writes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(verdict, "_changed_terms", lambda *_: ())
+
+
+def trust_marks(patch: pytest.MonkeyPatch) -> None:
+    """A step stands unless it is marked, as the walker left it."""
+    marked: dict[str, dict[int, str]] = {}
+    judged = verdict._judged
+
+    def by_marks(step: Any, trace: Any, *more: Any) -> Any:
+        found = judged(step, trace, *more)
+        return found if step.position in marked[trace.id] else replace(found, cause=None)
+
+    patch.setattr(verdict, "_judged", by_marks)
+    for store in (SqliteStore, Neo4jStore):
+        patch.setattr(store, "lookup", _after_reading_marks(store.lookup, marked))
+
+
+def _after_reading_marks(look_up: Any, marked: dict[str, dict[int, str]]) -> Any:
+    async def first(store: Any, namespace: str, task: str, choose: Any) -> Any:
+        found: list[str] = []
+        await look_up(store, namespace, task, lambda some, _: found.extend(it.id for it in some))
+        marked.update({it: await store.marks(namespace, it) for it in found})
+        return await look_up(store, namespace, task, choose)
+
+    return first
+
+
+def skip_the_second_read(patch: pytest.MonkeyPatch) -> None:
+    """Believe the first read; on SQLite, read without a transaction around it."""
+    patch.setattr(traces, "reading", lambda _: nullcontext())
+    patch.setattr(neo4j_lookup, "_held", lambda reading, now, _: _of(reading, now, {}))
+
+
+def pair_facts_with_a_later_current(patch: pytest.MonkeyPatch) -> None:
+    look = traces.look
+
+    def later(connection: Any, ns: int, namespace: str, task: str, choose: Any) -> Any:
+        def paired(some: Any, held: Facts) -> Any:
+            wanted = traces.wanted_by(some)
+            now = facts.read(connection, ns, wanted)
+            for uri in wanted:
+                fact = replace(held.of(uri), version=now.of(uri).version)
+                held.by_resource[uri] = fact  # type: ignore[index]
+            return choose(some, held)
+
+        return look(connection, ns, namespace, task, paired)
+
+    patch.setattr(traces, "reading", lambda _: nullcontext())
+    patch.setattr(traces, "look", later)
+    patch.setattr(neo4j_lookup, "_held", _of)
+
+
+def _of(reading: Any, now: int, moved: Any) -> Facts:
+    return Facts(
+        now,
+        {
+            uri: replace(fact, version=moved[uri][0] if uri in moved else fact.version)
+            for uri, fact in reading.facts.by_resource.items()
+        },
+    )
+
+
+def forget_what_guards_decisions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(run, "guards_of", lambda _: ())
+
+
+def forget_what_guards_actions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(jobs, "guards_of", lambda _: ())
+
+
+def forget_what_feeds_steps(patch: pytest.MonkeyPatch) -> None:
+    for module in (run, actions):
+        patch.setattr(module, "frontier", lambda _: ())
+
+
+def do_not_unmark(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(QUERIES, "remove_mark", "SELECT :execution, :position")
+    query, setting = queries.query, "SET d.invalidated_by = why"
+
+    def kept(name: str) -> str:
+        assert name != "walk" or setting in query(name)
+        return query(name).replace(
+            setting, "SET d.invalidated_by = coalesce(why, d.invalidated_by)"
+        )
+
+    patch.setattr(neo4j_client, "query", kept)
+
+
+def ignore_until(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Fact, "believed", lambda fact, _: fact.state is FactState.PRESENT)
+
+
+def serve_from_memory_without_a_look(patch: pytest.MonkeyPatch) -> None:
+    async def still(*_: Any) -> bool:
+        return True
+
+    for store in (SqliteStore, Neo4jStore):
+        patch.setattr(store, "still", still)
+
+
+def skip_the_check_before_effects(patch: pytest.MonkeyPatch) -> None:
+    for store in (SqliteStore, Neo4jStore):
+        patch.setattr(store, "intend", _unchecked(store.intend))
+
+
+def _unchecked(intend: Any) -> Any:
+    async def unchecked(store: Any, namespace: str, effect: Any, _expected: Any) -> Any:
+        return await intend(store, namespace, effect, [])
+
+    return unchecked
+
+
+def publish_what_is_torn(patch: pytest.MonkeyPatch) -> None:
+    async def torn(*_: Any) -> set[int]:
+        return set()
+
+    patch.setattr(Notes, "torn", torn)
+
+
+def forget_all_traces_but_one(patch: pytest.MonkeyPatch) -> None:
+    """I2: what any trace of the task answers need not be asked."""
+    patch.setattr(shelf, "assess", lambda *_: ())
+
+
+# Where it shows ---------------------------------------------------------------------------
+
+
+def anything(choose: random.Random) -> Operation:
+    return operations(choose, 2)[0]
+
+
+def around_lookups(choose: random.Random) -> Operation:
+    """Two resources of one task, also while it is looked up."""
+    process = choose.randrange(2)
+    uris = choose.sample(["acl:left", "acl:right"], 2)
+    both = tuple((uri, "on", choose.randrange(2)) for uri in uris)
+    return choose.choice(
+        [
+            ("execute", process, "reader", 0),
+            ("change", process, *both[0]),
+            ("meanwhile", process, "lookup", ("reader", 0), both),
+        ]
+    )
+
+
+def around_effects(choose: random.Random) -> Operation:
+    process = choose.randrange(2)
+    edit = (choose.choice(["target:eu", "rule:freeze"]), "on", choose.randrange(2))
+    return choose.choice(
+        [
+            ("execute", process, "deployer", 0),
+            ("meanwhile", process, choose.choice(["ask", "effect"]), ("deployer", 0), (edit,)),
+        ]
+    )
+
+
+def around_replies(choose: random.Random) -> Operation:
+    """What every decision of a task rests on, also while the model thinks."""
+    process = choose.randrange(2)
+    edit = ("acl:left", "on", choose.randrange(2))
+    return choose.choice(
+        [
+            ("execute", process, "reader", 0),
+            ("meanwhile", process, "ask", ("reader", 0), (edit,)),
+        ]
+    )
+
+
+def around_marks(choose: random.Random) -> Operation:
+    process = choose.randrange(2)
+    return choose.choice(
+        [
+            ("execute", process, "deployer", 0),
+            ("change", process, "rule:freeze", "on", choose.randrange(2)),
+            ("change", process, "target:eu", "on", choose.randrange(2)),
+            ("expire", process, "target:eu", 0),
+            ("settle",),
+        ]
+    )
+
+
+def around_parts(choose: random.Random) -> Operation:
+    """Two resources that different decisions of a task rest on."""
+    process = choose.randrange(2)
+    return choose.choice(
+        [
+            ("execute", process, "deployer", 0),
+            ("change", process, "target:eu", "on", choose.randrange(2)),
+            ("change", process, "rule:ann", "rows", choose.randrange(2)),
+        ]
+    )
+
+
+def around_reuse(choose: random.Random) -> Operation:
+    process = choose.randrange(2)
+    return choose.choice(
+        [
+            ("execute", process, "clerk", 0),
+            ("change", process, "schema:prices", "a", choose.randrange(2)),
+        ]
+    )
+
+
+def around_code(choose: random.Random) -> Operation:
+    process = choose.randrange(2)
+    tool = choose.choice(["price", "deploy"])
+    return choose.choice(
+        [
+            ("execute", process, "deployer", 0),
+            ("execute", process, "clerk", 0),
+            ("code", process, tool, choose.choice("12")),
+        ]
+    )
+
+
+BROKEN: dict[Break, Choose] = {
+    ignore_guards: anything,
+    ignore_code: around_code,
+    ignore_the_terms_of_writes: around_code,
+    trust_marks: around_marks,
+    skip_the_second_read: around_lookups,
+    pair_facts_with_a_later_current: around_lookups,
+    forget_what_guards_decisions: anything,
+    forget_what_guards_actions: around_reuse,
+    forget_what_feeds_steps: around_marks,
+    do_not_unmark: around_marks,
+    ignore_until: around_marks,
+    serve_from_memory_without_a_look: anything,
+    skip_the_check_before_effects: around_effects,
+    publish_what_is_torn: around_replies,
+    forget_all_traces_but_one: around_parts,
+}
+
+
+@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/graph.db"
+    uri: str = request.getfixturevalue("neo4j_uri")
+    return uri
+
+
+async def done_until_found(url: str, choose: Choose) -> int | None:
+    """How many operations until something is not as the oracle says; None: there is nothing."""
+    chosen, limit = random.Random(7), LIMIT["sqlite" if url.startswith("sqlite") else "neo4j"]
+    numbers: Iterator[int] = itertools.count(1)
+    while True:
+        async with History([World(url, f"test-{uuid.uuid4().hex[:12]}")]) as history:
+            for _ in range(60):
+                if (number := next(numbers)) > limit:
+                    return None
+                try:
+                    await history.do(choose(chosen))
+                except Exception:  # noqa: BLE001 - a broken engine may also fail by itself
+                    return number
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda it: it.__name__)
+async def test_what_is_broken_is_found(
+    broken: Break, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(monkeypatch)
+    assert await done_until_found(url, BROKEN[broken]) is not None
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("choose", dict.fromkeys(BROKEN.values()), ids=lambda it: it.__name__)
+async def test_what_is_not_broken_is_not_found(
+    choose: Choose, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LIMIT, "sqlite", 120)
+    monkeypatch.setitem(LIMIT, "neo4j", 30)
+    assert await done_until_found(url, choose) is None
