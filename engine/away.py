@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from ..graphstore.document import Document
 from ..graphstore.errors import StoreUnavailable
-from ..graphstore.facts import Expected, Facts
+from ..graphstore.facts import Expected, Facts, Span
 from ..graphstore.model import SideEffect
 from ..graphstore.nowhere import Nowhere
 from ..graphstore.store import Choose, GraphStore, Lookup
@@ -57,6 +57,7 @@ class Outage:
         self._trouble: Exception | None = None  # it answers, but not as it should
         self._tried = asyncio.Event()
         self._probe: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def now(self) -> bool:
@@ -83,6 +84,7 @@ class Outage:
 
     async def close(self) -> None:
         """Stop looking for the store."""
+        self._closed = True
         probe, self._probe = self._probe, None
         if probe is not None:
             probe.cancel()
@@ -90,7 +92,7 @@ class Outage:
 
     def began(self, error: StoreUnavailable) -> None:
         """The store has gone, as ``error`` tells. Logged once per outage."""
-        if self.now:
+        if self.now or self._closed:
             return
         self._since = time.monotonic()
         self._tell(error)
@@ -196,6 +198,11 @@ class Lent(Nowhere):
     @override
     async def values(self, namespace: str, digests: Collection[str]) -> dict[str, bytes]:
         return await self._if_there(self._store.values, super().values, namespace, digests)
+
+    @override
+    async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
+        # Never made up: what it says is published.
+        return await self._store.unbroken(namespace, spans)
 
     @override
     async def intend(

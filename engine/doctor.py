@@ -24,6 +24,7 @@ __all__ = ["Look", "examine"]
 Look = Callable[[str, int], None]
 
 _PAGE = 500
+_LISTED = 100  # by a store, of open walks and of effects in doubt
 _NAMED = 5  # of those that are damaged
 _CLOCK_MS = 60_000
 _ANEW = (
@@ -35,7 +36,8 @@ _ANEW = (
 async def examine(
     store: GraphStore, namespace: str, look: Look = lambda _what, _done: None
 ) -> AsyncIterator[Finding]:
-    """All that was found in an open store, one namespace's graph included. Changes nothing."""
+    """All that was found in an open store, one namespace's graph included. Changes nothing but
+    what a lookup does."""
     for finding in await store.examine():
         yield finding
     for part in (_traces, _facts, _clock, _walks, _doubts):
@@ -123,8 +125,8 @@ async def _seen(store: GraphStore, namespace: str, uri: str) -> _Seen:
     wanted = {uri: await store.facets(namespace, uri)}
     fact = (await store.read_facts(namespace, wanted)).of(uri)
     while True:
-        events = await store.changes(namespace, resource=uri, limit=1)
-        newest = events[0].to_version if events else 0
+        events = await store.changes(namespace, resource=uri)
+        newest = max((event.to_version for event in events), default=0)
         document = await _document(store, namespace, uri)
         before, fact = fact, (await store.read_facts(namespace, wanted)).of(uri)
         if before.version == fact.version:
@@ -166,7 +168,7 @@ async def _walks(store: GraphStore, namespace: str, look: Look) -> Finding:
     return Finding(
         Level.WARNING,
         "marks",
-        f"{len(open_walks)} walks are open, so marks may be behind; no replay depends on them",
+        f"{_counted(open_walks)} walks are open, so marks may be behind; no replay depends on them",
         "run execgraph walk, or wait for the engine that is at it",
     )
 
@@ -181,7 +183,7 @@ async def _doubts(store: GraphStore, namespace: str, look: Look) -> Finding:
     return Finding(
         Level.WARNING,
         "effects",
-        f"{len(effects)} were begun and are not known to have ended: {_some(named)}",
+        f"{_counted(effects)} were begun and are not known to have ended: {_some(named)}",
         "look at the target whether they happened: their run was killed, or could not write it",
     )
 
@@ -192,6 +194,11 @@ async def _pages(page: Callable[..., Awaitable[list[str]]], namespace: str) -> A
         for key in keys:
             yield key
         after = keys[-1]
+
+
+def _counted(found: Sequence[object]) -> str:
+    """How many; of more than a store lists at once, at least so many."""
+    return f"at least {len(found)}" if len(found) == _LISTED else str(len(found))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -55,6 +55,8 @@ class Journal:
                     await self._store.write_replays(self._namespace, batch)
                 except BaseException:
                     self._waiting[:0] = batch
+                    if not self._closed:
+                        self._soon(_AGAIN_SECONDS)
                     raise
 
     async def close(self) -> None:
@@ -84,7 +86,5 @@ class Journal:
             if not self._told:
                 _log.warning("%d replays wait to be written: %s", len(self._waiting), error)
             self._told = True
-            if not self._closed:
-                self._soon(_AGAIN_SECONDS)
         else:
             self._told = False

@@ -83,8 +83,8 @@ async def write_failure(run: Run, reason: str) -> None:
     if run.away:
         return
     try:
-        await run.session.store.write(run.session.namespace, _recording(run, execution, None))
         await _take_back(run)
+        await run.session.store.write(run.session.namespace, _recording(run, execution, None))
     except StoreError as error:
         _log.warning("the failed execution %s could not be written: %s", run.id, error)
 

@@ -79,7 +79,7 @@ class Nowhere(GraphStore):
 
     @override
     async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
-        return [True] * len(spans)
+        return [False] * len(spans)
 
     @override
     async def changes(

@@ -103,7 +103,7 @@ class Published:
 
     published: bool
     equal_to: str | None = None
-    unpublished: tuple[str, ...] = ()  # ids of the oldest traces, beyond TRACES_PER_TASK
+    unpublished: tuple[str, ...] = ()  # ids of the oldest traces, beyond ``keep``
     moved: bool = False
 
 
@@ -424,7 +424,8 @@ class GraphStore(ABC):
     async def write_replays(self, namespace: str, replays: Sequence[Replay]) -> None:
         """Store replays: their executions, REPLAYED, and their effects as done, with CAUSED
         edges to the steps they name. Repeating it changes nothing. A replay of a task that a
-        collection has removed meanwhile is added to the totals of its day, and not kept."""
+        collection has removed meanwhile is added to the totals of its day, and not kept: it alone
+        may count twice if it is repeated."""
 
     # Retention ----------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..graphstore.errors import StoreError
 from ..graphstore.model import Walk
@@ -31,12 +31,19 @@ _SMALL_BATCH = 100  # executions; beside runs, which write too
 # free if the next batch took it at once.
 _REST, _LONG_REST = 0.1, 1.0
 _CLOSE_SECONDS = 2.0
-_FAR_MS = 3_600_000  # what was opened so far in the future was, before the clock was set back
 
 _T = TypeVar("_T")
 
 #: Told of a walk after each batch, and of another leader's now and then.
 Progress = Callable[[Walk], None]
+
+
+class _Opened(NamedTuple):
+    """What was open at a moment: all that was opened by ``now``, and what seems to have been
+    opened later, ``ahead``, since the clock was set back."""
+
+    now: int
+    ahead: frozenset[str]
 
 
 class Walker:
@@ -68,14 +75,16 @@ class Walker:
         Returns at once if somebody else leads, and stops when it has lost the lead. Raises
         StoreError. May be cancelled: a batch is done or not, and the lead is given up.
         """
-        return await self._run(progress, batch, rest, await self._expired())
+        return await self._run(progress, batch, rest, await self._opened())
 
-    async def _expired(self) -> int:
-        """Record expiries. The store's time by then."""
+    async def _opened(self) -> _Opened:
+        """What is open, once expiries are recorded."""
         await self._store.expire(self._namespace)
-        return (await self._store.read_facts(self._namespace, {})).now
+        now = (await self._store.read_facts(self._namespace, {})).now
+        walks = await self._store.walks(self._namespace)
+        return _Opened(now, frozenset(walk.id for walk in walks if walk.at > now))
 
-    async def _run(self, progress: Progress | None, batch: int, rest: float, until: int) -> int:
+    async def _run(self, progress: Progress | None, batch: int, rest: float, until: _Opened) -> int:
         async with self._leading:
             if not await self._left(until):
                 return 0
@@ -105,7 +114,7 @@ class Walker:
     async def _settle(
         self, progress: Progress | None, batch: int = WALK_BATCH, rest: float = _REST
     ) -> None:
-        waited, until = 0, await self._expired()
+        waited, until = 0, await self._opened()
         while True:
             ended = await self._run(progress, batch, rest, until)
             if not (left := await self._left(until)):
@@ -117,10 +126,10 @@ class Walker:
                 progress(left[0])
             await asyncio.sleep(_PAUSES[min(waited, len(_PAUSES) - 1)])
 
-    async def _left(self, until: int) -> list[Walk]:
-        """The walks that were opened until then and are open still, oldest first."""
+    async def _left(self, until: _Opened) -> list[Walk]:
+        """The walks that were open then and are so still, oldest first."""
         found = await self._store.walks(self._namespace)
-        return [walk for walk in found if walk.at <= until or walk.at > until + _FAR_MS]
+        return [walk for walk in found if walk.at <= until.now or walk.id in until.ahead]
 
     async def _lead(self) -> bool:
         duration = timedelta(seconds=LEASE_SECONDS)
@@ -132,7 +141,7 @@ class Walker:
                 await _to_its_end(self._store.release(self._namespace, LEASE, self._owner))
 
     async def _walk_all(
-        self, progress: Progress | None, batch: int, rest: float, until: int
+        self, progress: Progress | None, batch: int, rest: float, until: _Opened
     ) -> int:
         ended, extend_at = 0, time.monotonic() + LEASE_SECONDS / 3
         while walks := await self._left(until):

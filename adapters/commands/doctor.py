@@ -35,8 +35,9 @@ def doctor(
 ) -> None:
     """Examine a store: the file or server, every trace, payload and fact, and what is left open.
 
-    Reads all of the namespace, and changes nothing. Exit code 1: something is damaged or cannot
-    be done; what to do is said. Warnings alone are exit code 0.
+    Reads all of the namespace, and changes nothing but what opening a store and looking a task up
+    do. Exit code 1: something is damaged or cannot be done; what to do is said. Warnings alone
+    are exit code 0.
 
     Example: execgraph doctor --store sqlite:///graph.db
     """
@@ -75,6 +76,7 @@ async def _examined(url: str, namespace: str, show: Look) -> list[Finding]:
 
 def _print(findings: list[Finding]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
@@ -83,8 +85,8 @@ def _print(findings: list[Finding]) -> None:
     styles = {"good": "green", "warning": "yellow", "error": "red"}
     for it in findings:
         remedy = f"\nTo do: {it.remedy}." if it.remedy else ""
-        style = styles[it.level]
-        table.add_row(f"[{style}]{it.level}[/{style}]", it.about, f"{it.says}{remedy}")
+        level = Text(str(it.level), style=styles[it.level])
+        table.add_row(level, it.about, Text(f"{it.says}{remedy}"))  # may hold brackets
     console().print(table)
 
 

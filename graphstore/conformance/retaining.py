@@ -524,6 +524,11 @@ async def check_a_replay_may_come_late(store: GraphStore, namespace: str) -> Non
     saved = before.saved_tokens + late.execution.saved_tokens
     equal(after.saved_tokens, saved, "with what it saved")
     equal(await _collect(store, namespace, _LEAST), Collected(), "and there is nothing to collect")
+    doubtful = sample_effect("deploy-replay-8", 2)
+    await store.intend(namespace, doubtful, [])
+    await store.write_replays(namespace, [sample_replay(recording, 8)])
+    left = [effect.id for effect in await store.doubts(namespace)]
+    equal(left, [doubtful.id], "an effect in doubt stays, whatever becomes of its run")
 
 
 async def _mixed(store: GraphStore, namespace: str) -> None:

@@ -494,6 +494,8 @@ CALL () {
   MATCH (o:Execution)
   WHERE o.namespace = $namespace AND o.started_at >= 0
     AND o.state = 'unpublished' AND o.reason = $oversize
+    AND coalesce(o.walk, '') <> 'open'
+    AND NOT EXISTS { (o)-[:PERFORMED]->(f:SideEffect) WHERE f.state = 'intended' }
   WITH o LIMIT 1
   RETURN count(o) AS waiting
 }

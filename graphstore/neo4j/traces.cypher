@@ -315,7 +315,9 @@ WITH g
 CALL () {
   UNWIND $tasks AS key
   MATCH (t:Task {namespace: $namespace, key: key})
-  RETURN collect(key) AS known
+  SET t.lock = true
+  REMOVE t.lock
+  RETURN collect(t.key) AS known
 }
 WITH known, reduce(named = [], it IN $replays |
   named + CASE WHEN it.execution.task IN known THEN it.named ELSE [] END) AS named

@@ -14,7 +14,7 @@ from ..errors import SchemaTooNew, StoreDamaged, StoreError
 from .files import prepare
 from .queries import sections
 from .trouble import is_busy
-from .witness import believe_nothing, counted, is_behind, testify
+from .witness import believe_nothing, count, counted, is_behind, testify
 
 __all__ = [
     "PAUSE",
@@ -74,6 +74,8 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
     if version < len(_migrations()):
         with writing(connection):
             _migrate(connection, path)
+        if version == 0:
+            testify(connection, count(connection))  # what another file's witness says is not of it
     if is_behind(connection):
         with taking_away(connection):
             believe_nothing(connection)
@@ -166,8 +168,8 @@ def taking_away(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         with writing(connection):
             yield
-            count = counted(connection)
-        testify(connection, count)
+            changes = counted(connection)
+        testify(connection, changes)
     finally:
         connection.execute("PRAGMA synchronous = NORMAL")
 

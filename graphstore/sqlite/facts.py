@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+from ..errors import PayloadCorrupted
 from ..facts import Fact, Facts, FactState, Span
 from ..model import ChangeEvent
 from .clock import believed_until, now_ms
@@ -68,7 +69,7 @@ def current_document(
         at = {"resource": row[0], "n": row[1]}
         stored = connection.execute(QUERIES["version"], at).fetchone()
         if stored is None or stored[0] is None:
-            return None  # damaged: as good as absent
+            raise PayloadCorrupted((f"the document of {uri}, version {row[1]}",))
         digest = stored[0]
         wanted = {"ns": ns, "digests": f'["{digest}"]'}
         return row[1], digest, connection.execute(QUERIES["values"], wanted).fetchone()

@@ -167,8 +167,28 @@ UPDATE lineage SET changes = :changes WHERE rid = 1;
 -- name: any_resource
 SELECT max(rid) FROM resource;
 
+-- name: renumber_versions
+-- What is current moves beyond all numbers that were given and lost: a process that remembers one
+-- of those must not meet it again as another version.
+UPDATE version SET n = n + :lost
+WHERE n = (SELECT current FROM resource WHERE resource.rid = version.resource);
+
+-- name: renumber_holds
+UPDATE holds SET n = n + :lost
+WHERE n = (
+    SELECT current FROM facet JOIN resource ON resource.rid = facet.resource
+    WHERE facet.rid = holds.facet
+);
+
+-- name: renumber_events
+UPDATE change_event SET
+    to_version = to_version + :lost,
+    from_version = iif(from_version = to_version, from_version + :lost, from_version)
+WHERE to_version = (SELECT current FROM resource WHERE resource.rid = change_event.resource);
+
 -- name: believe_nothing
-UPDATE resource SET until = :now WHERE present AND (until IS NULL OR until > :now);
+-- Not at any time, whatever becomes of the clock.
+UPDATE resource SET current = current + :lost, until = 0, since = NULL WHERE current > 0;
 
 -- Leases ------------------------------------------------------------------------------------
 
@@ -274,7 +294,15 @@ ON CONFLICT DO NOTHING;
 DELETE FROM execution WHERE rid = :rid AND task IS NULL;
 
 -- name: remove_effects
-DELETE FROM side_effect WHERE execution = :execution;
+-- One in doubt stays.
+DELETE FROM side_effect
+WHERE execution = :execution
+    AND (state = 'done' OR id IN (SELECT told.value FROM json_each(:done) AS told));
+
+-- name: remove_execution_without_effects
+DELETE FROM execution
+WHERE rid = :rid AND task IS NULL
+    AND NOT EXISTS (SELECT 1 FROM side_effect WHERE side_effect.execution = :rid);
 
 -- name: add_execution
 INSERT INTO execution (

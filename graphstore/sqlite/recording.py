@@ -257,7 +257,8 @@ def _count(names: Names, replay: Replay) -> None:
     """A collection has removed the task meanwhile: what the replay came to is all that is kept."""
     begun, *_ = _state(names, replay.execution.id)
     if begun is not None:
-        names.run("remove_effects", execution=begun)
-        names.run("remove_begun_execution", rid=begun)
+        done = json.dumps([effect.id for effect in replay.effects])
+        names.run("remove_effects", execution=begun, done=done)
+        names.run("remove_execution_without_effects", rid=begun)
     row = execution_row(replay.execution) | {"effects": len(replay.effects)}
     names.run("add_to_daily_totals", ns=names.ns, **row)

@@ -9,6 +9,7 @@ newest commits may be gone, each as a whole.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from ..finding import Finding
 from ..model import (
     ChangeEvent,
     Execution,
+    FacetRef,
     Outline,
     Recording,
     Replay,
@@ -58,6 +60,8 @@ from .retention import Collector
 from .trouble import translated
 
 __all__ = ["SqliteStore"]
+
+_log = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -285,13 +289,18 @@ class SqliteStore(GraphStore):
 
     @override
     async def lookup(self, namespace: str, task: str, choose: Choose) -> Lookup:
+        lost: frozenset[FacetRef] = frozenset()
         for _ in range(LOOKUP_TRIES):
-            found = await self._reading(namespace, traces.look, namespace, task, choose)
+            found = await self._reading(namespace, traces.look, namespace, task, choose, lost=lost)
             if found is None:
                 break
             if isinstance(found, Lookup):
                 return found
-            await self._compute(namespace, found.missing)
+            try:
+                await self._compute(namespace, found.missing)
+            except PayloadCorrupted as error:
+                _log.warning("facets cannot be computed, so they hold nothing: %s", error)
+                lost |= frozenset(found.missing)
         return Lookup(traces=(), facts=Facts(now_ms(), {}), chosen=None, values={})
 
     @override

@@ -36,15 +36,22 @@ class Incomplete:
 
 
 def look(
-    connection: sqlite3.Connection, ns: int, namespace: str, task: str, choose: Choose
+    connection: sqlite3.Connection,
+    ns: int,
+    namespace: str,
+    task: str,
+    choose: Choose,
+    *,
+    lost: Collection[FacetRef],
 ) -> Lookup | Incomplete:
-    """One read transaction: traces, facts and payloads of one moment."""
+    """One read transaction: traces, facts and payloads of one moment. ``lost``: facets that
+    cannot be computed, so that they hold nothing."""
     with reading(connection):
         found = connection.execute(QUERIES["traces"], {"ns": ns, "key": task}).fetchall()
         read = [(row[1], _published(connection, ns, row)) for row in found]
         traces = [trace for _, trace in read if trace is not None and trace.intact(namespace)]
         held = facts.read(connection, ns, wanted_by(traces))
-        if missing := held.missing(wanted_by(traces)):
+        if missing := [it for it in held.missing(wanted_by(traces)) if it not in lost]:
             return Incomplete(missing)
         chosen, values = _choose(connection, ns, traces, held, choose)
     whole = {trace.id for trace in traces}

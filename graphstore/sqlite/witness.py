@@ -13,18 +13,20 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from .clock import now_ms
 from .queries import QUERIES
 
-__all__ = ["Count", "believe_nothing", "counted", "is_behind", "testify", "witness_of"]
+__all__ = ["Count", "believe_nothing", "count", "counted", "is_behind", "testify", "witness_of"]
 
 _log = logging.getLogger("execgraph")
 
 _FILE_MODE = 0o600
 _LONGEST = 100  # bytes
+_MOST = 10**18
 
 
 class Count(NamedTuple):
@@ -53,6 +55,7 @@ def testify(connection: sqlite3.Connection, count: Count) -> None:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
         try:
+            _as_open_as(file, _path(connection))
             told = _parsed(os.read(file, _LONGEST))
             if told is None or told.store != count.store or told.changes < count.changes:
                 os.pwrite(file, f"{count.store} {count.changes:020d}\n".encode(), 0)
@@ -62,14 +65,22 @@ def testify(connection: sqlite3.Connection, count: Count) -> None:
         _log.warning("%s cannot be written: %s", path, error.strerror)
 
 
+def _as_open_as(file: int, path: Path) -> None:
+    """SQLite gives its own files the mode of the store's; who shares that shares this."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if stat.S_IMODE(os.fstat(file).st_mode) != mode:
+        with suppress(PermissionError):  # it is somebody else's, who sees to it
+            os.fchmod(file, mode)
+
+
 def is_behind(connection: sqlite3.Connection) -> bool:
     """Whether changes are gone that were acknowledged."""
     told = _told(_path(connection))
     if told is None:
         return False
-    count = _count(connection)
-    if told.store == count.store:
-        return count.changes < told.changes
+    known = count(connection)
+    if told.store == known.store:
+        return known.changes < told.changes
     # Else it is a new file, in the place of one that was deleted.
     (resource,) = connection.execute(QUERIES["any_resource"]).fetchone()
     return resource is not None
@@ -80,21 +91,25 @@ def believe_nothing(connection: sqlite3.Connection) -> None:
     if not is_behind(connection):
         return
     path = _path(connection)
-    count, told = _count(connection), _told(path) or Count("", 0)
-    believed = connection.execute(QUERIES["believe_nothing"], {"now": now_ms()}).rowcount
-    connection.execute(QUERIES["count_from"], {"changes": max(count.changes, told.changes)})
+    now, told = count(connection), _told(path) or Count("", 0)
+    most = max(now.changes, told.changes)
+    for name in ("renumber_versions", "renumber_holds", "renumber_events"):
+        connection.execute(QUERIES[name], {"lost": most + 1})
+    known = connection.execute(QUERIES["believe_nothing"], {"lost": most + 1}).rowcount
+    connection.execute(QUERIES["count_from"], {"changes": most})
     _log.warning(
         "%s has lost changes that were acknowledged (it knows of %d, and %d were made): its log"
         " was deleted or cut, or another copy was put in its place. What it knew of %d resources"
         " is not believed until they are observed again.",
         path,
-        count.changes,
+        now.changes,
         told.changes,
-        believed,
+        known,
     )
 
 
-def _count(connection: sqlite3.Connection) -> Count:
+def count(connection: sqlite3.Connection) -> Count:
+    """How many changes the store knows of."""
     return Count(*connection.execute(QUERIES["count_of_changes"]).fetchone())
 
 
@@ -108,9 +123,10 @@ def _told(path: Path) -> Count | None:
 def _parsed(said: bytes) -> Count | None:
     try:
         store, changes = said.decode("ascii").split()
-        return Count(store, int(changes))
+        count = Count(store, int(changes))
     except ValueError:
         return None
+    return count if 0 <= count.changes < _MOST else None
 
 
 def _path(connection: sqlite3.Connection) -> Path:

@@ -118,3 +118,19 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     said = Graph(f"sqlite:///{tmp_path}/none.db", "default").examine()
     assert said.exit_code == 1
     assert not (tmp_path / "none.db").exists()
+
+
+def test_brackets_in_what_is_found_are_shown_as_they_are(tmp_path: Path) -> None:
+    graph = Graph(f"sqlite:///{tmp_path}/graph.db", "default")
+
+    async def make() -> None:
+        store = connect(graph.url)
+        await store.open()
+        effect = sample_effect("deploy-9").model_copy(update={"target": '{"path": "[/etc]"}'})
+        await store.intend(graph.namespace, effect, [])
+        await store.close()
+
+    asyncio.run(make())
+    said = graph.examine()
+    assert said.exit_code == 0, said.output
+    assert '{"path": "[/etc]"}' in said.output

@@ -75,10 +75,10 @@ def tries(store: GraphStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counte
             assert isinstance(store, SqliteStore)
             look = traces.look
 
-            def looked(connection: Any, *args: Any) -> Any:
+            def looked(connection: Any, *args: Any, **lost: Any) -> Any:
                 if connection is store._read:
                     counts.update(["lookup", "confirm"])
-                return look(connection, *args)
+                return look(connection, *args, **lost)
 
             patch.setattr(traces, "look", looked)
         yield counts

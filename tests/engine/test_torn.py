@@ -113,3 +113,27 @@ async def test_a_run_torn_at_its_first_step_is_kept_for_people_only(world: World
         world.think(lambda body: Answer([text("hello")]))
         _, asked, _ = await world.count(agent.execute("hi"))
         assert asked == 1
+
+
+async def test_a_step_is_torn_whatever_becomes_of_a_store_that_is_away(world: World) -> None:
+    """What says whether a recording is torn is the store itself, and nothing in its place."""
+    world.think(three_reads)
+    engine = world.engine(on_store_error="live")
+    during = {"b": [{"v": 2}, {"v": 1}]}
+
+    @engine.tool(effect="pure", requires=[Acl("{name}")])
+    def read(name: str) -> str:
+        """Read."""
+        for document in during.pop(name, []):
+            world.from_outside(partial(observe, f"acl:{name}", document))
+        return f"read {name}"
+
+    agent = world.agent(engine, [read])
+    async with engine:
+        for name in "abc":
+            await engine.observe(f"acl:{name}", {"v": 1})
+        result = await agent.execute("go")
+        assert "torn" in misses(result)
+        again, asked, _ = await world.count(agent.execute("go"))
+        assert asked == 2
+        assert again.steps[3].outcome == "executed"

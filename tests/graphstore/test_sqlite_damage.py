@@ -203,3 +203,14 @@ async def test_a_change_after_a_damaged_document_still_succeeds(
     event = await store.change("team", "acl:a", Document.of({"a": 2}))
     assert event is not None
     assert [(it.selector, it.before) for it in event.changed] == [("$.a", None)]
+
+
+async def test_a_version_that_is_gone_is_told_and_makes_nobody_wait_for_ever(
+    store: SqliteStore, damage: Damage
+) -> None:
+    damage("DELETE FROM holds")
+    damage("DELETE FROM version")
+    with pytest.raises(PayloadCorrupted, match="acl:a, version 1"):
+        await store.facts("team", {"acl:a": frozenset({"$.a"})})
+    found = await store.lookup("team", "deploy", newest)
+    assert found.facts.of("acl:a").fingerprints == {}

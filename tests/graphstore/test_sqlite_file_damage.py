@@ -300,3 +300,58 @@ async def test_a_full_disk_in_a_commit_writes_nothing(tmp_path: Path) -> None:
     assert await store.change(SPACE, RULE, large) is not None
     assert (await store.lookup(SPACE, "deploy", _standing)).chosen is None
     await store.close()
+
+
+async def test_a_number_of_a_lost_version_is_never_given_again(tmp_path: Path) -> None:
+    """A process that remembers it would take the new version for the one it knew."""
+    path = tmp_path / "graph.db"
+    await _made(path)
+    backup = path.read_bytes()
+    store = SqliteStore(str(path))
+    await store.open()
+    await store.change(SPACE, RULE, Document.of({"a": 3, "b": 1}))
+    assert (await store.lookup(SPACE, "deploy", _standing)).chosen == NEWEST
+    remembered = {RULE: 4, OTHER: 1}
+    assert await store.still(SPACE, NEWEST, remembered)
+    await store.close()
+    path.write_bytes(backup)
+    store = SqliteStore(str(path))
+    await store.open()
+    await store.change(SPACE, OTHER, Document.of({"b": 1}))
+    event = await store.change(SPACE, RULE, Document.of({"a": 9}))
+    assert event is not None
+    assert event.to_version > 4
+    assert not await store.still(SPACE, NEWEST, remembered)
+    assert (await store.lookup(SPACE, "deploy", _standing)).chosen is None
+    assert await store.resources(SPACE, "push") == {
+        RULE: event.to_version,
+        OTHER: (await store.read_facts(SPACE, {OTHER: frozenset()})).of(OTHER).version,
+    }
+    await store.close()
+    assert await _errors(path) == []
+
+
+@pytest.mark.parametrize("said", ["x", "", "a 9" + 40 * "9", "a b c"])
+async def test_a_witness_that_says_nothing_sensible_is_written_anew(
+    tmp_path: Path, said: str
+) -> None:
+    path = tmp_path / "graph.db"
+    await _made(path)
+    (tmp_path / "graph.db-witness").write_text(said)
+    assert await _replayed(path) == NEWEST
+
+
+async def test_a_new_file_beside_an_old_witness_has_lost_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "graph.db"
+    await _made(path)
+    path.unlink()
+    store = SqliteStore(str(path))
+    await store.open()
+    await store.write(SPACE, sample_recording(guards=[guard(SPACE, RULE, {"a": 1})]))
+    await store.close()
+    store = SqliteStore(str(path))
+    await store.open()
+    await store.close()
+    assert "lost" not in caplog.text

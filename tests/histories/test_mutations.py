@@ -86,7 +86,7 @@ def skip_the_second_read(patch: pytest.MonkeyPatch) -> None:
 def pair_facts_with_a_later_current(patch: pytest.MonkeyPatch) -> None:
     look = traces.look
 
-    def later(connection: Any, ns: int, namespace: str, task: str, choose: Any) -> Any:
+    def later(connection: Any, ns: int, namespace: str, task: str, choose: Any, **lost: Any) -> Any:
         def paired(some: Any, held: Facts) -> Any:
             wanted = traces.wanted_by(some)
             now = facts.read(connection, ns, wanted)
@@ -95,7 +95,7 @@ def pair_facts_with_a_later_current(patch: pytest.MonkeyPatch) -> None:
                 held.by_resource[uri] = fact  # type: ignore[index]
             return choose(some, held)
 
-        return look(connection, ns, namespace, task, paired)
+        return look(connection, ns, namespace, task, paired, **lost)
 
     patch.setattr(traces, "reading", lambda _: nullcontext())
     patch.setattr(traces, "look", later)

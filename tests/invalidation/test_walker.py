@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -491,3 +492,19 @@ async def test_settling_does_not_wait_for_changes_that_never_cease(place: Place)
         await changing
     assert opened
     assert not opened & left
+
+
+async def test_a_walk_that_seems_to_be_of_the_future_is_done(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a clock that was set back since makes it."""
+    await place.change(_TWO)
+    read = place.store.read_facts
+
+    async def earlier(*arguments: Any) -> Any:
+        facts = await read(*arguments)
+        return replace(facts, now=facts.now - 600_000)
+
+    monkeypatch.setattr(place.store, "read_facts", earlier)
+    await place.walker().settle(timeout=60)
+    assert await place.store.walks(place.namespace) == []
