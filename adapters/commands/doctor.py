@@ -18,6 +18,7 @@ from .common import (
     must_be_there,
     print_json,
     run,
+    working,
 )
 
 if TYPE_CHECKING:
@@ -92,15 +93,6 @@ def _print(findings: list[Finding]) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Look]:
-    """Shows what is being looked at, on standard error."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    out = console(stderr=True)
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task("opening the store")
-
-        def show(what: str, done: int) -> None:
-            bar.update(task, description=f"{what}: {done:,}")
-
-        yield show
+    """Shows what is being looked at."""
+    with working("opening the store") as show:
+        yield lambda what, done: show(f"{what}: {done:,}")

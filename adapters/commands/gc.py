@@ -15,12 +15,12 @@ from .common import (
     JsonOption,
     NamespaceOption,
     StoreOption,
-    console,
     count,
     duration,
     opened,
     print_json,
     run,
+    working,
 )
 
 if TYPE_CHECKING:
@@ -155,16 +155,6 @@ def _size(given: str | None) -> int | None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Collected], None]]:
-    """Shows what has gone so far, on standard error."""
-    from rich.progress import Progress as Bar
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    out = console(stderr=True)
-    with Bar(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task("looking for what nobody needs")
-
-        def show(taken: Collected) -> None:
-            bar.update(task, description=_told(taken, dry_run=False))
-
-        yield show
+    """Shows what has gone so far."""
+    with working("looking for what nobody needs") as show:
+        yield lambda taken: show(_told(taken, dry_run=False))

@@ -20,6 +20,7 @@ from .common import (
     opened,
     print_json,
     run,
+    working,
 )
 
 if TYPE_CHECKING:
@@ -104,23 +105,17 @@ def _print_done(walks: list[Walk]) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """Shows what a walk has come to, on standard error, while it goes on."""
-    from rich.progress import Progress as Bar
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+    """Shows what a walk has come to, while it goes on."""
+    pace = Pace(time.monotonic)
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    out = console(stderr=True)
-    with Bar(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task("looking for walks")
-        pace = Pace(time.monotonic)
+    def told(walk: Walk) -> str:
+        steps = f"{count(walk.marked, 'step')} invalid, {walk.cleared:,} valid"
+        rate = pace.of(walk)
+        a_second = "" if rate is None else f", {rate:,.0f} a second"
+        return f"{walk.resource or walk.id}: {steps}{a_second}"
 
-        def show(walk: Walk) -> None:
-            told = f"{count(walk.marked, 'step')} invalid, {walk.cleared:,} valid"
-            rate = pace.of(walk)
-            told += "" if rate is None else f", {rate:,.0f} a second"
-            bar.update(task, description=f"{walk.resource or walk.id}: {told}")
-
-        yield show
+    with working("looking for walks") as show:
+        yield lambda walk: show(told(walk))
 
 
 class Pace:

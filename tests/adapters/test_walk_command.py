@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from execgraph.adapters import cli
+from execgraph.adapters.commands import common
 from execgraph.adapters.commands import walk as command
 from execgraph.adapters.commands.walk import Pace
 from execgraph.graphstore.conformance import guard, published
@@ -166,7 +167,7 @@ def test_a_terminal_shows_steps_and_pace(monkeypatch: pytest.MonkeyPatch) -> Non
     """And shows names as they are: `:a:` would be an emoji."""
     out = io.StringIO()
     terminal = Console(file=out, force_terminal=True, width=120)
-    monkeypatch.setattr(command, "console", lambda **_: terminal)
+    monkeypatch.setattr(common, "console", lambda **_: terminal)
     with command._progress() as show:
         for marked in (500, 1_500):
             show(Walk(id="one", resource="acl:a", at=1, marked=marked))
