@@ -33,7 +33,7 @@ from execgraph.graphstore.model import (
     signature,
 )
 from execgraph.graphstore.model import manifest as manifest_of
-from execgraph.graphstore.retention import Retention
+from execgraph.graphstore.retention import COLLECT_BATCH, Retention
 from execgraph.graphstore.store import GraphStore
 from execgraph.invalidation.walker import Walker
 
@@ -225,10 +225,12 @@ def renew(resources: Mapping[str, int], until: timedelta | None) -> Operation:
 
 
 def collect(retention: Retention, batch: int) -> Operation:
-    """A whole collection, by small batches."""
+    """A whole collection; on SQLite by small batches."""
 
     async def do(store: GraphStore, namespace: str) -> None:
-        while (await store.collect(namespace, retention, batch=batch)).more:
+        # A server gives what is as good in any order: which of two goes first would be chance.
+        most = batch if store.url.startswith("sqlite:") else COLLECT_BATCH
+        while (await store.collect(namespace, retention, batch=most)).more:
             pass
 
     return do
