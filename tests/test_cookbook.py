@@ -210,7 +210,7 @@ def _dialect(file: str) -> list[str]:
 EQUAL, REFUSED = _dialect("equal.cypher"), _dialect("refused.cypher")
 ASKED = {**QUESTIONS, **WHOLE, **{query: query for query in EQUAL}}
 #: When it is was told by the clock, and differs.
-TIMES = {"at", "decided_at", "started_at", "until"}
+TIMES = {"at", "decided_at", "since", "started_at", "until"}
 
 
 def test_the_page_has_at_least_twenty_questions() -> None:

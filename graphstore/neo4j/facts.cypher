@@ -118,7 +118,7 @@ RETURN [c.id, c.resource, c.kind, c.from_version, c.to_version, c.source, c.at] 
 // name: change
 // Applies what was computed from `before_change`, unless the resource or its facets moved since:
 // then there is no row, and nothing was written.
-MERGE (g:Gate {namespace: $namespace, number: $gate})
+MERGE (g:Gate {of: $namespace, number: $gate})
 SET g.lock = true
 REMOVE g.lock
 WITH g

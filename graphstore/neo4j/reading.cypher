@@ -36,12 +36,12 @@ ORDER BY e.started_at DESC, e.id DESC
 // name: totals
 // `folds` before and after: what was folded in between would be missing, or counted twice.
 CALL () {
-  OPTIONAL MATCH (c:Collection {namespace: $namespace})
+  OPTIONAL MATCH (c:Collection {of: $namespace})
   RETURN coalesce(max(c.folds), 0) AS before
 }
 CALL () {
   MATCH (d:DailyTotals)
-  WHERE d.namespace = $namespace AND d.key >= toString(date(datetime({epochMillis: $since})))
+  WHERE d.namespace = $namespace AND d.totals_of >= toString(date(datetime({epochMillis: $since})))
   RETURN collect([d.mode, d.state, d.executions, d.input_tokens + d.output_tokens
            + d.cache_creation_input_tokens + d.cache_read_input_tokens, d.saved_tokens, d.cost])
            AS folded,
@@ -69,7 +69,7 @@ CALL () {
   RETURN count(e) AS traces
 }
 CALL () {
-  OPTIONAL MATCH (c:Collection {namespace: $namespace})
+  OPTIONAL MATCH (c:Collection {of: $namespace})
   RETURN coalesce(max(c.folds), 0) AS after
 }
 CALL (misses, misses_folded) {

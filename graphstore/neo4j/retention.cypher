@@ -74,7 +74,7 @@ RETURN count(e) AS unpublished
 // Folded into the totals of their days and deleted at once. Tasks before executions, as in
 // `publish`. What only these named is suspected; nodes that others join to are deleted plainly,
 // which fails where somebody has joined to them meanwhile.
-MERGE (c:Collection {namespace: $namespace})
+MERGE (c:Collection {of: $namespace})
 SET c.lock = true
 REMOVE c.lock
 SET c.epoch = coalesce(c.epoch, 1), c.folds = coalesce(c.folds, 0) + 1
@@ -107,7 +107,7 @@ CALL (gone) {
   WITH *, day + '/' + mode + '/' + state + '/' + reduce(all = '', kind IN miss | all + kind + ',')
     + '/' + agent AS key
   ORDER BY key
-  MERGE (d:DailyTotals {namespace: $namespace, key: key})
+  MERGE (d:DailyTotals {namespace: $namespace, totals_of: key})
   ON CREATE SET d.day = day, d.agent = agent, d.mode = mode, d.state = state, d.miss = miss,
     d.executions = 0, d.input_tokens = 0, d.output_tokens = 0, d.cache_creation_input_tokens = 0,
     d.cache_read_input_tokens = 0, d.saved_tokens = 0, d.cost = 0.0, d.effects = 0
@@ -219,7 +219,7 @@ CALL (r, now) {
 RETURN r.uri AS resource, gone, events
 
 // name: delete_versions
-MERGE (c:Collection {namespace: $namespace})
+MERGE (c:Collection {of: $namespace})
 SET c.lock = true
 REMOVE c.lock
 SET c.epoch = coalesce(c.epoch, 1)
@@ -285,7 +285,7 @@ RETURN p.id AS id, p.resource AS resource LIMIT $batch
 // name: delete_preconditions
 // The resource's lock first, as in `change` and `hold`, which count its facets. A run that rests
 // on one of these meanwhile makes the plain DELETE fail, and this is done again.
-MERGE (c:Collection {namespace: $namespace})
+MERGE (c:Collection {of: $namespace})
 SET c.lock = true
 REMOVE c.lock
 WITH c
@@ -353,7 +353,7 @@ RETURN precondition_count AS preconditions, facet_count AS facets
 // name: look_state
 // Where the look at payloads has come to, or else whether another is worth it: at least one
 // suspect for so many steps as the last one read.
-OPTIONAL MATCH (c:Collection {namespace: $namespace})
+OPTIONAL MATCH (c:Collection {of: $namespace})
 CALL (c) {
   MATCH (x:Value)
   WHERE x.namespace = $namespace AND x.suspect >= 0 AND c.phase IS NULL
@@ -364,14 +364,14 @@ RETURN c.phase AS phase, c.cursor AS cursor, c.scanned AS scanned,
 
 // name: begin_look
 // All gates are passed once: whoever writes has ended then, or sees what is suspected by now.
-MERGE (c:Collection {namespace: $namespace})
+MERGE (c:Collection {of: $namespace})
 SET c.lock = true
 REMOVE c.lock
 WITH c
 WHERE c.phase IS NULL
 CALL () {
   UNWIND range(0, $gates - 1) AS number
-  MERGE (g:Gate {namespace: $namespace, number: number})
+  MERGE (g:Gate {of: $namespace, number: number})
   SET g.lock = true
   REMOVE g.lock
 }
@@ -441,7 +441,7 @@ RETURN seen[-1][0] AS last, size(seen) AS size, met
 
 // name: cleared
 // What a page named is cleared, and the look goes on; unless another process was faster.
-MATCH (c:Collection {namespace: $namespace})
+MATCH (c:Collection {of: $namespace})
 SET c.lock = true
 REMOVE c.lock
 WITH c
@@ -464,7 +464,7 @@ RETURN x.digest AS digest LIMIT $batch
 
 // name: delete_values
 // A run that names one of them has it locked and cleared, or finds it gone.
-MATCH (c:Collection {namespace: $namespace})
+MATCH (c:Collection {of: $namespace})
 SET c.lock = true
 REMOVE c.lock
 WITH c

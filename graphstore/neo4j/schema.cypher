@@ -55,15 +55,15 @@ FOR (l:Lease) REQUIRE (l.namespace, l.name) IS UNIQUE
 
 // name: create_daily_totals_key
 CREATE CONSTRAINT execgraph_daily_totals IF NOT EXISTS
-FOR (d:DailyTotals) REQUIRE (d.namespace, d.key) IS UNIQUE
+FOR (d:DailyTotals) REQUIRE (d.namespace, d.totals_of) IS UNIQUE
 
 // name: create_collection_key
 CREATE CONSTRAINT execgraph_collection IF NOT EXISTS
-FOR (c:Collection) REQUIRE c.namespace IS UNIQUE
+FOR (c:Collection) REQUIRE c.of IS UNIQUE
 
 // name: create_gate_key
 CREATE CONSTRAINT execgraph_gate IF NOT EXISTS
-FOR (g:Gate) REQUIRE (g.namespace, g.number) IS UNIQUE
+FOR (g:Gate) REQUIRE (g.of, g.number) IS UNIQUE
 
 // name: drop_change_event_of_version
 // Of version 1: an expired version has several events.

@@ -137,7 +137,7 @@ RETURN true
 // Writing a property of the execution first takes its lock; one that has its steps is left alone.
 // The gate comes before all (retention.cypher). What is named is cleared of suspicion before
 // payloads are written: that waits for whoever deletes one, which is then written again.
-MERGE (g:Gate {namespace: $namespace, number: $gate})
+MERGE (g:Gate {of: $namespace, number: $gate})
 SET g.lock = true
 REMOVE g.lock
 WITH g
@@ -308,7 +308,7 @@ SET e.state = CASE e.state WHEN 'failed' THEN e.state ELSE 'unpublished' END,
 
 // name: write_replays
 // The gate, and what is named, as in `write`. Of a task that is gone a replay is only counted.
-MERGE (g:Gate {namespace: $namespace, number: $gate})
+MERGE (g:Gate {of: $namespace, number: $gate})
 SET g.lock = true
 REMOVE g.lock
 WITH g
@@ -342,7 +342,7 @@ CALL (known) {
   WITH replay, replay.execution AS it
   WHERE NOT it.task IN known
   WITH replay, it, toString(date(datetime({epochMillis: it.started_at}))) AS day
-  MERGE (d:DailyTotals {namespace: $namespace, key: day + '/' + it.mode + '/' + it.state + '/'
+  MERGE (d:DailyTotals {namespace: $namespace, totals_of: day + '/' + it.mode + '/' + it.state + '/'
     + reduce(all = '', kind IN it.miss | all + kind + ',') + '/' + it.agent})
   ON CREATE SET d.day = day, d.agent = it.agent, d.mode = it.mode, d.state = it.state,
     d.miss = it.miss, d.executions = 0, d.input_tokens = 0, d.output_tokens = 0,

@@ -179,7 +179,7 @@ async def test_who_names_a_payload_that_is_being_deleted_waits_and_looks_again(
         written = _carrying(written, *_own(written))
     await _about_to_delete(neo4j_store, cypher, space)
     rows = await cypher(
-        "MATCH (c:Collection {namespace: $space}) MATCH (x:Value {namespace: $space})"
+        "MATCH (c:Collection {of: $space}) MATCH (x:Value {namespace: $space})"
         " WHERE x.suspect <= c.scanned RETURN c.scanned, collect(x.digest)"
     )
     scanned, digests = rows[0]
@@ -215,7 +215,7 @@ async def test_who_clears_a_payload_first_keeps_it(
 
 async def _about_to_delete(store: Neo4jStore, cypher: Cypher, space: str) -> None:
     """Go on with a collection up to the deletion of payloads, and no farther."""
-    reached = "MATCH (c:Collection {namespace: $space}) WHERE c.phase = 'delete' RETURN 1"
+    reached = "MATCH (c:Collection {of: $space}) WHERE c.phase = 'delete' RETURN 1"
     while not await cypher(reached):
         await _one_statement(store, space)
 
@@ -256,14 +256,14 @@ async def test_a_look_is_put_off_until_it_is_worth_it(
     kept, old = _ended("kept"), _ended("old", says="other")
     await published(neo4j_store, space, kept)
     await _unpublished(neo4j_store, space, old)
-    read = "MERGE (c:Collection {namespace: $space}) SET c.looked = $steps"
+    read = "MERGE (c:Collection {of: $space}) SET c.looked = $steps"
     await cypher(read, steps=1_000_000)
     found = await _collect(neo4j_store, space)
     assert (found.executions, found.values) == (1, 0)
     await cypher(read, steps=5_000)
     assert (await _collect(neo4j_store, space)).values > 5
     await _unpublished(neo4j_store, space, old)  # what a look has read is known to the next
-    assert await cypher("MATCH (c:Collection {namespace: $space}) RETURN c.looked") == [[4]]
+    assert await cypher("MATCH (c:Collection {of: $space}) RETURN c.looked") == [[4]]
 
 
 # What others join to ----------------------------------------------------------------------

@@ -28,9 +28,9 @@ _KEYS = {
     ("Facet", "namespace", "key"),
     ("Precondition", "namespace", "id"),
     ("ChangeEvent", "namespace", "id"),
-    ("DailyTotals", "namespace", "key"),
-    ("Collection", "namespace"),
-    ("Gate", "namespace", "number"),
+    ("DailyTotals", "namespace", "totals_of"),
+    ("Collection", "of"),
+    ("Gate", "of", "number"),
 }
 
 
