@@ -320,6 +320,9 @@ async def test_a_walk_goes_along_what_is_affected_whatever_else_is_stored(place:
 
 async def test_lookups_and_effects_do_not_wait_for_the_walk(place: Place) -> None:
     """One process: what is asked for during a batch is done before the walk goes much further."""
+    # A server plans a statement when it first meets it, for longer than this walk takes.
+    await place.store.intend(place.namespace, sample_effect("run-before"), [])
+    await place.store.lookup(place.namespace, "task-0", newest)
     await place.change(_TWO)
     log: list[str] = []
     asked: list[asyncio.Task[None]] = []
