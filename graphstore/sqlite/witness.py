@@ -46,19 +46,20 @@ def counted(connection: sqlite3.Connection) -> Count:
     return Count(*connection.execute(QUERIES["count_change"]).fetchone())
 
 
-def testify(connection: sqlite3.Connection, count: Count) -> None:
+def testify(connection: sqlite3.Connection, known: Count) -> None:
     """Let the witness know, before the change is acknowledged.
 
     Of two processes the one that is behind may write last; the next change puts that right.
     """
-    path = witness_of(_path(connection))
+    store = _path(connection)
+    path = witness_of(store)
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
         try:
-            _as_open_as(file, _path(connection))
+            _as_open_as(file, store)
             told = _parsed(os.read(file, _LONGEST))
-            if told is None or told.store != count.store or told.changes < count.changes:
-                os.pwrite(file, f"{count.store} {count.changes:020d}\n".encode(), 0)
+            if told is None or told.store != known.store or told.changes < known.changes:
+                os.pwrite(file, f"{known.store} {known.changes:020d}\n".encode(), 0)
         finally:
             os.close(file)
     except OSError as error:
@@ -123,10 +124,10 @@ def _told(path: Path) -> Count | None:
 def _parsed(said: bytes) -> Count | None:
     try:
         store, changes = said.decode("ascii").split()
-        count = Count(store, int(changes))
+        told = Count(store, int(changes))
     except ValueError:
         return None
-    return count if 0 <= count.changes < _MOST else None
+    return told if 0 <= told.changes < _MOST else None
 
 
 def _path(connection: sqlite3.Connection) -> Path:
