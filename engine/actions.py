@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ from .tool import Tool
 from .verdict import Recorded
 
 __all__ = ["Acted", "act", "act_on"]
+
+_log = logging.getLogger("execgraph")
 
 REFUSAL = "precondition changed, not executed"
 
@@ -213,6 +216,7 @@ async def _run_tool(tool: Tool, parsed: Mapping[str, Any], key: str) -> tuple[_O
         returned = True
         return _Output(tool.dump(value), value), True
     except Exception as error:  # noqa: BLE001  (whatever a tool raises is told to the model)
+        _log.warning("the tool %s failed; the run goes on", tool.name, exc_info=error)
         return _Output(encode(f"{type(error).__name__}: {error}"), error=error), returned
 
 

@@ -43,7 +43,8 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """A step has ended. ``tokens``: what it cost now; ``cause``: why it was not simply served.
+    """A step has ended. ``tokens``: what it cost now; ``cause``: why it was not simply served;
+    ``error``: its tool raised, or was not run; the model is told so.
 
     A decision that is asked again because a fact moved right before its effect ends twice.
     """
@@ -55,6 +56,7 @@ class StepEnded:
     outcome: Outcome
     tokens: int
     cause: Cause | None
+    error: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from ..graphstore.canonical import Json, decode
 from ..graphstore.facts import Facts
-from ..graphstore.model import FacetRef, Precondition, Step, Trace
+from ..graphstore.model import FacetRef, Precondition, Step, StepKind, Trace
 from ..graphstore.store import GraphStore
 from .cause import Cause, MissKind
 from .client import Call, Dialect
@@ -26,6 +26,7 @@ from .taken import Taken
 from .verdict import Code, Recorded, assess, chosen
 
 __all__ = [
+    "MEMORY_BYTES",
     "Decision",
     "Memory",
     "MemoryKey",
@@ -36,6 +37,12 @@ __all__ = [
     "memory_key",
     "no_plan",
 ]
+
+#: A decoded reply takes about so many times its bytes; a step as it was judged, so many bytes.
+_DECODED = 6
+_STEP_BYTES = 4096
+#: What a process remembers, in bytes, unless it is told otherwise.
+MEMORY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,16 @@ class Prepared:
     def saved(self) -> int:
         """What its decisions had cost, in tokens."""
         return sum(step.tokens for step in self.trace.steps)
+
+    @cached_property
+    def size(self) -> int:
+        """About how many bytes it takes in the process, its replies decoded."""
+        replies = {it.output for it in self.trace.steps if it.kind is StepKind.DECISION}
+        payloads = sum(
+            len(data) * (1 + _DECODED if digest in replies else 1)
+            for digest, data in self.values.items()
+        )
+        return payloads + _STEP_BYTES * (1 + len(self.trace.steps))
 
     def output(self, step: Step) -> bytes:
         """A step's exact output."""
@@ -148,17 +165,25 @@ def memory_key(namespace: str, task: str, code: Code) -> MemoryKey:
 
 
 class Memory:
-    """Prepared traces of this process by task and code; the least recently used go first.
+    """Prepared traces of this process by task and code, at most ``limit`` bytes of them; the
+    least recently used go first, and one that is larger by itself is not kept.
 
     It also remembers which trace a run last came out as, if it was not the one it followed: of
     traces that stand alike, that one is followed next. Only pure data, so that it may be shared
     between event loops and survives a fork. Without a lock, which a fork could leave held: what
-    another thread has dropped in between is passed over.
+    another thread has dropped in between is passed over, and what was replaced counts until all
+    is counted again.
     """
 
-    def __init__(self, limit: int = 1024) -> None:
+    def __init__(self, limit: int = MEMORY_BYTES) -> None:
         self._limit = limit
+        self._taken = 0  # bytes, or more than that
         self._known: OrderedDict[MemoryKey, Prepared | str] = OrderedDict()
+
+    @property
+    def size(self) -> int:
+        """How many bytes it takes."""
+        return sum(_size_of(it) for it in tuple(self._known.values()))
 
     def get(self, key: MemoryKey) -> Prepared | None:
         """The trace to follow; None if it is not known."""
@@ -175,11 +200,26 @@ class Memory:
 
     def put(self, key: MemoryKey, trace: Prepared | str) -> None:
         """Remember a trace, or the id of one that is to be looked up."""
+        if (size := _size_of(trace)) > self._limit:
+            self.drop(key)
+            return
         self._known[key] = trace
         self._touch(key)
-        with suppress(KeyError):
-            while len(self._known) > self._limit:
-                self._known.popitem(last=False)
+        self._taken += size
+        if self._taken > self._limit:
+            self._make_room_for(key)
+
+    def _make_room_for(self, newest: MemoryKey) -> None:
+        """Count what there is; if that is too much, leave a tenth free, or it would be counted
+        at each trace that comes."""
+        taken = self.size
+        if taken > self._limit:
+            for key, trace in tuple(self._known.items()):
+                if taken <= self._limit * 0.9 or key == newest:
+                    break
+                self.drop(key)
+                taken -= _size_of(trace)
+        self._taken = taken
 
     def drop(self, key: MemoryKey) -> None:
         """Forget a trace that no longer stands."""
@@ -188,6 +228,10 @@ class Memory:
     def _touch(self, key: MemoryKey) -> None:
         with suppress(KeyError):
             self._known.move_to_end(key)
+
+
+def _size_of(trace: Prepared | str) -> int:
+    return _STEP_BYTES if isinstance(trace, str) else trace.size
 
 
 async def find_plan(
@@ -231,10 +275,16 @@ async def look_up(
         trace=best,
         judged=judged[best.id],
         accepted={uri: found.facts.of(uri).version for uri in best.resources},
-        values=found.values,
+        values=_of_steps(best, found.values),
         dialect=subject.dialect,
     )
     return Plan(prepared, found.traces, found.facts, (*damaged, *_why_not_all(prepared)))
+
+
+def _of_steps(trace: Trace, values: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What replaying needs of a trace's payloads: requests are not built from what was asked."""
+    wanted = {it for step in trace.steps for it in (step.arguments, step.output)}
+    return {digest: data for digest, data in values.items() if digest in wanted}
 
 
 def _why_not_all(prepared: Prepared) -> tuple[Cause, ...]:

@@ -215,6 +215,7 @@ class Run:
                 it.outcome,
                 it.tokens,
                 it.cause,
+                it.error,
             )
         )
 

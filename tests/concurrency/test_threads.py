@@ -61,7 +61,8 @@ def _prepared() -> Prepared:
 
 
 def test_what_a_process_remembers_may_be_dropped_by_one_thread_while_another_reads_it() -> None:
-    memory, trace, keys = Memory(limit=2), _prepared(), [("a",), ("b",), ("c",)]
+    trace = _prepared()
+    memory, keys = Memory(limit=2 * trace.size), [("a",), ("b",), ("c",)]
     end = time.monotonic() + 0.3
 
     def work(number: int) -> int:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from execgraph import RunFailed
+from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.engine.events import Event, ResourceChanged, RunEnded, RunStarted, StepEnded
 
-from .conftest import World, outcomes
+from .conftest import World, outcomes, results
 from .test_replay import TASK, example, observe_both
 
 
@@ -152,3 +153,28 @@ async def test_subscribers_of_one_engine_are_not_told_of_another(world: World) -
     async with engine, other:
         await observe_both(engine)
     assert log == []
+
+
+async def test_a_tool_that_raises_is_flagged_and_logged_once_with_its_traceback(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="read", requires=[])
+    def look() -> str:
+        """Look."""
+        raise LookupError("nothing is there")
+
+    world.think(lambda body: Answer([text("done")] if results(body) else [call("look", {})]))
+    log: list[Event] = []
+    engine.subscribe(log.append)
+    async with engine:
+        await world.agent(engine, [look]).execute(TASK)
+    ended = [it for it in log if isinstance(it, StepEnded)]
+    assert [(it.name, it.error) for it in ended if it.kind == "action"] == [("look", True)]
+    assert [it.error for it in ended if it.kind == "decision"] == [False, False]
+    [told] = [it for it in caplog.records if it.name == "execgraph" and it.exc_info]
+    assert "look" in told.getMessage()
+    assert told.exc_info is not None
+    assert isinstance(told.exc_info[1], LookupError)
+    assert "nothing is there" in caplog.text
