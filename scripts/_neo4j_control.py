@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -354,15 +353,20 @@ def _prepare_downloads() -> Path:
 
 
 def _make_environment(python: Path) -> bool:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    requirements: list[str] = project["dependency-groups"]["neo4j-server"]
+    lock = SCRIPTS / "locks" / "neo4j-server.txt"
+    requirements = lock.read_text().splitlines()
     stamp = DOWNLOADS / "venv" / ".stamp"
     if python.exists() and _matches(stamp, requirements):
         return False
-    _say(f"Installing a Java runtime and what starts it: {', '.join(requirements)} (about 60 MB)")
+    _say("Installing a Java runtime and what starts it (about 60 MB)")
     venv.create(DOWNLOADS / "venv", clear=True, with_pip=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    if subprocess.run([*pip, *requirements], stdout=sys.stderr, check=False).returncode != 0:
+    if (
+        subprocess.run(
+            [*pip, "--requirement", str(lock)], stdout=sys.stderr, check=False
+        ).returncode
+        != 0
+    ):
         raise Failure("pip could not install it: see above")
     _write_stamp(stamp, requirements)
     return True

@@ -9,6 +9,7 @@ import execgraph
 from execgraph.engine import events
 from execgraph.engine.why import Fate
 from execgraph.invalidation.impact import Impact
+from execgraph.tests.models import MODEL
 
 from .examples import said_by_the_example_of
 
@@ -22,7 +23,7 @@ def test_the_example_says_what_a_change_costs_before_and_why_after(tmp_path: Pat
     assert int(would) > 0
     assert f"did cost {would}" in lines
     assert f"ended: partial {would} tokens" in lines
-    assert "decision claude-sonnet-5 asked" in lines
+    assert f"decision {MODEL} asked" in lines
     assert "  because of acl:prod/deploy acl:prod/deploy $.groups" in lines
     assert lines[-1] == "0 of 2 runs asked no model"
 

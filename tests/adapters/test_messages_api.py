@@ -13,8 +13,8 @@ import pytest
 from anthropic import Anthropic, AsyncAnthropic
 
 from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
+from execgraph.tests.models import MODEL
 
-MODEL = "claude-sonnet-5"
 TOOLS: list[Any] = [
     {
         "name": "weather",

@@ -16,8 +16,7 @@ from anthropic import AsyncAnthropic
 from execgraph import Engine, Result
 from execgraph.adapters.messages_api import Answer, Brain, MessagesServer
 from execgraph.engine.agent import Agent
-
-MODEL = "claude-sonnet-5"
+from execgraph.tests.models import MODEL
 
 
 def results(body: dict[str, Any]) -> list[Any]:

@@ -339,6 +339,7 @@ PROGRAM = textwrap.dedent(
     import asyncio, sys, time
     from anthropic import AsyncAnthropic
     from execgraph import Acl, Engine
+    from execgraph.tests.models import MODEL
 
     url, namespace, model, where, face = sys.argv[1:]
     engine = Engine(url, namespace=namespace)
@@ -357,7 +358,7 @@ PROGRAM = textwrap.dedent(
     agent = engine.agent(
         "deployer",
         client=AsyncAnthropic(base_url=model, api_key="test-key", max_retries=0),
-        model="claude-sonnet-5",
+        model=MODEL,
         tools=[deploy],
     )
 

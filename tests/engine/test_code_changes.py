@@ -9,6 +9,7 @@ import pytest
 
 from execgraph import Acl, Agent, Engine, NotReplayable
 from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.tests.models import OTHER_MODEL
 
 from .conftest import World, misses, outcomes, turn
 
@@ -224,7 +225,7 @@ async def test_a_read_that_becomes_a_write_has_its_decision_asked(
     [
         {"system": "You deploy with care."},
         {"system": None},
-        {"model": "claude-opus-4-5"},
+        {"model": OTHER_MODEL},
         {"max_tokens": 4095},
         {"params": {"temperature": 0}},
         {"params": {"tool_choice": {"type": "auto"}}},

@@ -21,6 +21,7 @@ from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.graphstore.facts import Expected
 from execgraph.graphstore.model import SideEffect
 from execgraph.graphstore.store import GraphStore
+from execgraph.tests.models import MODEL
 
 from .conftest import World, misses, outcomes, results, turn
 
@@ -335,7 +336,7 @@ async def test_a_program_is_told_that_its_effect_was_refused(world: World) -> No
     deploy = engine.tools["deploy"]
     world.think(lambda body: Answer([text("deploy it")]))
     request = {
-        "model": "claude-sonnet-5",
+        "model": MODEL,
         "max_tokens": 100,
         "messages": [{"role": "user", "content": "what shall I do?"}],
         "tools": [{"name": "deploy", "description": "Deploy.", "input_schema": deploy.schema}],

@@ -30,8 +30,9 @@ from execgraph import (
     StoreUnavailable,
 )
 from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
+from execgraph.tests.models import MODEL
 
-from .conftest import MODEL, World, misses, outcomes, turn
+from .conftest import World, misses, outcomes, turn
 
 SECRET = "s3cr3t-w0rd"  # not a real one
 

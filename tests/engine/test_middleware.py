@@ -15,8 +15,9 @@ from typing_extensions import override
 
 from execgraph import ConfigurationError, Engine
 from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.tests.models import MODEL, OTHER_MODEL
 
-from .conftest import MODEL, World, misses, outcomes, results, turn
+from .conftest import World, misses, outcomes, results, turn
 
 HI: Any = [{"role": "user", "content": "hi"}]
 
@@ -351,7 +352,7 @@ async def test_what_can_change_an_answer_is_part_of_a_request(
     variants: list[dict[str, Any]] = [
         {},
         {"max_tokens": 11},
-        {"model": "claude-opus-4-5"},
+        {"model": OTHER_MODEL},
         {"system": "Be brief."},
         {"stop_sequences": ["x"]},
         {"extra_body": {"temperature": 0}},

@@ -22,8 +22,9 @@ from execgraph import (
     Tool,
 )
 from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.tests.models import MODEL
 
-from .conftest import MODEL, World, misses, outcomes
+from .conftest import World, misses, outcomes
 
 
 def request(words: str, **more: Any) -> dict[str, Any]:

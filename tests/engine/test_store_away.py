@@ -28,8 +28,9 @@ from execgraph import (
 )
 from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
 from execgraph.graphstore.errors import StoreDamaged
+from execgraph.tests.models import MODEL
 
-from .conftest import MODEL, World, misses, outcomes, results, turn
+from .conftest import World, misses, outcomes, results, turn
 from .outage import Calls, Cut, Held, Outlet
 
 AWAY = "store away"

@@ -24,7 +24,6 @@ __all__ = [
 ]
 
 REFUSED = "precondition changed, not executed"
-MODEL = "claude-sonnet-5"
 
 
 class Facet(NamedTuple):

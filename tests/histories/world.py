@@ -23,10 +23,11 @@ from execgraph.graphstore.canonical import Json, encode
 from execgraph.graphstore.model import Effect
 from execgraph.graphstore.store import GraphStore
 from execgraph.invalidation.watcher import Watcher
+from execgraph.tests.models import MODEL
 
 from .between import unwatch_lookup, watch_effects, watch_lookup
 from .oracle import Senses, behave
-from .script import AGENTS, MODEL, PROGRAM, REFUSED, TOOLS, Facet, Tool, question, think, tokens
+from .script import AGENTS, PROGRAM, REFUSED, TOOLS, Facet, Tool, question, think, tokens
 
 __all__ = ["WATCHED", "Process", "Source", "World", "brain"]
 

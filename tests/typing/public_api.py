@@ -30,6 +30,7 @@ from execgraph.engine.program import ProgramRun
 from execgraph.engine.result import EffectReport, Outcome, StepReport
 from execgraph.engine.sync import SyncAgent, SyncEngine, SyncRun
 from execgraph.graphstore.model import ChangeEvent, EffectState, Mode, SideEffect, StepKind, Usage
+from execgraph.tests.models import MODEL
 
 engine = Engine("sqlite:///graph.db", namespace="team-a", client=AsyncAnthropic())
 assert_type(engine.tools, Mapping[str, Tool])
@@ -70,7 +71,7 @@ engine.tool(effect="read", requires=["acl:prod"])  # type: ignore[call-overload]
 
 agent = engine.agent(
     "deployer",
-    model="claude-sonnet-5",
+    model=MODEL,
     client=AsyncAnthropic(),
     system="You deploy.",
     tools=[look, deploy],

@@ -1,0 +1,4 @@
+"""The models that tests name. Nobody is asked: a local server answers for them."""
+
+MODEL = "claude-sonnet-5"
+OTHER_MODEL = "claude-opus-5"
