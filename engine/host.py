@@ -15,7 +15,7 @@ from ..graphstore.connect import connect
 from ..graphstore.nowhere import Nowhere
 from ..graphstore.retention import Retention
 from ..graphstore.store import GraphStore
-from ..graphstore.urls import DEFAULT_FILE, chosen, redacted
+from ..graphstore.urls import DEFAULT_FILE, absolute, chosen, redacted
 from ..invalidation.walker import Walker
 from .away import Outage, is_away, store_away
 from .cause import Cause, MissKind
@@ -55,6 +55,7 @@ class Host:
             )
         self.namespace = namespace
         self._url = url
+        self._folder = _working_folder()
         self._connection = connection
         self._retention = retention
         self._goes_on = on_store_error == "live"
@@ -64,7 +65,9 @@ class Host:
         self._inherited: list[_Opened] = []
         self._told = False
         if url is not None:
-            connect(url, **connection)  # a wrong URL is told where it is written
+            connect(
+                url, folder=self._folder, **connection
+            )  # a wrong URL is told where it is written
 
     def __repr__(self) -> str:
         return f"<Host {self.shown_url}>"
@@ -183,12 +186,12 @@ class Host:
     def _store(self) -> GraphStore:
         url = chosen(self._url)
         if url is None and self._connection.get("driver") is None:
-            path = Path(DEFAULT_FILE).absolute()
+            path = absolute(Path(self._folder, DEFAULT_FILE))
             if not self._told:
                 _log.info("the graph is kept in %s", path)
                 self._told = True
             url = f"sqlite:///{quote(str(path))}"
-        return connect(url or "neo4j://given-driver", **self._connection)
+        return connect(url or "neo4j://given-driver", folder=self._folder, **self._connection)
 
 
 class _Opened:
@@ -219,6 +222,14 @@ async def _logged(work: Coroutine[Any, Any, None]) -> None:
         await work
     except Exception:  # noqa: BLE001  (nobody waits for it, so nobody else would learn of it)
         _log.exception("work in the background failed")
+
+
+def _working_folder() -> str:
+    """Where relative paths begin, for good: a service may go elsewhere before it opens."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return ""  # deleted; whoever names a relative path is told so
 
 
 def _here() -> tuple[int, asyncio.AbstractEventLoop]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -17,8 +18,16 @@ __all__ = ["connect"]
 _EXAMPLES = "'sqlite:///graph.db' or 'neo4j://user:password@host:7687/database'"
 
 
-def connect(url: str, *, auth: Any = None, driver: AsyncDriver | None = None) -> GraphStore:
+def connect(
+    url: str,
+    *,
+    folder: str | os.PathLike[str] = "",
+    auth: Any = None,
+    driver: AsyncDriver | None = None,
+) -> GraphStore:
     """The store at ``url``, not opened yet: no I/O, and no driver is imported.
+
+    ``folder``: where a relative path begins; by default the working folder as it is now.
 
     ``auth``: what the Neo4j driver takes, instead of credentials in the URL. ``driver``: an
     ``AsyncDriver`` to use and never to close. Raises UnknownStore.
@@ -27,7 +36,7 @@ def connect(url: str, *, auth: Any = None, driver: AsyncDriver | None = None) ->
     if scheme == "sqlite":
         from .sqlite.store import SqliteStore
 
-        return SqliteStore(_sqlite_path(url))
+        return SqliteStore(os.path.join(folder, _sqlite_path(url)))  # noqa: PTH118
     if scheme in NEO4J_SCHEMES:
         from .neo4j.store import Neo4jStore
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = ["DEFAULT_FILE", "NEO4J_SCHEMES", "chosen", "redacted"]
+from .errors import ConfigurationError
+
+__all__ = ["DEFAULT_FILE", "NEO4J_SCHEMES", "absolute", "chosen", "redacted"]
 
 #: Where the graph is kept if nobody says otherwise: below the working folder.
 DEFAULT_FILE = ".execgraph/graph.db"
@@ -15,6 +18,20 @@ NEO4J_SCHEMES = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
 def chosen(given: str | None) -> str | None:
     """The URL that was given, else EXECGRAPH_STORE; None: the default file is meant."""
     return given or os.environ.get("EXECGRAPH_STORE") or None
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """``path`` from the root, whatever becomes the working folder later.
+
+    Raises ConfigurationError for a relative one if the working folder is gone.
+    """
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{os.fspath(path)!r} is relative to the working folder, which was deleted; give the"
+            " path from the root"
+        ) from None
 
 
 def redacted(url: str) -> str:

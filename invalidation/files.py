@@ -10,10 +10,11 @@ import stat as modes
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ..graphstore.canonical import Json
 from ..graphstore.errors import ConfigurationError
+from ..graphstore.urls import absolute
 from .formats import FORMATS, Format, format_of, parse
 from .globs import Found, Glob, Scan
 from .observing import Event, Observation, Places, exhausted
@@ -43,7 +44,7 @@ _Raw = tuple[int, int, int, int, int] | None
 class FileSource:
     """The files that globs match, each the document of a resource.
 
-    ``globs`` are relative to ``root`` (default: the working folder when first used) or absolute;
+    ``globs`` are relative to ``root`` (default: the working folder as it is now) or absolute;
     ``**`` stands for any number of directories. ``resource`` names a file's resource:
     ``{path.stem}`` is its name without suffix, ``{path.name}`` with it, ``{path.parent.name}``
     its directory's name, ``{path}`` its path below the glob's fixed part, without suffix:
@@ -79,7 +80,9 @@ class FileSource:
             )
         self._patterns = tuple(Glob.check(pattern) for pattern in globs)
         self._template = _checked_template(resource)
-        self._root = None if root is None else Path(root)
+        root = absolute("" if root is None else root) if _any_relative(globs) else Path("/")
+        self._root = os.path.normpath(root)
+        self._globs = tuple(Glob.of(pattern, root) for pattern in self._patterns)
         self._interval = _checked_duration("interval", interval)
         self._debounce = _checked_duration("debounce", debounce, positive=False)
         self._max_age = 3 * interval if max_age is None else _checked_duration("max_age", max_age)
@@ -95,7 +98,6 @@ class FileSource:
         self._format = format
         self._polling = polling
         self._max_bytes = max_bytes
-        self._globs: tuple[Glob, ...] | None = None
         self._claims: dict[str, dict[str, _Raw]] = {}  # by URI: who claims it, as last seen
         self._links: dict[str, str] = {}
         self._scanned = False
@@ -106,8 +108,12 @@ class FileSource:
 
     @property
     def name(self) -> str:
-        """The globs, and the resources they are made."""
-        return f"files {', '.join(self._patterns)} as {self._template}"
+        """The globs, where they begin, and the resources that the files are made.
+
+        Equal globs in two folders are two sources: what one has is not the other's to withdraw.
+        """
+        below = f" in {self._root}" if _any_relative(self._patterns) else ""
+        return f"files {', '.join(self._patterns)}{below} as {self._template}"
 
     @property
     def max_age(self) -> timedelta:
@@ -136,7 +142,7 @@ class FileSource:
         scan = Scan()
         claims: dict[str, dict[str, _Raw]] = {}
         seen: set[str] = set()
-        for glob in self._where():
+        for glob in self._globs:
             found = None
             for found in scan.files(glob):
                 if found.path not in seen and (uri := self._uri(found)) is not None:
@@ -146,12 +152,6 @@ class FileSource:
         self._refuse_closed(scan.closed)
         self._claims, self._links, self._scanned = claims, scan.links, True
         return claims
-
-    def _where(self) -> tuple[Glob, ...]:
-        if self._globs is None:
-            root = Path.cwd() / (self._root or "")
-            self._globs = tuple(Glob.of(pattern, root) for pattern in self._patterns)
-        return self._globs
 
     def _refuse_closed(self, closed: Mapping[str, OSError]) -> None:
         """What was there and cannot be looked at is neither there nor gone."""
@@ -257,7 +257,7 @@ class FileSource:
     async def changes(self) -> AsyncGenerator[str | None, None]:
         """Hints, the first one (None) when it has begun to look."""
         while not self._polling:
-            places = await asyncio.to_thread(Places.of, self._where(), self._links)
+            places = await asyncio.to_thread(Places.of, self._globs, self._links)
             observation = Observation(places)
             try:
                 await asyncio.to_thread(observation.start)
@@ -308,7 +308,7 @@ class FileSource:
 
     def _claim(self, path: str) -> str | None:
         """The resource of a file at this path; it is known from now on."""
-        for glob in self._where():
+        for glob in self._globs:
             if glob.matches(path):
                 below = path[len(glob.prefix.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
                 if (uri := self._uri(Found(path, below, None))) is not None:
@@ -369,6 +369,10 @@ def _present(files: Iterable[str]) -> dict[str, _Raw]:
 def _differing(before: Mapping[str, object], now: Mapping[str, object]) -> list[str | None]:
     uris = [uri for uri in before.keys() | now.keys() if before.get(uri) != now.get(uri)]
     return [None] if len(uris) > _BURST else [*sorted(uris)]
+
+
+def _any_relative(globs: Iterable[str]) -> bool:
+    return not all(PurePath(pattern).is_absolute() for pattern in globs)
 
 
 def _why_nothing(glob: Glob) -> str:

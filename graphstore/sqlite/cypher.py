@@ -115,9 +115,10 @@ class Cypher:
                 )
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # what lies in the working folder is data, and no module
                 "-c",
                 _START,
-                json.dumps(sys.path),
+                json.dumps(_module_folders()),
                 self._path,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -137,6 +138,12 @@ class Cypher:
         await process.wait()
         # Only this lets go of its pipes at once, and before the event loop ends.
         process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _module_folders() -> list[str]:
+    """Where this process finds modules, apart from whatever is the working folder: a file there
+    that is called as a module must not be run."""
+    return [folder for folder in sys.path if os.path.isabs(folder)]  # noqa: PTH117
 
 
 def _most_steps() -> int:

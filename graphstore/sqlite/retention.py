@@ -33,7 +33,7 @@ class Collector:
     """Collects in the store at ``path``, on a connection of its own. By one thread at a time."""
 
     def __init__(self, path: str) -> None:
-        self._path = Path(path).absolute()
+        self._path = Path(path)
         self._connection: sqlite3.Connection | None = None
         self._going: _Going | None = None
 

@@ -48,6 +48,7 @@ from ..store import (
     Table,
     Totals,
 )
+from ..urls import absolute
 from . import changes, facts, leases, marks, reading, rows, traces
 from . import recording as runs
 from .clock import now_ms
@@ -71,9 +72,13 @@ _STILL_AT_ONCE = 100
 
 
 class SqliteStore(GraphStore):
-    """A store in the file at ``path``, which is made when it is first opened."""
+    """A store in the file at ``path``, which is made when it is first opened.
+
+    A relative path begins at the folder that is the working folder by now.
+    """
 
     def __init__(self, path: str) -> None:
+        path = str(absolute(path))
         self.url = f"sqlite:///{path}"
         self._path = path
         self._namespaces: dict[str, int] = {}  # rids as committed; they never change
@@ -105,7 +110,7 @@ class SqliteStore(GraphStore):
 
     def _connect(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         with translated(self._path):
-            path = Path(self._path).absolute()
+            path = Path(self._path)
             write = connect(path)
             try:
                 return write, connect(path, waits=False)
@@ -430,7 +435,7 @@ class SqliteStore(GraphStore):
 
     @override
     async def examine(self) -> list[Finding]:
-        return await self._writing(lambda db: examine(db, Path(self._path).absolute()))
+        return await self._writing(lambda db: examine(db, Path(self._path)))
 
     @override
     async def task_keys(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:

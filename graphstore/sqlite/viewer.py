@@ -56,7 +56,7 @@ class Viewer:
     def _fresh(self, most: int) -> View:
         if self._connection is None:
             self._connection = sqlite3.connect(
-                f"{Path(self._path).absolute().as_uri()}?mode=rw", uri=True, isolation_level=None
+                f"{Path(self._path).as_uri()}?mode=rw", uri=True, isolation_level=None
             )
             self._connection.execute("PRAGMA query_only = ON")
         if self._view is None or not self._view.fresh():

@@ -76,11 +76,19 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
 
 
 def test_copies_of_a_file_are_known_as_one(tmp_path: Path) -> None:
-    digests = []
-    for name, text in (("a", SOURCE), ("b", SOURCE), ("c", SOURCE.replace("acl/", "acls/"))):
+    def digest(name: str, text: str) -> str:
         (tmp_path / name).mkdir()
-        digests.append(read_config(write(tmp_path / name, text)).digest)
-    assert digests[0] == digests[1] != digests[2]
+        return read_config(write(tmp_path / name, text)).digest
+
+    absolute = SOURCE.replace("acl/", "/etc/acl/")
+    assert digest("a", absolute) == digest("b", absolute) != digest("c", SOURCE)
+
+
+def test_relative_globs_in_two_folders_name_other_files(tmp_path: Path) -> None:
+    for name in ("billing", "search"):
+        (tmp_path / name).mkdir()
+    billing, search = (read_config(write(tmp_path / it, SOURCE)) for it in ("billing", "search"))
+    assert billing.digest != search.digest, "one would stand by while nobody watches its files"
 
 
 def test_a_store_may_be_named_by_the_environment(
@@ -151,7 +159,8 @@ def test_what_is_suggested_can_be_pasted(tmp_path: Path) -> None:
         suggested = str(error.value).partition(": source")[2]
         assert "\n" not in suggested
         write(tmp_path, f"{text or ''}source{suggested}\n")
-        assert read_config(path).sources[0].name == "files config/acl/*.yaml as acl:{path.stem}"
+        name = read_config(path).sources[0].name
+        assert name == f"files config/acl/*.yaml in {tmp_path} as acl:{{path.stem}}"
         path.unlink()
 
 

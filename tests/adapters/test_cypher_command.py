@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,27 @@ def test_the_help_has_an_example() -> None:
     run = CliRunner().invoke(cli.app, ["cypher", "--help"])
     assert run.exit_code == 0
     assert "Example: execgraph cypher" in run.stdout
+
+
+@pytest.mark.parametrize("module", ["json", "sys", "sqlite3", "kglite", "resource", "execgraph"])
+def test_a_module_in_the_working_folder_is_not_run(url: str, tmp_path: Path, module: str) -> None:
+    folder = tmp_path / "untrusted"
+    folder.mkdir()
+    (folder / f"{module}.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w').close()\nraise SystemExit\n", encoding="utf-8"
+    )
+    script = Path(sys.executable).with_name("execgraph")
+    query = ["cypher", "RETURN 1 AS one", "--json", "--store", url]
+    run = subprocess.run([script, *query], cwd=folder, capture_output=True, text=True, check=False)
+    assert not (tmp_path / "ran").exists()
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["rows"] == [[1]]
+
+
+def test_a_relative_entry_of_the_module_path_is_not_handed_on(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kglite.py").write_text("raise SystemExit", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", ".", *sys.path])
+    assert json.loads(cypher(url, "RETURN 1 AS one", "--json").stdout)["rows"] == [[1]]

@@ -37,7 +37,9 @@ def test_the_file_is_one_that_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
     assert config.namespace == "team-a"
     first, second = config.sources
     assert (first.interval, first.max_age) == (timedelta(seconds=30), timedelta(seconds=90))
-    assert second.name == "files config/rules.md, config/freeze.txt as rule:{path.stem}"
+    assert second.name == (
+        f"files config/rules.md, config/freeze.txt in {tmp_path} as rule:{{path.stem}}"
+    )
 
 
 def test_the_file_has_every_key_there_is() -> None:

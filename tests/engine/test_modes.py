@@ -166,6 +166,38 @@ async def test_a_relative_path_is_of_the_working_directory(
     assert (tmp_path / "kept.db").exists()
 
 
+async def test_a_relative_path_stays_where_the_engine_was_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EXECGRAPH_STORE", raising=False)
+    named, default = Engine("sqlite:///kept.db"), Engine()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for engine in (named, default):
+        async with engine:
+            await engine.observe("acl:ship", "yes")
+            assert await engine.cypher("MATCH (r:Resource) RETURN r.uri")
+    monkeypatch.setenv("EXECGRAPH_STORE", "sqlite:///told.db")
+    async with default:
+        await default.observe("acl:ship", "yes")
+    assert not list((tmp_path / "elsewhere").iterdir())
+    for path in ("kept.db", ".execgraph/graph.db", "told.db"):
+        assert (tmp_path / path).exists()
+
+
+async def test_where_a_relative_path_begins_may_be_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    async with Engine(f"sqlite:///{tmp_path}/graph.db") as engine:
+        await engine.observe("acl:ship", "yes")
+    with pytest.raises(ConfigurationError, match="working folder, which was deleted"):
+        Engine("sqlite:///graph.db")
+
+
 def test_off_works_for_the_sync_face(world_url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXECGRAPH_MODE", "off")
     before = set(threading.enumerate())

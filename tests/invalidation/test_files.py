@@ -178,15 +178,38 @@ async def test_an_absolute_glob_needs_no_root(tmp_path: Path) -> None:
     assert set(await it.resources()) == {"acl:a"}
 
 
-async def test_the_working_folder_is_taken_at_first_use(
+async def test_the_working_folder_is_that_of_the_declaration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    it = FileSource("*.yaml", resource="acl:{path.stem}")
     put(tmp_path / "here/a.yaml", "1")
     monkeypatch.chdir(tmp_path / "here")
-    assert set(await it.resources()) == {"acl:a"}
+    it = FileSource("*.yaml", resource="acl:{path.stem}")
+    below = FileSource("*.yaml", resource="acl:{path.stem}", root="../here")
     monkeypatch.chdir(tmp_path)
-    assert set(await it.resources()) == {"acl:a"}
+    assert set(await it.resources()) == set(await below.resources()) == {"acl:a"}
+    assert it.name == below.name == f"files *.yaml in {tmp_path}/here as acl:{{path.stem}}"
+
+
+def test_an_absolute_glob_is_the_same_from_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = set()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        names.add(FileSource(f"{tmp_path}/*.yaml", resource="acl:{path.stem}").name)
+    assert names == {f"files {tmp_path}/*.yaml as acl:{{path.stem}}"}
+
+
+def test_a_relative_glob_in_a_folder_that_was_deleted_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert FileSource("/etc/acl/*.yaml", resource="acl:{path.stem}").name
+    with pytest.raises(ConfigurationError, match="working folder, which was deleted"):
+        FileSource("acl/*.yaml", resource="acl:{path.stem}")
 
 
 @pytest.mark.parametrize(
