@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import inspect
 import json
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -26,6 +24,7 @@ from ..graphstore.errors import NotJson
 from ..graphstore.model import Effect, FacetRef
 from ..invalidation.resources import Resource
 from .errors import ArgumentsInvalid, ConfigurationError, ToolError
+from .source import Source
 
 __all__ = ["IdempotencyKey", "Tool"]
 
@@ -70,7 +69,7 @@ class Tool:
         parameters = self.parameters
         for requirement in self.requires:
             requirement.check(parameters, f"the tool {self.name}")
-        self._source = version if version is not None else _source_of(self.name, [function, *uses])
+        self._source = Source(self.name, function, uses=uses, version=version)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself; nothing is recorded."""
@@ -104,17 +103,25 @@ class Tool:
                 parameter["default"] = self._defaults[name]
         return schema
 
-    @cached_property
+    @property
     def code_key(self) -> str:
         """The version of everything that makes this tool's steps what they are: of its body and
         of its terms (effect and requirements), joined by a dot."""
-        body = fingerprint(["tool", self.name, self.schema, self._source])
-        requires = [requirement.declaration() for requirement in self.requires]
-        return f"{body}.{fingerprint([str(self.effect), requires])}"
+        return f"{self._source.key(self._declared)}.{self._terms}"
 
     def same_terms(self, code_key: str) -> bool:
         """Whether the tool that had this code key had today's effect and requirements."""
-        return code_key.rpartition(".")[2] == self.code_key.rpartition(".")[2]
+        return code_key.rpartition(".")[2] == self._terms
+
+    @cached_property
+    def _declared(self) -> Json:
+        """What its body is known by beside its source."""
+        return ["tool", self.name, self.schema]
+
+    @cached_property
+    def _terms(self) -> str:
+        requires = [requirement.declaration() for requirement in self.requires]
+        return fingerprint([str(self.effect), requires])
 
     @property
     def is_write(self) -> bool:
@@ -331,30 +338,3 @@ def _dumped(adapter: TypeAdapter[Any], value: Any, what: str) -> Json:
         return adapter.dump_python(value, mode="json", warnings=False)
     except ValueError as error:
         raise NotJson(f"{what} cannot be written as JSON: {error}") from None
-
-
-def _source_of(name: str, functions: Iterable[Callable[..., Any]]) -> list[str]:
-    """The functions' syntax without comments and layout, engine decorators left out."""
-    return [_normalised(name, function) for function in functions]
-
-
-def _normalised(name: str, function: Callable[..., Any]) -> str:
-    function = getattr(function, "function", function)  # a Tool named in uses=
-    try:
-        source = inspect.getsource(inspect.unwrap(function))
-        [definition, *_] = ast.parse(textwrap.dedent(source)).body
-    except (OSError, TypeError, SyntaxError, ValueError):
-        raise ToolError(
-            f"the source of {getattr(function, '__name__', function)!r} of the tool {name} cannot"
-            " be read, so a change of it would go unnoticed; state version='1' and count it up"
-        ) from None
-    if isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef):
-        definition.decorator_list = [
-            decorator for decorator in definition.decorator_list if not _declares_tool(decorator)
-        ]
-    return ast.unparse(definition)
-
-
-def _declares_tool(decorator: ast.expr) -> bool:
-    called = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return isinstance(called, ast.Attribute) and called.attr == "tool"
