@@ -20,12 +20,13 @@ from ..graphstore.model import (
     new_id,
 )
 from .cause import Cause, MissKind
-from .client import CallResult
+from .client import Call, CallResult
 from .effects import Gate
 from .errors import ArgumentsInvalid, PreconditionChanged
 from .jobs import Job, job_of_act, job_of_call, job_on_path
 from .lookup import Decision
 from .notes import Note
+from .reading import Reading, read_served
 from .result import Outcome
 from .run import Run
 from .taken import Taken, frontier
@@ -63,7 +64,7 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
     if not calls:
         return []
     if len(calls) == 1 and (recorded := run.next_action(decision)) is not None:
-        taken = [await _follow(run, recorded)]
+        taken = [await _follow(run, recorded, calls[0])]
     else:
         jobs = [await job_of_call(run, decision, number) for number in range(len(calls))]
         gate = Gate(run, final=final, served=run.served(decision.position))
@@ -77,7 +78,7 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
     ]
 
 
-async def _follow(run: Run, recorded: Recorded) -> Taken:
+async def _follow(run: Run, recorded: Recorded, call: Call) -> Taken:
     """A read that stands, run again: nothing is to be noted, checked or begun for it.
 
     This is what replays mostly do, so it does without a job as long as the output is equal.
@@ -85,13 +86,17 @@ async def _follow(run: Run, recorded: Recorded) -> Taken:
     followed = run.followed
     assert followed is not None
     tool, step = run.subject.code.tools[recorded.step.name], recorded.step
+    reading = read_served(tool, call, followed.arguments(step))
     started = time.perf_counter()
-    given, _ = await _run_tool(tool, tool.parse(followed.arguments(step)), "")
+    if reading.parsed is None:
+        given = _not_taken(reading)
+    else:
+        given, _ = await _run_tool(tool, reading.parsed, "")
     duration = (time.perf_counter() - started) * 1000
     if given.error is None and given.data == followed.output(step):
         taken = Taken(step, Outcome.REPLAYED, given.data, duration_ms=duration, copied=True)
     else:
-        job = job_on_path(run, followed, recorded)
+        job = job_on_path(run, followed, recorded, reading)
         job.notes = recorded.notes
         taken = _finished(job, (), given).taken
         taken.duration_ms = duration
@@ -168,17 +173,16 @@ async def _note(run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note]) -
             open_jobs.append(job)
     if not open_jobs:
         return
-    wanted = [facet for job in open_jobs for facet in job.reading.facets]
+    wanted = [facet for job in open_jobs for facet in job.facets]
     notes = {**noted, **await run.notes.take(facet for facet in wanted if facet not in noted)}
     for job in open_jobs:
-        job.notes = tuple(notes[facet] for facet in job.reading.facets)
+        job.notes = tuple(notes[facet] for facet in job.facets)
 
 
 async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
     """Carry out one job: refuse it, reuse its recording, or run its tool."""
     if job.tool is None or job.reading.parsed is None:
-        problem = job.reading.problem
-        return _finished(job, feeds, _Output(encode(problem), error=ArgumentsInvalid(problem)))
+        return _finished(job, feeds, _not_taken(job.reading))
     if (output := await _reusable(run, job)) is not None:
         return _reused(job, job.tool, feeds, output)
     key = _idempotency_key(run, job) if job.tool.wants_key or job.tool.is_write else ""
@@ -199,6 +203,11 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
         done.taken.effect = effect
     _ended(run, job, done.taken, ticket)
     return done
+
+
+def _not_taken(reading: Reading) -> _Output:
+    """What is told of a call that its tool cannot take."""
+    return _Output(encode(reading.problem), error=ArgumentsInvalid(reading.problem))
 
 
 def _ended(run: Run, job: Job, taken: Taken, ticket: int) -> None:

@@ -6,30 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..graphstore.canonical import decode, encode, fingerprint, hash_of
-from ..graphstore.errors import NotJson
+from ..graphstore.canonical import hash_of
 from ..graphstore.model import FacetRef, Step, StepKind, Value
 from .cause import Cause, MissKind
 from .client import Call
-from .errors import ArgumentsInvalid
 from .lookup import Decision, Prepared
 from .needs import needed_facets
 from .notes import Note, guards_of
+from .reading import Reading, read_act, read_call, read_served
 from .run import Run
 from .tool import Tool
 from .verdict import Recorded
 
 __all__ = ["Job", "job_of_act", "job_of_call", "job_on_path"]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A call as its tool takes it. ``parsed`` None: it cannot take it, for this ``problem``."""
-
-    arguments: bytes  # exact JSON text
-    parsed: Mapping[str, Any] | None
-    facets: tuple[FacetRef, ...] = ()
-    problem: str = ""
 
 
 @dataclass(slots=True)
@@ -45,6 +34,7 @@ class Job:
     key: str
     occurrence: int
     reading: Reading
+    facets: tuple[FacetRef, ...]
     recorded: Recorded | None
     followed: Prepared | None = None
     decision: int | None = None
@@ -80,55 +70,39 @@ class Job:
 
 async def job_of_call(run: Run, decision: Decision, number: int) -> Job:
     """The job of one call of a reply."""
+    call = decision.calls[number]
     if run.on_path and run.followed is not None:
         recorded = run.followed.actions.get((decision.position, number))
         if recorded is not None:
-            return job_on_path(run, run.followed, recorded)
-    call = decision.calls[number]
-    tool = run.subject.code.tools.get(call.tool)
-    job = await _by_key(run, call.tool, tool, _read(run, tool, call))
+            return job_on_path(run, run.followed, recorded, _on_path(run, recorded, call))
+    tools, inputs = run.subject.code.tools, run.wish.inputs
+    readings = decision.readings
+    reading = readings[number] if readings else read_call(tools, inputs, call)
+    job = await _by_key(run, call.tool, tools.get(call.tool), reading)
     job.decision, job.call = decision.position, number
     return job
 
 
 async def job_of_act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> Job:
     """The job of an action of a program. Raises ArgumentsInvalid, NotJson."""
-    return await _by_key(run, tool.name, tool, _parsed(run, tool, tool.parse(arguments)))
+    return await _by_key(run, tool.name, tool, read_act(tool, run.wish.inputs, arguments))
 
 
-def _read(run: Run, tool: Tool | None, call: Call) -> Reading:
-    given = encode(call.arguments)
-    if tool is None:
-        known = ", ".join(sorted(run.subject.code.tools)) or "none"
-        return Reading(given, None, problem=f"there is no tool {call.tool}; the tools are: {known}")
-    try:
-        return _parsed(run, tool, tool.parse(given))
-    except (ArgumentsInvalid, NotJson) as error:
-        return Reading(given, None, problem=str(error))
+def _on_path(run: Run, recorded: Recorded, call: Call) -> Reading:
+    """A call of a decision that stands, and so does the recorded action, or it is read whole."""
+    tools, step = run.subject.code.tools, recorded.step
+    tool, followed = tools.get(step.name), run.followed
+    # An error may say that the arguments named nothing to rest on: that is found out anew.
+    if tool is None or followed is None or recorded.cause is not None or step.error:
+        return read_call(tools, run.wish.inputs, call)
+    return read_served(tool, call, followed.arguments(step))
 
 
-def _parsed(run: Run, tool: Tool, parsed: Mapping[str, Any]) -> Reading:
-    arguments = tool.arguments_of(parsed)
-    # An agent's own requirements guard each of its writes.
-    own = needed_facets(run.subject.code.requires, run.wish.inputs) if tool.is_write else ()
-    facets = dict.fromkeys((*tool.facets(arguments, run.wish.inputs), *own))
-    return Reading(encode(arguments), parsed, tuple(facets))
-
-
-def job_on_path(run: Run, followed: Prepared, recorded: Recorded) -> Job:
-    """What the recorded graph has next; its arguments come from a decision that stands."""
+def job_on_path(run: Run, followed: Prepared, recorded: Recorded, reading: Reading) -> Job:
+    """What the recorded graph has next."""
     step = recorded.step
     tool = run.subject.code.tools.get(step.name)
     code_key = run.subject.code.of_action(step.name)
-    arguments = followed.arguments(step)
-    # An error may say that the arguments named nothing to rest on: that is found out anew.
-    if tool is None or recorded.cause is not None or step.error:
-        reading = _read(run, tool, Call("", step.name, decode(arguments)))
-    else:
-        try:
-            reading = Reading(arguments, tool.parse(arguments))
-        except ArgumentsInvalid as error:
-            reading = Reading(arguments, None, problem=str(error))
     return Job(
         tool=tool,
         name=step.name,
@@ -136,6 +110,7 @@ def job_on_path(run: Run, followed: Prepared, recorded: Recorded) -> Job:
         key=step.key if code_key == step.code_key else _key(step.name, code_key, reading),
         occurrence=step.occurrence,
         reading=reading,
+        facets=_facets(run, tool, reading) if reading.said else recorded.facets,
         recorded=recorded,
         followed=followed,
         decision=step.decision,
@@ -148,12 +123,20 @@ async def _by_key(run: Run, name: str, tool: Tool | None, reading: Reading) -> J
     key = _key(name, code_key, reading)
     occurrence = run.occurrence(key)
     recorded = await run.find(key, occurrence)
-    if recorded is not None and not set(reading.facets) <= set(recorded.facets):
+    facets = _facets(run, tool, reading)
+    if recorded is not None and not set(facets) <= set(recorded.facets):
         # Recorded under fewer requirements than are declared today.
         recorded = replace(recorded, cause=Cause(MissKind.CODE_CHANGED, name))
-    return Job(tool, name, code_key, key, occurrence, reading, recorded)
+    return Job(tool, name, code_key, key, occurrence, reading, facets, recorded)
+
+
+def _facets(run: Run, tool: Tool | None, reading: Reading) -> tuple[FacetRef, ...]:
+    """What an action rests on: an agent's own requirements guard each of its writes."""
+    if tool is None or not tool.is_write or reading.parsed is None:
+        return reading.required
+    own = needed_facets(run.subject.code.requires, run.wish.inputs)
+    return tuple(dict.fromkeys((*reading.required, *own)))
 
 
 def _key(name: str, code_key: str, reading: Reading) -> str:
-    arguments = fingerprint(decode(reading.arguments))
-    return hash_of("step", StepKind.ACTION, name, code_key, arguments)
+    return hash_of("step", StepKind.ACTION, name, code_key, reading.said)

@@ -20,6 +20,7 @@ from ..graphstore.store import GraphStore
 from .cause import Cause, MissKind
 from .client import Call, Dialect
 from .notes import Note
+from .reading import Reading
 from .result import Outcome
 from .subject import Subject
 from .taken import Taken
@@ -47,12 +48,16 @@ MEMORY_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A reply as a run goes on with it. ``noted``: the facts noted for the calls in it."""
+    """A reply as a run goes on with it. ``noted``: the facts noted for the calls in it.
+
+    ``readings``: its calls as their tools take them, if they have been read.
+    """
 
     position: int
     reply: Json
     calls: tuple[Call, ...]
     noted: Mapping[FacetRef, Note]
+    readings: tuple[Reading, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..graphstore.canonical import Json, encode
-from ..graphstore.errors import NotJson
+from ..graphstore.canonical import Json
 from ..graphstore.model import FacetRef
 from ..invalidation.resources import Resource
 from .client import Call
-from .errors import ArgumentsInvalid
+from .reading import Reading
 from .tool import Tool
 
 __all__ = ["needed_facets", "needs_of_calls", "needs_of_offered"]
@@ -40,22 +39,13 @@ def needs_of_offered(
 
 
 def needs_of_calls(
-    tools: Mapping[str, Tool], inputs: Json, calls: Iterable[Call]
+    tools: Mapping[str, Tool], calls: Sequence[Call], readings: Sequence[Reading]
 ) -> tuple[tuple[FacetRef, ...], tuple[FacetRef, ...]]:
     """What the writes among the calls require, and what all of them do."""
     writes: list[FacetRef] = []
     every: list[FacetRef] = []
-    for call in calls:
-        tool = tools.get(call.tool)
-        if tool is None:
-            continue
-        try:
-            # As the tool takes them: it may bring "EU" and "eu" into one form.
-            arguments = tool.arguments_of(tool.parse(encode(call.arguments)))
-            facets = tool.facets(arguments, inputs)
-        except (ArgumentsInvalid, NotJson):
-            continue  # the call will not be carried out, and the model told so
-        every += facets
-        if tool.is_write:
-            writes += facets
+    for call, reading in zip(calls, readings, strict=True):
+        every += reading.required
+        if (tool := tools.get(call.tool)) is not None and tool.is_write:
+            writes += reading.required
     return tuple(dict.fromkeys(writes)), tuple(dict.fromkeys(every))

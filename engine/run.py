@@ -38,6 +38,7 @@ from .events import StepEnded
 from .lookup import Decision, MemoryKey, Plan, Prepared, look_up, memory_key
 from .needs import needed_facets, needs_of_calls, needs_of_offered
 from .notes import Notes, guards_of, merged
+from .reading import read_call
 from .result import Outcome
 from .session import Session
 from .shelf import Shelf
@@ -371,7 +372,8 @@ class Run:
         # One read serves both: it confirms what was noted before the decision, and notes what
         # the calls rest on.
         self.notes.ended(ticket, before.values())
-        chosen, needed = needs_of_calls(tools, inputs, calls)
+        readings = tuple(read_call(tools, inputs, call) for call in calls)
+        chosen, needed = needs_of_calls(tools, calls, readings)
         noted = {**await self.notes.take(needed), **before}
         self.notes.ended(ticket, (noted[facet] for facet in chosen if facet not in before))
         notes = merged([noted[facet] for facet in (*own, *chosen)])
@@ -401,7 +403,7 @@ class Run:
                 values=values,
             )
         )
-        return Decision(step.position, reply, calls, noted)
+        return Decision(step.position, reply, calls, noted, readings)
 
     def _decision_step(self, asked: Asked, occurrence: int) -> Step:
         """The step of a request, its messages told as a continuation of the last one's."""

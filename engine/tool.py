@@ -4,37 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, NotRequired, get_args, get_origin, get_type_hints
+from typing import Any
 
-from pydantic import (
-    ConfigDict,
-    PydanticSchemaGenerationError,
-    PydanticUserError,
-    TypeAdapter,
-    ValidationError,
-)
-from typing_extensions import TypedDict
+from pydantic import TypeAdapter, ValidationError
 
-from ..graphstore.canonical import Json, decode, encode, fingerprint
+from ..graphstore.canonical import Json, decode, fingerprint
 from ..graphstore.errors import NotJson
 from ..graphstore.model import Effect, FacetRef
 from ..invalidation.resources import Resource
+from .dumping import Dumper
 from .errors import ArgumentsInvalid, ConfigurationError, ToolError
+from .exact import NotExact, exact
+from .signature import IdempotencyKey, Signature
 from .source import Source
 
 __all__ = ["IdempotencyKey", "Tool"]
-
-
-class IdempotencyKey:
-    """Marks a parameter that the engine fills, hidden from the model.
-
-    ``key: Annotated[str, IdempotencyKey]``: the same for the same step of the same run, and
-    different for every other, so that the other side can drop a request it has seen.
-    """
 
 
 class Tool:
@@ -64,11 +52,8 @@ class Tool:
                 " docstrings say"
             )
         self._is_async = inspect.iscoroutinefunction(function)
-        self._hidden, self._arguments, self._output = self._types(function)
-        self._defaults: dict[str, Json] = self._default_arguments(function)
-        parameters = self.parameters
-        for requirement in self.requires:
-            requirement.check(parameters, f"the tool {self.name}")
+        self._signature = Signature(function, self.name)
+        self._naming = self._naming_parameters()
         self._source = Source(self.name, function, uses=uses, version=version)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -82,26 +67,13 @@ class Tool:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The names the model may give."""
-        return tuple(self.schema["properties"])
+        """The names of its parameters, but for hidden ones."""
+        return tuple(self._signature.types)
 
     @cached_property
     def schema(self) -> dict[str, Any]:
         """The parameters as JSON Schema, as a model is told them."""
-        try:
-            schema = self._arguments.json_schema()
-        except PydanticUserError as error:
-            raise ToolError(
-                f"a parameter of the tool {self.name} cannot be told to a model as JSON Schema:"
-                f" {str(error).splitlines()[0]}"
-            ) from None
-        schema.pop("title", None)
-        schema.setdefault("properties", {})
-        for name, parameter in schema["properties"].items():
-            parameter.pop("title", None)
-            if name in self._defaults and _is_strict(self._defaults[name]):
-                parameter["default"] = self._defaults[name]
-        return schema
+        return self._signature.schema()
 
     @property
     def code_key(self) -> str:
@@ -130,7 +102,7 @@ class Tool:
     @property
     def wants_key(self) -> bool:
         """Whether a parameter of it takes the idempotency key."""
-        return bool(self._hidden)
+        return bool(self._signature.hidden)
 
     # What it does -------------------------------------------------------------------------
 
@@ -140,36 +112,43 @@ class Tool:
         Raises ArgumentsInvalid, which says what is wrong with which argument.
         """
         try:
-            if not isinstance(arguments, bytes):
-                return self._arguments.validate_python(arguments)
-            return self._read_arguments(arguments)
+            if isinstance(arguments, bytes):
+                return self._read_arguments(arguments)
+            return self._adapter.validate_python(arguments)
         except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}"
-                for item in error.errors(include_url=False, include_input=False)
-            )
-            raise ArgumentsInvalid(f"{self.name} does not take these arguments: {wrong}") from None
+            raise ArgumentsInvalid(f"{self.name} {_what_is_wrong(error)}") from None
+        except Exception as error:  # what a validator raises, beside what pydantic reads of it
+            raise ArgumentsInvalid(
+                f"{self.name} does not take these arguments: {type(error).__name__}: {error}"
+            ) from error
+
+    @property
+    def _adapter(self) -> TypeAdapter[dict[str, Any]]:
+        return self._signature.arguments.adapter
 
     def _read_arguments(self, arguments: bytes) -> dict[str, Any]:
         try:
-            return self._arguments.validate_json(arguments)
+            return self._adapter.validate_json(arguments)
         except ValidationError as error:
             if error.errors(include_url=False, include_input=False)[0]["type"] != "json_invalid":
                 raise
             # pydantic's reader refuses lone surrogates, which JSON can name and Python can hold.
-            return self._arguments.validate_python(decode(arguments))
+            return self._adapter.validate_python(decode(arguments))
 
     def arguments_of(self, parsed: Mapping[str, Any]) -> Json:
         """Parsed arguments as JSON again. Raises NotJson."""
-        return _dumped(self._arguments, parsed, f"an argument of {self.name}")
+        return self._signature.arguments.json(parsed, f"an argument of {self.name}")
 
-    def facets(self, arguments: Mapping[str, Json], inputs: Json) -> tuple[FacetRef, ...]:
-        """What this tool requires when called with these arguments, defaults included.
+    def facets(self, parsed: Mapping[str, Any], inputs: Json) -> tuple[FacetRef, ...]:
+        """What this tool requires when it is called with these arguments, defaults included.
 
         Raises ArgumentsInvalid if the arguments name nothing that could be required.
         """
-        given = {**self._defaults, **arguments}
+        given = dict(self._signature.defaults)
         try:
+            for name, dumper in self._naming.items():
+                if name in parsed:
+                    given[name] = dumper.json(parsed[name], f"the argument {name}")
             return tuple(dict.fromkeys(item.resolve(inputs, given) for item in self.requires))
         except KeyError as missing:
             raise ArgumentsInvalid(f"{self.name} needs the argument {missing}") from None
@@ -180,30 +159,37 @@ class Tool:
 
     async def run(self, parsed: Mapping[str, Any], idempotency_key: str) -> Any:
         """Call the function; a synchronous one in a thread, so that nobody waits for it."""
-        if self._is_async and not self._hidden:
-            return await self.function(**parsed)
-        hidden = dict.fromkeys(self._hidden, idempotency_key)
+        hidden = dict.fromkeys(self._signature.hidden, idempotency_key)
+        arguments = {**self._signature.fresh_defaults(parsed), **parsed, **hidden}
         if self._is_async:
-            return await self.function(**parsed, **hidden)
-        return await asyncio.to_thread(_called, self.function, {**parsed, **hidden})
+            value = await self.function(**arguments)
+        else:
+            value = await asyncio.to_thread(_called, self.function, arguments)
+        # A decorator that is not async itself hides that the function is.
+        return await _whole(await value if inspect.isawaitable(value) else value)
 
-    def dump(self, output: Any) -> bytes:
-        """An output as exact JSON text. Raises NotJson."""
-        # Its writer refuses lone surrogates too, and writes a model's NaN as null; what is no JSON
-        # at all is told by ours.
-        with suppress(ValueError):
-            if b"null" not in (written := self._output.dump_json(output, warnings=False)):
-                return written
-        return encode(_dumped(self._output, output, f"the output of {self.name}"))
+    def dump(self, output: Any, recorded: bytes | None = None) -> bytes:
+        """An output as exact JSON text. ``recorded``: what it may be equal to. Raises NotJson."""
+        return self._signature.output.text(output, f"the output of {self.name}", recorded)
 
     def load(self, output: bytes) -> Any:
-        """A recorded output as the function had returned it; as plain JSON if it had returned
-        something else than it says."""
-        value = decode(output)
+        """A recorded output as the function had returned it, if ``gives_back`` says so."""
+        adapter = self._signature.output.adapter
         try:
-            return self._output.validate_python(value)
+            return adapter.validate_json(output, by_alias=True, by_name=True)
         except ValidationError:
-            return value
+            pass
+        try:  # pydantic's reader refuses lone surrogates
+            return adapter.validate_python(decode(output), by_alias=True, by_name=True)
+        except ValidationError:
+            return decode(output)
+
+    def gives_back(self, recorded: bytes, output: Any) -> bool:
+        """Whether ``load`` makes of what was recorded the very value that was returned."""
+        try:
+            return exact(self.load(recorded)) == exact(output)
+        except (NotExact, NotJson):
+            return False
 
     # How it is read -----------------------------------------------------------------------
 
@@ -225,68 +211,27 @@ class Tool:
             )
         return checked_requirements(requires or (), f"the tool {self.name}")
 
-    def _types(
-        self, function: Callable[..., Any]
-    ) -> tuple[tuple[str, ...], TypeAdapter[dict[str, Any]], TypeAdapter[Any]]:
-        if not inspect.isroutine(function):
-            raise ToolError(f"{self.name} is no function; declare a function or a method as a tool")
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise ToolError(
-                f"the tool {self.name} yields, and an output is recorded as a whole; return a list"
-            )
-        try:
-            hints = get_type_hints(function, include_extras=True)
-        except NameError as error:
-            raise ToolError(
-                f"an annotation of the tool {self.name} cannot be resolved: {error}; types that"
-                " tools use must be importable from the tool's module"
-            ) from None
-        hidden: list[str] = []
-        fields: dict[str, Any] = {}
-        for name, parameter in inspect.signature(function).parameters.items():
-            self._check_parameter(parameter, hints)
-            if _is_idempotency_key(hints[name]):
-                hidden.append(name)
-            elif parameter.default is inspect.Parameter.empty:
-                fields[name] = hints[name]
-            else:
-                fields[name] = NotRequired[hints[name]]
-        if "return" not in hints:
-            raise ToolError(
-                f"the tool {self.name} does not say what it returns; annotate it, as in '-> dict'"
-            )
-        arguments = _typed_dict(f"{self.name}_arguments", fields)
-        arguments.__pydantic_config__ = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
-        try:
-            return tuple(hidden), TypeAdapter(arguments), _adapter(hints["return"])
-        except PydanticSchemaGenerationError as error:
-            raise ToolError(
-                f"a type of the tool {self.name} cannot be written as JSON:"
-                f" {str(error).splitlines()[0]}"
-            ) from None
+    def _naming_parameters(self) -> dict[str, Dumper]:
+        """The parameters that name what is required, and how each is written."""
+        names = {name for requirement in self.requires for name in requirement.arguments}
+        for requirement in self.requires:
+            requirement.check(self.parameters, f"the tool {self.name}")
+        told = self._signature.told(self.schema)
+        for name in sorted(names):
+            if '"writeOnly": true' in json.dumps(told.get(name)):
+                raise ToolError(
+                    f"the tool {self.name} requires a resource that is named by the secret {name};"
+                    " names of resources are stored in clear, so name it by another argument"
+                )
+        return {name: self._signature.dumper(name) for name in names}
 
-    def _default_arguments(self, function: Callable[..., Any]) -> dict[str, Json]:
-        """What stands for arguments that the model leaves out, as JSON where they can be."""
-        defaults: dict[str, Json] = {}
-        for name, parameter in inspect.signature(function).parameters.items():
-            if parameter.default is not inspect.Parameter.empty and name not in self._hidden:
-                with suppress(NotJson):  # a sentinel, say, which stands for no argument
-                    defaults |= self.arguments_of({name: parameter.default})
-        return defaults
 
-    def _check_parameter(self, parameter: inspect.Parameter, hints: Mapping[str, Any]) -> None:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise ToolError(f"the tool {self.name} takes {parameter}; name its parameters")
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise ToolError(
-                f"the tool {self.name} takes {parameter.name} by position only; models name"
-                " arguments"
-            )
-        if parameter.name not in hints:
-            raise ToolError(
-                f"the parameter {parameter.name} of the tool {self.name} has no annotation; the"
-                " model is told parameters by their types"
-            )
+def _what_is_wrong(error: ValidationError) -> str:
+    wrong = "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}"
+        for item in error.errors(include_url=False, include_input=False)
+    )
+    return f"does not take these arguments: {wrong}"
 
 
 def checked_requirements(requires: Iterable[Any], owner: str) -> tuple[Resource, ...]:
@@ -309,32 +254,10 @@ def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
         raise RuntimeError(f"{function.__name__} raised StopIteration") from error
 
 
-# A type made at run time, which a type checker cannot follow.
-_typed_dict: Any = TypedDict
-
-
-def _adapter(hint: Any) -> TypeAdapter[Any]:
-    try:
-        return TypeAdapter(hint, config=ConfigDict(ser_json_inf_nan="constants"))
-    except PydanticUserError:  # a model brings a configuration of its own
-        return TypeAdapter(hint)
-
-
-def _is_idempotency_key(hint: Any) -> bool:
-    marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    return any(mark is IdempotencyKey or isinstance(mark, IdempotencyKey) for mark in marks)
-
-
-def _is_strict(value: Json) -> bool:
-    """Whether every JSON parser can read ``value``: most know no NaN, and no infinity."""
-    try:
-        return bool(json.dumps(value, allow_nan=False))
-    except ValueError:
-        return False
-
-
-def _dumped(adapter: TypeAdapter[Any], value: Any, what: str) -> Json:
-    try:
-        return adapter.dump_python(value, mode="json", warnings=False)
-    except ValueError as error:
-        raise NotJson(f"{what} cannot be written as JSON: {error}") from None
+async def _whole(value: Any) -> Any:
+    """An output is recorded as a whole: an iterator that is returned is used up first."""
+    if isinstance(value, AsyncIterator):
+        return [item async for item in value]
+    if isinstance(value, Iterator) and not isinstance(value, io.IOBase):
+        return await asyncio.to_thread(list, value)
+    return value
