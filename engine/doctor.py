@@ -117,7 +117,7 @@ async def _sound(store: GraphStore, namespace: str, uri: str) -> bool:
     if fact.state is not FactState.PRESENT:
         return True
     return document is not None and all(
-        document.fingerprint(selector) == at for selector, at in fact.fingerprints.items()
+        document.gives(selector, at) for selector, at in fact.fingerprints.items()
     )
 
 

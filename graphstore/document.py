@@ -4,14 +4,19 @@ A facet is the part of a resource that somebody rests on, named by a selector (R
 JSONPath; none means the whole). Its fingerprint is that of the *projection*: the document with
 everything removed that the selector does not match. Members keep their names, array elements
 their order but not their index, so that an unrelated element put before a selected one changes
-nothing, while two values that swap their names do. A selector that matches nothing in a
-readable document has a fingerprint too, which no projection has.
+nothing, while two values that swap their names do.
+
+What a selector could not select from counts as well (``selecting``): the types that it met where
+it cannot look into such, and, if it matches nothing, how far it came. So "nobody is denied" is
+one thing, and a text, ``null`` or an error page in the place of the list of the denied another.
+A selector that would take too long of a document rests on all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cached_property, lru_cache
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .canonical import Json, canonical, decode, digest, encode, fingerprint
@@ -19,12 +24,12 @@ from .errors import NotJson, SelectorError
 from .model import Value
 
 if TYPE_CHECKING:
-    from jsonpath import JSONPath
+    from .selecting import Path, Selection
 
 __all__ = ["Document", "check_selector"]
 
 _LEVELS = 100
-_NOTHING = digest(b"a selector that matches nothing")
+_NOTHING = digest(b"a selector that matches nothing")  # whatever the document: before types counted
 
 
 class Document:
@@ -57,45 +62,61 @@ class Document:
         """The fingerprint of the part that ``selector`` names. Raises SelectorError."""
         if selector is None:
             return self.whole
-        matches = [match.parts for match in _compiled(selector).finditer(self.content)]
-        if not matches:
-            return _NOTHING
-        return digest(b"projection:" + canonical(_projection(self.content, matches)))
+        found = self._selected(selector)
+        if found is None:
+            return self._fallback
+        if found.paths and not found.strangers:
+            return self._projected(found.paths)
+        selected = [_projection(self.content, found.paths)] if found.paths else []
+        return digest(b"selection:" + canonical([selected, found.stopped, found.strangers]))
+
+    def _selected(self, selector: str) -> Selection | None:
+        """None: it would take too long."""
+        from .selecting import TooCostly, select
+        from .selectors import query_of
+
+        try:
+            return select(query_of(selector), self.content)
+        except TooCostly:
+            return None
+
+    def _projected(self, paths: Sequence[Path]) -> str:
+        return digest(b"projection:" + canonical(_projection(self.content, paths)))
+
+    def held(self, selector: str | None) -> str:
+        """As ``fingerprint``, of a facet in the store: one that an older version took for a
+        selector, and this one does not, rests on the whole."""
+        try:
+            return self.fingerprint(selector)
+        except SelectorError:
+            return self._fallback
+
+    def gives(self, selector: str | None, fingerprint: str) -> bool:
+        """Whether a version of this document rightly holds ``fingerprint``; also one that was
+        written before types counted."""
+        if fingerprint == self.held(selector):
+            return True
+        with suppress(SelectorError):
+            found = None if selector is None else self._selected(selector)
+            return found is not None and fingerprint in (_NOTHING, self._projected(found.paths))
+        return False
+
+    @cached_property
+    def _fallback(self) -> str:
+        return digest(b"instead:" + self.whole.encode())
 
 
 def check_selector(selector: str | None) -> None:
     """Raises SelectorError unless ``selector`` is RFC 9535 JSONPath (or None, the whole)."""
     if selector is not None:
-        _compiled(selector)
+        from .selectors import query_of
+
+        query_of(selector)
 
 
-@lru_cache(maxsize=4096)
-def _compiled(selector: str) -> JSONPath:
-    import jsonpath
-
-    class Environment(jsonpath.JSONPathEnvironment):
-        max_recursion_depth = _LEVELS + 1  # of `$..name`: a scalar is a level too
-
-    try:
-        path = Environment(strict=True).compile(selector)
-    except jsonpath.JSONPathError as error:
-        raise SelectorError(
-            f"the selector {selector!r} is not RFC 9535 JSONPath: {error.args[0]}."
-            " Write for example '$.columns.id' or \"$.rules[?@.name == 'freeze']\"."
-        ) from None
-    if not isinstance(path, jsonpath.JSONPath):
-        raise SelectorError(
-            f"the selector {selector!r} joins several JSONPaths; state a requirement for each."
-        )
-    return path
-
-
-_Part = int | str
-
-
-def _projection(content: Json, paths: Iterable[tuple[_Part, ...]]) -> Json:
+def _projection(content: Json, paths: Iterable[Path]) -> Json:
     """``content`` with only what lies on one of ``paths``; a path that ends keeps all below."""
-    below: dict[_Part, list[tuple[_Part, ...]]] = {}
+    below: dict[int | str, list[Path]] = {}
     for path in paths:
         if not path:
             return content

@@ -264,7 +264,7 @@ class GraphStore(ABC):
                 continue
             version, document = current
             selectors = [facet.selector for facet in missing if facet.resource == resource]
-            computed = {selector: document.fingerprint(selector) for selector in selectors}
+            computed = {selector: document.held(selector) for selector in selectors}
             await self.hold(namespace, resource, version, computed)
 
     async def _compute_guards(self, namespace: str, execution: str) -> None:

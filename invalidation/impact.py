@@ -209,7 +209,7 @@ def _fact(
     fingerprints = {}
     for selector in selectors:
         try:
-            fingerprints[selector] = document.fingerprint(selector)
+            fingerprints[selector] = document.held(selector)
         except SelectorError as error:
             hints.append(f"{FacetRef(uri, selector)} counts as changed: {error}")
     return Fact(before.version + 1, FactState.PRESENT, None, fingerprints)

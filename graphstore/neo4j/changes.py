@@ -79,7 +79,7 @@ class Planned:
         self._after: dict[str | None, str] = {}
         if document is not None:
             selectors = [facet.selector for facet in before.facets.values()]
-            self._after = {selector: document.fingerprint(selector) for selector in selectors}
+            self._after = {selector: document.held(selector) for selector in selectors}
 
     def parameters(self) -> dict[str, Any]:
         """The parameters of `change`, apart from ``until``."""

@@ -54,7 +54,7 @@ class Change:
         self._source = source
         self._noted = noted
         self._fingerprint: _FingerprintOf | None = (
-            None if document is None else cache(document.fingerprint)
+            None if document is None else cache(document.held)
         )
         self._value: Mapping[str, object] | None = None
 
@@ -262,7 +262,7 @@ class _Before:
         # A facet first required after that version came, and computed for none yet.
         if self._document is None:
             self._document = _stored_document(self._names, self._current)
-        return None if self._document is None else self._document.fingerprint(selector)
+        return None if self._document is None else self._document.held(selector)
 
 
 def _stored_document(names: Names, current: _Current) -> Document | None:
