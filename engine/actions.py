@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..graphstore.canonical import canonical, decode, encode, fingerprint, hash_of
@@ -15,7 +15,6 @@ from ..graphstore.model import (
     FacetRef,
     SideEffect,
     Step,
-    StepKind,
     Value,
     new_id,
 )
@@ -67,7 +66,7 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
         taken = [await _follow(run, recorded, calls[0])]
     else:
         jobs = [await job_of_call(run, decision, number) for number in range(len(calls))]
-        gate = Gate(run, final=final, served=run.served(decision.position))
+        gate = Gate(run, [run.taken[decision.position]], final=final)
         taken = [it.taken for it in await _carry_out(run, jobs, decision.noted, gate)]
     if run.on_path and all(it.followed and it.unchanged for it in taken):
         run.advance(len(calls))
@@ -114,24 +113,25 @@ class Acted(NamedTuple):
     error: Exception | None
 
 
-async def act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> Acted:
-    """One action of a program.
+async def act(
+    run: Run, tool: Tool, arguments: Mapping[str, Any], passed: Iterable[int] = ()
+) -> Acted:
+    """One action of a program. ``passed``: the decisions whose handles are among the arguments.
 
-    Raises ArgumentsInvalid, and PreconditionChanged if facts moved right before the effect, which
-    then did not happen.
+    Raises ArgumentsInvalid, and PreconditionChanged if what the write stands on moved, or may not
+    have been known to a decision that chose it; then it did not happen.
     """
+    chosen = run.choosing(passed) if tool.is_write else []
     job = await job_of_act(run, tool, arguments)
-    chose = next((it for it in reversed(run.taken) if it.step.kind is StepKind.DECISION), None)
-    # A write must find the facts as they were before the decision that chose it.
-    noted = chose.noted if chose is not None and tool.is_write else {}
-    gate = Gate(run, final=True, served=chose is not None and chose.outcome is not Outcome.ASKED)
-    [done] = await _carry_out(run, [job], noted, gate)
+    # A write must find the facts as they were before the decisions that chose it.
+    noted = {ref: note for taken in reversed(chosen) for ref, note in taken.noted.items()}
+    [done] = await _carry_out(run, [job], noted, Gate(run, chosen, final=True))
     if done.taken.outcome is Outcome.REFUSED:
         raise PreconditionChanged(
             f"{tool.name} was not executed: {done.taken.cause}. Decide again with what is now."
         )
-    if tool.is_write and chose is not None:
-        chose.guard_by(done.taken)
+    for taken in chosen:
+        taken.guard_by(done.taken)
     return Acted(done.output.value, done.taken.step.position, done.output.error)
 
 
@@ -151,7 +151,7 @@ async def _carry_out(
         it.taken.followed = job.followed is not None
         run.take(it.taken)
     if gate.stopped is not None:
-        run.do_not_publish(gate.stopped.cause)
+        run.refused(gate.stopped.cause)
     return done
 
 
@@ -187,11 +187,9 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
         return _reused(job, job.tool, feeds, output)
     key = _idempotency_key(run, job) if job.tool.wants_key or job.tool.is_write else ""
     effect = _intent(run, job, key) if job.tool.is_write else None
-    if effect is not None and not await gate.begin(effect, job.notes):
+    if effect is not None and not await _begin(run, effect, job, gate):
         assert gate.stopped is not None
         return _refused(job, feeds, gate.stopped.cause)
-    if effect is not None:
-        run.begun[effect.id] = effect
     ticket, started = run.notes.ticket(), time.perf_counter()
     given, returned = await _run_tool(job.tool, job.reading.parsed, key)
     duration = (time.perf_counter() - started) * 1000
@@ -208,6 +206,19 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
 def _not_taken(reading: Reading) -> _Output:
     """What is told of a call that its tool cannot take."""
     return _Output(encode(reading.problem), error=ArgumentsInvalid(reading.problem))
+
+
+async def _begin(run: Run, effect: SideEffect, job: Job, gate: Gate) -> bool:
+    """Whether the effect may begin. From now on, and not only when that is known, a run that ends
+    has one without a step."""
+    run.begun[effect.id] = effect
+    began = False
+    try:
+        began = await gate.begin(effect, job.notes)
+    finally:
+        if not began:
+            del run.begun[effect.id]
+    return began
 
 
 def _ended(run: Run, job: Job, taken: Taken, ticket: int) -> None:
@@ -243,9 +254,14 @@ def _reused(job: Job, tool: Tool, feeds: tuple[int, ...], output: bytes) -> _Don
     given = _Output(output, tool.load(output))
     assert job.recorded is not None
     if job.followed is not None:
-        return _Done(Taken(job.recorded.step, Outcome.REUSED, output, copied=True), given)
+        noted = job.recorded.noted
+        return _Done(
+            Taken(job.recorded.step, Outcome.REUSED, output, noted=noted, copied=True), given
+        )
     step = job.step(feeds, Value.of(output), job.recorded.step.output_key, error=False)
-    return _Done(_taken(job, Outcome.REUSED, step, output), given)
+    taken = _taken(job, Outcome.REUSED, step, output)
+    taken.noted = {note.guard.ref: note for note in job.notes}
+    return _Done(taken, given)
 
 
 def _refused(job: Job, feeds: tuple[int, ...], cause: Cause) -> _Done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -90,7 +91,7 @@ class Agent:
         inputs = as_json(task, "the task")
         given = None if context is None else as_json(context, "the context")
         self._check_inputs(inputs)
-        key = task_key(self._host.namespace, self.name, inputs, given)
+        key = task_key(self._host.namespace, "agent", self.name, inputs, given)
         wish = Wish.of(key, inputs, given, labels=labels, replay=replay, require=require)
         return await self._run(await self._host.start(self.subject, wish))
 
@@ -106,10 +107,10 @@ class Agent:
 
     @cached_property
     def subject(self) -> Subject:
-        requires = [requirement.declaration() for requirement in self.requires]
-        decision = decision_code_key(self.client.dialect, self.head, requires)
-        code = Code(self.tools, self.requires, decision)
-        return Subject(self.name, code, self.client.dialect, follows=True)
+        dialect, opening = self.client.dialect, self.client.opening(texts({"task": ""}, "context"))
+        declared = Subject(self.name, Code(self.tools, self.requires), dialect, opening).declared
+        decision = decision_code_key(dialect, self.head, declared)
+        return Subject(self.name, Code(self.tools, self.requires, decision), dialect, opening)
 
     async def _run(self, run: Run) -> Result:
         try:
@@ -136,17 +137,19 @@ class Agent:
                 messages += client.turn(decision.reply, results)
             return {**self.head, "messages": messages}
 
-        for _ in range(self.max_turns):
-            decision = run.follow() or await run.decide(request, client.ask, dialect)
-            for _again in range(_ASK_AGAIN):
-                try:
-                    results = await act_on(run, decision, final=False)
-                    break
-                except AskAgain as moved:
-                    run.forget(decision, moved)
-                    decision = await run.decide(request, client.ask, dialect, again=moved)
-            else:
-                results = await act_on(run, decision, final=True)
+        tries: Counter[int] = Counter()
+        again: AskAgain | None = None
+        while len(turns) < self.max_turns:
+            decision = run.follow() or await run.decide(request, client.ask, dialect, again=again)
+            again = None
+            try:
+                final = tries[decision.position] == _ASK_AGAIN
+                results = await act_on(run, decision, final=final)
+            except AskAgain as moved:
+                tries[decision.position] += 1
+                again, back = moved, run.go_back(decision, moved)
+                turns = [turn for turn in turns if turn[0].position < back]
+                continue
             if not decision.calls:
                 return client.text(decision.reply)
             turns.append((decision, results))

@@ -28,6 +28,7 @@ class MissKind(StrEnum):
     INCOMPLETE = "incomplete answer"
     UNRECORDED = "unrecorded call"
     PAYLOAD_DAMAGED = "payload damaged"
+    UNFINISHED_EFFECT = "unfinished effect"
     REPLAY_OFF = "replay off"
     STORE_AWAY = "store away"
 
@@ -49,6 +50,8 @@ _REMEDY = {
     MissKind.INCOMPLETE: "raise max_tokens, or look at the stop reason",
     MissKind.UNRECORDED: "use messages.create without streaming inside a run",
     MissKind.PAYLOAD_DAMAGED: "check the disk, and who else writes to the store",
+    MissKind.UNFINISHED_EFFECT: "await run.act(...) inside the run's block, and let no time limit"
+    " cut a write short: whether it happened is in doubt then",
     MissKind.REPLAY_OFF: "nothing: the caller or EXECGRAPH_MODE asked for it",
     MissKind.STORE_AWAY: "see that the store can be reached; runs use it again by themselves",
 }

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 
 from ..graphstore.model import SideEffect
 from .away import is_away, store_away
 from .cause import Cause, MissKind
-from .notes import Note
+from .choosing import doubts, mistrust
+from .errors import NotOpen
+from .notes import Note, facets_by_resource
 from .run import AskAgain, Run
+from .taken import Taken
 
 __all__ = ["Gate"]
 
@@ -17,19 +21,18 @@ _TRIES = 5  # how often a check is repeated: a facet may not be computed yet at 
 
 
 class Gate:
-    """Lets the effects of one reply begin, each only if its facts are as they were noted.
+    """Lets the effects of one reply, or of an act, begin: each only if all it stands on holds.
 
-    Once a check failed before any effect of the reply was begun, none begins: the decision is
-    to be asked again. ``final``: it cannot be asked again, so each effect stands for itself.
-    ``served``: the reply is a recorded one, whose effects need a check that says that it stands.
+    That is, in one statement, its own facts as they were noted, those of the decisions that chose
+    it, and those of the steps before that were served. Once a check failed before any effect of
+    the reply was begun, none begins: the decision is to be asked again. ``final``: it cannot be
+    asked again, so each effect stands for itself. ``chosen``: the decisions that chose.
     """
 
-    def __init__(self, run: Run, *, final: bool, served: bool) -> None:
-        self._store = run.store
-        self._namespace = run.session.namespace
-        self._notes = run.notes
+    def __init__(self, run: Run, chosen: Sequence[Taken], *, final: bool) -> None:
+        self._run = run
+        self._chosen = chosen
         self._final = final
-        self._served = served
         self._lock = asyncio.Lock()
         self.begun = False
         self.stopped: AskAgain | None = None  # why an effect did not begin, the first that did not
@@ -40,38 +43,52 @@ class Gate:
         return self.stopped is not None and not self.begun and not self._final
 
     async def begin(self, effect: SideEffect, notes: Sequence[Note]) -> bool:
-        """Write the intent of ``effect`` if its facts stand; else False, and nothing is begun."""
+        """Write the intent of ``effect`` if all it stands on holds; else False, and nothing is
+        begun. Raises NotOpen if the run has ended."""
         async with self._lock:
             if self.ask_again:
                 return False
-            expected = [note.expected() for note in notes]
-            for _ in range(_TRIES):
-                if await self._store.intend(self._namespace, effect, expected):
-                    return self._passed()
-                facts = await self._notes.read(_wanted(notes))
-                if moved := [note for note in notes if not note.same_in(facts)]:
-                    return self._stop(moved)
-                # Other facets of these resources moved; what this effect rests on did not.
-                expected = [note.expected(facts.of(note.resource).version) for note in notes]
-            return self._stop(notes)
+            if doubted := await doubts(self._run, self._chosen, notes):
+                await mistrust(self._run, doubted)
+                return self._stop([it.note for it in doubted])
+            return await self._intend(effect, self._all(notes))
+
+    def _all(self, notes: Sequence[Note]) -> list[Note]:
+        """All that an effect stands on, each fact once."""
+        facets = [note.guard.ref for note in notes]
+        known = (it.noted[ref] for it in self._chosen for ref in facets if ref in it.noted)
+        chosen = (note for it in self._chosen for note in it.rests_on)
+        served = (note for it in self._run.standing if it.served for note in it.rests_on)
+        every = itertools.chain(notes, known, chosen, served)
+        return list({(it.guard.id, it.believed or it.version): it for it in every}.values())
+
+    async def _intend(self, effect: SideEffect, notes: Sequence[Note]) -> bool:
+        run = self._run
+        expected = [note.expected() for note in notes]
+        for _ in range(_TRIES):
+            if run.over:
+                raise NotOpen(f"the run ended before {effect.tool} began; await it inside the run")
+            if await run.store.intend(run.session.namespace, effect, expected):
+                return self._passed()
+            facts = await run.notes.read(facets_by_resource(notes))
+            if moved := [note for note in notes if not note.same_in(facts)]:
+                return self._stop(moved)
+            # Other facets of these resources moved; what this effect rests on did not.
+            expected = [note.expected(facts.of(note.resource).version) for note in notes]
+        return self._stop(notes)
 
     def _passed(self) -> bool:
-        if self._served and is_away(self._store):  # then it was not checked at all
-            self.stopped = self.stopped or AskAgain(store_away(self._store))
+        served = any(taken.served for taken in self._chosen)
+        if served and is_away(self._run.store):  # then it was not checked at all
+            self.stopped = self.stopped or AskAgain(store_away(self._run.store))
             return False
         self.begun = True
         return True
 
     def _stop(self, moved: Sequence[Note]) -> bool:
         guard = moved[0].guard
-        facet, before = guard.ref, guard.fingerprint
-        cause = Cause(MissKind.PRECONDITION_CHANGED, str(facet), before, facet=facet)
-        self.stopped = self.stopped or AskAgain(cause, (note.guard.ref for note in moved))
+        cause = Cause(
+            MissKind.PRECONDITION_CHANGED, str(guard.ref), guard.fingerprint, facet=guard.ref
+        )
+        self.stopped = self.stopped or AskAgain(cause, moved)
         return False
-
-
-def _wanted(notes: Sequence[Note]) -> dict[str, set[str | None]]:
-    wanted: dict[str, set[str | None]] = {}
-    for note in notes:
-        wanted.setdefault(note.resource, set()).add(note.guard.selector)
-    return wanted

@@ -210,9 +210,9 @@ class Engine:
             requirement.check((), f"the run {name}")
             requirement.resolve(json)
 
-        key = task_key(self.namespace, name, json, told)
+        key = task_key(self.namespace, "program", name, json, told)
         wish = Wish.of(key, json, told, labels=labels, replay=replay, require=require)
-        subject = Subject(name, Code(self._tools, rests_on), PlainDialect(), follows=False)
+        subject = Subject(name, Code(self._tools, rests_on), PlainDialect())
         return ProgramRun(self._host, subject, wish, client if client is not None else self.client)
 
     def middleware(self, *, outside: Literal["pass", "raise"] = "pass") -> Any:

@@ -117,7 +117,7 @@ class Prepared:
             reply = decode(output)
             calls = self.dialect.calls(reply)
             decision = Decision(step.position, reply, calls, recorded.noted)
-            taken = Taken(step, Outcome.REPLAYED, output, copied=True)
+            taken = Taken(step, Outcome.REPLAYED, output, noted=decision.noted, copied=True)
             known = self._served[step.position] = (decision, taken)
         return known
 

@@ -11,7 +11,7 @@ from .client import Call
 from .reading import Reading
 from .tool import Tool
 
-__all__ = ["needed_facets", "needs_of_calls", "needs_of_offered"]
+__all__ = ["needed_facets", "needs_of_calls", "needs_of_offered", "writes_rest_on_arguments"]
 
 
 def needed_facets(requires: Sequence[Resource], inputs: Json) -> tuple[FacetRef, ...]:
@@ -36,6 +36,12 @@ def needs_of_offered(
         if requirement.answers(inputs)
     ]
     return needed_facets(requires, inputs)
+
+
+def writes_rest_on_arguments(tools: Iterable[Tool], inputs: Json) -> bool:
+    """Whether what some write requires is known only when its arguments are."""
+    requires = (it for tool in tools if tool.is_write for it in tool.requires)
+    return not all(requirement.answers(inputs) for requirement in requires)
 
 
 def needs_of_calls(

@@ -16,10 +16,15 @@ from ..graphstore.facts import Expected, Facts, Span
 from ..graphstore.model import NEVER, FacetRef, Precondition
 from ..graphstore.store import GraphStore
 
-__all__ = ["Note", "Notes", "Refresh", "guards_of", "merged"]
+__all__ = ["LATE_MS", "Note", "Notes", "Refresh", "facets_by_resource", "guards_of", "merged"]
 
 #: Reads expired resources again from sources that are declared here; whether there is any.
 Refresh = Callable[[Collection[str]], Awaitable[bool]]
+
+
+#: How much later than its moment a version may become visible, in milliseconds: transactions of
+#: a shared store end in another order than they began.
+LATE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,18 @@ class Notes:
         facts = await self.read(wanted)
         self._settle({uri: facts.of(uri).version for uri in wanted})
         return {facet: noted(self._namespace, facet, facts) for facet in asked}
+
+    async def newest(self, *, versions: bool) -> tuple[int, Mapping[str, int]]:
+        """The store's time; and, if ``versions``, the newest ones by resource, of those so new
+        that their moments do not tell whether they were visible by then."""
+        now = (await self._store.read_facts(self._namespace, {})).now
+        seen: dict[str, int] = {}
+        if versions:
+            for event in await self._store.changes(
+                self._namespace, since=now - LATE_MS, limit=None
+            ):
+                seen[event.resource] = max(event.to_version, seen.get(event.resource, 0))
+        return now, seen
 
     async def read(self, wanted: Mapping[str, Iterable[str | None]]) -> Facts:
         """Facts as they are now; settles nothing."""
@@ -148,6 +165,14 @@ def noted(namespace: str, facet: FacetRef, facts: Facts) -> Note:
     believed = fact.believed(facts.now)
     at = fact.fingerprints[facet.selector] if believed else NEVER
     return Note(Precondition.of(namespace, facet, at), fact.version, believed)
+
+
+def facets_by_resource(notes: Iterable[Note]) -> dict[str, set[str | None]]:
+    """What is to be read to see these facts as they are now."""
+    wanted: dict[str, set[str | None]] = defaultdict(set)
+    for note in notes:
+        wanted[note.resource].add(note.guard.selector)
+    return wanted
 
 
 def guards_of(notes: Iterable[Note]) -> tuple[str, ...]:

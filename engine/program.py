@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import operator
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -47,12 +47,36 @@ def set_current(run: ProgramRun) -> Iterator[None]:
         _current.reset(token)
 
 
-@dataclass(frozen=True, slots=True)
 class Handle:
-    """What a step gave: pass it on as it is, or open it with ``.value``."""
+    """What a step gave: pass it on as it is, or open it with ``.value``.
 
-    value: Any
-    position: int
+    What a run does after a value was opened may follow from it, so from then on the decision
+    behind it counts as one that chose each write. A handle that is only passed on counts for the
+    step it is passed to.
+    """
+
+    __slots__ = ("_opened", "_value", "decisions", "position")
+
+    def __init__(
+        self, value: Any, position: int, decisions: frozenset[int], opened: set[int]
+    ) -> None:
+        self._value = value
+        self._opened = opened
+        self.position = position
+        self.decisions = decisions  # the positions of those whose word is in the value
+
+    def __repr__(self) -> str:
+        return f"<Handle of step {self.position}>"
+
+    @property
+    def value(self) -> Any:
+        """The value itself; what the run does from now on may follow from it."""
+        self._opened.update(self.decisions)
+        return self._value
+
+    def passed_on(self) -> Any:
+        """The value for a step that it is passed to."""
+        return self._value
 
 
 class ProgramRun:
@@ -110,7 +134,7 @@ class ProgramRun:
         ``request`` is the body of the Messages API, asked through the run's client. With
         ``call`` it is any JSON, and ``call(request)`` asks any other provider.
         """
-        opened = _opened(dict(request))
+        opened = _passed_on(dict(request), set())
         if call is None:
             client = self._running.session.client(self._client)
             return await self.ask(client.as_sent(opened), client.ask, client.dialect)
@@ -133,7 +157,8 @@ class ProgramRun:
             raise failure(run, str(unknown)) from None
         except StoreError as error:
             raise failure(run, str(error)) from error
-        return Handle(decision.reply, decision.position)
+        position = decision.position
+        return Handle(decision.reply, position, frozenset({position}), run.opened)
 
     async def act(self, tool: Tool, /, **arguments: Any) -> Handle:
         """What ``tool`` gives for these arguments (handles are opened).
@@ -147,12 +172,13 @@ class ProgramRun:
             raise ToolError(f"{tool!r} is no tool of this engine; declare it with @engine.tool")
         run = self._running
         try:
-            acted = await act(run, tool, _opened(arguments))
+            passed: set[int] = set()
+            acted = await act(run, tool, _passed_on(arguments, passed), passed)
         except StoreError as error:
             raise failure(run, str(error)) from error
         if acted.error is not None:
             raise acted.error
-        return Handle(acted.value, acted.position)
+        return Handle(acted.value, acted.position, frozenset(passed), run.opened)
 
     async def begin(self) -> None:
         """Look up what may be replayed; ``async with`` does it."""
@@ -168,7 +194,7 @@ class ProgramRun:
             await self._fail(run, error)
             return
         try:
-            output = as_json(self.output, "the output")
+            output = as_json(_passed_on(self.output, set()), "the output")
         except NotJson as wrong:
             await self._fail(run, wrong)
             raise
@@ -214,16 +240,31 @@ class ProgramRun:
         return self._run
 
 
-def _opened(value: Any) -> Any:
-    """``value`` with the handles in it opened."""
+def _passed_on(value: Any, decisions: set[int]) -> Any:
+    """``value`` with the handles in it opened for one step; the decisions behind them are added
+    to ``decisions``. What holds no handle stays the object that it is."""
     match value:
         case Handle():
-            return value.value
+            decisions.update(value.decisions)
+            return value.passed_on()
         case dict():
-            return {key: _opened(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_opened(item) for item in value]
-    return value
+            given: list[Any] = [part for item in value.items() for part in item]
+            opened = [_passed_on(part, decisions) for part in given]
+            made: Any = dict(zip(opened[::2], opened[1::2], strict=True))
+        case list() | tuple() | set() | frozenset():
+            given = list(value)
+            opened = [_passed_on(part, decisions) for part in given]
+            made = _like(value, opened)
+        case _:
+            return value
+    return value if all(map(operator.is_, given, opened)) else made
+
+
+def _like(value: Any, items: list[Any]) -> Any:
+    """``items`` as a collection of the kind of ``value``."""
+    if hasattr(value, "_fields"):  # a named tuple
+        return type(value)(*items)
+    return next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))(items)
 
 
 def _damage(run: Run, effects: list[SideEffect]) -> str:

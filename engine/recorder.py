@@ -49,6 +49,9 @@ async def finish(run: Run, output: Json, *, answer: object = None) -> Result:
 
     ``output`` is recorded; ``answer`` is given back instead of it, unless it is None.
     """
+    run.over = True
+    if lost := [effect.tool for effect in _without_step(run)]:
+        run.do_not_publish(Cause(MissKind.UNFINISHED_EFFECT, ", ".join(sorted(lost))))
     cost = await cost_of(run.usage)
     if run.away:
         run.do_not_publish(store_away(run.store))
@@ -116,6 +119,12 @@ def failure(run: Run, why: str) -> RunFailed:
 def effects_of(run: Run) -> list[SideEffect]:
     """The effects that a run began, those in doubt included."""
     return list(run.begun.values())
+
+
+def _without_step(run: Run) -> list[SideEffect]:
+    """Effects that were begun and became no step: given up, or not awaited."""
+    taken = {it.effect.id for it in run.taken if it.effect is not None}
+    return [effect for effect in effects_of(run) if effect.id not in taken]
 
 
 # Recording --------------------------------------------------------------------------------

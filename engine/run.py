@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from ..graphstore.model import (
     SideEffect,
     Step,
     StepKind,
+    Trace,
     Usage,
     Value,
     new_id,
@@ -36,8 +37,13 @@ from .economics import load_prices_early
 from .errors import AgentError
 from .events import StepEnded
 from .lookup import Decision, MemoryKey, Plan, Prepared, look_up, memory_key
-from .needs import needed_facets, needs_of_calls, needs_of_offered
-from .notes import Notes, guards_of, merged
+from .needs import (
+    needed_facets,
+    needs_of_calls,
+    needs_of_offered,
+    writes_rest_on_arguments,
+)
+from .notes import Note, Notes, guards_of, merged
 from .reading import read_call
 from .result import Outcome
 from .session import Session
@@ -102,9 +108,10 @@ class MustNotAsk(Exception):
 class AskAgain(Exception):
     """Facts moved before the first effect of a reply, or cannot be checked any more (I5)."""
 
-    def __init__(self, cause: Cause, facets: Iterable[FacetRef] = ()) -> None:
+    def __init__(self, cause: Cause, moved: Iterable[Note] = ()) -> None:
         self.cause = cause
-        self.facets = tuple(dict.fromkeys(facets))
+        self.guards = frozenset(note.guard.id for note in moved)
+        self.facets = tuple(dict.fromkeys(note.guard.ref for note in moved))
         super().__init__(str(cause))
 
 
@@ -150,6 +157,10 @@ class Run:
         self.calls = 0  # to a model, those for decisions that were replaced included
         self.publishing: asyncio.Future[Published] | None = None
         self.asked = False  # time has passed since the lookup, so facts are read again
+        self.over = False  # it has come to its end: nothing more begins
+        self.opened: set[int] = set()  # decisions of a program whose values it has looked at
+        self.since = 0  # the steps before are history: what was decided since knows of a refusal
+        self._refused = 0  # how many steps there were when an act was last refused
 
     @property
     def elapsed_ms(self) -> float:
@@ -184,9 +195,22 @@ class Run:
         """Whether the store has gone for this run: nothing is looked up or recorded any more."""
         return is_away(self.store)
 
-    def served(self, decision: int) -> bool:
-        """Whether the decision at this position was served, and not asked in this run."""
-        return self.taken[decision].outcome is not Outcome.ASKED
+    def choosing(self, passed: Iterable[int]) -> list[Taken]:
+        """The decisions that chose a program's write: those ``passed`` to it as handles, and all
+        that were opened before."""
+        opened = {position for position in self.opened if position >= self.since}
+        return [self.taken[position] for position in sorted(opened.union(passed))]
+
+    @property
+    def standing(self) -> Sequence[Taken]:
+        """The steps that what comes next stands on."""
+        return self.taken[self.since :]
+
+    def refused(self, cause: Cause) -> None:
+        """An effect was refused, and who chose it told so. What is decided from now on knows."""
+        self.do_not_publish(cause)
+        self.asked = True
+        self._refused = len(self.taken)
 
     def do_not_publish(self, cause: Cause) -> None:
         """This run goes on, and will not be a trace."""
@@ -234,6 +258,18 @@ class Run:
 
         ``again``: why the decision just forgotten does not stand.
         """
+        refused = self._refused
+        decision = await self._decide(request, ask, dialect, again)
+        self.since = max(self.since, refused)
+        return decision
+
+    async def _decide(
+        self,
+        request: Callable[[], Mapping[str, Json]],
+        ask: Ask,
+        dialect: Dialect,
+        again: AskAgain | None,
+    ) -> Decision:
         cause = again.cause if again is not None else None
         inherited = again.facets if again is not None else ()
         if self._path is not None:
@@ -265,6 +301,8 @@ class Run:
         recorded = self._next_on_path()
         if recorded is None or recorded.cause is not None:
             return None
+        if recorded.step.kind is not StepKind.DECISION:
+            return None
         decision, taken = self.followed.serve(recorded)
         self.taken.append(taken)
         self._tell(taken)
@@ -282,10 +320,29 @@ class Run:
         plain = tool is not None and tool.effect is Effect.READ and not tool.wants_key
         return recorded if plain else None
 
-    def forget(self, decision: Decision, again: AskAgain) -> None:
-        """Drop a decision that is to be asked again, with the reads that followed it."""
-        replaced = self.taken[decision.position :]
-        del self.taken[decision.position :]
+    def go_back(self, decision: Decision, again: AskAgain) -> int:
+        """Forget what facts have taken away that moved before an effect of ``decision``: it, and
+        each decision before it that was served under one of them; the position gone back to.
+
+        What an effect has followed stays as history, and the run is then no trace.
+        """
+        effects = [it.step.position for it in self.taken if it.effect is not None]
+        history = max(effects, default=-1) + 1
+        fallen = [
+            it.step.position if it.step.decision is None else it.step.decision
+            for it in self.standing
+            if it.served and any(note.guard.id in again.guards for note in it.rests_on)
+        ]
+        back = min([decision.position, *(it for it in fallen if it >= history)])
+        if any(it < history for it in fallen):
+            self.do_not_publish(again.cause)
+            self.since = back
+        self._forget(back, again)
+        return back
+
+    def _forget(self, position: int, again: AskAgain) -> None:
+        replaced = self.taken[position:]
+        del self.taken[position:]
         self.notes.forget(taken.ticket for taken in replaced if taken.ticket is not None)
         self.leave_path(again.cause)
         self._counts = None
@@ -317,7 +374,7 @@ class Run:
     def _read(self, request: Mapping[str, Json], dialect: Dialect) -> Asked:
         if (transcript := self._transcripts.get(dialect.name)) is None:
             transcript = self._transcripts[dialect.name] = Transcript(dialect)
-        return transcript.read(request, self.subject.requires)
+        return transcript.read(request, self.subject.declared)
 
     def _unknown_request(self, asked: Asked) -> Cause:
         """Why it is not recorded: what first made this run another than the recorded ones."""
@@ -344,6 +401,7 @@ class Run:
                 "output": found.step.output,
                 "output_key": found.step.output_key,
                 "duration_ms": found.step.duration_ms,
+                "asked_at": found.step.asked_at,
             }
         )
         # What it chose must find the facts by which it was found to stand.
@@ -357,8 +415,11 @@ class Run:
         asked, ticket = question.asked, self.notes.ticket()
         tools, inputs = self.subject.code.tools, self.wish.inputs
         own = (*needed_facets(self.subject.code.requires, inputs), *question.inherited)
-        offered = needs_of_offered(tools, inputs, dialect.offered(question.body))
+        # A program may act with any tool, whatever it offers to the model.
+        names = dialect.offered(question.body) if self.subject.follows else None
+        offered = needs_of_offered(tools, inputs, names)
         before = await self.notes.take((*own, *offered))
+        asked_at, seen = await self._newest_versions()
         self.asked = True
         self.calls += 1
         load_prices_early()
@@ -388,6 +449,7 @@ class Run:
                 "output_key": fingerprint(dialect.canonical_reply(reply, asked.names)),
                 "duration_ms": duration,
                 "feeds": feeds,
+                "asked_at": asked_at,
             }
         )
         self.take(
@@ -400,10 +462,19 @@ class Run:
                 duration_ms=duration,
                 notes=notes,
                 noted=noted,
+                seen=seen,
                 values=values,
             )
         )
         return Decision(step.position, reply, calls, noted, readings)
+
+    async def _newest_versions(self) -> tuple[int | None, Mapping[str, int]]:
+        """What tells later whether a program's decision knew what it chose: an agent's calls
+        stand in the reply, and what they rest on is noted with it."""
+        if self.subject.follows or self.away:
+            return None, {}
+        tools = tuple(self.subject.code.tools.values())
+        return await self.notes.newest(versions=writes_rest_on_arguments(tools, self.wish.inputs))
 
     def _decision_step(self, asked: Asked, occurrence: int) -> Step:
         """The step of a request, its messages told as a continuation of the last one's."""
@@ -460,6 +531,12 @@ class Run:
             notes = await self.notes.take(facet for it in found for facet in it.facets)
             found = [recorded.under(notes) for recorded in found]
         return next((it for it in found if it.cause is None), found[0] if found else None)
+
+    async def all_traces(self) -> Sequence[Trace]:
+        """The task's traces; memory knows only one of them."""
+        if self.plan.from_memory:
+            await self._look_up()
+        return self.plan.traces
 
     async def _look_up(self) -> None:
         self.plan = await look_up(self.store, self.session.namespace, self.wish.task, self.subject)

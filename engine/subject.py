@@ -18,9 +18,18 @@ class Subject:
     name: str
     code: Code
     dialect: Dialect
-    follows: bool  # whether its steps are a function of the recorded ones, as an agent's are
+    #: How an agent tells its model a task, by an example. An agent's steps are a function of the
+    #: recorded ones, so it follows a recorded path; None: a program, which runs its own code.
+    opening: Json = None
 
     @property
-    def requires(self) -> list[Json]:
-        """The declared requirements, as they enter code keys."""
-        return [requirement.declaration() for requirement in self.code.requires]
+    def follows(self) -> bool:
+        """Whether its runs follow a recorded path."""
+        return self.opening is not None
+
+    @property
+    def declared(self) -> list[Json]:
+        """What beside a request makes a decision what it is, as it enters code keys: the
+        requirements, and how a task is told."""
+        declared = [requirement.declaration() for requirement in self.code.requires]
+        return [*declared, self.opening] if self.follows else declared

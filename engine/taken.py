@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..graphstore.model import FacetRef, SideEffect, Step, Value
+from ..graphstore.model import FacetRef, SideEffect, Step, StepKind, Value
 from .cause import Cause
 from .notes import Note
 from .result import Outcome, StepReport
@@ -24,7 +24,8 @@ class Taken:
     cause: Cause | None = None
     duration_ms: float = 0.0
     notes: tuple[Note, ...] = ()  # what it rests on, if it is not a recorded step as it was
-    noted: Mapping[FacetRef, Note] = field(default_factory=dict)  # all that was noted for it
+    noted: Mapping[FacetRef, Note] = field(default_factory=dict)  # all that was known before it
+    seen: Mapping[str, int] = field(default_factory=dict)  # newest versions when it was asked
     values: tuple[Value, ...] = ()  # payloads that are not in the store yet
     effect: SideEffect | None = None
     copied: bool = False  # the followed trace's own step, unchanged
@@ -55,6 +56,18 @@ class Taken:
     def unchanged(self) -> bool:
         """Whether it gave what is recorded of it."""
         return self.outcome in (Outcome.REPLAYED, Outcome.REUSED)
+
+    @property
+    def served(self) -> bool:
+        """Whether a recording stands in for it, so that nothing was asked or carried out."""
+        return self.outcome is Outcome.REUSED or (
+            self.outcome is Outcome.REPLAYED and self.step.kind is StepKind.DECISION
+        )
+
+    @property
+    def rests_on(self) -> Iterable[Note]:
+        """The facts that must be as noted for what follows from it to stand."""
+        return self.noted.values() if self.served else self.notes
 
     def guard_by(self, write: Taken) -> None:
         """Have what guards a write guard this decision too, which is taken to have chosen it."""

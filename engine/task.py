@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from ..graphstore.canonical import Json, decode, encode, fingerprint, hash_of
 from ..graphstore.errors import NotJson
 
-__all__ = ["as_json", "task_key", "texts"]
+__all__ = ["SubjectKind", "as_json", "task_key", "texts"]
+
+#: Who is given a task: an agent that converses by itself, or a program that calls a model.
+SubjectKind = Literal["agent", "program"]
 
 
 def as_json(value: str | Mapping[str, Any] | BaseModel | Json, what: str) -> Json:
@@ -24,17 +27,18 @@ def as_json(value: str | Mapping[str, Any] | BaseModel | Json, what: str) -> Jso
         raise NotJson(f"{what} cannot be recorded: {error}") from None
 
 
-def task_key(namespace: str, agent: str, inputs: Json, context: Json) -> str:
-    """H(namespace, agent, canonical inputs, canonical context). No code: that is checked step
-    by step, so that a change of code costs only the steps made by it."""
+def task_key(namespace: str, kind: SubjectKind, name: str, inputs: Json, context: Json) -> str:
+    """H(namespace, kind, name, canonical inputs, canonical context): an agent never follows what
+    a program of its name recorded. No code: that is checked step by step, so that a change of
+    code costs only the steps made by it."""
     # Canonical form takes ten times as long as exact text, whose digest finds it again.
-    return _key(namespace, agent, encode(inputs), encode(context))
+    return _key(namespace, kind, name, encode(inputs), encode(context))
 
 
 @lru_cache(maxsize=4096)
-def _key(namespace: str, agent: str, inputs: bytes, context: bytes) -> str:
+def _key(namespace: str, kind: SubjectKind, name: str, inputs: bytes, context: bytes) -> str:
     parts = (fingerprint(decode(inputs)), fingerprint(decode(context)))
-    return hash_of("task", namespace, agent, *parts)
+    return hash_of("task", namespace, kind, name, *parts)
 
 
 def texts(inputs: Json, context: Json) -> list[str]:

@@ -17,9 +17,9 @@ from .client import Dialect, Names
 __all__ = ["Asked", "Transcript", "decision_code_key", "decision_key", "request_messages"]
 
 
-def decision_code_key(dialect: Dialect, head: Json, requires: Sequence[Json]) -> str:
+def decision_code_key(dialect: Dialect, head: Json, declared: Sequence[Json]) -> str:
     """The version of everything but the messages that makes a decision what it is."""
-    return fingerprint(["decision", dialect.name, dialect.canonical_head(head), list(requires)])
+    return fingerprint(["decision", dialect.name, dialect.canonical_head(head), list(declared)])
 
 
 def decision_key(model: str, code_key: str, messages: Sequence[str]) -> str:
@@ -50,7 +50,7 @@ class Transcript:
         self._head = Value.of(b"")
         self._code_key = ""
 
-    def read(self, request: Mapping[str, Json], requires: Sequence[Json]) -> Asked:
+    def read(self, request: Mapping[str, Json], declared: Sequence[Json]) -> Asked:
         """Digest a request. Raises NotJson."""
         head, messages = self._dialect.split(request)
         payloads = [encode(message) for message in messages]
@@ -59,7 +59,7 @@ class Transcript:
             canonical = self._dialect.canonical_message(message, self._names)
             self._digests.append(fingerprint(canonical))
             self._values.append(Value.of(payload))
-        self._read_head(head, requires)
+        self._read_head(head, declared)
         model = self._dialect.model(request)
         return Asked(
             key=decision_key(model, self._code_key, self._digests),
@@ -70,11 +70,11 @@ class Transcript:
             names=Names(self._names),
         )
 
-    def _read_head(self, head: Json, requires: Sequence[Json]) -> None:
-        """The requirements are those of one run, and never change."""
+    def _read_head(self, head: Json, declared: Sequence[Json]) -> None:
+        """What is declared is that of one run, and never changes."""
         if (payload := encode(head)) != self._head.data:
             self._head = Value.of(payload)
-            self._code_key = decision_code_key(self._dialect, head, requires)
+            self._code_key = decision_code_key(self._dialect, head, declared)
 
     def _keep_prefix(self, payloads: Sequence[bytes]) -> None:
         known = [value.data for value in self._values]

@@ -127,13 +127,23 @@ def _changed_terms(trace: Trace, code: Code) -> Iterator[tuple[int, Cause]]:
     """
     for action in trace.steps:
         tool = code.tools.get(action.name)
-        if action.decision is None or tool is None or not tool.is_write:
+        if tool is None or not tool.is_write or tool.same_terms(action.code_key):
             continue
-        if not tool.same_terms(action.code_key):
-            yield (
-                action.decision,
-                Cause(MissKind.CODE_CHANGED, action.name, action.code_key, tool.code_key),
-            )
+        cause = Cause(MissKind.CODE_CHANGED, action.name, action.code_key, tool.code_key)
+        for position in _choosing(trace, action):
+            yield position, cause
+
+
+def _choosing(trace: Trace, action: Step) -> list[int]:
+    """The decisions that chose a recorded write; of a program's all that may have: they came
+    before it, and what guards it guards them."""
+    if action.decision is not None:
+        return [action.decision]
+    return [
+        step.position
+        for step in trace.steps[: action.position]
+        if step.kind is StepKind.DECISION and set(action.guards) <= set(step.guards)
+    ]
 
 
 def valid_prefix(judged: Sequence[Recorded]) -> int:

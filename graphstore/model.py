@@ -218,7 +218,8 @@ class Step(_Node):
     A decision's request is ``head`` (all but the messages) and its messages: the first
     ``shared`` ones of the decision at position ``extends``, then ``messages``; so a conversation
     of n turns takes O(n). An action was called by the decision at position ``decision`` (None:
-    by the program itself) as its call number ``call``.
+    by the program itself) as its call number ``call``. ``asked_at``: when a decision was asked, in
+    milliseconds of the store's clock.
     """
 
     position: int
@@ -239,6 +240,7 @@ class Step(_Node):
     shared: int = 0
     messages: tuple[str, ...] = ()
     usage: Usage | None = None
+    asked_at: int | None = None
 
     effect: Effect | None = None
     arguments: str | None = None

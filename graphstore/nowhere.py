@@ -82,6 +82,12 @@ class Nowhere(GraphStore):
         return [False] * len(spans)
 
     @override
+    async def current_at(
+        self, namespace: str, resources: Collection[str], at: int
+    ) -> dict[str, int]:
+        return {}
+
+    @override
     async def changes(
         self,
         namespace: str,

@@ -289,6 +289,15 @@ class GraphStore(ABC):
         """For each span: whether every version in it HOLDS the precondition."""
 
     @abstractmethod
+    async def current_at(
+        self, namespace: str, resources: Collection[str], at: int
+    ) -> dict[str, int]:
+        """The number of the version of each resource that was current at ``at``, in milliseconds
+        of the store's clock; one that was never observed is left out. Each version kept that was
+        made later counts as later, and so do all after it. Where versions were collected in
+        between, the number may be that of one of them, which holds nothing."""
+
+    @abstractmethod
     async def changes(
         self,
         namespace: str,

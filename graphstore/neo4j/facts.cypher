@@ -224,6 +224,14 @@ MATCH (v)-[:HOLDS]->(p:Precondition)
 WHERE p.id = it[0]
 RETURN span, count(DISTINCT v.n) AS holding
 
+// name: current_at
+UNWIND $resources AS uri
+MATCH (r:Resource {namespace: $namespace, uri: uri})
+OPTIONAL MATCH (v:Version {namespace: $namespace, resource: uri})
+WHERE v.at > $at
+WITH r, min(v.n) AS later
+RETURN r.uri, coalesce(later - 1, r.current)
+
 // name: event
 MATCH (c:ChangeEvent {namespace: $namespace, id: $event})
 RETURN c.at AS at

@@ -58,7 +58,7 @@ _STEP = (
     "position", "kind", "name", "key", "occurrence", "code_key", "output", "output_key",
     "error", "duration_ms", "head", "extends", "shared", "messages",
 )  # fmt: skip
-_ACTION = ("effect", "arguments", "decision", "call", "guards", "feeds")
+_ACTION = ("effect", "arguments", "decision", "call", "asked_at", "guards", "feeds")
 _EFFECT = ("id", "execution", "tool", "target", "idempotency_key", "state", "begun_at", "step")
 
 

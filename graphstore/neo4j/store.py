@@ -286,6 +286,13 @@ class Neo4jStore(GraphStore):
         ]
 
     @override
+    async def current_at(
+        self, namespace: str, resources: Collection[str], at: int
+    ) -> dict[str, int]:
+        asked = {"namespace": namespace, "resources": list(resources), "at": at}
+        return {uri: n for uri, n in await self._client.run("current_at", asked)}  # noqa: C416
+
+    @override
     async def changes(
         self,
         namespace: str,

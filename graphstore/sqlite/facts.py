@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..errors import PayloadCorrupted
 from ..facts import Fact, Facts, FactState, Span
@@ -15,6 +15,7 @@ from .rows import change_event
 
 __all__ = [
     "changes",
+    "current_at",
     "current_document",
     "read",
     "read_together",
@@ -78,6 +79,18 @@ def current_document(
 def unbroken(connection: sqlite3.Connection, ns: int, spans: Sequence[Span]) -> list[bool]:
     """For each span, whether as many versions hold the precondition as there are in it."""
     return [_holding(connection, ns, span) >= span.through - span.after for span in spans]
+
+
+def current_at(
+    connection: sqlite3.Connection, ns: int, uris: Collection[str], at: int
+) -> dict[str, int]:
+    """The number of the version of each resource that was current at the moment ``at``."""
+    with reading(connection):
+        asked = [(uri, {"ns": ns, "uri": uri, "at": at}) for uri in uris]
+        found = [
+            (uri, connection.execute(QUERIES["current_at"], it).fetchone()) for uri, it in asked
+        ]
+    return {uri: row[0] for uri, row in found if row is not None}
 
 
 def _holding(connection: sqlite3.Connection, ns: int, span: Span) -> int:

@@ -101,6 +101,14 @@ JOIN holds ON holds.facet = facet.rid AND holds.n = :n
 JOIN precondition ON precondition.rid = holds.precondition
 WHERE facet.resource = :resource;
 
+-- name: current_at
+SELECT coalesce(
+    (SELECT min(n) - 1 FROM version WHERE version.resource = resource.rid AND version.at > :at),
+    resource.current
+)
+FROM resource
+WHERE ns = :ns AND uri = :uri;
+
 -- name: versions_holding
 SELECT count(*)
 FROM precondition
@@ -249,7 +257,7 @@ ORDER BY execution.started_at DESC, execution.id DESC LIMIT :limit;
 -- name: steps
 SELECT position, kind, name, key, occurrence, code_key, output, output_key, error, duration_ms,
     head, extends, shared, messages, input_tokens, output_tokens, cache_creation_input_tokens,
-    cache_read_input_tokens, effect, arguments, decision, call
+    cache_read_input_tokens, effect, arguments, decision, call, asked_at
 FROM step
 WHERE execution = :execution AND position < :steps ORDER BY position;
 
@@ -321,12 +329,13 @@ INSERT INTO execution (
 INSERT INTO step (
     execution, position, kind, name, key, occurrence, code_key, output, output_key, error,
     duration_ms, head, extends, shared, messages, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, effect, arguments, decision, call
+    cache_creation_input_tokens, cache_read_input_tokens, effect, arguments, decision, call,
+    asked_at
 ) VALUES (
     :execution, :position, :kind, :name, :key, :occurrence, :code_key, :output, :output_key,
     :error, :duration_ms, :head, :extends, :shared, :messages, :input_tokens, :output_tokens,
     :cache_creation_input_tokens, :cache_read_input_tokens, :effect, :arguments, :decision,
-    :call
+    :call, :asked_at
 );
 
 -- name: add_guard

@@ -146,6 +146,7 @@ _STEP = [
     "arguments",
     "decision",
     "call",
+    "asked_at",
 ]
 _BEFORE_USAGE = _STEP.index("messages") + 1
 _AFTER_USAGE = _BEFORE_USAGE + len(Usage.model_fields)

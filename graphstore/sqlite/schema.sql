@@ -317,3 +317,7 @@ CREATE TABLE lineage (
 INSERT INTO lineage (rid, id, changes) VALUES (1, lower(hex(randomblob(16))), 0);
 
 CREATE INDEX effect_in_doubt ON side_effect (ns, begun_at, rid) WHERE state = 'intended';
+
+-- version: 4
+-- When a decision was asked, by the clock of versions; NULL: of an action, or not known.
+ALTER TABLE step ADD COLUMN asked_at INTEGER;

@@ -247,6 +247,12 @@ class SqliteStore(GraphStore):
         return [span.through <= span.after for span in spans] if found is None else found
 
     @override
+    async def current_at(
+        self, namespace: str, resources: Collection[str], at: int
+    ) -> dict[str, int]:
+        return await self._reading(namespace, facts.current_at, resources, at) or {}
+
+    @override
     async def changes(
         self,
         namespace: str,

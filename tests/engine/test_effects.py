@@ -346,7 +346,7 @@ async def test_a_program_is_told_that_its_effect_was_refused(world: World) -> No
 
         async def program() -> None:
             async with engine.run("triage", "go", client=world.client) as run:
-                await run.decide(request)
+                assert (await run.decide(request)).value
                 await engine.observe("acl:deploy", {"allow": False})
                 await run.act(deploy, target="eu")
 

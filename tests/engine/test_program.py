@@ -425,7 +425,7 @@ async def test_what_rests_on_a_change_is_asked_and_the_rest_served(world: World)
         async with desk.run(requires=[]) as run:
             await run.decide(request("which?"))
             await run.act(desk.fetch, name="a")
-            await run.decide(request("where to?"))
+            assert says(await run.decide(request("where to?")))
             shipped = await run.act(desk.ship, target="eu")
             run.output = says(await run.decide(request(shipped.value)))
         return run.result

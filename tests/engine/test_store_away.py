@@ -533,7 +533,7 @@ async def test_a_program_is_told_and_may_decide_again(place: Place, choice: Choi
 
     async def work(*, cut: bool) -> Any:
         async with engine.run("program", "go", client=world.client) as run:
-            await run.decide(program_request("ship?"))
+            assert (await run.decide(program_request("ship?"))).value
             if cut:
                 await place.outlet.go()
             try:
@@ -541,7 +541,7 @@ async def test_a_program_is_told_and_may_decide_again(place: Place, choice: Choi
             except PreconditionChanged as changed:
                 assert AWAY in str(changed)  # noqa: PT017
                 assert world.done == []
-                await run.decide(program_request("ship?"))
+                assert (await run.decide(program_request("ship?"))).value
                 await run.act(ship)
             run.output = "done"
         return run.result

@@ -53,6 +53,7 @@ _CHANGES: dict[str, Any] = {
     "shared": 3,
     "messages": (),
     "usage": None,
+    "asked_at": 7,
     "effect": Effect.PURE,
     "arguments": "other",
     "decision": 4,
@@ -60,7 +61,7 @@ _CHANGES: dict[str, Any] = {
 }
 _SAME_BEHAVIOUR = {
     "position", "kind", "name", "code_key", "output", "duration_ms", "feeds", "head", "extends",
-    "shared", "messages", "usage", "effect", "arguments", "decision", "call",
+    "shared", "messages", "usage", "asked_at", "effect", "arguments", "decision", "call",
 }  # fmt: skip
 
 

@@ -1,0 +1,89 @@
+"""Whether the decisions that chose a write knew the facts it rests on (I2).
+
+Which decisions chose it: where the call stands in a reply, that one; else every decision whose
+handle was passed to the act, and every one that the program had opened before (``Run.choosing``).
+A decision knew a fact if it was noted before it was asked, or guards its recording. Any other fact
+it knew only if that is known to have held since: a requirement that names an argument is met no
+earlier than the act itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ..graphstore.facts import Fact, FactState, Span
+from .cause import MissKind
+from .notes import LATE_MS, Note, facets_by_resource
+from .run import Run
+from .taken import Taken
+
+__all__ = ["Doubt", "doubts", "mistrust"]
+
+
+class Doubt(NamedTuple):
+    """A decision, and a fact that it may not have known."""
+
+    decision: Taken
+    note: Note
+
+
+async def doubts(run: Run, chosen: Sequence[Taken], notes: Sequence[Note]) -> list[Doubt]:
+    """What of ``notes`` is not known to have held since a decision of ``chosen`` was asked."""
+    found: list[Doubt] = []
+    for taken in chosen:
+        unknown = [note for note in notes if note.guard.ref not in taken.noted]
+        if unknown and not run.away:
+            held = await _held_since(run, taken, unknown)
+            found += [Doubt(taken, note) for note in unknown if note not in held]
+    return found
+
+
+async def mistrust(run: Run, doubted: Iterable[Doubt]) -> None:
+    """Have recordings of these decisions serve no more: they did not know what is chosen now, and
+    else the next run would be refused for the same reason."""
+    served = {
+        (it.decision.step.key, it.decision.step.occurrence) for it in doubted if it.decision.served
+    }
+    if not served:
+        return
+    reason = f"{MissKind.PRECONDITION_CHANGED}: a decision was not asked under what it chose"
+    for trace in await run.all_traces():
+        if any((step.key, step.occurrence) in served for step in trace.steps):
+            await run.store.unpublish(run.session.namespace, trace.id, reason)
+
+
+async def _held_since(run: Run, taken: Taken, notes: Sequence[Note]) -> list[Note]:
+    """Those of ``notes`` that have held at each moment since ``taken`` was asked."""
+    asked_at = taken.step.asked_at
+    if asked_at is None:
+        return []
+    store, namespace = run.store, run.session.namespace
+    resources = {note.resource for note in notes}
+    before = await store.current_at(namespace, resources, asked_at - LATE_MS)
+    known = {uri: max(before.get(uri, 0), taken.seen.get(uri, 0)) for uri in resources}
+    facts = await run.notes.read(facets_by_resource(notes))
+    believed = [note for note in notes if note.believed and known[note.resource]]
+    whole = await store.unbroken(namespace, [_span(it, known[it.resource]) for it in believed])
+    return [
+        *(note for note, ok in zip(believed, whole, strict=True) if ok),
+        *(
+            note
+            for note in notes
+            if not note.believed
+            and known[note.resource] == note.version
+            and _was_unbelieved(facts.of(note.resource), asked_at)
+        ),
+    ]
+
+
+def _span(note: Note, known: int) -> Span:
+    """The versions from the one that was known up to the one that was noted, both included."""
+    first, last = sorted((known, note.version))
+    return Span(note.guard.id, note.resource, first - 1, last)
+
+
+def _was_unbelieved(fact: Fact, at: int) -> bool:
+    """Whether a version that is not believed now was not at the moment ``at`` either."""
+    expired = fact.until is not None and fact.until <= at
+    return fact.state is not FactState.PRESENT or expired
