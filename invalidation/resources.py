@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from ..graphstore.canonical import Json, canonical
 from ..graphstore.document import check_selector
-from ..graphstore.errors import ConfigurationError
+from ..graphstore.errors import ConfigurationError, SelectorError
 from ..graphstore.model import FacetRef
 
 __all__ = [
@@ -32,15 +32,29 @@ __all__ = [
 _PLACEHOLDER = re.compile(r"\{((?:task\.)?[A-Za-z_]\w*)\}")
 _WORD = re.compile(r"\w+")
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:\S.*", re.DOTALL)
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _TASK = "task."
+_LONGEST = 4_000  # bytes of a URI: Neo4j's indexes take some 8,000, namespace included
 
 
 def check_uri(uri: str) -> str:
-    """``uri`` itself. Raises ConfigurationError unless it reads ``kind:name``."""
+    """``uri`` itself. Raises ConfigurationError unless it reads ``kind:name``, and every store
+    can find it again."""
     if not _URI.fullmatch(str(uri)):
         raise ConfigurationError(
             f"{uri!r} does not name a resource; write kind:name in lower-case kind, for example"
             " 'acl:prod/deploy', 'schema:orders' or 'flag:checkout'"
+        )
+    try:
+        size = len(uri.encode())
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"{uri!r} names no resource: it has a half of a surrogate pair, which is no text"
+        ) from None
+    if size > _LONGEST:
+        raise ConfigurationError(
+            f"{uri[:60]!r}... has {size:,} bytes, and the name of a resource has at most"
+            f" {_LONGEST:,}; name what it is about, or give a digest of it"
         )
     return uri
 
@@ -61,8 +75,18 @@ class Resource:
                 f"the braces in the requirement {self} name nothing; write {{argument}} or"
                 " {task.input}"
             )
-        # The placeholders stand where literals will: any literal shows whether it parses.
-        check_selector(_PLACEHOLDER.sub("x", self.selector) if self.selector else None)
+        if self.selector is not None:
+            self._check_unfilled(self.selector)
+
+    @staticmethod
+    def _check_unfilled(selector: str) -> None:
+        """Placeholders stand where literals will: a name or a number shows whether it parses."""
+        try:
+            check_selector(_PLACEHOLDER.sub("x", selector))
+        except SelectorError:
+            if (numbered := _PLACEHOLDER.sub("1", selector)) == selector:
+                raise
+            check_selector(numbered)
 
     @property
     def uri(self) -> str:
@@ -98,7 +122,8 @@ class Resource:
     def resolve(self, inputs: Json, arguments: Mapping[str, Json] | None = None) -> FacetRef:
         """The facet that is meant when the task has these inputs, the tool these arguments.
 
-        Raises ConfigurationError if an input of that name is missing.
+        Raises ConfigurationError if an input of that name is missing, or a value makes no name of
+        a resource or no selector.
         """
         if not self.placeholders:
             return FacetRef(self.uri, self.selector)
@@ -113,19 +138,22 @@ class Resource:
                 f" the task has {_inputs_named(inputs)}"
             )
 
-        return FacetRef(
-            check_uri(_PLACEHOLDER.sub(lambda found: value(found[1]), self.uri)),
-            self.selector and _PLACEHOLDER.sub(lambda at: self._literal(at, value), self.selector),
-        )
+        uri = check_uri(_PLACEHOLDER.sub(lambda found: value(found[1]), self.uri))
+        return FacetRef(uri, None if self.selector is None else self._filled(self.selector, value))
 
-    def _literal(self, at: re.Match[str], value: Callable[[str], str]) -> str:
+    def _filled(self, selector: str, value: Callable[[str], str]) -> str:
+        """The selector with its values. Raises ConfigurationError if they make it none."""
+        filled = _PLACEHOLDER.sub(lambda at: self._literal(at, value(at[1])), selector)
+        if filled != selector:
+            check_selector(filled)
+        return filled
+
+    def _literal(self, at: re.Match[str], text: str) -> str:
         """A value as a selector takes it; it cannot break out of its literal."""
-        text = value(at[1])
-        around = at.string[at.start() - 1 : at.start()] + at.string[at.end() : at.end() + 1]
-        if around in ("''", '""'):
-            escaped = json.dumps(text)[1:-1]
-            return escaped.replace('\\"', '"').replace(around[0], f"\\{around[0]}")
-        if _WORD.fullmatch(text):
+        if quote := _quote_around(at.string[: at.start()]):
+            escaped = json.dumps(text)[1:-1].replace('\\"', '"')
+            return escaped.replace(quote, f"\\{quote}")
+        if _WORD.fullmatch(text) or _NUMBER.fullmatch(text):
             return text
         raise ConfigurationError(
             f"{text!r} cannot stand for {at[0]} in the selector {self.selector!r}; write the"
@@ -162,6 +190,20 @@ class BusinessRule(Resource):
     """A requirement on ``rule:<name>``: ``BusinessRule("change-freeze")``."""
 
     kind = "rule"
+
+
+def _quote_around(before: str) -> str:
+    """The quote of the literal that is open at the end of ``before``; none if none is."""
+    quote = ""
+    characters = iter(before)
+    for character in characters:
+        if quote and character == "\\":
+            next(characters, None)
+        elif character == quote:
+            quote = ""
+        elif not quote and character in "'\"":
+            quote = character
+    return quote
 
 
 def _word(value: Json) -> str:

@@ -19,7 +19,15 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field, StringConstraints
 
-from execgraph import Acl, ConfigurationError, DeploymentTarget, Engine, IdempotencyKey, Tool
+from execgraph import (
+    Acl,
+    ConfigurationError,
+    DeploymentTarget,
+    Engine,
+    IdempotencyKey,
+    Resource,
+    Tool,
+)
 from execgraph.adapters.messages_api import Answer, call, text
 
 from .conftest import World, outcomes, results, turn
@@ -761,3 +769,53 @@ async def test_an_argument_cannot_break_out_of_a_selector(world: World) -> None:
         for number in range(3):
             result, asked, _ = await world.count(agent.execute(f"task {number}"))
             assert (asked, result.miss) == (0, ()), "no name reaches b"
+
+
+@pytest.mark.parametrize(
+    ("uri", "selector", "given", "said"),
+    [
+        ("acl:db", "$.tables.{name}", "a'] || $['b", "cannot stand for"),
+        ("acl:db", "$.rows[{name}]", "007", "is not RFC 9535 JSONPath"),
+        ("acl:db", "$[?match(@.name, '{name}')]", "(a", "no regular expression"),
+        ("sql:{name}", None, "SELECT " + "x" * 9_000, "9,011 bytes"),
+    ],
+)
+async def test_the_model_is_told_of_arguments_that_make_no_requirement_and_nothing_is_done(
+    world: World, uri: str, selector: str | None, given: str, said: str
+) -> None:
+    world.think(
+        lambda body: Answer(
+            [text(str(results(body)[0]))] if turn(body) else [call("write", {"name": given})]
+        )
+    )
+    engine = world.engine()
+
+    @engine.tool(effect="write", requires=[Resource(uri, selector)])
+    def write(name: str) -> str:
+        """Write."""
+        world.done.append(name)
+        return "written"
+
+    agent = world.agent(engine, [write])
+    async with engine:
+        result, asked, done = await world.count(agent.execute("go"))
+        assert (asked, done) == (2, [])
+        assert said in result.output
+
+
+async def test_a_long_argument_within_the_bound_names_a_resource(world: World) -> None:
+    engine, statement = world.engine(), "SELECT " + "x" * 3_900
+
+    @engine.tool(effect="write", requires=[Resource("sql:{statement}")])
+    def write(statement: str) -> str:
+        """Write."""
+        world.done.append(statement)
+        return "written"
+
+    async with engine:
+        await engine.observe(f"sql:{statement}", "approved")
+        for mode in ("live", "replay"):
+            async with engine.run("program", "go") as run:
+                await run.act(write, statement=statement)
+            assert run.result is not None
+            assert run.result.mode == mode

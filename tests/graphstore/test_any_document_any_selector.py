@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonpath
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execgraph.graphstore.canonical import canonical
@@ -61,6 +61,7 @@ _SEGMENTS = st.tuples(st.sampled_from(["", "", ".."]), st.lists(_ONE, min_size=1
 _SELECTORS = st.lists(_SEGMENTS, max_size=3).map(lambda segments: "$" + "".join(segments))
 
 
+@settings(deadline=None)
 @given(_JSON, _SELECTORS)
 def test_every_document_has_a_fingerprint_under_every_selector(content: Any, selector: str) -> None:
     check_selector(selector)
@@ -80,6 +81,7 @@ _EXACT_THERE = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(_EXACT_THERE, _EXACT_THERE, _PLAIN)
 def test_what_another_evaluator_tells_apart_has_two_fingerprints(
     one: Any, two: Any, selector: str
@@ -99,6 +101,7 @@ def _names_and_values(content: Any, selector: str) -> bytes:
     return canonical([canonical(places[at]).hex() for at in sorted(places)])
 
 
+@settings(deadline=None)
 @given(_JSON, _JSON)
 def test_an_element_of_another_type_is_no_nobody(denied: Any, other: Any) -> None:
     """`deny` was empty, so nobody was denied; only another empty list says so too."""
@@ -154,6 +157,7 @@ def test_a_text_is_a_text(text: str) -> None:
     assert Document.of(text).fingerprint("$") != Document.of(f"{text}.").fingerprint("$")
 
 
+@settings(deadline=None)
 @given(st.integers(2**53, 2**70) | st.integers(-(2**70), -(2**53)))
 def test_large_integers_are_exact(number: int) -> None:
     selector = f"$.rules[?@.id == {number}].allow"
