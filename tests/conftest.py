@@ -1,8 +1,47 @@
-"""Fixtures that several test files share."""
+"""The store of a test, and the tier it belongs to."""
+
+from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
+
+from execgraph.tests.stores import BOTH, store_url
+
+TESTS = Path(__file__).parent
+
+#: What each folder, file or test belongs to; the longest path counts. What is not named is fast.
+#: `fast`: while one works. `slow`: whole programs, and waits for the machine. `sound`: searches for
+#: a stale replay at random, by killing, by enumerating, with many processes.
+TIERS = {
+    "adapters/test_demo.py": "slow",
+    "adapters/test_watch_command.py": "slow",
+    "concurrency": "sound",
+    "crashes": "sound",
+    "engine/test_impact_random.py": "sound",
+    "engine/test_server_killed.py": "slow",
+    "graphstore/test_retention_random.py": "sound",
+    "histories": "sound",
+    "invalidation/test_files_followed.py": "sound",
+    "model": "sound",
+    "services": "slow",
+    "test_neo4j_script.py": "slow",
+    "workload": "slow",
+}
+
+
+def tier(path: str) -> str:
+    """Of a test's path below this folder, as ``engine/test_a.py::test_b[sqlite]``."""
+    named = [each for each in TIERS if path == each or path.startswith((f"{each}/", f"{each}:"))]
+    return TIERS[max(named, key=len)] if named else "fast"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(TESTS):
+            inside = item.path.relative_to(TESTS).as_posix()
+            item.add_marker(tier(f"{inside}::{item.name}"))
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +51,9 @@ def neo4j_uri() -> str:
     if not uri:
         pytest.skip("NEO4J_URI is not set: scripts/test sets it and starts a Neo4j where it can")
     return uri
+
+
+@pytest.fixture(params=BOTH)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a real store: a fresh SQLite file, and the Neo4j of this test run."""
+    return store_url(request, tmp_path)

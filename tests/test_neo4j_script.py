@@ -69,7 +69,6 @@ def test_a_stale_process_id_is_not_taken_for_a_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.neo4j
-@pytest.mark.slow
 @pytest.mark.usefixtures("neo4j_uri")
 @needs_downloads
 def test_what_was_written_survives_a_stop_and_a_start(home: Path) -> None:
@@ -94,7 +93,6 @@ def test_what_was_written_survives_a_stop_and_a_start(home: Path) -> None:
 
 
 @pytest.mark.neo4j
-@pytest.mark.slow
 @pytest.mark.usefixtures("neo4j_uri")
 @needs_downloads
 def test_with_authentication_only_the_right_password_is_let_in(home: Path) -> None:

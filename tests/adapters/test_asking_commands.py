@@ -47,14 +47,6 @@ class Graph:
         return json.loads(run.stdout)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/graph.db"
-    uri: str = request.getfixturevalue("neo4j_uri")
-    return uri
-
-
 @pytest.fixture
 def graph(url: str) -> Iterator[Graph]:
     engine = Engine(url, namespace=f"test-{uuid.uuid4().hex[:12]}")

@@ -19,6 +19,7 @@ from execgraph.adapters.cli import app
 from execgraph.adapters.demo.brain import answer
 from execgraph.adapters.demo.naive import NaiveCache
 from execgraph.adapters.messages_api import MessagesServer
+from execgraph.tests.stores import BOTH
 
 COMMAND = [
     sys.executable,
@@ -72,7 +73,7 @@ def _command_line(path: Path) -> str:
         return ""
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
+@pytest.fixture(scope="module", params=BOTH)
 def performance(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:

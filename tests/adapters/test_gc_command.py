@@ -59,11 +59,8 @@ async def _fill(url: str, namespace: str) -> None:
     await store.close()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-def graph(request: pytest.FixtureRequest, tmp_path: Path) -> Graph:
-    url = f"sqlite:///{tmp_path}/graph.db"
-    if request.param == "neo4j":
-        url = request.getfixturevalue("neo4j_uri")
+@pytest.fixture
+def graph(url: str) -> Graph:
     made = Graph(url, f"test-{uuid.uuid4().hex[:12]}")
     asyncio.run(_fill(made.url, made.namespace))
     return made

@@ -67,10 +67,8 @@ async def _fill(store: GraphStore, namespace: str) -> None:
     await store.change(namespace, "acl:a", Document.of({"x": 2}))
 
 
-@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-def graph(request: pytest.FixtureRequest, tmp_path: Path) -> Graph:
-    neo4j = request.param == "neo4j"
-    url = request.getfixturevalue("neo4j_uri") if neo4j else f"sqlite:///{tmp_path}/graph.db"
+@pytest.fixture
+def graph(url: str) -> Graph:
     graph = Graph(url, f"test-{uuid.uuid4().hex[:12]}")
     graph.do(_fill)
     return graph

@@ -120,13 +120,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.close()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "neo4j":
-        return str(request.getfixturevalue("neo4j_uri"))
-    return f"sqlite:///{tmp_path}/graph.db"
-
-
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/graph.db"
@@ -364,7 +357,6 @@ class Line:
 
 
 @pytest.mark.neo4j
-@pytest.mark.slow
 async def test_a_store_that_is_away_is_waited_for(
     tmp_path: Path, start: Start, neo4j_uri: str, space: str
 ) -> None:

@@ -139,9 +139,6 @@ class Place:
             worker.kill()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    url = f"sqlite:///{tmp_path}/graph.db"
-    if request.param == "neo4j":
-        url = request.getfixturevalue("neo4j_uri")
+@pytest.fixture
+def place(url: str) -> Place:
     return Place(url, f"test-{uuid.uuid4().hex[:12]}")

@@ -43,13 +43,10 @@ def model() -> Iterator[MessagesServer]:
         yield it
 
 
-@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-def url(request: pytest.FixtureRequest) -> str:
+@pytest.fixture
+def url(url: str) -> str:
     """Of a Neo4j server; an SQLite file is made for each death."""
-    if request.param == "sqlite":
-        return "sqlite:"
-    uri: str = request.getfixturevalue("neo4j_uri")
-    return uri
+    return "sqlite:" if url.startswith("sqlite") else url
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

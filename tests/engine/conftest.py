@@ -7,7 +7,6 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,15 +74,6 @@ class World:
         """Let another process's engine change facts now; callable from any thread."""
         with self.engine().sync() as other:
             change(other)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a real store: a fresh SQLite file, and the Neo4j of this test run."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/graph.db"
-    uri: str = request.getfixturevalue("neo4j_uri")
-    return uri
 
 
 @pytest.fixture

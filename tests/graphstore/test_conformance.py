@@ -8,7 +8,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from execgraph.graphstore.conformance import CHECKS, SHARING_CHECKS, Check, SharingCheck
+from execgraph.graphstore.connect import connect
 from execgraph.graphstore.store import GraphStore
+
+pytestmark = pytest.mark.conformance
 
 MakeStore = Callable[[], GraphStore]
 
@@ -17,20 +20,10 @@ def _name(check: object) -> str:
     return getattr(check, "__name__", "check").removeprefix("check_")
 
 
-@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-def make_store(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> MakeStore:
+@pytest.fixture
+def make_store(url: str) -> MakeStore:
     """Makes stores, not opened, on the same data."""
-    if request.param == "sqlite":
-        from execgraph.graphstore.sqlite.store import SqliteStore
-
-        path = tmp_path_factory.mktemp("store") / "graph.db"
-        return lambda: SqliteStore(str(path))
-    from execgraph.graphstore.neo4j.store import Neo4jStore
-
-    uri = request.getfixturevalue("neo4j_uri")
-    return lambda: Neo4jStore(uri)
+    return lambda: connect(url)
 
 
 @pytest.fixture

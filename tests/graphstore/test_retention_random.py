@@ -7,12 +7,12 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from execgraph.graphstore.conformance import published, sample_recording, sample_replay
+from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import (
     NEVER,
@@ -31,17 +31,9 @@ _SELECTORS = (None, "$.x", "$.y")
 _TASKS = ("one", "two", "three")
 
 
-@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[GraphStore]:
-    made: GraphStore
-    if request.param == "sqlite":
-        from execgraph.graphstore.sqlite.store import SqliteStore
-
-        made = SqliteStore(str(tmp_path / "graph.db"))
-    else:
-        from execgraph.graphstore.neo4j.store import Neo4jStore
-
-        made = Neo4jStore(request.getfixturevalue("neo4j_uri"))
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[GraphStore]:
+    made = connect(url)
     await made.open()
     yield made
     await made.close()

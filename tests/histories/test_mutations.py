@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -282,14 +281,6 @@ BROKEN: dict[Break, Choose] = {
     publish_what_is_torn: around_replies,
     forget_all_traces_but_one: around_parts,
 }
-
-
-@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/graph.db"
-    uri: str = request.getfixturevalue("neo4j_uri")
-    return uri
 
 
 async def done_until_found(url: str, choose: Choose) -> int | None:

@@ -89,7 +89,6 @@ async def files(root: Path) -> dict[str, Json]:
     return {uri: await fresh.read(uri) for uri in await fresh.resources()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("polling", [False, True], ids=["events", "polling"])
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_facts_become_what_the_files_say(tmp_path: Path, seed: int, polling: bool) -> None:  # noqa: FBT001

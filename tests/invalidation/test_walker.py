@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,10 +68,8 @@ class Place:
         return await self.other.lease(self.namespace, LEASE, owner, timedelta(seconds=seconds))
 
 
-@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    neo4j = request.param == "neo4j"
-    url = request.getfixturevalue("neo4j_uri") if neo4j else f"sqlite:///{tmp_path}/graph.db"
+@pytest.fixture
+async def place(url: str) -> AsyncIterator[Place]:
     async with _opened(Place(lambda: connect(url))) as place:
         yield place
 

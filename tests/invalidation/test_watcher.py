@@ -6,7 +6,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,12 +64,8 @@ class Shelf:
             yield await self.hints.get()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[GraphStore]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/graph.db"
-    else:
-        url = request.getfixturevalue("neo4j_uri")
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[GraphStore]:
     store = connect(url)
     await store.open()
     yield store

@@ -217,15 +217,6 @@ class Service:
         return outcome, self.model.requests - asked, len(self.platform.keys) - deployed
 
 
-@pytest.fixture(params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a real store: a fresh SQLite file, and the Neo4j of this test run."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/graph.db"
-    uri: str = request.getfixturevalue("neo4j_uri")
-    return uri
-
-
 #: For what is the same whatever the store.
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 

@@ -19,8 +19,6 @@ from execgraph.adapters.messages_api import Answer
 
 from .conftest import ON_CALL, Service, Started, command, deploys, on_sqlite
 
-pytestmark = pytest.mark.slow
-
 CHECKOUT = {"service": "checkout", "version": "2.4"}
 PAYMENTS = {"service": "payments", "version": "1.9"}
 

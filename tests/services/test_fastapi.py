@@ -16,8 +16,6 @@ import pytest
 
 from .conftest import ON_CALL, Service, Started, command, on_sqlite
 
-pytestmark = pytest.mark.slow
-
 CHECKOUT = {"service": "checkout", "version": "2.4"}
 PAYMENTS = {"service": "payments", "version": "1.9"}
 

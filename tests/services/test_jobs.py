@@ -8,11 +8,7 @@ import shutil
 import subprocess
 from datetime import timedelta
 
-import pytest
-
 from .conftest import COMMANDS, ON_CALL, Service, on_sqlite
-
-pytestmark = pytest.mark.slow
 
 KEYLESS = {"ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}
 

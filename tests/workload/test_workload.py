@@ -16,6 +16,7 @@ import pytest
 
 from execgraph.scripts.bench.recorded.foreseen import steps_of
 from execgraph.scripts.bench.recorded.trajectories import DOMAINS, Workload, rows
+from execgraph.tests.stores import BOTH, store_url
 from execgraph.tests.workload.scenario import EVERY_WRITE, SOME_WRITES, Scenario, play
 
 DEFAULT_LIMIT = 48
@@ -25,17 +26,14 @@ ENOUGH = 40
 pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)])
+@pytest.fixture(scope="module", params=BOTH)
 def scenario(
     request: pytest.FixtureRequest,
     workload: Workload,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Scenario:
     """All passes on one store, driven once for all tests."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('workload') / 'graph.db'}"
-    else:
-        url = request.getfixturevalue("neo4j_uri")
+    url = store_url(request, tmp_path_factory.mktemp("workload"))
     told = os.environ.get("EXECGRAPH_WORKLOAD_LIMIT", str(DEFAULT_LIMIT))
     limit = len(workload.trajectories) if told == "all" else int(told)
     played = asyncio.run(play(url, f"test-{uuid.uuid4().hex}", workload, limit))

@@ -1,0 +1,18 @@
+"""The two stores that tests run on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+#: For fixtures of a whole module or session; a test has its store by the fixture ``url``.
+BOTH = ["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)]
+
+
+def store_url(request: pytest.FixtureRequest, folder: Path) -> str:
+    """Where the store of ``request.param`` is: a file in this folder, or the run's Neo4j."""
+    if request.param == "sqlite":
+        return f"sqlite:///{folder}/graph.db"
+    uri: str = request.getfixturevalue("neo4j_uri")
+    return uri
