@@ -22,6 +22,7 @@ from .cause import Cause, MissKind
 from .client import Call, CallResult
 from .effects import Gate
 from .errors import ArgumentsInvalid, PreconditionChanged
+from .exits import outlived
 from .jobs import Job, job_of_act, job_of_call, job_on_path
 from .lookup import Decision
 from .notes import Note
@@ -143,7 +144,7 @@ async def _carry_out(
     if len(jobs) == 1:
         done = [await _one(run, jobs[0], gate, feeds)]
     else:
-        work = (_one(run, job, gate, feeds) for job in jobs)
+        work = (outlived(_one(run, job, gate, feeds)) for job in jobs)
         done = _all_of(await asyncio.gather(*work, return_exceptions=True))
     if gate.stopped is not None and gate.ask_again:
         raise gate.stopped

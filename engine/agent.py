@@ -15,6 +15,7 @@ from ..invalidation.resources import Resource
 from .actions import act_on
 from .client import CallResult, ChatClient, chat_client
 from .errors import AgentError
+from .exits import is_ended, is_exit
 from .host import Host
 from .lookup import Decision
 from .recorder import failure, finish, is_store_away, told, write_failure
@@ -113,16 +114,20 @@ class Agent:
         return Subject(self.name, Code(self.tools, self.requires, decision), dialect, opening)
 
     async def _run(self, run: Run) -> Result:
+        task = asyncio.current_task()
         try:
             output = await self._converse(run)
             return await finish(run, output)
-        except asyncio.CancelledError:
-            self._host.in_background(write_failure(run, "cancelled"))
-            raise
-        except Exception as error:
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and is_ended(task, error):
+                raise  # nothing can be awaited any more
             kept = self._host.in_background(write_failure(run, told(error)))
+            if is_ended(task, error):
+                raise
             if not is_store_away(error):  # else nobody would be helped by waiting once more
                 await kept
+            if is_exit(error):
+                raise
             raise failure(run, told(error)) from error
 
     async def _converse(self, run: Run) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Mapping
 from functools import cache
 
 from ..graphstore.model import Usage
+from .threads import in_thread
 
 __all__ = ["cost_of", "load_prices_early", "price"]
 
@@ -27,7 +27,7 @@ async def cost_of(usage: Mapping[str, Usage]) -> float | None:
     billed = {model: used for model, used in usage.items() if used.total}
     if not billed:
         return 0.0
-    await asyncio.to_thread(_load_prices)
+    await in_thread(_load_prices)
     prices = [price(model, used) for model, used in billed.items()]
     return None if None in prices else sum(item for item in prices if item is not None)
 

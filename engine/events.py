@@ -114,7 +114,7 @@ class Events:
                 given = listener(event)
                 if given is not None and inspect.isawaitable(given):
                     self._begin(given)
-            except Exception:  # noqa: BLE001  (a subscriber must not disturb a run)
+            except (Exception, SystemExit):  # noqa: BLE001  (it must not disturb a run)
                 _log.exception("a subscriber failed on %s", type(event).__name__)
 
     async def ended(self) -> None:
@@ -141,5 +141,5 @@ class _Entry:
 async def _logged(work: Awaitable[None]) -> None:
     try:
         await work
-    except Exception:  # noqa: BLE001  (nobody waits for it, so nobody else would learn of it)
+    except (Exception, SystemExit):  # noqa: BLE001  (which would end everybody's event loop)
         _log.exception("a subscriber failed")

@@ -16,6 +16,7 @@ from ..graphstore.model import SideEffect
 from .actions import act
 from .client import Dialect, PlainDialect
 from .errors import AgentError, NotOpen, ToolError
+from .exits import is_exit
 from .host import Host
 from .recorder import effects_of, failure, finish, is_store_away, told, write_failure
 from .result import Result
@@ -225,7 +226,7 @@ class ProgramRun:
         effects = effects_of(run)
         error.add_note(f"execgraph: {_damage(run, effects)}")
         kept = self._host.in_background(write_failure(run, told(error)))
-        if isinstance(error, Exception) and not is_store_away(error):
+        if (isinstance(error, Exception) or is_exit(error)) and not is_store_away(error):
             await kept
 
     @property

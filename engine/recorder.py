@@ -33,6 +33,7 @@ from .cause import Cause, MissKind
 from .economics import cost_of
 from .errors import RunFailed
 from .events import RunEnded
+from .exits import is_exit
 from .report import kinds_of, report_of
 from .result import EffectReport, Outcome, Result
 from .run import MustNotAsk, Run
@@ -96,7 +97,9 @@ def told(error: BaseException) -> str:
     """Why a run failed, as it is raised and recorded."""
     if isinstance(error, ExecgraphError | MustNotAsk):
         return str(error)
-    return f"{type(error).__name__}: {error}" if isinstance(error, Exception) else "cancelled"
+    if isinstance(error, KeyboardInterrupt) or not (isinstance(error, Exception) or is_exit(error)):
+        return "cancelled"
+    return f"{type(error).__name__}: {error}"
 
 
 def is_store_away(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -50,6 +50,7 @@ class SyncEngine:
         self._engine = engine
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._ended = asyncio.Event()
         self._inherited: list[asyncio.AbstractEventLoop] = []
         self._pid = 0
 
@@ -59,8 +60,9 @@ class SyncEngine:
             raise NotOpen("this is entered already; 'with engine.sync() as e:' opens another")
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
+        self._ended = asyncio.Event()
         self._thread = threading.Thread(
-            target=_run, args=(self._loop,), name="execgraph", daemon=True
+            target=_run, args=(self._loop, self._ended), name="execgraph", daemon=True
         )
         self._thread.start()
         try:
@@ -205,7 +207,7 @@ class SyncEngine:
     def _stop(self) -> None:
         if self._loop is None or self._thread is None:
             return
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
         self._loop = self._thread = None
 
@@ -247,14 +249,32 @@ async def _next(following: AsyncIterator[ChangeEvent]) -> ChangeEvent:
     return await anext(following)
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Run ``loop`` until it is stopped, and clean up after it in its own thread."""
+def _run(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+    """Run ``loop`` until it is ``ended``, and clean up after it in its own thread."""
     try:
-        loop.run_forever()
+        _outlasting_exits(loop, ended.wait())
+        _outlasting_exits(loop, _end_all())
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
+
+
+def _outlasting_exits(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, object]) -> None:
+    """Run ``loop`` until ``work`` has ended. An exit that a task raises stops the loop; it is for
+    who waits for that task, and the others go on."""
+    until = loop.create_task(work)
+    while not until.done():
+        with suppress(SystemExit, KeyboardInterrupt):
+            loop.run_until_complete(until)
+
+
+async def _end_all() -> None:
+    """Cancel what is still under way: who waits for it in another thread would wait for ever."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class SyncAgent:

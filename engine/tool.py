@@ -7,7 +7,7 @@ import inspect
 import io
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,8 +19,10 @@ from ..invalidation.resources import Resource
 from .dumping import Dumper
 from .errors import ArgumentsInvalid, ConfigurationError, ToolError
 from .exact import NotExact, exact
+from .exits import is_ended
 from .signature import IdempotencyKey, Signature
 from .source import Source
+from .threads import in_thread
 
 __all__ = ["IdempotencyKey", "Tool"]
 
@@ -158,13 +160,27 @@ class Tool:
             ) from None
 
     async def run(self, parsed: Mapping[str, Any], idempotency_key: str) -> Any:
-        """Call the function; a synchronous one in a thread, so that nobody waits for it."""
+        """Call the function; a synchronous one in a thread, so that nobody waits for it.
+
+        Raises what it raises. What only says that a coroutine is to end (CancelledError,
+        GeneratorExit) is an error like any other, unless somebody does end this one.
+        """
+        task = asyncio.current_task()
         hidden = dict.fromkeys(self._signature.hidden, idempotency_key)
-        arguments = {**self._signature.fresh_defaults(parsed), **parsed, **hidden}
+        try:
+            return await self._called(
+                {**self._signature.fresh_defaults(parsed), **parsed, **hidden}
+            )
+        except (asyncio.CancelledError, GeneratorExit) as error:
+            if is_ended(task, error):
+                raise
+            raise RuntimeError(f"{self.name} raised {type(error).__name__}") from error
+
+    async def _called(self, arguments: Mapping[str, Any]) -> Any:
         if self._is_async:
             value = await self.function(**arguments)
         else:
-            value = await asyncio.to_thread(_called, self.function, arguments)
+            value = await in_thread(partial(self.function, **arguments))
         # A decorator that is not async itself hides that the function is.
         return await _whole(await value if inspect.isawaitable(value) else value)
 
@@ -246,18 +262,10 @@ def checked_requirements(requires: Iterable[Any], owner: str) -> tuple[Resource,
     return checked
 
 
-def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """What ``function`` returns. A future cannot hold StopIteration: who awaits it would hang."""
-    try:
-        return function(**arguments)
-    except StopIteration as error:
-        raise RuntimeError(f"{function.__name__} raised StopIteration") from error
-
-
 async def _whole(value: Any) -> Any:
     """An output is recorded as a whole: an iterator that is returned is used up first."""
     if isinstance(value, AsyncIterator):
         return [item async for item in value]
     if isinstance(value, Iterator) and not isinstance(value, io.IOBase):
-        return await asyncio.to_thread(list, value)
+        return await in_thread(lambda: list(value))
     return value

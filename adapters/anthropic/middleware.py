@@ -17,6 +17,7 @@ from anthropic import Middleware as SdkMiddleware
 from typing_extensions import override
 
 from ...engine.cause import Cause, MissKind
+from ...engine.errands import Errands
 from ...engine.errors import AgentError
 from ...engine.program import ProgramRun, current_run
 from ...graphstore.canonical import encode
@@ -72,8 +73,9 @@ class Middleware(SdkMiddleware):
             response = call_next(request)
             return response, response.http_response.read()
 
-        work = _decided(run, _sent(request, call_next), lambda: asyncio.to_thread(send))
-        response, body = asyncio.run_coroutine_threadsafe(work, run.loop).result()
+        here = Errands(run.loop)
+        work = _decided(run, _sent(request, call_next), lambda: here.do(send))
+        response, body = here.until(work)
         return cast("APIResponse[Any]", response or _response(APIResponse, request, body))
 
     def _run_of(self, request: Any) -> ProgramRun | None:

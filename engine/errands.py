@@ -1,0 +1,53 @@
+"""Work in an event loop on behalf of a thread that waits for it, and is given things to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+__all__ = ["Errands"]
+
+_T = TypeVar("_T")
+
+
+class Errands:
+    """What the waiting thread does meanwhile. So whatever blocks on its behalf takes no other
+    thread, and meets the thread's own context and locals."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._errands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+    def until(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """The outcome of ``work`` in the loop; called by the thread, which runs errands."""
+        ended = asyncio.run_coroutine_threadsafe(work, self._loop)
+        ended.add_done_callback(lambda _: self._errands.put(None))
+        try:
+            while (errand := self._errands.get()) is not None:
+                errand()
+        except BaseException:  # an exit: the work must not go on behind the caller
+            ended.cancel()
+            raise
+        return ended.result()
+
+    def do(self, errand: Callable[[], _T]) -> Awaitable[_T]:
+        """What ``errand`` returns, done by the thread; called in the loop."""
+        outcome: asyncio.Future[_T] = self._loop.create_future()
+
+        def run() -> None:
+            try:
+                result = errand()
+            except Exception as error:  # noqa: BLE001  (it is for who awaits the outcome)
+                self._loop.call_soon_threadsafe(_set, outcome.set_exception, error, outcome)
+            else:
+                self._loop.call_soon_threadsafe(_set, outcome.set_result, result, outcome)
+
+        self._errands.put(run)
+        return outcome
+
+
+def _set(setting: Callable[[Any], None], value: object, outcome: asyncio.Future[Any]) -> None:
+    if not outcome.done():  # else who awaited it was cancelled
+        setting(value)
