@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..graphstore.canonical import canonical, decode, encode, fingerprint, hash_of
@@ -21,12 +21,13 @@ from ..graphstore.model import (
 from .cause import Cause, MissKind
 from .client import Call, CallResult
 from .effects import Gate
-from .errors import ArgumentsInvalid, PreconditionChanged
+from .errors import PreconditionChanged
 from .exits import outlived
 from .jobs import Job, job_of_act, job_of_call, job_on_path
 from .lookup import Decision
 from .notes import Note
-from .reading import Reading, read_served
+from .output import Output, not_taken, run_tool
+from .reading import read_served
 from .result import Outcome
 from .run import Run
 from .taken import Taken, frontier
@@ -35,24 +36,14 @@ from .verdict import Recorded
 
 __all__ = ["Acted", "act", "act_on"]
 
-_log = logging.getLogger("execgraph")
-
 REFUSAL = "precondition changed, not executed"
-
-
-class _Output(NamedTuple):
-    """What a call gave: exact JSON text; if it failed, of a sentence that says how."""
-
-    data: bytes
-    value: Any = None
-    error: Exception | None = None
 
 
 class _Done(NamedTuple):
     """A step carried out, and what came of it for the program that asked."""
 
     taken: Taken
-    output: _Output
+    output: Output
 
 
 async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResult]:
@@ -89,9 +80,9 @@ async def _follow(run: Run, recorded: Recorded, call: Call) -> Taken:
     reading = read_served(tool, call, followed.arguments(step))
     started = time.perf_counter()
     if reading.parsed is None:
-        given = _not_taken(reading)
+        given = not_taken(reading.problem)
     else:
-        given, _ = await _run_tool(tool, reading.parsed, "")
+        given = await run_tool(tool, reading.parsed, "", followed.output(step))
     duration = (time.perf_counter() - started) * 1000
     if given.error is None and given.data == followed.output(step):
         taken = Taken(step, Outcome.REPLAYED, given.data, duration_ms=duration, copied=True)
@@ -183,7 +174,7 @@ async def _note(run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note]) -
 async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
     """Carry out one job: refuse it, reuse its recording, or run its tool."""
     if job.tool is None or job.reading.parsed is None:
-        return _finished(job, feeds, _not_taken(job.reading))
+        return _finished(job, feeds, not_taken(job.reading.problem))
     if (output := await _reusable(run, job)) is not None:
         return _reused(job, job.tool, feeds, output)
     key = _idempotency_key(run, job) if job.tool.wants_key or job.tool.is_write else ""
@@ -192,21 +183,18 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
         assert gate.stopped is not None
         return _refused(job, feeds, gate.stopped.cause)
     ticket, started = run.notes.ticket(), time.perf_counter()
-    given, returned = await _run_tool(job.tool, job.reading.parsed, key)
+    given = await run_tool(job.tool, job.reading.parsed, key, job.expected)
     duration = (time.perf_counter() - started) * 1000
-    if effect is not None and returned:
+    if effect is not None and given.returned:
         run.begun[effect.id] = effect = effect.ended()
+    if job.for_program and job.tool.effect is Effect.PURE:
+        given = _kept(job, job.tool, given)
     done = _finished(job, feeds, given)
     done.taken.duration_ms = duration
     if effect is not None:
         done.taken.effect = effect
     _ended(run, job, done.taken, ticket)
     return done
-
-
-def _not_taken(reading: Reading) -> _Output:
-    """What is told of a call that its tool cannot take."""
-    return _Output(encode(reading.problem), error=ArgumentsInvalid(reading.problem))
 
 
 async def _begin(run: Run, effect: SideEffect, job: Job, gate: Gate) -> bool:
@@ -229,30 +217,25 @@ def _ended(run: Run, job: Job, taken: Taken, ticket: int) -> None:
         run.notes.ended(ticket, job.notes)
 
 
-async def _run_tool(tool: Tool, parsed: Mapping[str, Any], key: str) -> tuple[_Output, bool]:
-    """What the tool gives, and whether it returned: then its effect has happened."""
-    returned = False
-    try:
-        value = await tool.run(parsed, key)
-        returned = True
-        return _Output(tool.dump(value), value), True
-    except Exception as error:  # noqa: BLE001  (whatever a tool raises is told to the model)
-        _log.warning("the tool %s failed; the run goes on", tool.name, exc_info=error)
-        return _Output(encode(f"{type(error).__name__}: {error}"), error=error), returned
-
-
 async def _reusable(run: Run, job: Job) -> bytes | None:
     """The recorded output of a pure action; errors are never reused."""
     recorded = job.recorded
     if job.tool is None or job.tool.effect is not Effect.PURE or recorded is None:
         return None
-    if not job.stands or recorded.step.error:
+    if not job.stands or recorded.step.error or recorded.step.effect is not Effect.PURE:
         return None
     return await run.payload(recorded)
 
 
+def _kept(job: Job, tool: Tool, given: Output) -> Output:
+    """An output as it can be given to a program again; else the tool is run again, as a read is."""
+    kept = tool.keep(given.value) if given.shown and given.error is None else None
+    job.effect = Effect.READ if kept is None else Effect.PURE
+    return given if kept is None else replace(given, data=kept, key="")
+
+
 def _reused(job: Job, tool: Tool, feeds: tuple[int, ...], output: bytes) -> _Done:
-    given = _Output(output, tool.load(output))
+    given = Output(output, tool.load(output) if job.for_program else None)
     assert job.recorded is not None
     if job.followed is not None:
         noted = job.recorded.noted
@@ -269,14 +252,14 @@ def _refused(job: Job, feeds: tuple[int, ...], cause: Cause) -> _Done:
     output = encode(REFUSAL)
     step = job.step(feeds, Value.of(output), fingerprint(REFUSAL), error=True)
     taken = _taken(job, Outcome.REFUSED, step, output, cause)
-    return _Done(taken, _Output(output, error=PreconditionChanged(REFUSAL)))
+    return _Done(taken, Output(output, error=PreconditionChanged(REFUSAL)))
 
 
-def _finished(job: Job, feeds: tuple[int, ...], given: _Output) -> _Done:
+def _finished(job: Job, feeds: tuple[int, ...], given: Output) -> _Done:
     """What was carried out, compared with what is recorded of it."""
     recorded, failed = job.recorded, given.error is not None
     if recorded is None:
-        outcome, cause, output_key = Outcome.EXECUTED, None, fingerprint(decode(given.data))
+        outcome, cause, output_key = Outcome.EXECUTED, None, given.output_key
     else:
         same, output_key = _compared(job, recorded.step, given)
         if same and job.followed is not None and job.stands:
@@ -292,12 +275,12 @@ def _finished(job: Job, feeds: tuple[int, ...], given: _Output) -> _Done:
     return _Done(_taken(job, outcome, step, given.data, cause), given)
 
 
-def _compared(job: Job, step: Step, given: _Output) -> tuple[bool, str]:
+def _compared(job: Job, step: Step, given: Output) -> tuple[bool, str]:
     """Whether the output is the recorded one, by its bytes if they are at hand; and its key."""
     same_kind = step.error == (given.error is not None)
     if same_kind and job.followed is not None and job.followed.output(step) == given.data:
         return True, step.output_key
-    output_key = fingerprint(decode(given.data))
+    output_key = given.output_key
     return same_kind and step.output_key == output_key, output_key
 
 

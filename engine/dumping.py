@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
@@ -58,6 +59,13 @@ class Dumper:
             return self._written(prepared) or encode(self._json(prepared))
         except Exception as error:
             raise NotJson(f"{what} cannot be written as JSON: {error}") from error
+
+    def texts(self, value: Any) -> Iterator[bytes]:
+        """Texts of which the value may be made again, the one that ``text`` gives first."""
+        yield self.text(value, "the value")
+        prepared = _prepared(value, self._classes)
+        with suppress(ValueError):  # what was not set is to be unset again
+            yield self.adapter.dump_json(prepared, exclude_unset=True, warnings=False, **_WHOLE)
 
     @cached_property
     def _classes(self) -> frozenset[type]:
@@ -225,7 +233,7 @@ def _whole(value: Any, prepared: Any, declared: Collection[type]) -> Any:
 
 
 def _is_model_of(kind: type, declared: Collection[type]) -> bool:
-    return issubclass(kind, BaseModel) and any(issubclass(kind, it) for it in declared)
+    return issubclass(kind, BaseModel) and any(it in declared for it in kind.__mro__)
 
 
 @lru_cache(maxsize=1024)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copyreg
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, time
 from enum import Enum
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -80,6 +81,14 @@ def _function(value: Any) -> str:
     return _named(value)
 
 
+def _moment(value: datetime | time) -> str:
+    """Offsets that are fixed are of several classes, and alike if they have the same name."""
+    naive = _reduced(value.replace(tzinfo=None))
+    if value.tzinfo is None or type(value.tzinfo).__name__ not in {"timezone", "TzInfo"}:
+        return f"{naive}{_exact(value.tzinfo)}"
+    return f"{naive}{value.utcoffset()}{value.tzname()!a}"
+
+
 def _listed(values: Iterable[Any]) -> str:
     return f"[{','.join(map(_exact, values))}]"
 
@@ -104,4 +113,6 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     dict: _mapped,
     set: lambda value: f"s{_unordered(value)}",
     frozenset: lambda value: f"z{_unordered(value)}",
+    datetime: _moment,
+    time: _moment,
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..graphstore.canonical import hash_of
-from ..graphstore.model import FacetRef, Step, StepKind, Value
+from ..graphstore.model import Effect, FacetRef, Step, StepKind, Value
 from .cause import Cause, MissKind
 from .client import Call
 from .lookup import Decision, Prepared
@@ -26,6 +26,7 @@ class Job:
     """One call about to be carried out, under the facts in ``notes``.
 
     ``recorded`` is what is recorded of it. ``followed``: it is what comes next on this path.
+    ``effect``: how a recording of it may be used, which is the tool's, or less.
     """
 
     tool: Tool | None
@@ -40,6 +41,18 @@ class Job:
     decision: int | None = None
     call: int | None = None
     notes: tuple[Note, ...] = ()
+    for_program: bool = False
+    effect: Effect | None = None
+
+    def __post_init__(self) -> None:
+        self.effect = None if self.tool is None else self.tool.effect
+
+    @property
+    def expected(self) -> bytes | None:
+        """The output that it has on this path."""
+        if self.followed is None or self.recorded is None:
+            return None
+        return self.followed.output(self.recorded.step)
 
     @property
     def stands(self) -> bool:
@@ -61,7 +74,7 @@ class Job:
             error=error,
             guards=guards_of(self.notes),
             feeds=(self.decision,) if in_reply and self.decision is not None else feeds,
-            effect=None if self.tool is None else self.tool.effect,
+            effect=self.effect,
             arguments=Value.of(self.reading.arguments).digest,
             decision=self.decision,
             call=self.call,
@@ -85,7 +98,9 @@ async def job_of_call(run: Run, decision: Decision, number: int) -> Job:
 
 async def job_of_act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> Job:
     """The job of an action of a program. Raises ArgumentsInvalid, NotJson."""
-    return await _by_key(run, tool.name, tool, read_act(tool, run.wish.inputs, arguments))
+    job = await _by_key(run, tool.name, tool, read_act(tool, run.wish.inputs, arguments))
+    job.for_program = True
+    return job
 
 
 def _on_path(run: Run, recorded: Recorded, call: Call) -> Reading:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections import abc
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, NotRequired, get_args, get_origin, get_type_hints
 
@@ -61,7 +62,7 @@ class Signature:
         }
         try:
             self.arguments = Dumper(self._arguments_type(), TypeAdapter(self._arguments_type()))
-            self.output = _dumper(_awaited(hints["return"]))
+            self.output = _dumper(_given_whole(hints["return"]))
         except PydanticSchemaGenerationError as error:
             raise ToolError(
                 f"a type of the tool {name} cannot be written as JSON: {str(error).splitlines()[0]}"
@@ -199,11 +200,14 @@ def _dumper(hint: Any) -> Dumper:
     return Dumper(hint, adapter)
 
 
-def _awaited(hint: Any) -> Any:
-    """What an awaitable gives: a function that is not async itself may return one."""
-    if get_origin(hint) is Awaitable:
-        return get_args(hint)[0]
-    return get_args(hint)[2] if get_origin(hint) is Coroutine else hint
+def _given_whole(hint: Any) -> Any:
+    """What there is when an awaitable was awaited, and an iterator used up."""
+    match get_origin(hint), get_args(hint):
+        case (abc.Awaitable, (given,)) | (abc.Coroutine, (_, _, given)):
+            return _given_whole(given)
+        case abc.Iterator | abc.Generator | abc.AsyncIterator | abc.AsyncGenerator, (item, *_):
+            return list[item]  # type: ignore[valid-type]
+    return hint
 
 
 def _is_idempotency_key(hint: Any) -> bool:

@@ -18,7 +18,7 @@ from ..graphstore.model import Effect, FacetRef
 from ..invalidation.resources import Resource
 from .dumping import Dumper
 from .errors import ArgumentsInvalid, ConfigurationError, ToolError
-from .exact import NotExact, exact
+from .exact import exact
 from .exits import is_ended
 from .signature import IdempotencyKey, Signature
 from .source import Source
@@ -189,7 +189,7 @@ class Tool:
         return self._signature.output.text(output, f"the output of {self.name}", recorded)
 
     def load(self, output: bytes) -> Any:
-        """A recorded output as the function had returned it, if ``gives_back`` says so."""
+        """A recorded output as the function had returned it, if ``keep`` gave it."""
         adapter = self._signature.output.adapter
         try:
             return adapter.validate_json(output, by_alias=True, by_name=True)
@@ -200,12 +200,14 @@ class Tool:
         except ValidationError:
             return decode(output)
 
-    def gives_back(self, recorded: bytes, output: Any) -> bool:
-        """Whether ``load`` makes of what was recorded the very value that was returned."""
+    def keep(self, output: Any) -> bytes | None:
+        """A text of which ``load`` makes the very value that was returned; None if none does."""
         try:
-            return exact(self.load(recorded)) == exact(output)
-        except (NotExact, NotJson):
-            return False
+            returned = exact(output)
+            texts = self._signature.output.texts(output)
+            return next((it for it in texts if exact(self.load(it)) == returned), None)
+        except Exception:  # noqa: BLE001  (a validator, or a type's own way to be copied)
+            return None
 
     # How it is read -----------------------------------------------------------------------
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, NamedTuple
 
 import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
@@ -33,6 +39,8 @@ def told(value: Any) -> str:
     """What a tool can tell of an argument."""
     if isinstance(value, SecretStr):
         return f"secret {value.get_secret_value()}"
+    if isinstance(value, datetime):
+        return value.isoformat()  # of UTC there are several classes
     if isinstance(value, BaseModel):
         return f"{value!r} of {sorted(value.model_fields_set)}"
     return repr(value)
@@ -233,3 +241,188 @@ async def test_a_tool_cannot_change_what_a_program_passes(world: World) -> None:
             async with engine.run("program", "go") as run:
                 await run.act(sort, it=given)
             assert given == [2, 1], "on replay, it is not run"
+
+
+# What comes back ----------------------------------------------------------------------------
+
+
+class Price(BaseModel):
+    cents: Cents
+
+
+@dataclass
+class Place:
+    name: str
+
+
+@dataclass
+class Town(Place):
+    mayor: str = "none"
+
+
+class Point(NamedTuple):
+    x: int
+    y: float
+
+
+class Receipt:
+    """What JSON cannot tell."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "reused"),
+    [
+        (Patch, Patch(name="a"), True),
+        (Patch, Patch(name="a", email=None), True),
+        (Order, Order.model_validate({"itemName": "x"}), True),
+        (Point, Point(1, 2.0), True),
+        (list[Place], [Place("a")], True),
+        (set[date], {date(2026, 1, 2), date(2026, 1, 1)}, True),
+        (datetime, datetime(2026, 1, 2, 3, tzinfo=UTC), True),
+        (Decimal, Decimal("1.10"), True),
+        (int | str, "1", True),
+        (frozenset[int] | list[int], frozenset({1, 2}), False),
+        (Price, Price(cents=5), False),
+        (SecretStr, SecretStr("a"), False),
+        (Kept, Kept(amount=2), False),
+        (Place, Town("a", "b"), False),
+        (dict[Any, Any], {1: date(2026, 1, 1)}, False),
+        (Any, (1, 2), False),
+        (float, 1, False),
+        (Any, date(2026, 1, 1), False),
+        (Any, Receipt(), False),
+    ],
+)
+async def test_a_program_gets_the_same_value_each_time(
+    world: World, kind: Any, value: Any, reused: Any
+) -> None:
+    engine = world.engine()
+
+    def give() -> Any:
+        """Give."""
+        world.done.append("give")
+        return value
+
+    give.__annotations__["return"] = kind
+    tool = engine.tool(effect="pure")(give)
+    async with engine:
+        for number in range(3):
+            world.done.clear()
+            async with engine.run("program", "go") as run:
+                given = (await run.act(tool)).value
+            assert (type(given), told(given)) == (type(value), told(value))
+            assert world.done == ([] if reused and number else ["give"])
+            assert run.result.recorded == (number == 0)
+
+
+async def test_an_effect_whose_output_is_no_json_is_done_for_the_program_too(
+    world: World,
+) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="write", requires=[])
+    def pay() -> Any:
+        """Pay."""
+        world.done.append("pay")
+        return Receipt()
+
+    async with engine:
+        for _ in range(2):
+            async with engine.run("program", "go") as run:
+                assert isinstance((await run.act(pay)).value, Receipt)
+            assert [effect.state for effect in run.result.effects] == ["done"]
+    assert world.done == ["pay", "pay"]
+
+
+async def test_members_that_json_cannot_tell_apart_are_not_lost_in_silence(world: World) -> None:
+    world.think(
+        lambda body: Answer(
+            [text(str(body["messages"][-1]["content"][0]["content"]))]
+            if turn(body)
+            else [call("give", {})]
+        )
+    )
+    engine = world.engine()
+
+    @engine.tool(effect="write", requires=[])
+    def give() -> dict[int | str, str]:
+        """Give."""
+        return {1: "a", "1": "b"}
+
+    agent = world.agent(engine, [give])
+    async with engine:
+        assert "give is done; do not repeat it" in (await agent.execute("go")).output
+
+
+async def test_what_a_subclass_adds_is_told_to_the_model(world: World) -> None:
+    world.think(
+        lambda body: Answer(
+            [text(str(body["messages"][-1]["content"][0]["content"]))]
+            if turn(body)
+            else [call("give", {})]
+        )
+    )
+    engine = world.engine()
+
+    @engine.tool(effect="read")
+    def give() -> list[Place | Kept]:
+        """Give."""
+        return [Town("a", "b"), Special(note="c")]
+
+    agent = world.agent(engine, [give])
+    async with engine:
+        told_of = (await agent.execute("go")).output
+        assert told_of == '[{"name":"a","mayor":"b"},{"note":"c"}]'
+
+
+# What is async behind a decorator -----------------------------------------------------------
+
+
+def logged(function: Any) -> Any:
+    @functools.wraps(function)
+    def inner(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return inner
+
+
+async def test_an_async_tool_behind_a_decorator_that_is_not_is_awaited(world: World) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="write", requires=[])
+    @logged
+    async def deploy(service: str) -> str:
+        """Deploy."""
+        await asyncio.sleep(0)
+        world.done.append(service)
+        return f"{service} runs"
+
+    async with engine, engine.run("program", "go") as run:
+        assert (await run.act(deploy, service="checkout")).value == "checkout runs"
+    assert world.done == ["checkout"]
+
+
+async def test_a_tool_may_return_an_awaitable_and_say_so(world: World) -> None:
+    engine = world.engine()
+
+    async def later() -> int:
+        return 1
+
+    @engine.tool(effect="read")
+    def give() -> Awaitable[int]:
+        """Give."""
+        return later()
+
+    @engine.tool(effect="read")
+    def count() -> AsyncIterator[int]:
+        """Count."""
+
+        async def numbers() -> AsyncIterator[int]:
+            yield 1
+            yield 2
+
+        return numbers()
+
+    async with engine, engine.run("program", "go") as run:
+        assert (await run.act(give)).value == 1
+        assert (await run.act(count)).value == [1, 2]
