@@ -61,8 +61,9 @@ class Answer:
     """What the model says: content blocks as the API has them.
 
     Ids and signatures are made up by the server, whatever the blocks say. Without a
-    ``stop_reason`` it is ``tool_use`` if a tool is called, else ``end_turn``. ``usage``: the
-    tokens of input and output to be billed; None: estimated.
+    ``stop_reason`` it is ``tool_use`` if a tool is called, else ``end_turn``; any other can be
+    given, as a reply that was cut or paused has it. ``usage``: the tokens of input and output to
+    be billed; None: estimated.
     """
 
     content: Sequence[Mapping[str, Any]]

@@ -64,7 +64,7 @@ def message(
 ) -> dict[str, Any]:
     """The service's answer to `body`: `content` with fresh ids and signatures, and the usage:
     tokens of input and output, estimated if None."""
-    blocks = [_fresh(block) for block in content]
+    blocks = _fresh_blocks(content)
     calls_a_tool = any(block["type"] == "tool_use" for block in blocks)
     return {
         "id": new_id("msg"),
@@ -94,14 +94,24 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_01{secrets.token_hex(11)}"
 
 
-def _fresh(block: Mapping[str, Any]) -> _Block:
-    match block["type"]:
-        case "tool_use":
-            return {**block, "id": new_id("toolu")}
-        case "thinking":
-            return {**block, "signature": secrets.token_urlsafe(48)}
-        case _:
-            return dict(block)
+_PREFIXES = {"tool_use": "toolu", "server_tool_use": "srvtoolu", "mcp_tool_use": "mcptoolu"}
+
+
+def _fresh_blocks(content: Sequence[Mapping[str, Any]]) -> list[_Block]:
+    """``content`` with ids and signatures made up; results of the service's own tools name the
+    call before them."""
+    blocks: list[_Block] = []
+    last = ""
+    for block in content:
+        fresh = dict(block)
+        if (prefix := _PREFIXES.get(block["type"])) is not None:
+            last = fresh["id"] = new_id(prefix)
+        elif block["type"].endswith("_tool_result"):
+            fresh["tool_use_id"] = last
+        elif block["type"] == "thinking":
+            fresh["signature"] = secrets.token_urlsafe(48)
+        blocks.append(fresh)
+    return blocks
 
 
 def check_conversation(messages: Sequence[object]) -> None:
@@ -109,6 +119,8 @@ def check_conversation(messages: Sequence[object]) -> None:
     called: set[str] = set()
     for index, item in enumerate(messages):
         blocks = _blocks(item)
+        if index < len(messages) - 1 and not _content(item):
+            raise Refused(400, f"messages.{index}: all messages must have non-empty content")
         answered = {b.get("tool_use_id", "") for b in blocks if b.get("type") == "tool_result"}
         if missing := called - answered:
             raise Refused(
@@ -127,10 +139,14 @@ def check_conversation(messages: Sequence[object]) -> None:
         raise Refused(400, "messages: the last `tool_use` has no `tool_result`")
 
 
-def _blocks(message: object) -> list[Mapping[str, Any]]:
+def _content(message: object) -> Any:
     if not isinstance(message, dict):
         raise Refused(400, "messages: each message is an object")
-    content = message.get("content")
+    return message.get("content")
+
+
+def _blocks(message: object) -> list[Mapping[str, Any]]:
+    content = _content(message)
     return [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
 
 
@@ -165,7 +181,7 @@ def _opening(block: Mapping[str, Any]) -> _Block:
             return {**block, "text": ""}
         case "thinking":
             return {**block, "thinking": "", "signature": ""}
-        case "tool_use":
+        case "tool_use" | "server_tool_use" | "mcp_tool_use":
             return {**block, "input": {}}
         case _:
             return dict(block)
@@ -180,7 +196,7 @@ def _deltas(block: Mapping[str, Any]) -> Iterator[_Block]:
             for part in _parts(block["thinking"]):
                 yield {"type": "thinking_delta", "thinking": part}
             yield {"type": "signature_delta", "signature": block["signature"]}
-        case "tool_use":
+        case "tool_use" | "server_tool_use" | "mcp_tool_use":
             for part in _parts(json.dumps(block["input"])):
                 yield {"type": "input_json_delta", "partial_json": part}
         case _:

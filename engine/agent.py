@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -116,8 +117,8 @@ class Agent:
     async def _run(self, run: Run) -> Result:
         task = asyncio.current_task()
         try:
-            output = await self._converse(run)
-            return await finish(run, output)
+            output, stop_reason = await self._converse(run)
+            return await finish(run, output, stop_reason=stop_reason)
         except BaseException as error:
             if isinstance(error, GeneratorExit) and is_ended(task, error):
                 raise  # nothing can be awaited any more
@@ -130,8 +131,11 @@ class Agent:
                 raise
             raise failure(run, told(error)) from error
 
-    async def _converse(self, run: Run) -> str:
-        """Ask and act in turns until the model is done. Gives its last text."""
+    async def _converse(self, run: Run) -> tuple[str, str | None]:
+        """Ask and act in turns until the model is done. Gives its last text, and why it ended.
+
+        A reply that pauses is one with the next: it is sent back as it is, and the model goes on.
+        """
         client = run.session.client(self._given)
         dialect = client.dialect
         turns: list[tuple[Decision, list[CallResult]]] = []
@@ -155,9 +159,12 @@ class Agent:
                 again, back = moved, run.go_back(decision, moved)
                 turns = [turn for turn in turns if turn[0].position < back]
                 continue
-            if not decision.calls:
-                return client.text(decision.reply)
             turns.append((decision, results))
+            if decision.calls or dialect.paused(decision.reply):
+                continue
+            if (why := dialect.no_answer(decision.reply)) is not None:
+                raise AgentError(why)
+            return _last_text(client, turns), dialect.stop_reason(decision.reply)
         raise AgentError(
             f"no answer after {self.max_turns} turns; raise max_turns if the task needs more"
         )
@@ -171,6 +178,13 @@ class Agent:
     def _static(self) -> list[Resource]:
         every = [*self.requires, *(item for tool in self.tools.values() for item in tool.requires)]
         return [it for it in every if it.placeholders and not it.arguments]
+
+
+def _last_text(client: ChatClient, turns: Sequence[tuple[Decision, list[CallResult]]]) -> str:
+    """What the model said since its last calls: a reply that paused is one with the next."""
+    said = [decision for decision, _ in reversed(turns)]
+    last = list(takewhile(lambda decision: not decision.calls, said))
+    return "".join(client.text(decision.reply) for decision in reversed(last))
 
 
 def _checked_tools(tools: Sequence[Tool], agent: str) -> dict[str, Tool]:

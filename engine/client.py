@@ -40,6 +40,10 @@ class Names(dict[str, str]):
         self[made_up] = name = f"id:{len(self)}"
         return name
 
+    def rank(self, made_up: str) -> int:
+        """Where an id first appeared; after all others if it has not yet."""
+        return int(self[made_up].removeprefix("id:")) if made_up in self else len(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -89,7 +93,8 @@ class Dialect(ABC):
 
     @abstractmethod
     def calls(self, reply: Json) -> tuple[Call, ...]:
-        """The tool calls of a reply, in its order."""
+        """The tool calls of a reply that may be carried out, in its order: none of one that was
+        cut."""
 
     @abstractmethod
     def offered(self, request: Mapping[str, Json]) -> tuple[str, ...] | None:
@@ -103,14 +108,28 @@ class Dialect(ABC):
     def complete(self, reply: Json) -> bool:
         """Whether the model ended by itself; a cut or refused reply is not replayed."""
 
+    def stop_reason(self, reply: Json) -> str | None:  # noqa: ARG002
+        """Why a reply ended, in the provider's word."""
+        return None
+
+    def paused(self, reply: Json) -> bool:  # noqa: ARG002
+        """Whether the model goes on when its reply is sent back as it is."""
+        return False
+
+    def no_answer(self, reply: Json) -> str | None:  # noqa: ARG002
+        """Why a reply without calls to be carried out is no answer, and what to do about it; None
+        if it is one."""
+        return None
+
 
 class PlainDialect(Dialect):
-    """Requests of ``run.decide(request, call=...)``: JSON, compared as it is.
+    """Requests of ``run.decide(request, call=...)`` to ``who``: JSON, compared as it is.
 
     A list under ``messages`` is stored message by message.
     """
 
-    name = "plain"
+    def __init__(self, who: str = "") -> None:
+        self.name = f"plain {who}" if who else "plain"
 
     @override
     def model(self, request: Mapping[str, Json]) -> str:
@@ -187,7 +206,8 @@ class ChatClient(ABC):
 
     @abstractmethod
     def turn(self, reply: Json, results: Sequence[CallResult]) -> list[Json]:
-        """The messages that follow a reply: what the model said, and what its calls gave."""
+        """The messages that follow a reply: what the model said, and what its calls gave, if it
+        made any."""
 
     @abstractmethod
     def text(self, reply: Json) -> str:

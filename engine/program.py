@@ -14,6 +14,7 @@ from ..graphstore.canonical import Json, encode
 from ..graphstore.errors import NotJson, StoreError
 from ..graphstore.model import SideEffect
 from .actions import act
+from .caller import caller_name
 from .client import Dialect, PlainDialect
 from .errors import AgentError, NotOpen, ToolError
 from .exits import is_exit
@@ -129,21 +130,27 @@ class ProgramRun:
         request: Mapping[str, Json],
         *,
         call: Callable[[Mapping[str, Json]], Awaitable[Json]] | None = None,
+        version: str | None = None,
     ) -> Handle:
         """The model's reply to ``request`` as JSON; a recorded one if it stands.
 
         ``request`` is the body of the Messages API, asked through the run's client. With
-        ``call`` it is any JSON, and ``call(request)`` asks any other provider.
+        ``call`` it is any JSON, and ``call(request)`` asks any other provider. Who is asked is
+        known by the name of ``call``, or by ``version`` if it is given: what changes an answer
+        belongs in one of the two, or in ``request``.
         """
         opened = _passed_on(dict(request), set())
         if call is None:
+            if version is not None:
+                raise AgentError("version= says who call= asks; give call=, or leave version= out")
             client = self._running.session.client(self._client)
             return await self.ask(client.as_sent(opened), client.ask, client.dialect)
 
         async def ask(body: Mapping[str, Json]) -> bytes:
             return encode(await call(body))
 
-        return await self.ask(opened, ask, PlainDialect())
+        who = caller_name(call) if version is None else f"version {version}"
+        return await self.ask(opened, ask, PlainDialect(who))
 
     async def ask(self, request: Mapping[str, Json], ask: Ask, dialect: Dialect) -> Handle:
         """``decide`` for adapters: ``ask`` gives the exact body of the reply.

@@ -45,10 +45,13 @@ _log = logging.getLogger("execgraph")
 _NOTHING = Usage()
 
 
-async def finish(run: Run, output: Json, *, answer: object = None) -> Result:
+async def finish(
+    run: Run, output: Json, *, answer: object = None, stop_reason: str | None = None
+) -> Result:
     """Record what is new in a run that has ended well, and report it.
 
     ``output`` is recorded; ``answer`` is given back instead of it, unless it is None.
+    ``stop_reason``: why the reply ended that gave it.
     """
     run.over = True
     if lost := [effect.tool for effect in _without_step(run)]:
@@ -67,7 +70,8 @@ async def finish(run: Run, output: Json, *, answer: object = None) -> Result:
     came_out_as = run.id if recorded else known_as
     if came_out_as is not None and came_out_as != run.began_with:
         run.session.memory.put(run.memory_key, came_out_as)
-    result = _result(run, output if answer is None else answer, recorded=recorded, cost=cost)
+    given = output if answer is None else answer
+    result = _result(run, given, stop_reason, recorded=recorded, cost=cost)
     if run.session.events.listeners:
         _tell(run, _execution(run, run.steps, None, cost), recorded=recorded)
     return result
@@ -351,7 +355,9 @@ def _tell(run: Run, execution: Execution, *, recorded: bool) -> None:
     run.session.events.emit(event)
 
 
-def _result(run: Run, output: object, *, recorded: bool, cost: float | None) -> Result:
+def _result(
+    run: Run, output: object, stop_reason: str | None, *, recorded: bool, cost: float | None
+) -> Result:
     mode = _mode(run)
     replayed = mode is Mode.REPLAY
     actions = (it for it in run.taken if it.step.kind is StepKind.ACTION)
@@ -369,6 +375,7 @@ def _result(run: Run, output: object, *, recorded: bool, cost: float | None) -> 
         duration_ms=run.elapsed_ms,
         effects=tuple([_effect_report(effect) for effect in effects_of(run)]),
         miss=tuple(dict.fromkeys(run.causes)),
+        stop_reason=stop_reason,
     )
 
 

@@ -60,6 +60,8 @@ class Result:
     for what was not asked. ``cost``: of ``tokens`` in US dollars; None if no price is known.
     ``recorded``: a trace was committed. ``replayed``: no model call was made. ``identical``:
     replayed, and every action gave its recorded output. ``miss``: why it was not, if it was not.
+    ``stop_reason``: of an agent, why the reply that gave the output ended, in the provider's word;
+    what ended by ``max_tokens`` is cut, and such a run is not published. None of a program.
     """
 
     output: Any
@@ -75,6 +77,7 @@ class Result:
     duration_ms: float
     effects: tuple[EffectReport, ...]
     miss: tuple[Cause, ...]
+    stop_reason: str | None = None
 
     @property
     def tokens(self) -> int:

@@ -438,7 +438,7 @@ class Run:
         noted = {**await self.notes.take(needed), **before}
         self.notes.ended(ticket, (noted[facet] for facet in chosen if facet not in before))
         notes = merged([noted[facet] for facet in (*own, *chosen)])
-        if not dialect.complete(reply):
+        if not (dialect.complete(reply) or (self.subject.follows and dialect.paused(reply))):
             self.do_not_publish(Cause(MissKind.INCOMPLETE, asked.model))
         values = (asked.head, *asked.messages, Value.of(output))
         step = self._decision_step(asked, question.occurrence).model_copy(

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..graphstore.canonical import Json, decode, fingerprint
+from ..graphstore.canonical import Json, canonical, decode, fingerprint
 from ..graphstore.errors import NotJson
 from ..graphstore.model import Effect, FacetRef
 from ..invalidation.resources import Resource
@@ -95,7 +95,7 @@ class Tool:
     @cached_property
     def _terms(self) -> str:
         requires = [requirement.declaration() for requirement in self.requires]
-        return fingerprint([str(self.effect), requires])
+        return fingerprint([str(self.effect), sorted(requires, key=canonical)])
 
     @property
     def is_write(self) -> bool:

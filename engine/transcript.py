@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..graphstore.canonical import Json, encode, fingerprint, hash_of
+from ..graphstore.canonical import Json, canonical, encode, fingerprint, hash_of
 from ..graphstore.model import Step, StepKind, Value
 from .client import Dialect, Names
 
@@ -19,7 +19,8 @@ __all__ = ["Asked", "Transcript", "decision_code_key", "decision_key", "request_
 
 def decision_code_key(dialect: Dialect, head: Json, declared: Sequence[Json]) -> str:
     """The version of everything but the messages that makes a decision what it is."""
-    return fingerprint(["decision", dialect.name, dialect.canonical_head(head), list(declared)])
+    rests_on = sorted(declared, key=canonical)
+    return fingerprint(["decision", dialect.name, dialect.canonical_head(head), rests_on])
 
 
 def decision_key(model: str, code_key: str, messages: Sequence[str]) -> str:

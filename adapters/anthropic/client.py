@@ -13,7 +13,8 @@ from typing_extensions import override
 from ...engine.client import CallResult, ChatClient
 from ...engine.errors import AgentError
 from ...graphstore.canonical import Json, decode
-from .dialect import MessagesDialect, as_sent, body_of
+from .dialect import MessagesDialect
+from .sending import as_sent, body_of, default_base_url
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -100,10 +101,15 @@ class AnthropicClient(ChatClient):
 
     @override
     def as_sent(self, request: Mapping[str, Json]) -> dict[str, Json]:
-        if self._given is None:
-            return dict(request)
-        headers, query = self._given.default_headers, self._given.default_query
-        return as_sent(request, headers=headers, query=query)
+        if self._given is None and (default := default_base_url()) is not None:
+            return as_sent(request, headers={}, query={}, base_url=default)
+        client = self._given or self._client()
+        return as_sent(
+            request,
+            headers=client.default_headers,
+            query=client.default_query,
+            base_url=client.base_url,
+        )
 
     @override
     def opening(self, texts: Sequence[str]) -> Json:
@@ -111,10 +117,10 @@ class AnthropicClient(ChatClient):
 
     @override
     def turn(self, reply: Json, results: Sequence[CallResult]) -> list[Json]:
-        return [
-            {"role": "assistant", "content": reply["content"]},
-            {"role": "user", "content": [_result(result) for result in results]},
-        ]
+        said = [{"role": "assistant", "content": reply["content"]}]
+        if results:
+            said.append({"role": "user", "content": [_result(result) for result in results]})
+        return said
 
     @override
     def text(self, reply: Json) -> str:

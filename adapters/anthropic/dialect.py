@@ -1,13 +1,15 @@
 """How the Messages API is read.
 
-Left out of the canonical form are cache-control hints and what the service makes up on every
-call: message ids, usage, thinking signatures; ``tool_use`` ids are named by first appearance.
+What a request is known by is what can change its answer: docs/keys.md has the list, field by
+field. Left out are hints (``cache_control`` where the API takes one: on a request, a tool, a
+content block), who pays, and what the service makes up on every call: message ids, usage,
+thinking signatures; ids of calls are named by first appearance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 
 from typing_extensions import override
 
@@ -15,20 +17,44 @@ from ...engine.client import Call, Dialect, Names
 from ...graphstore.canonical import Json
 from ...graphstore.model import Usage
 
-__all__ = ["MessagesDialect", "as_sent", "body_of"]
+__all__ = ["CHANGES_NO_ANSWER", "MessagesDialect"]
 
-_BETA = "anthropic-beta"
-_QUERY = "query"
+BETA = "anthropic-beta"
+QUERY = "query"
+WHO = "base_url"
 
-_HINTS = frozenset({"cache_control"})
-_MADE_UP = frozenset({"signature"})
-_IDS = frozenset({"id", "tool_use_id"})
-_BLOCKS_WITH_IDS = frozenset(
-    {"tool_use", "tool_result", "server_tool_use", "mcp_tool_use", "mcp_tool_result"}
+#: Fields of a request that no answer depends on: how it travels, who pays, and hints.
+CHANGES_NO_ANSWER = frozenset(
+    {
+        "billing_policy",
+        "cache_control",
+        "diagnostics",
+        "extra_headers",
+        "extra_query",
+        "fallback_credit_token",
+        "metadata",
+        "service_tier",
+        "stream",
+        "timeout",
+        "user_profile_id",
+        "workspace_id",
+    }
 )
+_HINT = "cache_control"
+_IDS = frozenset({"id", "tool_use_id"})
+_BLOCKS = frozenset({"content", "tool_changes", "tool_references"})
+_TEXT_OR_BLOCKS = frozenset({"tool_result", "mcp_tool_result", "content"})  # a text is a block
 # What a reply says beside what it cost and what it is called.
 _REPLY = ("type", "role", "content", "stop_reason", "stop_sequence")
+
 _COMPLETE = frozenset({"end_turn", "tool_use", "stop_sequence"})
+_CALLS = frozenset({"end_turn", "tool_use"})  # a stop sequence may cut a call
+_PAUSED = frozenset({"pause_turn", "compaction"})
+_REMEDIES = {
+    "max_tokens": "raise max_tokens",
+    "model_context_window_exceeded": "give the task less to read, or split it",
+    "refusal": "ask for something else, or ask another model",
+}
 
 
 class MessagesDialect(Dialect):
@@ -47,16 +73,23 @@ class MessagesDialect(Dialect):
 
     @override
     def canonical_head(self, head: Json) -> Json:
-        return {
-            # How the bytes travel changes no answer.
-            key: _without_hints(value)
+        kept = {
+            key: value
             for key, value in head.items()
-            if key not in _HINTS and key != "stream"
+            if key not in CHANGES_NO_ANSWER and value is not None
         }
+        if BETA in kept:
+            kept[BETA] = ",".join(sorted({beta.strip() for beta in kept[BETA].split(",")}))
+        if "system" in kept:
+            kept["system"] = _canonical_system(kept["system"])
+        if "tools" in kept:
+            kept["tools"] = [_without_hint(tool) for tool in kept["tools"]]
+        return kept
 
     @override
     def canonical_message(self, message: Json, names: Names) -> Json:
-        return {**message, "content": _canonical_content(message.get("content"), names)}
+        said = {key: value for key, value in message.items() if value is not None}
+        return {**said, "content": _canonical_content(message.get("content"), names)}
 
     @override
     def canonical_reply(self, reply: Json, names: Names) -> Json:
@@ -65,11 +98,9 @@ class MessagesDialect(Dialect):
 
     @override
     def calls(self, reply: Json) -> tuple[Call, ...]:
-        return tuple(
-            Call(block["id"], block["name"], block["input"])
-            for block in reply.get("content", ())
-            if block.get("type") == "tool_use"
-        )
+        if reply.get("stop_reason") not in _CALLS:
+            return ()
+        return tuple(Call(it["id"], it["name"], it["input"]) for it in _of_type("tool_use", reply))
 
     @override
     def offered(self, request: Mapping[str, Json]) -> tuple[str, ...]:
@@ -84,50 +115,103 @@ class MessagesDialect(Dialect):
     def complete(self, reply: Json) -> bool:
         return reply.get("stop_reason") in _COMPLETE
 
+    @override
+    def stop_reason(self, reply: Json) -> str | None:
+        return reply.get("stop_reason")
 
-def as_sent(
-    body: Mapping[str, Json], *, headers: Mapping[str, Any], query: Mapping[str, Any]
-) -> dict[str, Json]:
-    """A request as it is recorded: the body, and beside it what else can change an answer."""
-    betas = [value for key, value in headers.items() if key.lower() == _BETA]
-    return {
-        **body,
-        **({_BETA: betas[-1]} if betas and isinstance(betas[-1], str) else {}),
-        **({_QUERY: dict(query)} if query else {}),
-    }
+    @override
+    def paused(self, reply: Json) -> bool:
+        called = any(_of_type("tool_use", reply))
+        return reply.get("stop_reason") in _PAUSED and bool(reply.get("content")) and not called
+
+    @override
+    def no_answer(self, reply: Json) -> str | None:
+        reason, called = reply.get("stop_reason"), list(_of_type("tool_use", reply))
+        if reason in _CALLS or (reason in _COMPLETE and not called):
+            return None
+        remedy = _REMEDIES.get(str(reason), "look into the reply, which is kept with the run")
+        if called:
+            tools = ", ".join(call["name"] for call in called)
+            cut = f"the model's reply ended by {reason!r}, so its calls may be cut"
+            return f"{cut}; none was carried out ({tools}); {remedy}"
+        if reason == "refusal":
+            return f"the model refused to go on{_explained(reply)}; {remedy}"
+        if not any(block["text"] for block in _of_type("text", reply)):
+            return f"the model's reply ended by {reason!r} and says nothing; {remedy}"
+        return None
 
 
-def body_of(request: Mapping[str, Json]) -> dict[str, Json]:
-    """The body of a request that ``as_sent`` made."""
-    return {key: value for key, value in request.items() if key not in (_BETA, _QUERY)}
+def _explained(reply: Json) -> str:
+    details = reply.get("stop_details") or {}
+    said = ": ".join(details[key] for key in ("category", "explanation") if details.get(key))
+    return f" ({said})" if said else ""
 
 
-def _without_hints(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_hints(item) for key, item in value.items() if key not in _HINTS}
-    if isinstance(value, list | tuple):
-        return [_without_hints(item) for item in value]
-    return value
+def _of_type(kind: str, reply: Json) -> Iterator[Json]:
+    return (block for block in reply.get("content") or () if block.get("type") == kind)
+
+
+def _without_hint(value: Json) -> Json:
+    """A tool or a block without its hint. What is inside may be data, in which it is no hint."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: item for key, item in value.items() if key != _HINT and item is not None}
+
+
+def _canonical_system(system: Json) -> Json:
+    """A prompt of one text is that text, whether it came as a block or not."""
+    if isinstance(system, str):
+        return system
+    blocks = [_without_hint(block) for block in system]
+    match blocks:
+        case [{"type": "text", "text": text, **more}] if not more:
+            return text
+    return blocks
 
 
 def _canonical_content(content: Json, names: Names) -> Json:
     """Content blocks; a plain string is the block the API makes of it."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
-    return [_canonical_block(block, names) for block in content or ()]
+    return [_canonical_block(block, names) for block in _in_order(content or (), names)]
+
+
+def _in_order(blocks: Iterable[Json], names: Names) -> Iterator[Json]:
+    """Results that stand side by side in the order of their calls: they came as they ended."""
+    for is_result, group in groupby(blocks, lambda block: block.get("type") == "tool_result"):
+        results = list(group)
+        if is_result:
+            results.sort(key=lambda block: names.rank(block.get("tool_use_id", "")))
+        yield from results
 
 
 def _canonical_block(block: Json, names: Names) -> Json:
-    kind = block.get("type")
-    kept = {}
-    for key, value in block.items():
-        if key in _HINTS or key in _MADE_UP:
-            continue
-        if key in _IDS and kind in _BLOCKS_WITH_IDS:
-            kept[key] = names[value]
-        elif key == "content" and kind == "tool_result":
-            kept[key] = _canonical_content(value, names)
-        else:
-            # A tool's own arguments are data, in which "cache_control" is no hint.
-            kept[key] = value if key == "input" else _without_hints(value)
+    if not isinstance(block, Mapping):
+        return block
+    kept = {key: _canonical_part(block, key, names) for key in _without_hint(block)}
+    # The signature stands for the thinking, and is all there is of one that is not shown.
+    if block.get("type") == "thinking" and block.get("thinking"):
+        kept.pop("signature", None)
     return kept
+
+
+def _canonical_part(block: Json, key: str, names: Names) -> Json:
+    """What stands in ``block`` under ``key``. Nested blocks have hints too; all else is data."""
+    kind, value = str(block.get("type")), block[key]
+    if key in _IDS and kind.endswith(("tool_use", "tool_result")):
+        return names[value]
+    if isinstance(value, Mapping):
+        return _canonical_inner(key, value, names)
+    if key in _BLOCKS and (not isinstance(value, str) or kind in _TEXT_OR_BLOCKS):
+        return _canonical_content(value, names)
+    return value
+
+
+def _canonical_inner(key: str, value: Mapping[str, Json], names: Names) -> Json:
+    if key in ("content", "source"):
+        return _canonical_block(value, names)
+    if key == "caller" and "tool_id" in value:
+        return {**value, "tool_id": names[value["tool_id"]]}
+    if key == "tool" and "definition" in value:
+        return {**value, "definition": _without_hint(value["definition"])}
+    return value

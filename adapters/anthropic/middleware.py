@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal, cast
 
 import httpx2
-from anthropic import Anthropic, APIResponse, AsyncAnthropic, AsyncAPIResponse
+from anthropic import Anthropic, APIResponse, AsyncAPIResponse
 from anthropic import Middleware as SdkMiddleware
 from typing_extensions import override
 
@@ -22,7 +22,8 @@ from ...engine.errors import AgentError
 from ...engine.program import ProgramRun, current_run
 from ...graphstore.canonical import encode
 from .client import being_asked
-from .dialect import MessagesDialect, as_sent
+from .dialect import MessagesDialect
+from .sending import as_sent
 
 __all__ = ["Middleware"]
 
@@ -105,11 +106,12 @@ def _sent(request: Any, call_next: Any) -> dict[str, Any]:
         {**request.json, **extra},
         headers={**getattr(client, "default_headers", {}), **request.headers},
         query={**getattr(client, "default_query", {}), **request.query_params},
+        base_url=getattr(client, "base_url", ""),
     )
 
 
-def _client_of(call_next: Any) -> Anthropic | AsyncAnthropic | None:
-    """The client that makes the call, for what it adds to each of them.
+def _client_of(call_next: Any) -> Any:
+    """The client that makes the call, for who is asked and what it adds to each call.
 
     The SDK shows it to no middleware, so it is looked for where the chain of handlers ends: in
     what they close over.
@@ -117,7 +119,7 @@ def _client_of(call_next: Any) -> Anthropic | AsyncAnthropic | None:
     seen = [call_next]
     for handler in seen:
         for cell in getattr(handler, "__closure__", None) or ():
-            if isinstance(cell.cell_contents, Anthropic | AsyncAnthropic):
+            if hasattr(cell.cell_contents, "default_headers"):  # of any of the SDK's platforms
                 return cell.cell_contents
             if inspect.isfunction(cell.cell_contents):
                 seen.append(cell.cell_contents)

@@ -1,0 +1,62 @@
+"""What is recorded of a request: its body, and what else can change an answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from ...graphstore.canonical import Json
+from .dialect import BETA, QUERY, WHO
+
+__all__ = ["as_sent", "body_of", "default_base_url"]
+
+_DEFAULT = "https://api.anthropic.com"
+#: What may hold a service's address, or headers, of a client that the environment configures.
+_CONFIGURES = ("ANTHROPIC_PROFILE", "ANTHROPIC_CUSTOM_HEADERS")
+
+
+def as_sent(
+    body: Mapping[str, Json],
+    *,
+    headers: Mapping[str, Any],
+    query: Mapping[str, Any],
+    base_url: object,
+) -> dict[str, Json]:
+    """A request as it is recorded: the body, and beside it who is asked, and by which betas.
+
+    The SDK's ``extra_body``, ``extra_headers`` and ``extra_query`` are parts of what is sent.
+    """
+    given = {key: value for key, value in body.items() if key != "extra_body"}
+    sent = {**headers, **(given.get("extra_headers") or {})}
+    asked = {**query, **(given.get("extra_query") or {})}
+    betas = [value for key, value in sent.items() if key.lower() == BETA]
+    who = _address(str(base_url))
+    return {
+        **given,
+        **(body.get("extra_body") or {}),
+        **({BETA: betas[-1]} if betas and isinstance(betas[-1], str) else {}),
+        **({QUERY: asked} if asked else {}),
+        # The usual one is not told, as it was not before others could be told apart.
+        **({WHO: who} if who != _DEFAULT else {}),
+    }
+
+
+def body_of(request: Mapping[str, Json]) -> dict[str, Json]:
+    """The body of a request that ``as_sent`` made."""
+    return {key: value for key, value in request.items() if key not in (BETA, QUERY, WHO)}
+
+
+def default_base_url() -> str | None:
+    """Whom a client asks that the environment configures; None if only the SDK can tell."""
+    if any(name in os.environ for name in _CONFIGURES):
+        return None
+    return os.environ.get("ANTHROPIC_BASE_URL") or _DEFAULT
+
+
+def _address(url: str) -> str:
+    """``url`` without credentials, and in one spelling."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2].lower()
+    return urlunsplit((parts.scheme.lower(), host, parts.path.rstrip("/"), parts.query, ""))

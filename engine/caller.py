@@ -1,0 +1,118 @@
+"""Who is asked by ``run.decide(request, call=...)``: the name of ``call``, as a key has it.
+
+A name stays the same from process to process, and when the code of ``call`` is changed: that would
+cost every recorded reply. What tells two calls of one name apart is part of it: the texts and
+numbers that were bound when it was made (in a closure, a partial, a default, an object's
+attributes), and the code of a lambda, which has no name. What ``call`` itself rebinds, such as a
+counter, and what a list, a set or a dict holds is state, and no part of who it is.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from types import CodeType, FunctionType
+from typing import Any
+
+from ..graphstore.canonical import Json, digest, encode
+
+__all__ = ["caller_name"]
+
+_STATE = "..."
+_DEPTH = 4
+_CREDENTIAL = re.compile("key|token|secret|password|credential", re.IGNORECASE)
+
+
+def caller_name(call: Callable[..., Any]) -> str:
+    """Who ``call`` asks, as JSON text."""
+    return encode(_named(call, _DEPTH)).decode()
+
+
+def _named(it: Any, depth: int) -> Json:
+    if depth == 0:
+        return _STATE
+    if isinstance(it, functools.partial):
+        bound = [*it.args, *(it.keywords[name] for name in sorted(it.keywords))]
+        return [_named(it.func, depth), sorted(it.keywords), [_bound(x, depth) for x in bound]]
+    if inspect.ismethod(it):
+        return [_named(it.__func__, depth), _bound(it.__self__, depth)]
+    if isinstance(it, FunctionType):
+        return [it.__module__, _name_or_code(it), _bindings(it, depth)]
+    if isinstance(it, type) or inspect.isroutine(it):
+        return [it.__module__, it.__qualname__]
+    return _object(it, depth)
+
+
+def _name_or_code(function: FunctionType) -> str:
+    if function.__name__ != "<lambda>":
+        return function.__qualname__
+    code = function.__code__
+    return digest(repr([code.co_code, code.co_names, *map(_constant, code.co_consts)]).encode())
+
+
+def _constant(constant: object) -> object:
+    """A nested lambda is told by its code too, and not by where it is in memory."""
+    return constant.co_code if isinstance(constant, CodeType) else constant
+
+
+def _bindings(function: FunctionType, depth: int) -> Json:
+    """What its defaults and its closure bind, by name, as far as it does not rebind it."""
+    rebound = _stored(function.__code__, "STORE_DEREF")
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    closed = {name: _bound(_contents(cell), depth) for name, cell in cells if name not in rebound}
+    given = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    return [closed, [_bound(value, depth) for value in given]]
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return None
+
+
+def _bound(value: Any, depth: int) -> Json:
+    match value:
+        case Enum():
+            return [type(value).__qualname__, value.name]
+        case None | bool() | int() | float() | str():
+            return value
+        case tuple():
+            return [_bound(item, depth) for item in value]
+        case list() | dict() | set():
+            return _STATE
+    return _named(value, depth - 1)
+
+
+def _object(it: Any, depth: int) -> Json:
+    """An object by its class and the plain attributes that its methods do not rebind."""
+    kind = type(it)
+    name = [kind.__module__, kind.__qualname__]
+    if (address := getattr(it, "base_url", None)) is not None:  # a client of some service
+        return [*name, str(address)]
+    attributes: Mapping[str, Any] = getattr(it, "__dict__", {})
+    state = _rebound_by(kind)
+    told = {
+        key: _bound(value, depth)
+        for key, value in sorted(attributes.items())
+        if key not in state and not _CREDENTIAL.search(key)
+    }
+    return [*name, told]
+
+
+@functools.lru_cache(maxsize=256)
+def _rebound_by(kind: type) -> frozenset[str]:
+    """The attributes that methods set after an object was made."""
+    methods: Iterable[Any] = (it for base in kind.__mro__ for it in vars(base).values())
+    codes = (it.__code__ for it in methods if isinstance(it, FunctionType))
+    after = (code for code in codes if code.co_name not in ("__init__", "__post_init__"))
+    return frozenset(name for code in after for name in _stored(code, "STORE_ATTR"))
+
+
+def _stored(code: CodeType, instruction: str) -> frozenset[str]:
+    found = dis.get_instructions(code)
+    return frozenset(str(it.argval) for it in found if it.opname == instruction)
