@@ -90,7 +90,7 @@ def _bound(value: Any, depth: int) -> Json:
 
 def _object(it: Any, depth: int) -> Json:
     """An object by its class and the plain attributes that its methods do not rebind."""
-    kind = type(it)
+    kind: Any = type(it)
     name = [kind.__module__, kind.__qualname__]
     if (address := getattr(it, "base_url", None)) is not None:  # a client of some service
         return [*name, str(address)]

@@ -117,7 +117,8 @@ class MessagesDialect(Dialect):
 
     @override
     def stop_reason(self, reply: Json) -> str | None:
-        return reply.get("stop_reason")
+        reason: str | None = reply.get("stop_reason")
+        return reason
 
     @override
     def paused(self, reply: Json) -> bool:

@@ -125,14 +125,18 @@ class Asker:
         return self.model
 
 
+def bound(function: Any, *args: Any, **more: Any) -> Any:
+    return functools.partial(function, *args, **more)
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
         (small, large),
         (asker("small", []), asker("large", [])),
         (Asker("small").ask, Asker("large").ask),
-        (functools.partial(small, model="x"), functools.partial(small, model="y")),
-        (functools.partial(small, 1), functools.partial(small, a=1)),
+        (bound(small, model="x"), bound(small, model="y")),
+        (bound(small, 1), bound(small, a=1)),
         (lambda r: (r, "small"), lambda r: (r, "large")),
         (lambda r, model="small": (r, model), lambda r, model="large": (r, model)),
         (functools.partial(Asker("a").ask), functools.partial(Asker("b").ask)),
