@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import date, datetime, time
-from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -17,7 +19,6 @@ from .source import Unreadable
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
-    from ruamel.yaml import YAML
 
 __all__ = ["FORMATS", "Format", "format_of", "parse"]
 
@@ -32,9 +33,8 @@ _BY_SUFFIX: dict[str, Format] = {
     ".md": "markdown",
     ".markdown": "markdown",
 }
-# More than a file holds, unless YAML aliases multiply what it says.
-_MOST_VALUES = 8_000_000
-_MOST_CHARACTERS = 128_000_000
+_DOTTED = rb"""(?:[A-Za-z0-9_'"-]+[ \t]*\.[ \t]*){200}"""
+_NUMBERED = re.compile(r"-|.* \(\d+\)")
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n.*?\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
@@ -58,7 +58,6 @@ def parse(data: bytes, format: Format) -> Json:  # noqa: A002 - what it is calle
     document = _PARSERS[format](text)
     if document is None:
         raise Unreadable(f"holds nothing as {format.upper()}")
-    _count(document)
     try:
         Document.of(document)
     except NotJson as error:
@@ -66,30 +65,17 @@ def parse(data: bytes, format: Format) -> Json:  # noqa: A002 - what it is calle
     return document
 
 
-def _count(document: Json) -> None:
-    """Refuses what aliases blow up, or let refer to itself, before anybody walks all of it."""
-    values = characters = 0
-    below: list[Iterator[Any]] = [iter((document,))]
-    while below:
-        for item in below[-1]:
-            values += 1
-            if isinstance(item, str):
-                characters += len(item)
-            elif isinstance(item, dict | list):
-                below.append(iter(item.values() if isinstance(item, dict) else item))
-                break
-        else:
-            below.pop()
-        if values > _MOST_VALUES or characters > _MOST_CHARACTERS:
-            raise Unreadable("holds too much, or aliases that refer to themselves")
-
-
 # JSON --------------------------------------------------------------------------------------
 
 
 def _json(text: str) -> Json:
     try:
-        return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
     except RecursionError:
         raise Unreadable("is nested too deeply") from None
     except ValueError as error:
@@ -99,10 +85,16 @@ def _json(text: str) -> Json:
 def _without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        names = Counter(name for name, _ in pairs)
+        twice = next(name for name, times in names.items() if times > 1)
         raise ValueError(f"the key {twice!r} is there twice in one object")
     return found
+
+
+def _finite(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return value
 
 
 def _no_constant(name: str) -> Json:
@@ -113,49 +105,10 @@ def _no_constant(name: str) -> Json:
 
 
 def _yaml(text: str) -> Json:
-    from ruamel.yaml.error import YAMLError
+    from .yaml_reader import documents
 
-    try:
-        documents = [item for item in _yaml_reader().load_all(text) if item is not None]
-    except RecursionError:
-        raise Unreadable("is nested too deeply") from None
-    except (YAMLError, ValueError) as error:
-        raise Unreadable(f"is not YAML: {_in_short(error)}") from None
-    return documents[0] if len(documents) == 1 else documents or None
-
-
-def _yaml_reader() -> YAML:
-    """A reader of its own for each file: it keeps state, and files are read in several threads."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)  # the C parser reads YAML 1.1: `no` would be False
-    yaml.Constructor = _yaml_constructor()
-    return yaml
-
-
-@cache
-def _yaml_constructor() -> type:
-    from ruamel.yaml.constructor import SafeConstructor
-
-    class Constructor(SafeConstructor):
-        """Constructs only what JSON knows."""
-
-        def as_written(self, node: Any) -> str:
-            return str(node.value)
-
-    tag = "tag:yaml.org,2002:"
-    Constructor.add_constructor(f"{tag}timestamp", Constructor.as_written)
-    Constructor.add_constructor(f"{tag}binary", Constructor.as_written)
-    Constructor.add_constructor(f"{tag}set", SafeConstructor.construct_yaml_map)
-    return Constructor
-
-
-def _in_short(error: Exception) -> str:
-    """What is wrong and where, in one line."""
-    problem = getattr(error, "problem", None) or str(error).strip().partition("\n")[0]
-    problem = problem.partition(" with value ")[0]  # a document may hold what nobody should log
-    mark = getattr(error, "problem_mark", None)
-    return problem if mark is None else f"{problem}, line {mark.line + 1}"
+    found = [item for item in documents(text) if item is not None]
+    return found[0] if len(found) == 1 else found or None
 
 
 # TOML --------------------------------------------------------------------------------------
@@ -164,6 +117,11 @@ def _in_short(error: Exception) -> str:
 def _toml(text: str) -> Json:
     import tomllib
 
+    import re2
+
+    # tomllib takes time quadratic in the parts of a dotted key, which none has so many of.
+    if re2.search(_DOTTED, text.encode()):
+        raise Unreadable("is nested too deeply: a key has more than 200 parts")
     try:
         return _without_times(tomllib.loads(text))
     except RecursionError:
@@ -194,27 +152,54 @@ def sections(text: str) -> dict[str, Any]:
     between its heading and the next one (left out if there is none), and each subsection by its
     heading. So ``$['Refunds']`` is a section with all below it, ``$['Refunds']['']`` its own text
     alone, and ``$..['Refunds']`` finds it at any level. What stands before the first heading is
-    ``""`` of the whole. A heading that its section has already becomes ``Refunds (2)``.
+    ``""`` of the whole. A heading that its section has already becomes ``Refunds (2)``. Under
+    ``"#"`` is the heading as it was written, if its title does not tell where a link in it leads,
+    or if it has itself such a number.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")
-    root: dict[str, Any] = {}
+    root = _Section({})
     stack = [(0, root)]
     start = 0
-    for level, title, first, after in _headings(text):
-        _put_text(stack[-1][1], lines[start:first])
-        start = after
-        while stack[-1][0] >= level:
+    for heading in _headings(text):
+        _put_text(stack[-1][1].content, lines[start : heading.first])
+        start = heading.after
+        while stack[-1][0] >= heading.level:
             stack.pop()
-        section: dict[str, Any] = {}
-        stack[-1][1][_free(title, stack[-1][1])] = section
-        stack.append((level, section))
-    _put_text(stack[-1][1], lines[start:])
-    return root
+        stack.append((heading.level, stack[-1][1].below(heading)))
+    _put_text(stack[-1][1].content, lines[start:])
+    return root.content
 
 
-def _headings(text: str) -> Iterator[tuple[int, str, int, int]]:
-    """Level, plain title, first line and the line after, of each heading that opens a section."""
+@dataclass(frozen=True, slots=True)
+class _Heading:
+    """One that opens a section. ``written``: what its title does not say of it, or nothing."""
+
+    level: int
+    title: str
+    written: str
+    first: int  # line
+    after: int
+
+
+@dataclass(slots=True)
+class _Section:
+    content: dict[str, Any]
+    numbers: Counter[str] = field(default_factory=Counter)
+
+    def below(self, heading: _Heading) -> _Section:
+        """A section of this one, under the heading's title, or that with a number."""
+        name = heading.title
+        while name in self.content:
+            self.numbers[heading.title] += 1
+            name = f"{heading.title} ({self.numbers[heading.title] + 1})"
+        section = _Section({"#": heading.written} if heading.written else {})
+        self.content[name] = section.content
+        return section
+
+
+def _headings(text: str) -> Iterator[_Heading]:
+    """The headings that open a section."""
     from markdown_it import MarkdownIt
 
     front = _FRONT_MATTER.match(text)
@@ -224,8 +209,15 @@ def _headings(text: str) -> Iterator[tuple[int, str, int, int]]:
         # One inside a quotation or a list heads no section of the whole.
         if opening.type == "heading_open" and opening.level == 0 and opening.map is not None:
             title = " ".join("".join(_plain(inline.children or ())).split())
-            first, after = opening.map
-            yield int(opening.tag[1:]), title or "-", first + skipped, after + skipped
+            first, after = (line + skipped for line in opening.map)
+            written = inline.content if _says_more(title, inline.children or ()) else ""
+            yield _Heading(int(opening.tag[1:]), title or "-", written, first, after)
+
+
+def _says_more(title: str, tokens: Iterable[Token]) -> bool:
+    """Whether a heading says what its title does not: where a link leads, or that what looks like
+    a number of ours is its own."""
+    return bool(_NUMBERED.fullmatch(title)) or any(token.attrs for token in tokens)
 
 
 def _plain(tokens: Iterable[Token]) -> Iterator[str]:
@@ -236,14 +228,6 @@ def _plain(tokens: Iterable[Token]) -> Iterator[str]:
 def _put_text(section: dict[str, Any], lines: list[str]) -> None:
     if text := "\n".join(lines).strip():
         section[""] = text
-
-
-def _free(title: str, section: dict[str, Any]) -> str:
-    number, name = 1, title
-    while name in section:
-        number += 1
-        name = f"{title} ({number})"
-    return name
 
 
 _PARSERS: dict[Format, Callable[[str], Json]] = {

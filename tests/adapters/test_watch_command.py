@@ -473,7 +473,7 @@ sys.argv = ["execgraph", {command!r}, "--help"]
 try:
     main()
 except SystemExit:
-    slow = ("neo4j", "rich", "ruamel", "starlette", "uvicorn", "watchdog")
+    slow = ("neo4j", "rich", "re2", "starlette", "uvicorn", "watchdog", "yaml")
     print(*[name for name in slow if name in sys.modules])
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
