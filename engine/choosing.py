@@ -61,7 +61,7 @@ async def _held_since(run: Run, taken: Taken, notes: Sequence[Note]) -> list[Not
     store, namespace = run.store, run.session.namespace
     resources = {note.resource for note in notes}
     before = await store.current_at(namespace, resources, asked_at - LATE_MS)
-    known = {uri: max(before.get(uri, 0), taken.seen.get(uri, 0)) for uri in resources}
+    known = {uri: max(before.get(uri, 0), taken.step.seen.get(uri, 0)) for uri in resources}
     facts = await run.notes.read(facets_by_resource(notes))
     believed = [note for note in notes if note.believed and known[note.resource]]
     whole = await store.unbroken(namespace, [_span(it, known[it.resource]) for it in believed])

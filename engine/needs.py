@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..graphstore.canonical import Json
 from ..graphstore.model import FacetRef
@@ -11,7 +11,7 @@ from .client import Call
 from .reading import Reading
 from .tool import Tool
 
-__all__ = ["needed_facets", "needs_of_calls", "needs_of_offered", "writes_rest_on_arguments"]
+__all__ = ["needed_facets", "needs_of_calls", "needs_of_offered", "required_by_writes"]
 
 
 def needed_facets(requires: Sequence[Resource], inputs: Json) -> tuple[FacetRef, ...]:
@@ -38,10 +38,12 @@ def needs_of_offered(
     return needed_facets(requires, inputs)
 
 
-def writes_rest_on_arguments(tools: Iterable[Tool], inputs: Json) -> bool:
-    """Whether what some write requires is known only when its arguments are."""
-    requires = (it for tool in tools if tool.is_write for it in tool.requires)
-    return not all(requirement.answers(inputs) for requirement in requires)
+def required_by_writes(tools: Iterable[Tool], inputs: Json) -> Callable[[str], bool]:
+    """Whether a resource may be required by one of the writes, for some arguments."""
+    requires = [it for tool in tools if tool.is_write for it in tool.requires]
+    named = {it.resolve(inputs).resource for it in requires if it.answers(inputs)}
+    begins = tuple(it.uri.partition("{")[0] for it in requires if not it.answers(inputs))
+    return lambda uri: uri in named or uri.startswith(begins)
 
 
 def needs_of_calls(

@@ -85,15 +85,14 @@ class Notes:
         self._settle({uri: facts.of(uri).version for uri in wanted})
         return {facet: noted(self._namespace, facet, facts) for facet in asked}
 
-    async def newest(self, *, versions: bool) -> tuple[int, Mapping[str, int]]:
-        """The store's time; and, if ``versions``, the newest ones by resource, of those so new
-        that their moments do not tell whether they were visible by then."""
+    async def newest(self, wanted: Callable[[str], bool]) -> tuple[int, Mapping[str, int]]:
+        """The store's time; and of the resources that are ``wanted`` the newest versions, as far
+        as their moments do not tell whether they were visible by then."""
         now = (await self._store.read_facts(self._namespace, {})).now
+        found = await self._store.changes(self._namespace, since=now - LATE_MS, limit=None)
         seen: dict[str, int] = {}
-        if versions:
-            for event in await self._store.changes(
-                self._namespace, since=now - LATE_MS, limit=None
-            ):
+        for event in found:
+            if wanted(event.resource):
                 seen[event.resource] = max(event.to_version, seen.get(event.resource, 0))
         return now, seen
 

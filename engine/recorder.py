@@ -37,6 +37,7 @@ from .exits import is_exit
 from .report import kinds_of, report_of
 from .result import EffectReport, Outcome, Result
 from .run import MustNotAsk, Run
+from .verdict import decisions_behind
 
 __all__ = ["effects_of", "failure", "finish", "is_store_away", "told", "write_failure"]
 
@@ -198,8 +199,10 @@ async def _take_back(run: Run) -> None:
 def _with_its_writes(steps: Sequence[Step], whole: int) -> int:
     """How many steps may be published of the first ``whole``: a decision that chose a write only
     together with that write, which tells what it had to rest on."""
-    chose = (it.decision for it in steps[whole:] if it.effect is Effect.WRITE)
-    return min([whole, *(position for position in chose if position is not None)])
+    writes = (it for it in steps[whole:] if it.effect is Effect.WRITE)
+    behind = [position for it in writes for position in decisions_behind(steps, it)]
+    first = min(behind, default=whole)
+    return whole if first >= whole else _with_its_writes(steps, first)
 
 
 def _equal_trace(run: Run, steps: list[Step]) -> Trace | None:

@@ -41,7 +41,7 @@ from .needs import (
     needed_facets,
     needs_of_calls,
     needs_of_offered,
-    writes_rest_on_arguments,
+    required_by_writes,
 )
 from .notes import Note, Notes, guards_of, merged
 from .reading import read_call
@@ -402,6 +402,7 @@ class Run:
                 "output_key": found.step.output_key,
                 "duration_ms": found.step.duration_ms,
                 "asked_at": found.step.asked_at,
+                "seen": found.step.seen,
             }
         )
         # What it chose must find the facts by which it was found to stand.
@@ -450,6 +451,7 @@ class Run:
                 "duration_ms": duration,
                 "feeds": feeds,
                 "asked_at": asked_at,
+                "seen": seen,
             }
         )
         self.take(
@@ -462,7 +464,6 @@ class Run:
                 duration_ms=duration,
                 notes=notes,
                 noted=noted,
-                seen=seen,
                 values=values,
             )
         )
@@ -474,7 +475,7 @@ class Run:
         if self.subject.follows or self.away:
             return None, {}
         tools = tuple(self.subject.code.tools.values())
-        return await self.notes.newest(versions=writes_rest_on_arguments(tools, self.wish.inputs))
+        return await self.notes.newest(required_by_writes(tools, self.wish.inputs))
 
     def _decision_step(self, asked: Asked, occurrence: int) -> Step:
         """The step of a request, its messages told as a continuation of the last one's."""

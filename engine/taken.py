@@ -25,7 +25,6 @@ class Taken:
     duration_ms: float = 0.0
     notes: tuple[Note, ...] = ()  # what it rests on, if it is not a recorded step as it was
     noted: Mapping[FacetRef, Note] = field(default_factory=dict)  # all that was known before it
-    seen: Mapping[str, int] = field(default_factory=dict)  # newest versions when it was asked
     values: tuple[Value, ...] = ()  # payloads that are not in the store yet
     effect: SideEffect | None = None
     copied: bool = False  # the followed trace's own step, unchanged

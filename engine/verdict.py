@@ -16,7 +16,7 @@ from .cause import Cause, MissKind, cause_of
 from .notes import Note
 from .tool import Tool
 
-__all__ = ["Code", "Recorded", "assess", "chosen", "valid_prefix"]
+__all__ = ["Code", "Recorded", "assess", "chosen", "decisions_behind", "valid_prefix"]
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def assess(trace: Trace, facts: Facts, code: Code) -> tuple[Recorded, ...]:
     """The steps of a trace, each judged."""
     judged = [_judged(step, trace, facts, code) for step in trace.steps]
     for position, terms in _changed_terms(trace, code):
-        if judged[position].cause is None:
-            judged[position] = replace(judged[position], cause=terms)
+        # Also where a guard does not hold: that may hold again, and the terms stay changed.
+        judged[position] = replace(judged[position], cause=terms)
     return tuple(judged)
 
 
@@ -130,19 +130,19 @@ def _changed_terms(trace: Trace, code: Code) -> Iterator[tuple[int, Cause]]:
         if tool is None or not tool.is_write or tool.same_terms(action.code_key):
             continue
         cause = Cause(MissKind.CODE_CHANGED, action.name, action.code_key, tool.code_key)
-        for position in _choosing(trace, action):
+        for position in decisions_behind(trace.steps, action):
             yield position, cause
 
 
-def _choosing(trace: Trace, action: Step) -> list[int]:
+def decisions_behind(steps: Sequence[Step], write: Step) -> list[int]:
     """The decisions that chose a recorded write; of a program's all that may have: they came
     before it, and what guards it guards them."""
-    if action.decision is not None:
-        return [action.decision]
+    if write.decision is not None:
+        return [write.decision]
     return [
         step.position
-        for step in trace.steps[: action.position]
-        if step.kind is StepKind.DECISION and set(action.guards) <= set(step.guards)
+        for step in steps[: write.position]
+        if step.kind is StepKind.DECISION and set(write.guards) <= set(step.guards)
     ]
 
 

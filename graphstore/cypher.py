@@ -50,7 +50,7 @@ LABELS: Mapping[str, tuple[str, ...]] = {
         "code_key", "output", "output_key", "error", "duration_ms", "state", "invalidated_by",
         "shared", "messages",
     ),
-    "Decision": ("head", "extends", "asked_at", *_USAGE),
+    "Decision": ("head", "extends", "asked_at", "seen", *_USAGE),
     "Action": ("effect", "arguments", "decision", "call"),
     "Value": ("namespace", "digest", "size", "text"),
     "SideEffect": (

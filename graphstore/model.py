@@ -218,8 +218,9 @@ class Step(_Node):
     A decision's request is ``head`` (all but the messages) and its messages: the first
     ``shared`` ones of the decision at position ``extends``, then ``messages``; so a conversation
     of n turns takes O(n). An action was called by the decision at position ``decision`` (None:
-    by the program itself) as its call number ``call``. ``asked_at``: when a decision was asked, in
-    milliseconds of the store's clock.
+    by the program itself) as its call number ``call``. ``asked_at``: when a program's decision
+    was asked, in milliseconds of the store's clock; ``seen``: of what its writes could require, the
+    versions that were new then.
     """
 
     position: int
@@ -241,6 +242,7 @@ class Step(_Node):
     messages: tuple[str, ...] = ()
     usage: Usage | None = None
     asked_at: int | None = None
+    seen: Mapping[str, int] = {}
 
     effect: Effect | None = None
     arguments: str | None = None

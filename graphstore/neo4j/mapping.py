@@ -58,7 +58,7 @@ _STEP = (
     "position", "kind", "name", "key", "occurrence", "code_key", "output", "output_key",
     "error", "duration_ms", "head", "extends", "shared", "messages",
 )  # fmt: skip
-_ACTION = ("effect", "arguments", "decision", "call", "asked_at", "guards", "feeds")
+_ACTION = ("effect", "arguments", "decision", "call", "asked_at", "seen", "guards", "feeds")
 _EFFECT = ("id", "execution", "tool", "target", "idempotency_key", "state", "begun_at", "step")
 
 
@@ -160,10 +160,13 @@ def execution_of(properties: Mapping[str, Any]) -> Execution:
 
 def step_properties(execution: str, namespace: str, step: Step) -> dict[str, Any]:
     """A step's properties; what guards and feeds it are edges."""
-    fields = step.model_dump(mode="json", exclude={"guards", "feeds", "usage"}, exclude_none=True)
+    fields = step.model_dump(
+        mode="json", exclude={"guards", "feeds", "usage", "seen"}, exclude_none=True
+    )
     usage = {} if step.usage is None else step.usage.model_dump()
+    seen = {"seen": json.dumps(step.seen)} if step.seen else {}
     named = {"namespace": namespace, "id": step_id(execution, step.position)}
-    return {**named, "execution": execution, **fields, **usage}
+    return {**named, "execution": execution, **fields, **usage, **seen}
 
 
 def trace_of(execution: Mapping[str, Any], steps: Iterable[Row], guards: Iterable[Row]) -> Trace:
@@ -182,6 +185,7 @@ def _step_fields(row: Row) -> dict[str, Any]:
     fields = dict(zip(_STEP, plain, strict=True)) | dict(zip(_ACTION, action, strict=True))
     fields["guards"] = sorted(fields["guards"])
     fields["feeds"] = sorted(fields["feeds"])
+    fields["seen"] = json.loads(fields["seen"] or "{}")
     if usage[0] is not None:
         fields["usage"] = dict(zip(_USAGE, usage, strict=True))
     return fields

@@ -16,7 +16,7 @@ CALL (found) {
       s.position, s.kind, s.name, s.key, s.occurrence, s.code_key, s.output, s.output_key,
       s.error, s.duration_ms, s.head, s.extends, s.shared, s.messages,
       s.input_tokens, s.output_tokens, s.cache_creation_input_tokens, s.cache_read_input_tokens,
-      s.effect, s.arguments, s.decision, s.call, s.asked_at,
+      s.effect, s.arguments, s.decision, s.call, s.asked_at, s.seen,
       [(s)<-[:GUARDS]-(p) | p.id], [(s)<-[:FEEDS]-(u) | u.position]
     ]) AS steps
   }
@@ -88,7 +88,7 @@ CALL (e) {
     s.position, s.kind, s.name, s.key, s.occurrence, s.code_key, s.output, s.output_key,
     s.error, s.duration_ms, s.head, s.extends, s.shared, s.messages,
     s.input_tokens, s.output_tokens, s.cache_creation_input_tokens, s.cache_read_input_tokens,
-    s.effect, s.arguments, s.decision, s.call, s.asked_at,
+    s.effect, s.arguments, s.decision, s.call, s.asked_at, s.seen,
     [(s)<-[:GUARDS]-(p) | p.id], [(s)<-[:FEEDS]-(u) | u.position]
   ]) AS steps
 }

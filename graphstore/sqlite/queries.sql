@@ -257,7 +257,7 @@ ORDER BY execution.started_at DESC, execution.id DESC LIMIT :limit;
 -- name: steps
 SELECT position, kind, name, key, occurrence, code_key, output, output_key, error, duration_ms,
     head, extends, shared, messages, input_tokens, output_tokens, cache_creation_input_tokens,
-    cache_read_input_tokens, effect, arguments, decision, call, asked_at
+    cache_read_input_tokens, effect, arguments, decision, call, asked_at, seen
 FROM step
 WHERE execution = :execution AND position < :steps ORDER BY position;
 
@@ -330,12 +330,12 @@ INSERT INTO step (
     execution, position, kind, name, key, occurrence, code_key, output, output_key, error,
     duration_ms, head, extends, shared, messages, input_tokens, output_tokens,
     cache_creation_input_tokens, cache_read_input_tokens, effect, arguments, decision, call,
-    asked_at
+    asked_at, seen
 ) VALUES (
     :execution, :position, :kind, :name, :key, :occurrence, :code_key, :output, :output_key,
     :error, :duration_ms, :head, :extends, :shared, :messages, :input_tokens, :output_tokens,
     :cache_creation_input_tokens, :cache_read_input_tokens, :effect, :arguments, :decision,
-    :call, :asked_at
+    :call, :asked_at, :seen
 );
 
 -- name: add_guard

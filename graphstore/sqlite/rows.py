@@ -124,6 +124,7 @@ def step_row(execution: int, step: Step) -> Row:
         "kind": step.kind.value,
         "effect": step.effect and step.effect.value,
         "messages": json.dumps(step.messages),
+        "seen": json.dumps(step.seen) if step.seen else None,
     }
 
 
@@ -147,6 +148,7 @@ _STEP = [
     "decision",
     "call",
     "asked_at",
+    "seen",
 ]
 _BEFORE_USAGE = _STEP.index("messages") + 1
 _AFTER_USAGE = _BEFORE_USAGE + len(Usage.model_fields)
@@ -166,6 +168,7 @@ def _step_fields(
 ) -> Row:
     named: Row = dict(zip(_STEP, (*row[:_BEFORE_USAGE], *row[_AFTER_USAGE:]), strict=True))
     named["messages"] = json.loads(named["messages"])
+    named["seen"] = json.loads(named["seen"] or "{}")
     named["usage"] = _usage(row[_BEFORE_USAGE:_AFTER_USAGE])
     named["guards"] = sorted(guards.get(row[0], ()))
     named["feeds"] = sorted(feeds.get(row[0], ()))

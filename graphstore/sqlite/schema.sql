@@ -319,5 +319,6 @@ INSERT INTO lineage (rid, id, changes) VALUES (1, lower(hex(randomblob(16))), 0)
 CREATE INDEX effect_in_doubt ON side_effect (ns, begun_at, rid) WHERE state = 'intended';
 
 -- version: 4
--- When a decision was asked, by the clock of versions; NULL: of an action, or not known.
+-- When a program's decision was asked, by the clock of versions, and what was new then (JSON).
 ALTER TABLE step ADD COLUMN asked_at INTEGER;
+ALTER TABLE step ADD COLUMN seen TEXT;

@@ -32,7 +32,7 @@ SELECT step.execution * :steps + step.position, namespace.name AS namespace,
     iif(mark.position IS NULL, 'valid', 'invalid') AS state, precondition.id AS invalidated_by,
     shared, messages, head, extends, step.input_tokens, step.output_tokens,
     step.cache_creation_input_tokens, step.cache_read_input_tokens, effect, arguments, decision,
-    call, asked_at
+    call, asked_at, seen
 FROM step
 JOIN execution ON execution.rid = step.execution
 JOIN namespace ON namespace.rid = execution.ns

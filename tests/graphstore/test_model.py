@@ -54,6 +54,7 @@ _CHANGES: dict[str, Any] = {
     "messages": (),
     "usage": None,
     "asked_at": 7,
+    "seen": {"acl:prod": 3},
     "effect": Effect.PURE,
     "arguments": "other",
     "decision": 4,
@@ -61,7 +62,7 @@ _CHANGES: dict[str, Any] = {
 }
 _SAME_BEHAVIOUR = {
     "position", "kind", "name", "code_key", "output", "duration_ms", "feeds", "head", "extends",
-    "shared", "messages", "usage", "asked_at", "effect", "arguments", "decision", "call",
+    "shared", "messages", "usage", "asked_at", "seen", "effect", "arguments", "decision", "call",
 }  # fmt: skip
 
 

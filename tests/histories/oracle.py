@@ -6,7 +6,7 @@ Written from docs/algorithm.md; it shares no code with the engine.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -166,6 +166,7 @@ class Step:
     tokens: int = 0
     tool: Tool | None = None
     chosen: bool = True  # by a decision of an agent
+    knew: Facts | None = field(default=None, compare=False)  # what was when it was asked
 
     @property
     def signature(self) -> tuple[Any, ...]:
@@ -228,6 +229,13 @@ class Judged:
         )
 
 
+def _chose(decision: Step, at: int, write_at: int, write: Step) -> bool:
+    """Whether a recorded decision chose a write, or may have."""
+    if write.chosen:
+        return decision.turn == write.turn
+    return at < write_at and write.guards <= decision.guards
+
+
 def _failing(step: Step, facts: Facts) -> tuple[Facet, ...]:
     return tuple(guard.facet for guard in step.guards if not facts.holds(guard))
 
@@ -272,6 +280,7 @@ class Refusal(Exception):
 
 class _AskAgain(Exception):
     def __init__(self, moved: Sequence[Note]) -> None:
+        self.guards = {note.guard for note in moved}
         self.facets = tuple(dict.fromkeys(note.facet for note in moved))
 
 
@@ -341,6 +350,11 @@ class _Run:
         self.taken: list[Step] = []
         self.copied: list[bool] = []
         self.saved_by: list[int] = []  # tokens saved, by step
+        self.known_by: list[Notes] = []  # what was known before each step
+        self.rests: list[tuple[Note, ...]] = []  # what must hold for what follows from it
+        self.served: list[bool] = []
+        self.effects: set[int] = set()  # positions
+        self.since = self.refused = 0  # the steps before are history
         self.open: dict[int, list[Note]] = {}  # by position, what is to be confirmed
         self.broken: list[tuple[int, Guard]] = []  # what did not hold all through a step
         self.unpublishable = False
@@ -427,23 +441,27 @@ class _Run:
 
     def _judge(self, trace: Trace, facts: Facts) -> tuple[Judged, ...]:
         """With code: of a decision that chose a write, the terms of that write too."""
-        changed = {
-            step.turn
-            for step in trace.steps
+        changed = [
+            (at, step)
+            for at, step in enumerate(trace.steps)
             if step.tool is not None
-            and step.chosen
             and (now := self.oracle.tool(self.process, step.tool.name)).effect == "write"
             and now.terms != step.tool.terms
+        ]
+        chose = {
+            at
+            for at, step in enumerate(trace.steps)
+            if step.tool is None and any(_chose(step, at, *write) for write in changed)
         }
         return tuple(
             Judged(
                 trace,
                 step,
-                self._code_changed(step) or (step.tool is None and step.turn in changed),
+                self._code_changed(step) or at in chose,
                 _failing(step, facts),
                 _noted(step.guards, facts),
             )
-            for step in trace.steps
+            for at, step in enumerate(trace.steps)
         )
 
     def _code_changed(self, step: Step) -> bool:
@@ -495,20 +513,43 @@ class _Run:
             found = [it.under(self.facts) if notes else it for it in found]
         return next((it for it in found if it.stands), found[0] if found else None)
 
-    def _add(self, step: Step, *, copied: bool, saved: int = 0) -> None:
+    def _add(
+        self,
+        step: Step,
+        *,
+        copied: bool,
+        saved: int = 0,
+        known: Notes | None = None,
+        served: bool = False,
+        rests: Iterable[Note] | None = None,
+    ) -> None:
+        """``known``: what was noted for it; ``rests``: what of it must hold, if not all."""
         self.taken.append(step)
         self.copied.append(copied)
         self.saved_by.append(saved)
+        self.known_by.append(known or {})
+        self.rests.append(tuple((known or {}).values() if rests is None else rests))
+        self.served.append(served)
 
     def _decide(self, key: Any, reply: Any, cost: int, turn: int, again: _AskAgain | None) -> Notes:
         """Take the decision of this key; what was noted for its calls."""
+        refused = self.refused
+        noted = self._decided(key, reply, cost, turn, again)
+        self.since = max(self.since, refused)
+        return noted
+
+    def _decided(
+        self, key: Any, reply: Any, cost: int, turn: int, again: _AskAgain | None
+    ) -> Notes:
         inherited: tuple[Facet, ...] = again.facets if again is not None else ()
         if self.path is not None:
             recorded = self.followed[self.path] if self.path < len(self.followed) else None
             if recorded is not None and recorded.stands:
-                self._add(recorded.step, copied=True, saved=recorded.step.tokens)
+                known = {note.facet: note for note in recorded.notes}
+                saved = recorded.step.tokens
+                self._add(recorded.step, copied=True, saved=saved, known=known, served=True)
                 self.path += 1
-                return {note.facet: note for note in recorded.notes}
+                return known
             self.path = None
             inherited = recorded.failing if recorded is not None else ()
         occurrence = self._occurrence(key)
@@ -516,12 +557,14 @@ class _Run:
         level = 1 + max((step.level for step in self.taken), default=-1)
         if found is not None and found.stands:
             step = replace(found.step, turn=turn, level=level)
-            self._add(step, copied=False, saved=step.tokens)
-            return {note.facet: note for note in found.notes}
+            known = {note.facet: note for note in found.notes}
+            self._add(step, copied=False, saved=step.tokens, known=known, served=True)
+            return known
         if found is not None:
             inherited = (*inherited, *found.failing)
         own = (*self.own, *inherited)
         before = self._take((*own, *self._offered()))
+        knew = self.facts.copy()
         self.asked = True
         self.calls += 1
         self.paid += cost
@@ -540,12 +583,11 @@ class _Run:
             for facet in some
         ]
         self._ended(position, (noted[it] for it in dict.fromkeys(chosen) if it not in before))
-        guards = frozenset(noted[it].guard for it in (*own, *chosen))
+        rests = [noted[it] for it in dict.fromkeys((*own, *chosen))]
+        guards = frozenset(note.guard for note in rests)
         code = None if self.agent is PROGRAM else self.code
-        self._add(
-            Step(key, occurrence, code, guards, repr(reply), turn, level=level, tokens=cost),
-            copied=False,
-        )
+        step = Step(key, occurrence, code, guards, repr(reply), turn, level=level, tokens=cost)
+        self._add(replace(step, knew=knew), copied=False, known=noted, rests=rests)
         return noted
 
     def _offered(self) -> list[Facet]:
@@ -568,13 +610,20 @@ class _Run:
     # Actions ------------------------------------------------------------------------------
 
     def _act(
-        self, calls: Sequence[Call], noted: Notes, turn: int, *, final: bool, chosen: bool = True
+        self,
+        calls: Sequence[Call],
+        noted: Notes,
+        turn: int,
+        *,
+        final: bool,
+        chose: Sequence[int],
+        chosen: bool = True,
     ) -> list[Any]:
-        """Carry out all calls of a reply; what they give."""
+        """Carry out all calls of a reply, and what they give; ``chose``: the decisions behind."""
         jobs = [self._job(call, turn, number) for number, call in enumerate(calls)]
         level = 1 + max((step.level for step in self.taken), default=-1)
         self._note(jobs, noted)
-        gate = _Gate(final)
+        gate = _Gate(final, chose)
         for job in jobs:
             self._carry_out(job, gate)
         if gate.moved and not gate.begun and not final:
@@ -595,15 +644,20 @@ class _Run:
             )
             if job.copied and job.recorded is not None:
                 step = job.recorded.step
-            self._add(step, copied=job.copied)
+            reused = not job.ran and job.same
+            known = {note.facet: note for note in job.notes}
+            self._add(step, copied=job.copied, known=known, served=reused)
             if job.ran and not job.copied:
                 self._ended(position, job.notes)
+            if job.ran and job.tool.effect == "write":
+                self.effects.add(position)
         if self.path is not None and all(job.followed and job.same for job in jobs):
             self.path += len(jobs)
         else:
             self.path = None
         if gate.moved:
-            self.unpublishable = True
+            self.unpublishable = self.asked = True
+            self.refused = len(self.taken)
         return [job.output for job in jobs]
 
     def _job(self, call: Call, turn: int, number: int) -> _Job:
@@ -646,14 +700,53 @@ class _Run:
         """Whether all that a write rests on is still as it was noted."""
         if gate.moved and not gate.begun and not gate.final:
             return False
+        if doubted := self._doubted(job, gate):
+            gate.moved += doubted
+            return False
         if self._may_land("effect"):
             self.land()
-        moved = [note for note in job.notes if not self._same(note)]
+        moved = [note for note in self._stands_on(job, gate) if not self._same(note)]
         if all(note.at == NEVER for note in moved) and not any(map(self._replaced, moved)):
             moved = []  # it may be believed again, and is what it was
         gate.moved += moved
         gate.begun = gate.begun or not moved
         return not moved
+
+    def _doubted(self, job: _Job, gate: _Gate) -> list[Note]:
+        """Facts that a decision behind a write may not have known; its recordings serve no more."""
+        doubted = []
+        for at in gate.chose:
+            unknown = [
+                note
+                for note in job.notes
+                if note.facet not in self.known_by[at] and not self._held_since(at, note)
+            ]
+            if unknown and self.served[at]:
+                place = self.taken[at].place
+                traces = self.oracle.traces[self.task]
+                for trace in [it for it in traces if place in {s.place for s in it.steps}]:
+                    traces.remove(trace)
+                    self.oracle.gone.append(trace)
+            doubted += unknown
+        return doubted
+
+    def _held_since(self, at: int, note: Note) -> bool:
+        knew = self.taken[at].knew
+        if knew is None:
+            return False
+        version = knew.version(note.facet.uri)
+        if note.at == NEVER:
+            return version == self.facts.version(note.facet.uri) and knew.at(note.facet) == NEVER
+        return version > 0 and self.facts.unbroken(note._replace(version=version - 1))
+
+    def _stands_on(self, job: _Job, gate: _Gate) -> list[Note]:
+        known = (self.known_by[at] for at in gate.chose)
+        served = (at for at in range(self.since, len(self.taken)) if self.served[at])
+        return [
+            *job.notes,
+            *(noted[it.facet] for noted in known for it in job.notes if it.facet in noted),
+            *(note for at in (*gate.chose, *served) for note in self.rests[at]),
+        ]
 
     def _replaced(self, note: Note) -> bool:
         return self.facts.version(note.facet.uri) != note.version
@@ -667,24 +760,45 @@ class _Run:
 
     def converse(self) -> Expected:
         rounds: list[tuple[Any, ...]] = []
+        tries: Counter[int] = Counter()
+        again: _AskAgain | None = None
         while True:
-            turn = len(rounds)
+            turn, start = len(rounds), len(self.taken)
             reply = think(self.agent.name, self.inputs, rounds)
             key = ("?", self.code, self.task[1], tuple(rounds))
-            start = len(self.taken)
-            noted = self._decide(key, reply, sum(tokens(turn)), turn, None)
+            noted = self._decide(key, reply, sum(tokens(turn)), turn, again)
+            again = None
             if isinstance(reply, str):
                 return self._finish(reply)
-            for left in (2, 1, 0):
-                try:
-                    rounds.append(tuple(self._act(reply, noted, turn, final=not left)))
-                    break
-                except _AskAgain as again:
-                    self._forget(start)
-                    noted = self._decide(key, reply, sum(tokens(turn)), turn, again)
+            try:
+                final = tries[start] == 2
+                rounds.append(tuple(self._act(reply, noted, turn, final=final, chose=[start])))
+            except _AskAgain as moved:
+                tries[start] += 1
+                again = moved
+                del rounds[self._go_back(start, moved) :]
+
+    def _go_back(self, start: int, moved: _AskAgain) -> int:
+        """Forget what fell before an effect of the decision at ``start``; the turn it begins."""
+        history = max(self.effects, default=-1) + 1
+        decisions = {it.turn: at for at, it in enumerate(self.taken) if it.tool is None}
+        fallen = [
+            decisions[self.taken[at].turn]
+            for at in range(self.since, len(self.taken))
+            if self.served[at] and moved.guards & {note.guard for note in self.rests[at]}
+        ]
+        back = min([start, *(at for at in fallen if at >= history)])
+        if any(at < history for at in fallen):
+            self.unpublishable = True
+            self.since = back
+        turn = self.taken[back].turn
+        self._forget(back)
+        return turn
 
     def _forget(self, start: int) -> None:
-        for kept in (self.taken, self.copied, self.saved_by):
+        for kept in (
+            self.taken, self.copied, self.saved_by, self.known_by, self.rests, self.served,
+        ):  # fmt: skip
             del kept[start:]
         self.open = {at: notes for at, notes in self.open.items() if at < start}
         self.broken = [it for it in self.broken if it[0] < start]
@@ -692,23 +806,25 @@ class _Run:
         self.asked = True
 
     def program(self) -> Expected:
-        state = self._one(Call("probe", (("name", "eu"),)), {})
+        state = self._one(Call("probe", (("name", "eu"),)), [])
         answers = [self._answer(question(state, None)) for _ in range(2)]  # asked twice
         deployed = None
         if state != 2:
-            noted = answers[-1][1]
-            before = len(self.taken)
-            deployed = self._one(Call("deploy", (("target", "eu"),)), noted)
-            self._guard(before - 1, self.taken[-1].guards)
-        last, _ = self._answer(question(state, deployed))
-        return self._finish({"answers": [answers[0][0], answers[1][0], last]})
+            opened = len(self.taken) - 1  # the program looks at the second answer
+            deployed = self._one(Call("deploy", (("target", "eu"),)), [opened])
+            self._guard(opened, self.taken[-1].guards)
+        last = self._answer(question(state, deployed))
+        return self._finish({"answers": [*answers, last]})
 
-    def _one(self, call: Call, noted: Notes) -> Any:
-        return self._act([call], noted, len(self.taken), final=True, chosen=False)[0]
+    def _one(self, call: Call, chose: Sequence[int]) -> Any:
+        noted = {} if not chose else self.known_by[chose[0]]
+        turn = len(self.taken)
+        return self._act([call], noted, turn, final=True, chose=chose, chosen=False)[0]
 
-    def _answer(self, asked: Mapping[str, Any]) -> tuple[str, Notes]:
+    def _answer(self, asked: Mapping[str, Any]) -> str:
         reply = f"{asked['question']} {asked['state']}"
-        return reply, self._decide(("?", *asked.items()), reply, 0, len(self.taken), None)
+        self._decide(("?", *asked.items()), reply, 0, len(self.taken), None)
+        return reply
 
     def _guard(self, position: int, guards: frozenset[Guard]) -> None:
         """What guards a write guards the decision before it."""
@@ -746,18 +862,24 @@ class _Run:
 
     def _with_its_writes(self, whole: int) -> int:
         """A decision that chose a write is published with it, or not at all."""
-        cut = {
-            step.turn
-            for step in self.taken[whole:]
-            if step.tool is not None and step.chosen and step.tool.effect == "write"
-        }
-        chose = (n for n, step in enumerate(self.taken) if step.number < 0 and step.turn in cut)
-        return min([whole, *chose])
+        cut = [
+            (at, step)
+            for at, step in enumerate(self.taken)
+            if at >= whole and step.tool is not None and step.tool.effect == "write"
+        ]
+        chose = (
+            at
+            for at, step in enumerate(self.taken[:whole])
+            if step.tool is None and any(_chose(step, at, *write) for write in cut)
+        )
+        first = min(chose, default=whole)
+        return whole if first == whole else self._with_its_writes(first)
 
 
 @dataclass
 class _Gate:
     final: bool
+    chose: Sequence[int]
     begun: bool = False
     moved: list[Note] = field(default_factory=list)
 

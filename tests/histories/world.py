@@ -275,7 +275,7 @@ class World:
             state = (await run.act(engine.tools["probe"], name="eu")).value
             answers = [await run.decide(question(state, None), call=answer) for _ in range(2)]
             deployed = None
-            if state != 2:
+            if state != 2 and answers[-1].value:
                 try:
                     deployed = (await run.act(engine.tools["deploy"], target="eu")).value
                 except PreconditionChanged:

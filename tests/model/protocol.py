@@ -90,6 +90,7 @@ NOT_MODELLED: dict[str, str] = {
     "expire": "records an expiry, for people and marks; facts expire by the clock",
     "changes": "tells people and watchers",
     "changes_of_resource": "tells people and watchers",
+    "current_at": "tells of an earlier version; what held since is counted by `unbroken`",
     "resources_of_source": "tells a watcher what to look for",
     "selectors": "tells a forecast which facets there are",
     "lease": "what a lease protects is right without",
