@@ -1,0 +1,332 @@
+"""Which decisions chose a program's write, and what an effect stands on (I2, I5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pytest
+
+from execgraph import Acl, BusinessRule, Engine, Handle, NotOpen, PreconditionChanged, Resource
+from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.engine.program import ProgramRun
+
+from .conftest import World, misses
+
+PROD = Acl("prod")
+
+
+class Asked:
+    """A provider that answers ``yes``; ``meanwhile`` is done while it thinks."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.meanwhile: Any = None
+
+    async def __call__(self, request: Any) -> str:
+        self.times += 1
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        return "yes"
+
+
+class Desk(NamedTuple):
+    engine: Engine
+    model: Asked
+    done: list[str]
+
+    def run(self) -> ProgramRun:
+        return self.engine.run("triage", "go")
+
+    async def asks(self, run: ProgramRun, what: str = "May I?") -> Any:
+        return await run.decide({"model": "m", "prompt": what}, call=self.model)
+
+    async def deploy(self, run: ProgramRun, service: Any = "shop") -> Any:
+        return await run.act(self.engine.tools["deploy"], service=service)
+
+
+def desk(world: World, requires: Sequence[Resource] = (PROD,)) -> Desk:
+    engine, done = world.engine(), world.done
+
+    @engine.tool(effect="write", requires=requires)
+    async def deploy(service: str) -> str:
+        """Deploy."""
+        done.append(service)
+        return "deployed"
+
+    @engine.tool(effect="read")
+    async def state(of: str) -> str:
+        """How a service does."""
+        return world.namespace if of == "shop" else of
+
+    return Desk(engine, Asked(), done)
+
+
+async def allow(it: Desk, *, allowed: bool = True, uri: str = "acl:prod", **more: Any) -> None:
+    await it.engine.observe(uri, {"allow": allowed, **more})
+
+
+async def test_a_rule_that_moves_while_the_model_thinks_stops_the_write_it_leads_to(
+    world: World,
+) -> None:
+    it = desk(world)
+
+    async def work() -> None:
+        async with it.run() as run:
+            if (await it.asks(run)).value == "yes":
+                await it.deploy(run)
+
+    async with it.engine:
+        await allow(it)
+        it.model.meanwhile = lambda: allow(it, allowed=False)
+        with pytest.raises(PreconditionChanged, match="acl:prod"):
+            await work()
+        it.model.meanwhile = None
+        assert it.done == []
+        await work()
+        assert (it.model.times, it.done) == (2, ["shop"])
+
+
+@pytest.mark.parametrize("how", ["opened", "passed on", "passed on through a read"])
+async def test_every_decision_that_led_to_a_write_rests_on_its_rule(world: World, how: str) -> None:
+    it = desk(world)
+    state = it.engine.tools["state"]
+
+    async def work() -> Any:
+        async with it.run() as run:
+            first, second = await it.asks(run, "1"), await it.asks(run, "2")
+            if how == "opened":
+                assert first.value == second.value
+                await it.deploy(run)
+            elif how == "passed on":
+                await it.deploy(run, {"a": [first, second]}["a"][0])
+                await it.deploy(run, second)
+            else:
+                await it.deploy(run, await run.act(state, of=first))
+                await it.deploy(run, await run.act(state, of=second))
+        return run.result
+
+    async with it.engine:
+        await allow(it)
+        await work()
+        assert (await work()).replayed
+        await allow(it, allowed=True, since="today")
+        before = it.model.times
+        await work()
+        assert it.model.times - before == 2
+
+
+async def test_a_decision_that_nobody_looked_at_before_a_write_did_not_choose_it(
+    world: World,
+) -> None:
+    it = desk(world)
+
+    async def work() -> Any:
+        async with it.run() as run:
+            aside = await it.asks(run, "How is the weather?")
+            assert (await it.asks(run)).value == "yes"
+            await it.deploy(run)
+            run.output = aside.value
+        return run.result
+
+    async with it.engine:
+        await allow(it)
+        await work()
+        await allow(it, allowed=True, since="today")
+        before = it.model.times
+        result = await work()
+        assert (it.model.times - before, result.output) == (1, "yes")
+
+
+async def test_a_requirement_named_by_an_argument_is_known_if_it_has_held_since(
+    world: World,
+) -> None:
+    it = desk(world, [Acl("{service}")])
+
+    async def work(*, change: bool = False) -> Any:
+        async with it.run() as run:
+            if (await it.asks(run)).value == "yes":
+                if change:  # while somebody approves, say
+                    await allow(it, allowed=False, uri="acl:shop")
+                await it.deploy(run)
+        return run.result
+
+    async with it.engine:
+        await allow(it, uri="acl:shop")
+        with pytest.raises(PreconditionChanged, match="acl:shop"):
+            await work(change=True)
+        assert it.done == []
+        assert (await work()).recorded
+        assert (await work()).replayed
+        await allow(it, uri="acl:shop")
+        before = it.model.times
+        await work()
+        assert it.model.times - before == 1
+
+
+@pytest.mark.parametrize("requires", [PROD, Acl("{service}")], ids=["named", "by argument"])
+@pytest.mark.parametrize("moved", [False, True], ids=["since", "not since"])
+async def test_a_served_decision_leads_to_a_new_write_only_if_its_rule_has_held_since(
+    world: World, requires: Resource, *, moved: bool
+) -> None:
+    it, uri = desk(world, [requires]), "acl:prod" if requires is PROD else "acl:shop"
+
+    async def work(*, broken: bool) -> Any:
+        async with it.run() as run:
+            says = (await it.asks(run)).value
+            if broken and says == "yes":
+                await it.deploy(run)
+        return run.result
+
+    async with it.engine:
+        await allow(it, uri=uri)
+        await work(broken=False)
+        if moved:
+            await allow(it, allowed=False, uri=uri)
+            with pytest.raises(PreconditionChanged, match=uri):
+                await work(broken=True)
+            assert it.done == []
+        before = it.model.times
+        result = await work(broken=True)  # which, after a refusal, asks again
+        assert (it.model.times - before, it.done) == (int(moved), ["shop"])
+        assert result.recorded
+
+
+async def test_a_refused_write_is_refused_again_until_something_was_decided_anew(
+    world: World,
+) -> None:
+    it = desk(world)
+    async with it.engine:
+        await allow(it)
+        async with it.run() as run:
+            assert (await it.asks(run)).value
+            await allow(it, allowed=False)
+            for _ in range(3):
+                with pytest.raises(PreconditionChanged):
+                    await it.deploy(run)
+            assert it.done == []
+            assert (await it.asks(run)).value
+            await it.deploy(run)
+        assert it.done == ["shop"]
+        assert not run.result.recorded
+
+
+async def test_a_requirement_added_to_a_write_has_what_chose_it_asked_again(world: World) -> None:
+    async def day(requires: Any) -> int:
+        it = desk(world, requires)
+        async with it.engine:
+            await allow(it)
+            async with it.run() as run:
+                if (await it.asks(run)).value == "yes":
+                    await it.deploy(run)
+        return it.model.times
+
+    assert await day([]) == 1
+    assert await day([]) == 0
+    assert await day([Acl("prod")]) == 1
+    assert await day([Acl("prod")]) == 0
+
+
+@pytest.mark.parametrize("how", ["timed out", "not awaited"])
+async def test_a_run_with_an_effect_that_became_no_step_is_no_trace(world: World, how: str) -> None:
+    engine, model, began = world.engine(), Asked(), asyncio.Event()
+
+    @engine.tool(effect="write", requires=[Acl("prod")])
+    async def deploy() -> str:
+        """Deploy."""
+        began.set()
+        await asyncio.sleep(0.2)
+        return "deployed"
+
+    async with engine:
+        await engine.observe("acl:prod", {"allow": True})
+        async with engine.run("triage", "go") as run:
+            assert (await run.decide({"model": "m"}, call=model)).value == "yes"
+            act = asyncio.ensure_future(run.act(deploy))
+            await began.wait()
+            if how == "timed out":
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(act, 0.01)
+        assert not run.result.recorded
+        assert "unfinished effect" in misses(run.result)
+        await asyncio.gather(act, return_exceptions=True)
+
+
+async def test_an_effect_does_not_begin_after_its_run_has_ended(world: World) -> None:
+    it = desk(world)
+    async with it.engine:
+        await allow(it)
+        async with it.run() as run:
+            act = asyncio.ensure_future(it.deploy(run))
+        with pytest.raises(NotOpen):
+            await act
+        assert it.done == []
+
+
+async def test_an_agent_and_a_program_of_one_name_have_tasks_of_their_own(world: World) -> None:
+    it = desk(world)
+    agent = world.agent(it.engine, [it.engine.tools["state"]], name="triage")
+    world.think(lambda body: Answer([text("from the model")]))
+    async with it.engine:
+        async with it.run() as run:
+            run.output = (await run.act(it.engine.tools["state"], of="a")).value
+        result, asked, _ = await world.count(agent.execute("go"))
+        assert (asked, result.output) == (1, "from the model")
+        async with it.run() as run:
+            run.output = (await run.act(it.engine.tools["state"], of="a")).value
+        assert run.result.replayed
+
+
+@pytest.mark.parametrize(
+    ("calls", "asked_again"),
+    [(["look", "page"], 3), (["look", "look", "page"], 4), (["page", "look", "page"], 3)],
+    ids=["its decision", "a decision before", "an effect before"],
+)
+async def test_what_a_write_stands_on_is_checked_right_before_it(
+    world: World, calls: list[str], asked_again: int
+) -> None:
+    """Not only its own facts. A slow read is time in which a rule moves; what an effect has
+    followed is history, and else all that rests on the rule is asked again."""
+    engine, began, slow = world.engine(), asyncio.Event(), asyncio.Event()
+
+    @engine.tool(effect="read")
+    async def look() -> str:
+        """Look."""
+        began.set()
+        await slow.wait()
+        return "same"
+
+    @engine.tool(effect="write", requires=[])
+    async def page() -> str:
+        """Wake somebody."""
+        world.done.append("page")
+        return "paged"
+
+    agent = world.agent(engine, [look, page], requires=[BusinessRule("freeze")])
+    world.think(lambda body: _next_of(calls, body))
+    async with engine:
+        slow.set()
+        await engine.observe("rule:freeze", {"on": False})
+        assert (await agent.execute("go")).recorded
+        slow.clear()
+        began.clear()
+        going = asyncio.ensure_future(world.count(agent.execute("go")))
+        await began.wait()
+        await engine.observe("rule:freeze", {"on": True})
+        slow.set()
+        result, asked, done = await going
+        assert (asked, done) == (asked_again, ["page"] * calls.count("page"))
+        assert result.recorded == (calls[0] == "look")
+
+
+def _next_of(calls: list[str], body: dict[str, Any]) -> Answer:
+    turn = sum(message["role"] == "assistant" for message in body["messages"])
+    return Answer([call(calls[turn], {})] if turn < len(calls) else [text("done")])
+
+
+def test_a_handle_shows_no_value_and_tells_when_it_is_opened() -> None:
+    opened: set[int] = set()
+    handle = Handle("secret", 3, frozenset({3}), opened)
+    assert (repr(handle), opened) == ("<Handle of step 3>", set())
+    assert (handle.value, opened) == ("secret", {3})
