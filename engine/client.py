@@ -10,7 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple, cast
 
 from typing_extensions import override
@@ -225,9 +226,9 @@ def chat_client(client: object) -> ChatClient:
         return client
     for base in type(client).__mro__:
         sdk = base.__module__.partition(".")[0]
-        if entry_points(group=_GROUP, name=sdk):
+        if sdk in _adapters():
             return cast(ChatClient, load_adapter(sdk)(client))
-    known = ", ".join(sorted(entry_points(group=_GROUP).names)) or "none"
+    known = ", ".join(sorted(_adapters())) or "none"
     raise AgentError(
         f"{type(client).__module__}.{type(client).__qualname__} is no model client that execgraph"
         f" knows (installed: {known}); pass AsyncAnthropic(), or use"
@@ -238,9 +239,15 @@ def chat_client(client: object) -> ChatClient:
 def load_adapter(sdk: str) -> Any:
     """The callable registered for ``sdk``: from a client to a ChatClient."""
     try:
-        [point] = entry_points(group=_GROUP, name=sdk)
-    except ValueError:
+        point = _adapters()[sdk]
+    except KeyError:
         raise AgentError(
             f"no adapter for {sdk!r} is installed; reinstall execgraph (pip install execgraph)"
         ) from None
     return point.load()
+
+
+@cache
+def _adapters() -> Mapping[str, EntryPoint]:
+    """What is installed, by SDK. Read once: that takes the longer the more is installed."""
+    return {point.name: point for point in entry_points(group=_GROUP)}

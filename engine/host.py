@@ -90,6 +90,8 @@ class Host:
     async def start(self, subject: Subject, wish: Wish) -> Run:
         """Begin a run: look up what may be replayed of its task. Raises NotReplayable."""
         session = self.session()
+        if session.pace.due:  # before the lookup, which is to see what changes meanwhile
+            await session.pace.rest()
         wish = wish.within(session)
         store, namespace, memory = session.lent(), session.namespace, session.memory
         if wish.may_serve:

@@ -159,6 +159,8 @@ class ProgramRun:
         where the store fails.
         """
         run = self._running
+        if run.session.pace.due:
+            await run.session.pace.rest()
         try:
             decision = await run.decide(lambda: request, ask, dialect)
         except MustNotAsk as unknown:
@@ -179,6 +181,8 @@ class ProgramRun:
         if known is None or known is not tool:
             raise ToolError(f"{tool!r} is no tool of this engine; declare it with @engine.tool")
         run = self._running
+        if run.session.pace.due:
+            await run.session.pace.rest()
         try:
             passed: set[int] = set()
             acted = await act(run, tool, _passed_on(arguments, passed), passed)

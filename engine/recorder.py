@@ -62,6 +62,7 @@ async def finish(
         run.do_not_publish(store_away(run.store))
     steps = run.steps
     if (equal := _equal_trace(run, steps)) is not None:
+        await run.session.journal.room()
         run.session.journal.add(_replay(run, equal, output, cost))
         recorded = False
     else:

@@ -17,6 +17,7 @@ from .client import ChatClient, chat_client
 from .events import Events
 from .journal import Journal
 from .lookup import Memory
+from .pace import Pace
 from .retention import Keeper
 
 __all__ = ["Session"]
@@ -40,6 +41,7 @@ class Session:
     must_serve: bool  # EXECGRAPH_MODE is replay
     outage: Outage | None = None  # None: a store that is away is raised
     events: Events = field(default_factory=Events)
+    pace: Pace = field(default_factory=Pace)
     watchers: list[Watcher] = field(default_factory=list)  # those entered here
     _clients: dict[int, tuple[object, ChatClient]] = field(default_factory=dict)
 
