@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from ..graphstore.model import Usage
-from .threads import in_thread
+from ..graphstore.threads import in_thread
 
 __all__ = ["cost_of", "load_prices_early", "price"]
 

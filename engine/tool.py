@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..graphstore.canonical import Json, canonical, decode, fingerprint
 from ..graphstore.errors import NotJson
 from ..graphstore.model import Effect, FacetRef
+from ..graphstore.threads import in_thread
 from ..invalidation.resources import Resource
 from .dumping import Dumper
 from .errors import ArgumentsInvalid, ConfigurationError, ToolError
@@ -22,7 +23,6 @@ from .exact import exact
 from .exits import is_ended
 from .signature import IdempotencyKey, Signature
 from .source import Source
-from .threads import in_thread
 
 __all__ = ["IdempotencyKey", "Tool"]
 

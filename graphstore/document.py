@@ -37,6 +37,7 @@ class Document:
 
     def __init__(self, payload: Value) -> None:
         self.payload = payload
+        self._held: dict[str | None, str] = {}
 
     @classmethod
     def of(cls, content: Json) -> Document:
@@ -86,10 +87,16 @@ class Document:
     def held(self, selector: str | None) -> str:
         """As ``fingerprint``, of a facet in the store: one that an older version took for a
         selector, and this one does not, rests on the whole."""
-        try:
-            return self.fingerprint(selector)
-        except SelectorError:
-            return self._fallback
+        if selector not in self._held:
+            try:
+                self._held[selector] = self.fingerprint(selector)
+            except SelectorError:
+                self._held[selector] = self._fallback
+        return self._held[selector]
+
+    def held_all(self, selectors: Iterable[str | None]) -> dict[str | None, str]:
+        """``held`` of each. Of a large document it takes its time: to be called in a thread."""
+        return {selector: self.held(selector) for selector in selectors}
 
     def gives(self, selector: str | None, fingerprint: str) -> bool:
         """Whether a version of this document rightly holds ``fingerprint``; also one that was

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from .document import Document
@@ -41,6 +42,7 @@ from .model import (
     Walk,
 )
 from .retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
+from .threads import in_thread
 
 __all__ = [
     "EXPIRY",
@@ -264,7 +266,7 @@ class GraphStore(ABC):
                 continue
             version, document = current
             selectors = [facet.selector for facet in missing if facet.resource == resource]
-            computed = {selector: document.held(selector) for selector in selectors}
+            computed = await in_thread(partial(document.held_all, selectors))
             await self.hold(namespace, resource, version, computed)
 
     async def _compute_guards(self, namespace: str, execution: str) -> None:

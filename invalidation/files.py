@@ -7,13 +7,17 @@ import logging
 import os
 import re
 import stat as modes
+import threading
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 from pathlib import Path, PurePath
 
 from ..graphstore.canonical import Json
 from ..graphstore.errors import ConfigurationError
+from ..graphstore.threads import in_thread
 from ..graphstore.urls import absolute
 from .formats import FORMATS, Format, format_of, parse
 from .globs import Found, Glob, Scan
@@ -37,6 +41,11 @@ _LONGEST = 5  # a burst of events is told after so many quiet times at most
 _BURST = 1000  # events from which on "anything" is told: the kernel may have lost some
 _CHECK_SECONDS = 5.0  # how often it is checked that the right directories are watched
 _POLL_SECONDS = 1.0
+
+# Files of more bytes are parsed one at a time: what runs in Python holds up all other threads a
+# little, and several such the event loop too.
+_LARGE = 256 * 1024
+_turn = threading.Lock()
 
 _Raw = tuple[int, int, int, int, int] | None
 
@@ -131,7 +140,7 @@ class FileSource:
         A directory that is gone has none. Raises OSError where a directory cannot be read: one
         that a glob begins at, or one that had resources when it last could.
         """
-        return await asyncio.to_thread(self._list)
+        return await in_thread(self._list)
 
     def _list(self) -> dict[str, Stamp]:
         began = time.time_ns()
@@ -199,7 +208,7 @@ class FileSource:
         before, why = None, ""
         for _ in range(_READS):
             try:
-                return await asyncio.to_thread(self._read, uri)
+                return await in_thread(partial(self._read, uri))
             except _Unsettled as error:
                 if error.as_it_was is not None and error.as_it_was == before:
                     raise Unreadable(str(error)) from None
@@ -226,7 +235,8 @@ class FileSource:
         data, found = self._bytes(path)
         suffix = os.path.splitext(path)[1]  # noqa: PTH122
         try:
-            return parse(data, self._format or format_of(suffix))
+            with _turn if len(data) > _LARGE else nullcontext():
+                return parse(data, self._format or format_of(suffix))
         except Unreadable as error:
             message = f"{path} {error}"
             if time.time() - found.st_mtime < _FRESH_SECONDS:
@@ -257,12 +267,12 @@ class FileSource:
     async def changes(self) -> AsyncGenerator[str | None, None]:
         """Hints, the first one (None) when it has begun to look."""
         while not self._polling:
-            places = await asyncio.to_thread(Places.of, self._globs, self._links)
+            places = await in_thread(partial(Places.of, self._globs, self._links))
             observation = Observation(places)
             try:
-                await asyncio.to_thread(observation.start)
+                await in_thread(observation.start)
                 yield None
-                while not await asyncio.to_thread(self._stale, observation):
+                while not await in_thread(partial(self._stale, observation)):
                     for hint in await self._heard(observation):
                         yield hint
             except OSError as error:
@@ -277,7 +287,7 @@ class FileSource:
                 )
                 break
             finally:
-                await asyncio.shield(asyncio.to_thread(observation.stop))
+                await asyncio.shield(in_thread(observation.stop))
         async for hint in self._polled():
             yield hint
 
@@ -291,7 +301,7 @@ class FileSource:
             longest=_LONGEST * quiet,
             patience=min(_CHECK_SECONDS, self._interval.total_seconds()),
         )
-        return await asyncio.to_thread(self._hints, events, observation.places) if events else []
+        return await in_thread(partial(self._hints, events, observation.places)) if events else []
 
     def _hints(self, events: list[Event], places: Places) -> list[str | None]:
         if len(events) > _BURST or any(event.of_directory for event in events):
@@ -320,7 +330,7 @@ class FileSource:
         before: Mapping[str, object] | None = None
         while True:
             try:
-                now = await asyncio.to_thread(self._scan)
+                now = await in_thread(self._scan)
             except OSError as error:
                 _log.debug("%s cannot be looked at: %s", self.name, error)
                 hints: Iterable[str | None] = (None,) if before else ()

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ..graphstore.canonical import Json
 from ..graphstore.document import Document
 from ..graphstore.errors import VersionMoved
 from ..graphstore.model import ChangeEvent, ChangeKind
 from ..graphstore.store import GraphStore
+from ..graphstore.threads import in_thread
 from .resources import check_uri
 from .source import Source, Stamp, stamps
 
@@ -21,7 +23,8 @@ _log = logging.getLogger("execgraph")
 
 _TRIES = 5  # how often a resource is read again because somebody else changed it meanwhile
 _EVENTS = 20  # of a resource, of which few are expiries and renewals in a row
-_AT_ONCE = 32  # resources read at the same time
+_AT_ONCE = 32  # resources of a scan that are read at the same time
+_LARGE = 64 * 1024  # bytes of a document
 
 OnChange = Callable[[ChangeEvent], None]
 #: The names of all watched sources that have a resource.
@@ -203,9 +206,18 @@ class WatchedSource:
             return _Content(None, f"{names} claim it; give each resource to one source")
         try:
             content = await self.source.read(uri)
-            return _Content(None if content is None else Document.of(content))
+            return _Content(None if content is None else await self._document(uri, content))
         except Exception as error:  # noqa: BLE001  (a source is foreign code)
             return _Content(None, str(error) or repr(error))
+
+    async def _document(self, uri: str, content: Json) -> Document:
+        """The document, and of a large one what the store will ask of it: its time is not taken
+        from those who wait for the store."""
+        document = await in_thread(lambda: Document.of(content))
+        if len(document.payload.data) > _LARGE:
+            selectors = await self._store.facets(self._namespace, uri)
+            await in_thread(lambda: document.held_all({None, *selectors}))
+        return document
 
     def _until(self, now: int) -> datetime | None:
         """How long what was read after ``now`` (the store's time) may be believed."""

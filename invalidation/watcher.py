@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 
 from ..graphstore.store import GraphStore
@@ -24,6 +25,8 @@ __all__ = ["Watcher"]
 _log = logging.getLogger("execgraph")
 
 _RETRY_SECONDS = 5.0  # after a source or the store failed
+_AT_ONCE = 256  # looks of a source at the same time: what is slow is to leave places
+_ALL = ""  # what a scan looks at: no resource is named so
 
 
 class Watcher:
@@ -121,24 +124,76 @@ class Watcher:
             self._on_scan()
 
     async def _work(self, watched: WatchedSource, hints: _Hints) -> None:
-        """Look at what is hinted at, and scan once in an interval; for ever."""
+        """Look at what is hinted at, and scan once in an interval; for ever.
+
+        Each resource is looked at by itself, so that one whose reading takes long delays no other.
+        """
         interval = watched.source.interval.total_seconds()
-        while True:
-            hinted = await hints.within(interval)
-            try:
+        looks = _Looks(watched.source.name, hints, min(_RETRY_SECONDS, interval))
+
+        async def scan() -> None:
+            await self._scan(watched, await watched.listing())
+
+        async def look_at(uris: Collection[str]) -> None:
+            await watched.listing()  # a new one may be another source's already
+            for uri in uris:
+                looks.begin(uri, partial(watched.look, uri))
+
+        try:
+            while True:
+                hinted = await hints.within(interval)
                 if hinted is None:
-                    await self._scan(watched, await watched.listing())
+                    looks.begin(_ALL, scan)
                     continue
-                if not hinted <= watched.claimed:
-                    await watched.listing()  # a new one may be another source's already
-                await watched.look_at(dict.fromkeys(sorted(hinted)))
-            except Exception as error:  # noqa: BLE001  (else nobody would look any more)
-                _log.warning("%s could not be looked at: %s", watched.source.name, error)
-                hints.add(None)
-                await asyncio.sleep(min(_RETRY_SECONDS, interval))
+                for uri in sorted(hinted & watched.claimed):
+                    looks.begin(uri, partial(watched.look, uri))
+                if new := sorted(hinted - watched.claimed):
+                    looks.begin((_ALL, *new), partial(look_at, new))
+        finally:
+            await looks.end()
 
     def _claimants(self, uri: str) -> list[str]:
         return [it.source.name for it in self._watched if uri in it.claimed]
+
+
+class _Looks:
+    """What is being looked at, each by a task of its own; what is asked for meanwhile is looked at
+    once more after that."""
+
+    def __init__(self, name: str, hints: _Hints, retry: float) -> None:
+        self._name = name
+        self._hints = hints
+        self._retry = retry
+        self._tasks: dict[Hashable, asyncio.Task[None]] = {}
+        self._again: set[Hashable] = set()
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    def begin(self, what: Hashable, look: Callable[[], Awaitable[None]]) -> None:
+        if what in self._tasks:
+            self._again.add(what)
+        else:
+            self._tasks[what] = asyncio.ensure_future(self._do(what, look))
+
+    async def _do(self, what: Hashable, look: Callable[[], Awaitable[None]]) -> None:
+        try:
+            while True:
+                self._again.discard(what)
+                async with self._places:
+                    await look()
+                if what not in self._again:
+                    return
+        except Exception as error:  # noqa: BLE001  (else nobody would look any more)
+            _log.warning("%s could not be looked at: %s", self._name, error)
+            await asyncio.sleep(self._retry)
+            self._hints.add(None)
+        finally:
+            del self._tasks[what]
+
+    async def end(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Hints:

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 
 from ..document import Document
 from ..model import ChangeEvent, ChangeKind, FacetChange, FacetRef, Value, new_id
@@ -53,9 +52,7 @@ class Change:
         self._until = until
         self._source = source
         self._noted = noted
-        self._fingerprint: _FingerprintOf | None = (
-            None if document is None else cache(document.held)
-        )
+        self._fingerprint: _FingerprintOf | None = None if document is None else document.held
         self._value: Mapping[str, object] | None = None
 
     def __call__(self, connection: sqlite3.Connection) -> ChangeEvent | None:

@@ -1,4 +1,4 @@
-"""Threads for what blocks: synchronous tools, and whatever they wait for.
+"""Threads for what blocks: synchronous tools, sources, and whatever they wait for.
 
 A pool with a bound deadlocks once what runs in it waits for something that needs a thread of the
 same pool, as a tool does that has another agent do something. So there is no bound: each call has a
@@ -86,7 +86,7 @@ class _Thread(threading.Thread):
     """Does one job after another. Each puts it among the idle ones when its work has ended."""
 
     def __init__(self) -> None:
-        super().__init__(name="execgraph-tool", daemon=True)
+        super().__init__(name="execgraph-work", daemon=True)
         self.jobs: SimpleQueue[_Job] = SimpleQueue()
 
     def run(self) -> None:
