@@ -23,7 +23,7 @@ from .recorder import failure, finish, is_store_away, told, write_failure
 from .result import Result
 from .run import AskAgain, Run, Wish
 from .subject import Subject
-from .task import as_json, task_key, texts
+from .task import as_json, checked_name, task_key, texts
 from .tool import Tool, checked_requirements
 from .transcript import decision_code_key
 from .verdict import Code
@@ -50,8 +50,7 @@ class Agent:
         params: Mapping[str, Json] | None = None,
         max_turns: int = 20,
     ) -> None:
-        if not name:
-            raise AgentError("an agent needs a name: it is part of what its tasks are known by")
+        checked_name(name, "an agent")
         if max_turns < 1:
             raise AgentError(f"max_turns={max_turns} leaves the agent {name} no turn")
         self._host = host

@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter
 from pydantic.functional_serializers import PlainSerializer, WrapSerializer
 from typing_extensions import TypeAliasType, is_typeddict
 
@@ -23,7 +23,7 @@ from ..graphstore.canonical import Json, encode
 from ..graphstore.errors import NotJson
 from .exact import NotExact, exact
 
-__all__ = ["Dumper"]
+__all__ = ["Dumper", "dumper_of"]
 
 _LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
 _ANY = TypeAdapter[Any](Any)
@@ -81,6 +81,15 @@ class Dumper:
         except ValueError:
             return None
         return None if b"null" in written else written
+
+
+def dumper_of(hint: Any) -> Dumper:
+    """Writes values of this type, a NaN as one."""
+    try:
+        adapter = TypeAdapter[Any](hint, config=ConfigDict(ser_json_inf_nan="constants"))
+    except PydanticUserError:  # a model brings a configuration of its own
+        adapter = TypeAdapter[Any](hint)
+    return Dumper(hint, adapter)
 
 
 # Before pydantic writes it -----------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pydantic import BaseModel
 
-from ..graphstore.canonical import Json
+from ..graphstore.canonical import Json, is_text
 from ..graphstore.document import Document
 from ..graphstore.model import ChangeEvent, Effect
 from ..graphstore.retention import Collected, Retention
@@ -21,7 +21,7 @@ from ..invalidation.source import Source
 from ..invalidation.watcher import Watcher
 from .agent import Agent
 from .client import PlainDialect, load_adapter
-from .errors import AgentError, ConfigurationError, ExecutionUnknown, ToolError
+from .errors import ConfigurationError, ExecutionUnknown, ToolError
 from .events import OnEvent, ResourceChanged
 from .host import Host
 from .impact import foresee
@@ -30,7 +30,7 @@ from .run import Wish
 from .session import Session
 from .stats import Stats, milliseconds_of
 from .subject import Subject
-from .task import as_json, task_key
+from .task import as_json, checked_name, task_key
 from .tool import Tool, checked_requirements
 from .verdict import Code
 from .why import Why, why
@@ -76,8 +76,11 @@ class Engine:
         on_store_error: Literal["live", "raise"] = "raise",
         retention: Retention | None = _RETENTION,
     ) -> None:
-        if not namespace:
-            raise ConfigurationError("a namespace needs a name; leave it out for 'default'")
+        if not namespace or not is_text(namespace):
+            raise ConfigurationError(
+                f"a namespace needs a name, a text, and not {namespace!r}; leave it out for"
+                " 'default'"
+            )
         self.namespace = namespace
         self.client = client
         self._host = Host(
@@ -201,8 +204,7 @@ class Engine:
 
         ``client`` is asked by ``run.decide``. The rest is as in ``Agent.execute``.
         """
-        if not name:
-            raise AgentError("a run needs a name: it is part of what its task is known by")
+        checked_name(name, "a run")
         json = as_json(inputs, "the inputs")
         told = None if context is None else as_json(context, "the context")
         rests_on = checked_requirements(requires, f"the run {name}")

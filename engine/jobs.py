@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..graphstore.canonical import hash_of
+from ..graphstore.canonical import as_text, hash_of
 from ..graphstore.model import Effect, FacetRef, Step, StepKind, Value
 from .cause import Cause, MissKind
 from .client import Call
@@ -91,7 +91,7 @@ async def job_of_call(run: Run, decision: Decision, number: int) -> Job:
     tools, inputs = run.subject.code.tools, run.wish.inputs
     readings = decision.readings
     reading = readings[number] if readings else read_call(tools, inputs, call)
-    job = await _by_key(run, call.tool, tools.get(call.tool), reading)
+    job = await _by_key(run, as_text(call.tool), tools.get(call.tool), reading)
     job.decision, job.call = decision.position, number
     return job
 

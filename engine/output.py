@@ -56,7 +56,7 @@ async def run_tool(
     try:
         data = tool.dump(value, recorded)
         known = "" if data == recorded else fingerprint(decode(data))
-    except (NotJson, RecursionError) as error:
+    except (NotJson, RecursionError, ValueError) as error:
         return _not_shown(tool, value, error)
     return Output(data, value, key=known)
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..graphstore.canonical import Json, digest, encode
+from ..graphstore.canonical import Json, as_text, digest, encode
 from ..graphstore.errors import ExecgraphError, StoreError, StoreUnavailable
 from ..graphstore.model import (
     Effect,
@@ -100,12 +100,12 @@ async def write_failure(run: Run, reason: str) -> None:
 
 
 def told(error: BaseException) -> str:
-    """Why a run failed, as it is raised and recorded."""
+    """Why a run failed, as it is raised and recorded: text that every store can keep."""
     if isinstance(error, ExecgraphError | MustNotAsk):
-        return str(error)
+        return as_text(str(error))
     if isinstance(error, KeyboardInterrupt) or not (isinstance(error, Exception) or is_exit(error)):
         return "cancelled"
-    return f"{type(error).__name__}: {error}"
+    return as_text(f"{type(error).__name__}: {error}")
 
 
 def is_store_away(error: BaseException) -> bool:

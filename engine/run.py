@@ -50,6 +50,7 @@ from .session import Session
 from .shelf import Shelf
 from .subject import Subject
 from .taken import Taken, frontier
+from .task import checked_labels
 from .transcript import Asked, Transcript, request_messages
 from .verdict import Recorded
 
@@ -84,7 +85,8 @@ class Wish:
         """What the arguments of a public call ask for. Raises AgentError."""
         if require not in (None, "replay"):
             raise AgentError(f"require={require!r} is unknown; the only requirement is 'replay'")
-        return cls(task, inputs, context, labels or {}, replay, require == "replay")
+        known = checked_labels(labels)
+        return cls(task, inputs, context, known, replay, require == "replay")
 
     def within(self, session: Session) -> Wish:
         """The same, as EXECGRAPH_MODE allows it."""

@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 
 from ..graphstore.canonical import Json
 from ..graphstore.errors import NotJson
-from .dumping import Dumper
+from .dumping import Dumper, dumper_of
 from .errors import ToolError
 
 __all__ = ["IdempotencyKey", "Signature"]
@@ -62,7 +62,7 @@ class Signature:
         }
         try:
             self.arguments = Dumper(self._arguments_type(), TypeAdapter(self._arguments_type()))
-            self.output = _dumper(_given_whole(hints["return"]))
+            self.output = dumper_of(_given_whole(hints["return"]))
         except PydanticSchemaGenerationError as error:
             raise ToolError(
                 f"a type of the tool {name} cannot be written as JSON: {str(error).splitlines()[0]}"
@@ -87,7 +87,7 @@ class Signature:
         if get_origin(hint) is Annotated:
             kept = [it for it in get_args(hint)[1:] if not isinstance(it, FieldInfo)]
             hint = Annotated[get_args(hint)[0], *kept] if kept else get_args(hint)[0]
-        return _dumper(hint)
+        return dumper_of(hint)
 
     def schema(self) -> dict[str, Any]:
         """The parameters as JSON Schema, as a model is told them."""
@@ -190,14 +190,6 @@ class Signature:
 
 # A type made at run time, which a type checker cannot follow.
 _typed_dict: Any = TypedDict
-
-
-def _dumper(hint: Any) -> Dumper:
-    try:
-        adapter = TypeAdapter[Any](hint, config=ConfigDict(ser_json_inf_nan="constants"))
-    except PydanticUserError:  # a model brings a configuration of its own
-        adapter = TypeAdapter[Any](hint)
-    return Dumper(hint, adapter)
 
 
 def _given_whole(hint: Any) -> Any:

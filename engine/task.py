@@ -8,10 +8,20 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from ..graphstore.canonical import Json, decode, encode, fingerprint, hash_of
+from ..graphstore.canonical import (
+    Json,
+    check_members,
+    decode,
+    encode,
+    fingerprint,
+    hash_of,
+    is_text,
+)
 from ..graphstore.errors import NotJson
+from .dumping import dumper_of
+from .errors import AgentError
 
-__all__ = ["SubjectKind", "as_json", "task_key", "texts"]
+__all__ = ["SubjectKind", "as_json", "checked_labels", "checked_name", "task_key", "texts"]
 
 #: Who is given a task: an agent that converses by itself, or a program that calls a model.
 SubjectKind = Literal["agent", "program"]
@@ -19,12 +29,36 @@ SubjectKind = Literal["agent", "program"]
 
 def as_json(value: str | Mapping[str, Any] | BaseModel | Json, what: str) -> Json:
     """``value`` as JSON knows it. Raises NotJson, naming ``what``."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
+    if isinstance(value, str):
+        return value
     try:
-        return value if isinstance(value, str) else decode(encode(value))
-    except NotJson as error:
+        if isinstance(value, BaseModel):
+            return decode(encode(dumper_of(type(value)).json(value, "it")))
+        check_members(value)
+        return decode(encode(value))
+    except (NotJson, RecursionError) as error:
         raise NotJson(f"{what} cannot be recorded: {error}") from None
+
+
+def checked_name(name: str, what: str) -> str:
+    """Raises AgentError if ``name``, that of ``what``, is no text."""
+    if name and is_text(name):
+        return name
+    raise AgentError(
+        f"{what} needs a name, a text, and has {name!r}: it is part of what its tasks are known by"
+    )
+
+
+def checked_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
+    """Raises AgentError if a label is no text."""
+    checked = dict(labels or {})
+    for label, value in checked.items():
+        if not is_text(label) or not is_text(value):
+            raise AgentError(
+                f"labels are texts by texts, and {label!r} is {value!r}; write for example"
+                " labels={'pr': '5'}"
+            )
+    return checked
 
 
 def task_key(namespace: str, kind: SubjectKind, name: str, inputs: Json, context: Json) -> str:

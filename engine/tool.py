@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..graphstore.canonical import Json, canonical, decode, fingerprint
+from ..graphstore.canonical import Json, canonical, decode, fingerprint, is_text
 from ..graphstore.errors import NotJson
 from ..graphstore.model import Effect, FacetRef
 from ..graphstore.threads import in_thread
@@ -45,6 +45,8 @@ class Tool:
     ) -> None:
         self.function = function
         self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
+        if not self.name or not is_text(self.name):
+            raise ToolError(f"a tool needs a name, a text, and not {self.name!r}")
         self.effect = self._effect(effect)
         self.requires = self._requires(requires)
         self.description = inspect.getdoc(function) or ""

@@ -28,7 +28,18 @@ import rfc8785
 
 from .errors import NotJson
 
-__all__ = ["Json", "canonical", "decode", "digest", "encode", "fingerprint", "hash_of"]
+__all__ = [
+    "Json",
+    "as_text",
+    "canonical",
+    "check_members",
+    "decode",
+    "digest",
+    "encode",
+    "fingerprint",
+    "hash_of",
+    "is_text",
+]
 
 #: What may be recorded: JSON, and the extensions listed above.
 Json = Any
@@ -74,8 +85,50 @@ def encode(value: Json) -> bytes:
 
 
 def decode(data: bytes) -> Json:
-    """The value that ``encode`` wrote, or any JSON text in UTF-8."""
-    return _read(data.decode())
+    """The value that ``encode`` wrote, or any JSON text in UTF-8.
+
+    Raises NotJson for text that is nested too deeply, and ValueError for what is no JSON text.
+    """
+    try:
+        return _read(data.decode())
+    except RecursionError:
+        raise NotJson("the text is nested too deeply for JSON") from None
+
+
+def check_members(value: Json) -> None:
+    """Raises NotJson if ``encode`` would write two members of an object under one name."""
+    match value:
+        case Mapping():
+            _check_names(value)
+            for item in value.values():
+                check_members(item)
+        case list() | tuple():
+            for item in value:
+                check_members(item)
+
+
+def _check_names(value: Mapping[Any, Any]) -> None:
+    if all(type(key) is str for key in value):
+        return
+    known: dict[str, object] = {}
+    for key in value:
+        [name] = _read(encode({key: None}).decode())
+        if name in known:
+            raise NotJson(
+                f"JSON cannot tell the members {known[name]!r} and {key!r} of one object apart;"
+                " name them differently"
+            )
+        known[name] = key
+
+
+def is_text(value: object) -> bool:
+    """Whether ``value`` is text that can be written as UTF-8: no half of a surrogate pair."""
+    return isinstance(value, str) and not _has_surrogate(value)
+
+
+def as_text(text: str) -> str:
+    """``text`` with halves of surrogate pairs spelled out: a backslash, u, four digits."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _refuse(value: object) -> object:

@@ -6,13 +6,13 @@ import contextvars
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import override
 
 from ...engine.client import CallResult, ChatClient
 from ...engine.errors import AgentError
-from ...graphstore.canonical import Json, decode
+from ...graphstore.canonical import Json, as_text, decode, encode
 from .dialect import MessagesDialect
 from .sending import as_sent, body_of, default_base_url
 
@@ -68,7 +68,7 @@ class AnthropicClient(ChatClient):
         messages = self._client().messages
         # What the SDK does not know by name is sent as it is: the request is the API's body.
         known = inspect.signature(messages.create).parameters
-        body = body_of(request)
+        body = _sendable(body_of(request))
         named = {key: value for key, value in body.items() if key in known}
         rest = {key: value for key, value in body.items() if key not in known}
         with asking():
@@ -151,6 +151,24 @@ def _check(client: object) -> None:
             f"agents ask through AsyncAnthropic, not {type(client).__qualname__}; the sync face"
             " (engine.sync()) takes AsyncAnthropic too"
         )
+
+
+def _sendable(body: dict[str, Json]) -> dict[str, Json]:
+    """HTTP sends UTF-8, which has no half of a surrogate pair: it is spelled out."""
+    if b"\\ud" not in encode(body):
+        return body
+    return cast(dict[str, Json], _spelled_out(body))
+
+
+def _spelled_out(value: Json) -> Json:
+    match value:
+        case str():
+            return as_text(value)
+        case Mapping():
+            return {_spelled_out(key): _spelled_out(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_spelled_out(item) for item in value]
+    return value
 
 
 def _result(result: CallResult) -> Json:
