@@ -267,12 +267,16 @@ def _finished(job: Job, feeds: tuple[int, ...], given: Output) -> _Done:
             return _Done(Taken(step, Outcome.REPLAYED, output, copied=True), given)
         outcome, cause = Outcome.REPLAYED, recorded.cause
         if not same:
-            diverged = Cause(
-                MissKind.OUTPUT_DIVERGED, job.name, recorded.step.output_key, output_key
-            )
-            outcome, cause = Outcome.DIVERGED, cause or diverged
+            outcome, cause = Outcome.DIVERGED, _divergence(job, recorded, output_key)
     step = job.step(feeds, Value.of(given.data), output_key, error=failed)
     return _Done(_taken(job, outcome, step, given.data, cause), given)
+
+
+def _divergence(job: Job, recorded: Recorded, output_key: str) -> Cause:
+    """Why an output is another one: the tool is, or the world. Facts only say what may be done."""
+    if recorded.cause is not None and recorded.cause.kind is MissKind.CODE_CHANGED:
+        return recorded.cause
+    return Cause(MissKind.OUTPUT_DIVERGED, job.name, recorded.step.output_key, output_key)
 
 
 def _compared(job: Job, step: Step, given: Output) -> tuple[bool, str]:

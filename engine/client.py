@@ -102,8 +102,12 @@ class Dialect(ABC):
         """The names of the tools that a request offers; None if that cannot be told."""
 
     @abstractmethod
-    def usage(self, reply: Json) -> Usage:
-        """What a reply cost."""
+    def usage(self, reply: Json) -> Usage | None:
+        """What a reply cost; None if it does not tell."""
+
+    def terms(self, reply: Json) -> Mapping[str, str]:  # noqa: ARG002  (for those who override it)
+        """On what the price of a reply depends beside its usage, in the words of genai-prices."""
+        return {}
 
     @abstractmethod
     def complete(self, reply: Json) -> bool:
@@ -164,12 +168,33 @@ class PlainDialect(Dialect):
         return None
 
     @override
-    def usage(self, reply: Json) -> Usage:
-        return Usage()
+    def usage(self, reply: Json) -> Usage | None:
+        told = reply.get("usage") if isinstance(reply, Mapping) else None
+        return _usage_of(told) if isinstance(told, Mapping) else None
 
     @override
     def complete(self, reply: Json) -> bool:
         return True
+
+
+#: How providers name what most of them tell.
+_TOKENS = {
+    "input_tokens": ("input_tokens", "prompt_tokens"),
+    "output_tokens": ("output_tokens", "completion_tokens"),
+    "cache_creation_input_tokens": ("cache_creation_input_tokens",),
+    "cache_read_input_tokens": ("cache_read_input_tokens",),
+}
+
+
+def _usage_of(told: Mapping[str, Json]) -> Usage | None:
+    """The tokens that an unknown provider tells of; None if it tells of none."""
+    found = {}
+    for name, names in _TOKENS.items():
+        numbers = (told[it] for it in names if it in told)
+        number = next((it for it in numbers if isinstance(it, int) and it >= 0), None)
+        if number is not None:
+            found[name] = number
+    return Usage(**found) if found else None
 
 
 class ChatClient(ABC):

@@ -1,50 +1,134 @@
-"""What tokens cost. Prices come from genai-prices' offline table, loaded when first needed."""
+"""What replies cost, each priced by itself: prices have tiers, which a sum would fall into.
+
+Prices come from genai-prices' offline table, loaded when first needed.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
 from ..graphstore.model import Usage
 from ..graphstore.threads import in_thread
+from .cause import Cause
 
-__all__ = ["cost_of", "load_prices_early", "price"]
+__all__ = [
+    "Bill",
+    "Paid",
+    "cost_of",
+    "load_prices",
+    "load_prices_early",
+    "paid_for",
+    "price",
+    "sum_of",
+]
+
+
+@dataclass(slots=True)
+class Bill:
+    """One reply of a model that was paid for, and why it was asked.
+
+    ``usage`` None: the reply does not tell, or has not ended. ``terms``: on what its price depends
+    beside the tokens, in the words of the table of prices.
+    """
+
+    model: str
+    usage: Usage | None
+    cause: Cause
+    terms: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        """All of them; 0 where they are not told."""
+        return 0 if self.usage is None else self.usage.total
+
+    @property
+    def cost(self) -> float | None:
+        """In US dollars; None if it is not known."""
+        return price(self.model, self.usage, self.terms)
 
 
 @cache
 def load_prices_early() -> None:
     """Begin to load the table, most of a second of CPU, while a model is being asked."""
-    threading.Thread(target=_load_prices, name="execgraph-prices", daemon=True).start()
+    threading.Thread(target=_load, name="execgraph-prices", daemon=True).start()
 
 
-def _load_prices() -> None:
+async def load_prices() -> None:
+    """Have the table at hand."""
+    if "genai_prices" not in sys.modules:
+        await in_thread(_load)
+
+
+def _load() -> None:
     import genai_prices  # noqa: F401
 
 
-async def cost_of(usage: Mapping[str, Usage]) -> float | None:
-    """The price of tokens by model, in US dollars; None if a model's price is not known."""
-    billed = {model: used for model, used in usage.items() if used.total}
-    if not billed:
+async def cost_of(bills: Sequence[Bill]) -> float | None:
+    """The price of replies in US dollars; None if that of one of them is not known."""
+    if bills:
+        await load_prices()
+    return sum_of(bill.cost for bill in bills)
+
+
+def sum_of(costs: Iterable[float | None]) -> float | None:
+    """The sum; None if a part of it is not known."""
+    total = 0.0
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return total
+
+
+def price(model: str, usage: Usage | None, terms: Mapping[str, str] | None = None) -> float | None:
+    """The price of one reply in US dollars; None if it is not known."""
+    if usage is None:
+        return None
+    if not usage.total and not usage.web_search_requests:
         return 0.0
-    await in_thread(_load_prices)
-    prices = [price(model, used) for model, used in billed.items()]
-    return None if None in prices else sum(item for item in prices if item is not None)
-
-
-def price(model: str, usage: Usage) -> float | None:
-    """The price of ``usage`` at ``model`` in US dollars; None if it is not known."""
     import genai_prices
 
+    # The table counts cached tokens among the input, the service does not.
     cached = usage.cache_creation_input_tokens + usage.cache_read_input_tokens
+    longer = min(usage.cache_creation_1h_input_tokens, usage.cache_creation_input_tokens)
     billed = genai_prices.Usage(
-        # The table counts cached tokens among the input, the service does not.
         input_tokens=usage.input_tokens + cached,
         cache_write_tokens=usage.cache_creation_input_tokens,
+        cache_write_5m_tokens=usage.cache_creation_input_tokens - longer,
+        cache_write_1h_tokens=longer,
         cache_read_tokens=usage.cache_read_input_tokens,
         output_tokens=usage.output_tokens,
+        web_searches=usage.web_search_requests,
     )
     try:
-        return float(genai_prices.calc_price(billed, model).total_price)
+        found = genai_prices.calc_price(billed, model)
+        if not terms:
+            return float(found.total_price)
+        under_terms = genai_prices.calc_price(billed, model, price_context=terms)
     except LookupError:
         return None
+    # A table that does not know these terms answers as if there were none.
+    known = under_terms.model_price != found.model_price
+    return float(under_terms.total_price) if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """What was asked because of causes of one kind."""
+
+    asked: int
+    tokens: int
+
+
+def paid_for(bills: Iterable[Bill]) -> dict[str, Paid]:
+    """The calls and tokens of the replies by the kind of cause for which they were asked."""
+    found: dict[str, Paid] = {}
+    for bill in bills:
+        known = found.get(bill.cause.kind.value, Paid(0, 0))
+        paid = Paid(known.asked + 1, known.tokens + bill.tokens)
+        found[bill.cause.kind.value] = paid
+    return found

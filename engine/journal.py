@@ -8,6 +8,7 @@ import logging
 from ..graphstore.errors import StoreError
 from ..graphstore.model import Replay
 from ..graphstore.store import GraphStore
+from .ledger import Ledger
 
 __all__ = ["Journal"]
 
@@ -31,6 +32,7 @@ class Journal:
     def __init__(self, store: GraphStore, namespace: str) -> None:
         self._store = store
         self._namespace = namespace
+        self.running = Ledger(store, namespace)
         self._waiting: list[Replay] = []
         self._timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
@@ -70,6 +72,7 @@ class Journal:
             left = len(self._waiting)
             while left > 0 and self._waiting:
                 left -= await self._write_portion()
+        await self.running.flush()
 
     async def close(self) -> None:
         """Write all that waits; what cannot be written is lost, with a warning."""
@@ -80,6 +83,7 @@ class Journal:
             _log.warning("%d replays could not be written: %s", len(self._waiting), error)
         if self._writer is not None:
             await self._writer
+        await self.running.close()
 
     async def _write_portion(self) -> int:
         """Write the oldest ones; how many."""

@@ -19,6 +19,7 @@ from ..graphstore.model import FacetRef, Precondition, Step, StepKind, Trace
 from ..graphstore.store import GraphStore
 from .cause import Cause, MissKind
 from .client import Call, Dialect
+from .economics import sum_of
 from .notes import Note
 from .reading import Reading
 from .result import Outcome
@@ -99,6 +100,16 @@ class Prepared:
             for digest, data in self.values.items()
         )
         return payloads + _STEP_BYTES * (1 + len(self.trace.steps))
+
+    @cached_property
+    def saved_cost(self) -> float | None:
+        """What its decisions had cost, in US dollars; None if it is not known."""
+        return sum_of(it.cost for it in self.trace.steps if it.kind is StepKind.DECISION)
+
+    @cached_property
+    def decisions(self) -> int:
+        """How many there are."""
+        return sum(it.kind is StepKind.DECISION for it in self.trace.steps)
 
     def output(self, step: Step) -> bytes:
         """A step's exact output."""

@@ -22,7 +22,6 @@ from ..graphstore.model import (
     StepKind,
     Task,
     Trace,
-    Usage,
     Value,
     manifest,
     signature,
@@ -30,20 +29,20 @@ from ..graphstore.model import (
 )
 from .away import store_away
 from .cause import Cause, MissKind
-from .economics import cost_of
+from .economics import cost_of, paid_for, sum_of
 from .errors import RunFailed
 from .events import RunEnded
 from .exits import is_exit
-from .report import kinds_of, report_of
+from .lookup import Prepared
+from .report import report_of
 from .result import EffectReport, Outcome, Result
 from .run import MustNotAsk, Run
+from .underway import total
 from .verdict import decisions_behind
 
 __all__ = ["effects_of", "failure", "finish", "is_store_away", "told", "write_failure"]
 
 _log = logging.getLogger("execgraph")
-
-_NOTHING = Usage()
 
 
 async def finish(
@@ -57,7 +56,8 @@ async def finish(
     run.over = True
     if lost := [effect.tool for effect in _without_step(run)]:
         run.do_not_publish(Cause(MissKind.UNFINISHED_EFFECT, ", ".join(sorted(lost))))
-    cost = await cost_of(run.usage)
+    cost = await _priced(run)
+    run.session.journal.running.forget(run.id)
     if run.away:
         run.do_not_publish(store_away(run.store))
     steps = run.steps
@@ -84,7 +84,8 @@ async def write_failure(run: Run, reason: str) -> None:
 
     The failure itself matters more than this record: trouble of the store's is logged.
     """
-    cost = await cost_of(run.usage)
+    cost = await _priced(run)
+    run.session.journal.running.forget(run.id)
     execution = _execution(run, run.steps, None, cost).model_copy(
         update={"state": ExecutionState.FAILED, "reason": reason}
     )
@@ -136,6 +137,16 @@ def _without_step(run: Run) -> list[SideEffect]:
     return [effect for effect in effects_of(run) if effect.id not in taken]
 
 
+async def _priced(run: Run) -> float | None:
+    """What a run has cost. Its steps are told what each of them has."""
+    cost = await cost_of(run.bills)
+    for bill in run.bills:
+        for taken in run.taken:
+            if taken.bill is bill:
+                taken.step = taken.step.model_copy(update={"cost": bill.cost})
+    return cost
+
+
 # Recording --------------------------------------------------------------------------------
 
 
@@ -163,7 +174,7 @@ async def _record(run: Run, steps: list[Step], output: Json, cost: float | None)
     torn = await run.notes.torn(guards, current)
     whole = next((n for n, taken in enumerate(run.taken) if taken.ticket in torn), len(steps))
     if whole < len(steps):
-        run.causes.append(Cause(MissKind.TORN, f"{steps[whole].name} (step {whole})"))
+        run.trouble(Cause(MissKind.TORN, f"{steps[whole].name} (step {whole})"))
         whole = _with_its_writes(steps, whole)
     if whole == 0:
         return False
@@ -315,6 +326,7 @@ def _execution(
     *,
     replayed: str | None = None,
 ) -> Execution:
+    paid = paid_for(run.bills)
     # Made of what is known to be right, so nothing is checked again.
     return Execution.model_construct(
         id=run.id,
@@ -332,7 +344,12 @@ def _execution(
         cost=cost,
         labels=dict(run.wish.labels),
         reason=None if run.unpublishable is None else str(run.unpublishable),
-        miss=kinds_of(run.causes),
+        miss=tuple(paid),
+        asked=len(run.bills),
+        served=_served(run),
+        saved_cost=_saved_cost(run),
+        miss_asked=tuple(it.asked for it in paid.values()),
+        miss_tokens=tuple(it.tokens for it in paid.values()),
     )
 
 
@@ -354,7 +371,7 @@ def _tell(run: Run, execution: Execution, *, recorded: bool) -> None:
         saved_tokens=execution.saved_tokens,
         cost=execution.cost,
         duration_ms=execution.duration_ms,
-        miss=tuple(dict.fromkeys(run.causes)),
+        miss=_missed(run),
     )
     run.session.events.emit(event)
 
@@ -373,31 +390,55 @@ def _result(
         usage=total(run),
         saved_tokens=_saved(run),
         cost=cost,
+        saved_cost=_saved_cost(run),
         recorded=recorded,
         replayed=replayed,
         identical=replayed and (run.as_followed or all(it.unchanged for it in actions)),
         duration_ms=run.elapsed_ms,
         effects=tuple([_effect_report(effect) for effect in effects_of(run)]),
-        miss=tuple(dict.fromkeys(run.causes)),
+        miss=_missed(run),
         stop_reason=stop_reason,
     )
 
 
-def total(run: Run) -> Usage:
-    """What a run cost, replaced decisions included."""
-    return sum(run.usage.values(), _NOTHING)
+def _missed(run: Run) -> tuple[Cause, ...]:
+    """Why a model was asked, each cause once, and why this will not be replayed; of a run that
+    asked nobody, nothing."""
+    if not run.calls:
+        return ()
+    asked = (bill.cause for bill in run.bills)
+    return tuple(dict.fromkeys([*asked, *run.troubles]))
+
+
+def _as_followed(run: Run) -> Prepared | None:
+    return run.followed if run.as_followed else None
+
+
+def _decisions(run: Run) -> list[Step]:
+    """Those that were served."""
+    served = (it.step for it in run.taken if it.outcome is Outcome.REPLAYED)
+    return [step for step in served if step.kind is StepKind.DECISION]
+
+
+def _served(run: Run) -> int:
+    same = _as_followed(run)
+    return len(_decisions(run)) if same is None else same.decisions
 
 
 def _saved(run: Run) -> int:
-    if run.followed is not None and run.as_followed:
-        return run.followed.saved
-    return sum(it.step.tokens for it in run.taken if it.outcome is Outcome.REPLAYED)
+    same = _as_followed(run)
+    return sum(it.tokens for it in _decisions(run)) if same is None else same.saved
+
+
+def _saved_cost(run: Run) -> float | None:
+    same = _as_followed(run)
+    return sum_of(it.cost for it in _decisions(run)) if same is None else same.saved_cost
 
 
 def _mode(run: Run) -> Mode:
     """Live: nothing recorded was of use; replay: it was, and no model was asked."""
-    known = (Outcome.REPLAYED, Outcome.REUSED, Outcome.DIVERGED)
-    if not any(taken.outcome in known for taken in run.taken):
+    served = (Outcome.REPLAYED, Outcome.REUSED)
+    if not any(taken.outcome in served for taken in run.taken):
         return Mode.LIVE
     return Mode.PARTIAL if run.calls else Mode.REPLAY
 

@@ -14,7 +14,7 @@ from ..graphstore.model import Effect, FacetRef, Mode, Step, StepKind, Trace, Va
 from .cause import Cause, MissKind
 from .result import Outcome, StepReport
 
-__all__ = ["Report", "ReportedStep", "kinds_of", "plain_report", "report_of"]
+__all__ = ["Report", "ReportedStep", "plain_report", "report_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +106,6 @@ def _cause_row(cause: Cause) -> Json:
 def _cause_of(row: Sequence[Any]) -> Cause:
     kind, node, before, after, facet = row
     return Cause(MissKind(kind), node, before, after, facet and FacetRef(*facet))
-
-
-def kinds_of(causes: Iterable[Cause]) -> tuple[str, ...]:
-    """The kinds of the causes, each once."""
-    return tuple(dict.fromkeys(cause.kind.value for cause in causes))
 
 
 def report_of(

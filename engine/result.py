@@ -57,9 +57,11 @@ class Result:
     """The outcome of one run.
 
     ``tokens``: what this call cost, as billed. ``saved_tokens``: what the recorded run had paid
-    for what was not asked. ``cost``: of ``tokens`` in US dollars; None if no price is known.
-    ``recorded``: a trace was committed. ``replayed``: no model call was made. ``identical``:
-    replayed, and every action gave its recorded output. ``miss``: why it was not, if it was not.
+    for what was not asked. ``cost`` and ``saved_cost``: of these in US dollars; None if a part is
+    not known. ``mode``: ``partial`` if something was served (a decision, or an action that was
+    reused or gave its recorded output) and something asked. ``recorded``: a trace was committed.
+    ``replayed``: no model call was made. ``identical``: replayed, and every action gave its
+    recorded output. ``miss``: why a model was asked; of a run that asked nobody, nothing.
     ``stop_reason``: of an agent, why the reply that gave the output ended, in the provider's word;
     what ended by ``max_tokens`` is cut, and such a run is not published. None of a program.
     """
@@ -78,6 +80,7 @@ class Result:
     effects: tuple[EffectReport, ...]
     miss: tuple[Cause, ...]
     stop_reason: str | None = None
+    saved_cost: float | None = None
 
     @property
     def tokens(self) -> int:

@@ -25,7 +25,6 @@ from ..graphstore.model import (
     Step,
     StepKind,
     Trace,
-    Usage,
     Value,
     new_id,
 )
@@ -33,7 +32,7 @@ from ..graphstore.store import GraphStore, Published
 from .away import is_away, store_away
 from .cause import Cause, MissKind
 from .client import Dialect
-from .economics import load_prices_early
+from .economics import Bill, load_prices_early
 from .errors import AgentError
 from .events import StepEnded
 from .lookup import Decision, MemoryKey, Plan, Prepared, look_up, memory_key
@@ -52,12 +51,15 @@ from .subject import Subject
 from .taken import Taken, frontier
 from .task import checked_labels
 from .transcript import Asked, Transcript, request_messages
+from .underway import underway
 from .verdict import Recorded
 
 __all__ = ["Ask", "AskAgain", "MustNotAsk", "Run", "Wish"]
 
 #: Puts a request to a model and gives the exact body of its reply.
 Ask = Callable[[Mapping[str, Json]], Awaitable[bytes]]
+
+_MAY_BE_NEW = (Outcome.ASKED, Outcome.EXECUTED, Outcome.DIVERGED, Outcome.REFUSED)
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,8 @@ class Run:
         self.notes = Notes(store, session.namespace, session.refresh)
         self.unpublishable: Cause | None = None
         self.causes: list[Cause] = list(plan.causes)
-        self.usage: dict[str, Usage] = {}  # by model, replaced decisions included
+        self.troubles: list[Cause] = []  # those of the causes for which it will not be replayed
+        self.bills: list[Bill] = []  # of replies, also of those that were replaced
         self._clock = time.perf_counter()
         self._path: int | None = 0 if self.followed is not None else None
         self._left: Cause | None = None  # why it left the path
@@ -217,7 +220,21 @@ class Run:
     def do_not_publish(self, cause: Cause) -> None:
         """This run goes on, and will not be a trace."""
         self.unpublishable = self.unpublishable or cause
+        self.trouble(cause)
+
+    def trouble(self, cause: Cause) -> None:
+        """Tell why this run cannot be replayed, or not to its end."""
         self.causes.append(cause)
+        self.troubles.append(cause)
+
+    def pay(self, bill: Bill) -> None:
+        """A reply has come that is paid for, whatever becomes of this run. In its event loop."""
+        self.bills.append(bill)
+        self.keep_bills()
+
+    def keep_bills(self) -> None:
+        """Have what was paid so far written soon: it is told even if this process is killed."""
+        self.session.journal.running.note(self.id, lambda: underway(self))
 
     def take(self, taken: Taken) -> None:
         """Give a step its place: after all that ended before it."""
@@ -380,13 +397,31 @@ class Run:
 
     def _unknown_request(self, asked: Asked) -> Cause:
         """Why it is not recorded: what first made this run another than the recorded ones."""
-        if self._left is not None:
-            return self._left
+        if (first := self._first_new()) is not None:
+            return first
         if self.away:
             return store_away(self.store)
         if self.plan.best is None and self.causes:
             return self.causes[0]
+        if self.followed is not None:
+            return Cause(MissKind.RECORDING_ENDS, self.followed.trace.id)
         return Cause(MissKind.REQUEST_CHANGED, asked.model)
+
+    def _first_new(self) -> Cause | None:
+        """Why the first step gave what is recorded nowhere: what follows from it is new, too.
+
+        A step that was asked or run again, and gave what is recorded, is not to blame.
+        """
+        for taken in self.taken:
+            new = taken.outcome in _MAY_BE_NEW and taken.cause is not None
+            if new and not self._is_recorded(taken.step):
+                return taken.cause
+        return None
+
+    def _is_recorded(self, step: Step) -> bool:
+        known = () if self._shelf is None else self._shelf.find(step.key, step.occurrence)
+        said = (step.output_key, step.error)
+        return any((it.step.output_key, it.step.error) == said for it in known)
 
     async def _serve(
         self, asked: Asked, occurrence: int, found: Recorded, dialect: Dialect
@@ -400,6 +435,7 @@ class Run:
             update={
                 "guards": found.step.guards,
                 "usage": found.step.usage,
+                "cost": found.step.cost,
                 "output": found.step.output,
                 "output_key": found.step.output_key,
                 "duration_ms": found.step.duration_ms,
@@ -432,7 +468,8 @@ class Run:
         duration = (time.perf_counter() - started) * 1000
         reply = decode(output)
         calls, usage = dialect.calls(reply), dialect.usage(reply)
-        self.usage[asked.model] = self.usage.get(asked.model, Usage()) + usage
+        bill = Bill(asked.model, usage, question.cause, dialect.terms(reply))
+        self.pay(bill)
         # One read serves both: it confirms what was noted before the decision, and notes what
         # the calls rest on.
         self.notes.ended(ticket, before.values())
@@ -467,6 +504,7 @@ class Run:
                 notes=notes,
                 noted=noted,
                 values=values,
+                bill=bill,
             )
         )
         return Decision(step.position, reply, calls, noted, readings)

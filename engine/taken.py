@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..graphstore.model import FacetRef, SideEffect, Step, StepKind, Value
 from .cause import Cause
+from .economics import Bill
 from .notes import Note
 from .result import Outcome, StepReport
 
@@ -27,6 +28,7 @@ class Taken:
     noted: Mapping[FacetRef, Note] = field(default_factory=dict)  # all that was known before it
     values: tuple[Value, ...] = ()  # payloads that are not in the store yet
     effect: SideEffect | None = None
+    bill: Bill | None = None  # of a decision that was asked
     copied: bool = False  # the followed trace's own step, unchanged
     followed: bool = False  # an action that the recorded path had next
     _report: StepReport | None = None

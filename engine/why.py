@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -146,6 +147,7 @@ async def why(store: GraphStore, namespace: str, execution: str) -> Why:
     run = await store.execution(namespace, execution)
     if run is None:
         raise ExecutionUnknown(execution, namespace)
+    run = run.model_copy(update={"execution": run.execution.at(time.time_ns() // 1_000_000)})
     report, of, hint = await _report(store, namespace, run)
     misses = (*report.misses, *_torn(run))
     told = (*misses, *(it.cause for it in report.steps if it.cause is not None))
@@ -157,7 +159,7 @@ async def _report(
     store: GraphStore, namespace: str, run: Trace
 ) -> tuple[Report, Trace, str | None]:
     """What became of the steps, and the execution that they are recorded with."""
-    it, hint = run.execution, None
+    it, hint = run.execution, _UNENDED.get(run.execution.state)
     if it.report is not None:
         try:
             found = await store.values(namespace, [it.report])
@@ -188,6 +190,13 @@ def _torn(run: Trace) -> tuple[Cause, ...]:
         return ()
     step = run.steps[it.published_steps]
     return (Cause(MissKind.TORN, f"{step.name} (step {step.position})"),)
+
+
+_UNENDED = {
+    ExecutionState.RUNNING: "this run has not ended: what it has paid so far is all that is told",
+    ExecutionState.KILLED: "this run never ended, so its process was killed: what it had paid until"
+    " then is all that is known",
+}
 
 
 # The change behind a cause ----------------------------------------------------------------

@@ -35,6 +35,8 @@ _USAGE = (
     "output_tokens",
     "cache_creation_input_tokens",
     "cache_read_input_tokens",
+    "cache_creation_1h_input_tokens",
+    "web_search_requests",
 )
 
 #: The properties of the nodes with each label. A property that is null is not there.
@@ -43,14 +45,15 @@ LABELS: Mapping[str, tuple[str, ...]] = {
     "Execution": (
         "namespace", "id", "task", "agent", "mode", "state", "started_at", "duration_ms", "steps",
         "published_steps", "manifest", "signature", "replayed", "output", *_USAGE, "saved_tokens",
-        "cost", "labels", "reason", "miss", "report", "decided_at", "equal_to",
+        "cost", "labels", "reason", "miss", "report", "asked", "served", "saved_cost", "miss_asked",
+        "miss_tokens", "decided_at", "equal_to",
     ),
     "Step": (
         "namespace", "id", "execution", "position", "kind", "name", "key", "occurrence",
         "code_key", "output", "output_key", "error", "duration_ms", "state", "invalidated_by",
         "shared", "messages",
     ),
-    "Decision": ("head", "extends", "asked_at", "seen", *_USAGE),
+    "Decision": ("head", "extends", "asked_at", "seen", *_USAGE, "cost"),
     "Action": ("effect", "arguments", "decision", "call"),
     "Value": ("namespace", "digest", "size", "text"),
     "SideEffect": (
@@ -66,7 +69,8 @@ LABELS: Mapping[str, tuple[str, ...]] = {
     ),
     "DailyTotals": (
         "namespace", "day", "agent", "mode", "state", "miss", "executions", *_USAGE,
-        "saved_tokens", "cost", "effects",
+        "saved_tokens", "cost", "effects", "unpriced", "asked", "served", "saved_cost",
+        "saved_unpriced", "miss_asked", "miss_tokens",
     ),
 }  # fmt: skip
 

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from .canonical import digest, fingerprint, hash_of
 
 __all__ = [
+    "KILLED_AFTER_MS",
     "NEVER",
     "ChangeEvent",
     "ChangeKind",
@@ -91,9 +92,14 @@ class Mode(StrEnum):
 
 
 class ExecutionState(StrEnum):
-    """Only a ``published`` execution is a trace, which may be replayed."""
+    """Only a ``published`` execution is a trace, which may be replayed.
+
+    One that is ``running`` has begun an effect or paid for a reply, and not ended. ``killed``: so
+    it has been for longer than ``KILLED_AFTER_MS`` since it was last heard of.
+    """
 
     RUNNING = "running"
+    KILLED = "killed"
     PUBLISHED = "published"
     UNPUBLISHED = "unpublished"
     FAILED = "failed"
@@ -132,16 +138,20 @@ class Task(_Node):
 
 
 class Usage(_Node):
-    """Tokens as billed. ``input_tokens`` excludes what was written to or read from a cache."""
+    """What is billed. ``input_tokens`` excludes what was written to or read from a cache;
+    ``cache_creation_1h_input_tokens`` is the part of the written ones that is kept for an hour.
+    ``web_search_requests``: searches that the service made, billed beside the tokens."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_creation_input_tokens: int = 0
     cache_read_input_tokens: int = 0
+    cache_creation_1h_input_tokens: int = 0
+    web_search_requests: int = 0
 
     @cached_property
     def total(self) -> int:
-        """All of them."""
+        """All tokens."""
         return (
             self.input_tokens
             + self.output_tokens
@@ -150,13 +160,7 @@ class Usage(_Node):
         )
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            cache_creation_input_tokens=self.cache_creation_input_tokens
-            + other.cache_creation_input_tokens,
-            cache_read_input_tokens=self.cache_read_input_tokens + other.cache_read_input_tokens,
-        )
+        return Usage(**{it: getattr(self, it) + getattr(other, it) for it in Usage.model_fields})
 
 
 class FacetRef(NamedTuple):
@@ -243,6 +247,7 @@ class Step(_Node):
     usage: Usage | None = None
     asked_at: int | None = None
     seen: Mapping[str, int] = {}
+    cost: float | None = None  # US dollars, when it was asked; None: not known
 
     effect: Effect | None = None
     arguments: str | None = None
@@ -290,6 +295,10 @@ def signature(steps: Sequence[Step]) -> str:
     return fingerprint([[s.key, s.occurrence, s.output_key, s.error, *s.guards] for s in steps])
 
 
+#: A run that has not ended is told as killed when nothing was heard of it for so long.
+KILLED_AFTER_MS = 3_600_000
+
+
 class Execution(_Node):
     """One run. ``steps`` counts what was recorded; of a trace the first ``published_steps``
     may be replayed, as ``manifest`` says."""
@@ -312,13 +321,25 @@ class Execution(_Node):
     cost: float | None = None  # US dollars; None: no price known
     labels: Mapping[str, str] = {}
     reason: str | None = None  # why it failed or was not published
-    miss: tuple[str, ...] = ()  # the kinds of causes for which it was no plain replay, each once
+    miss: tuple[str, ...] = ()  # the kinds of causes for which a model was asked, each once
     report: str | None = None  # digest of a Value: what became of each step, and why
+    asked: int = 0  # calls to a model that were paid, replaced and unrecorded ones included
+    served: int = 0  # decisions that were not asked
+    saved_cost: float | None = None  # what the served ones had cost; None: not known
+    miss_asked: tuple[int, ...] = ()  # of each kind in ``miss``: the calls
+    miss_tokens: tuple[int, ...] = ()  # of each kind in ``miss``: the tokens
 
     @property
     def complete(self) -> bool:
         """Whether all it did is published, to the end; False for a prefix up to a tear."""
         return self.published_steps == self.steps
+
+    def at(self, now: int) -> Execution:
+        """The same as it is to be told at ``now``: one that is not heard of was killed."""
+        silent = now - self.started_at - self.duration_ms > KILLED_AFTER_MS
+        if self.state is not ExecutionState.RUNNING or not silent:
+            return self
+        return self.model_copy(update={"state": ExecutionState.KILLED})
 
 
 class SideEffect(_Node):

@@ -172,6 +172,10 @@ class Nowhere(GraphStore):
         pass
 
     @override
+    async def note_running(self, namespace: str, executions: Sequence[Execution]) -> None:
+        pass
+
+    @override
     async def collect(
         self, namespace: str, retention: Retention, *, batch: int = COLLECT_BATCH
     ) -> Collected:
@@ -205,7 +209,7 @@ class Nowhere(GraphStore):
 
     @override
     async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
-        return Totals({}, 0, {}, 0, 0, 0.0, 0)
+        return Totals()
 
     @override
     async def examine(self) -> list[Finding]:

@@ -19,10 +19,10 @@ import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from .document import Document
 from .errors import PayloadCorrupted, VersionMoved
@@ -39,12 +39,14 @@ from .model import (
     SideEffect,
     Task,
     Trace,
+    Usage,
     Walk,
 )
 from .retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
 from .threads import in_thread
 
 __all__ = [
+    "ENDED_WELL",
     "EXPIRY",
     "LOOKUP_TRIES",
     "RETRY_SECONDS",
@@ -53,9 +55,11 @@ __all__ = [
     "Choose",
     "GraphStore",
     "Lookup",
+    "Missed",
     "Progress",
     "Published",
     "Table",
+    "Tally",
     "Totals",
     "check_noted",
     "expected_of",
@@ -67,6 +71,10 @@ _log = logging.getLogger(__name__)
 RETRY_SECONDS = 30.0
 #: How often a lookup is repeated because a facet that the task's own traces rest on moved.
 LOOKUP_TRIES = 5
+
+#: The state of executions that gave an answer, published or not.
+ENDED_WELL = "ended"
+_WITHOUT_ANSWER = (ExecutionState.FAILED, ExecutionState.RUNNING, ExecutionState.KILLED)
 
 #: The source of the events by which a store records expiries.
 EXPIRY = "expiry"
@@ -129,37 +137,114 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
-    """What executions that have ended came to.
+class Tally:
+    """What the executions of one agent came to that have one mode and state: ``ENDED_WELL``,
+    failed, running or killed.
 
-    ``misses`` counts those that had a cause of each kind. Tokens and cost are of all of them, the
-    failed ones included.
+    ``cost`` and ``saved_cost`` are of those whose price is known, in US dollars; ``unpriced`` and
+    ``saved_unpriced`` count the others.
     """
 
-    executions: Mapping[str, int]  # by mode, without the failed ones
-    failed: int
-    misses: Mapping[str, int]
+    agent: str
+    mode: str
+    state: str
+    executions: int = 0
+    usage: Usage = field(default_factory=Usage)
+    asked: int = 0
+    served: int = 0
+    saved_tokens: int = 0
+    cost: float = 0.0
+    unpriced: int = 0
+    saved_cost: float = 0.0
+    saved_unpriced: int = 0
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Tally:
+        """From the columns of the statement ``totals``: as above, usage spread out."""
+        kinds = tuple(Usage.model_fields)
+        usage = Usage(**dict(zip(kinds, row[4:], strict=False)))
+        agent, mode, state, executions = row[:4]
+        if state not in _WITHOUT_ANSWER:  # a trace may be unpublished at any time
+            state = ENDED_WELL
+        values = (agent, mode, state, executions, usage, *row[4 + len(kinds) :])
+        return cls(**dict(zip((it.name for it in fields(cls)), values, strict=True)))
+
+    def __add__(self, other: Tally) -> Tally:
+        added = {
+            it.name: getattr(self, it.name) + getattr(other, it.name)
+            for it in fields(self)
+            if it.name not in ("agent", "mode", "state")
+        }
+        return replace(self, **added)
+
+
+class Missed(NamedTuple):
+    """Calls that one kind of cause made necessary, and the tokens they took."""
+
+    asked: int
     tokens: int
-    saved_tokens: int
-    cost: float  # US dollars, of those whose price is known
-    traces: int  # published now
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What executions came to; those included that failed, or have not ended."""
+
+    tallies: tuple[Tally, ...] = ()
+    misses: Mapping[str, Missed] = field(default_factory=dict)  # by kind of cause
+    traces: int = 0  # published now
+
+    @property
+    def executions(self) -> dict[str, int]:
+        """How many have ended well, by mode."""
+        by_mode: Counter[str] = Counter()
+        for it in self.tallies:
+            if it.state == ENDED_WELL:
+                by_mode[it.mode] += it.executions
+        return dict(by_mode)
+
+    @property
+    def failed(self) -> int:
+        return sum(it.executions for it in self.tallies if it.state == ExecutionState.FAILED)
+
+    @property
+    def tokens(self) -> int:
+        return sum(it.usage.total for it in self.tallies)
+
+    @property
+    def saved_tokens(self) -> int:
+        return sum(it.saved_tokens for it in self.tallies)
+
+    @property
+    def cost(self) -> float:
+        """In US dollars, of those whose price is known."""
+        return sum(it.cost for it in self.tallies)
+
+    def rounded(self, digits: int = 6) -> Totals:
+        """The same, whatever the order was in which its sums of dollars were made."""
+        return replace(
+            self,
+            tallies=tuple(
+                replace(it, cost=round(it.cost, digits), saved_cost=round(it.saved_cost, digits))
+                for it in self.tallies
+            ),
+        )
 
     @classmethod
     def of(
-        cls, groups: Sequence[Sequence[Any]], misses: Iterable[Sequence[Any]], traces: int
+        cls, groups: Iterable[Sequence[Any]], misses: Iterable[Sequence[Any]], traces: int
     ) -> Totals:
-        """From rows ``[mode, state, how many, tokens, saved tokens, cost]``, and rows ``[kind of
-        cause, how many]``."""
-        by_mode: Counter[str] = Counter()
-        failed = 0
-        for mode, state, count, *_ in groups:
-            if state == ExecutionState.FAILED:
-                failed += count
-            else:
-                by_mode[mode] += count
-        tokens, saved, cost = (sum(row[index] for row in groups) for index in (3, 4, 5))
-        by_kind = {kind: count for kind, count in misses}  # noqa: C416
-        return cls(dict(by_mode), failed, by_kind, tokens, saved, float(cost), traces)
+        """From rows of tallies, and rows ``[kind of cause, calls, tokens]``; of one agent, mode and
+        state, or of one kind, there may be several."""
+        tallies: dict[tuple[str, str, str], Tally] = {}
+        for it in map(Tally.of, groups):
+            key = (it.agent, it.mode, it.state)
+            tallies[key] = tallies[key] + it if key in tallies else it
+        by_kind: dict[str, Missed] = {}
+        for kind, asked, tokens in misses:
+            known = by_kind.get(kind, Missed(0, 0))
+            by_kind[kind] = Missed(known.asked + (asked or 0), known.tokens + (tokens or 0))
+        missed = {kind: it for kind, it in by_kind.items() if any(it)}
+        return cls(tuple(tallies[key] for key in sorted(tallies)), missed, traces)
 
 
 class GraphStore(ABC):
@@ -438,6 +523,12 @@ class GraphStore(ABC):
         collection has removed meanwhile is added to the totals of its day, and not kept: it alone
         may count twice if it is repeated."""
 
+    @abstractmethod
+    async def note_running(self, namespace: str, executions: Sequence[Execution]) -> None:
+        """Keep what runs that have not ended have cost so far, so that it is known of one that is
+        killed: agent, mode, time, usage, cost and calls. One that was written meanwhile is left
+        alone; ``write`` and ``write_replays`` replace it. Repeating it changes nothing."""
+
     # Retention ----------------------------------------------------------------------------
 
     @abstractmethod
@@ -486,8 +577,9 @@ class GraphStore(ABC):
 
     @abstractmethod
     async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
-        """What the executions that started at ``since`` (milliseconds) or later came to. Those
-        that a collection has folded count if their day (UTC) ended after ``since``."""
+        """What the executions that started at ``since`` (milliseconds) or later came to, those
+        that have not ended included. Those that a collection has folded count if their day (UTC)
+        ended after ``since``."""
 
     # Examining ----------------------------------------------------------------------------
 

@@ -2,3 +2,4 @@
 
 MODEL = "claude-sonnet-5"
 OTHER_MODEL = "claude-opus-5"
+TIERED_MODEL = "claude-sonnet-4-5"  # dearer above 200,000 tokens

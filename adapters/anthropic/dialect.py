@@ -17,7 +17,7 @@ from ...engine.client import Call, Dialect, Names
 from ...graphstore.canonical import Json
 from ...graphstore.model import Usage
 
-__all__ = ["CHANGES_NO_ANSWER", "MessagesDialect"]
+__all__ = ["CHANGES_NO_ANSWER", "MessagesDialect", "terms_of", "usage_of"]
 
 BETA = "anthropic-beta"
 QUERY = "query"
@@ -107,9 +107,14 @@ class MessagesDialect(Dialect):
         return tuple(tool["name"] for tool in request.get("tools", ()) if "name" in tool)
 
     @override
-    def usage(self, reply: Json) -> Usage:
-        billed = reply.get("usage") or {}
-        return Usage(**{name: billed.get(name) or 0 for name in Usage.model_fields})
+    def usage(self, reply: Json) -> Usage | None:
+        billed = reply.get("usage")
+        return usage_of(billed) if isinstance(billed, Mapping) else None
+
+    @override
+    def terms(self, reply: Json) -> Mapping[str, str]:
+        billed = reply.get("usage")
+        return terms_of(billed) if isinstance(billed, Mapping) else {}
 
     @override
     def complete(self, reply: Json) -> bool:
@@ -140,6 +145,39 @@ class MessagesDialect(Dialect):
         if not any(block["text"] for block in _of_type("text", reply)):
             return f"the model's reply ended by {reason!r} and says nothing; {remedy}"
         return None
+
+
+def usage_of(billed: Mapping[str, Json]) -> Usage:
+    """The usage that a reply, or the events of a stream, tell of."""
+    plain = {
+        name: billed.get(name) or 0
+        for name in (
+            "input_tokens",
+            "output_tokens",
+            "cache_creation_input_tokens",
+            "cache_read_input_tokens",
+        )
+    }
+    cached, served = billed.get("cache_creation") or {}, billed.get("server_tool_use") or {}
+    return Usage(
+        **plain,
+        cache_creation_1h_input_tokens=cached.get("ephemeral_1h_input_tokens") or 0,
+        web_search_requests=served.get("web_search_requests") or 0,
+    )
+
+
+def terms_of(billed: Mapping[str, Json]) -> dict[str, str]:
+    """On what else the price depends. Where the table knows no such price, none is told."""
+    tier, speed, place = (billed.get(it) for it in ("service_tier", "speed", "inference_geo"))
+    return {
+        **({"processing": "batch"} if tier == "batch" else {}),
+        **({"service_tier": str(tier)} if tier not in (None, "standard", "batch") else {}),
+        **({"speed": str(speed)} if speed not in (None, "standard") else {}),
+        **({"inference_geo": str(place)} if place not in _NO_SURCHARGE else {}),
+    }
+
+
+_NO_SURCHARGE = (None, "", "global", "not_available")
 
 
 def _explained(reply: Json) -> str:

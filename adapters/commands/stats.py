@@ -41,6 +41,8 @@ def stats(
         print_json(found.as_json())
         return
     console().print(table(found))
+    if len(found.agents) > 1:
+        console().print("", _agents(found), sep="\n")
     if found.misses:
         console().print("", _misses(found), sep="\n")
 
@@ -59,12 +61,41 @@ def table(stats: Stats) -> Table:
         ("asked in part", f"{stats.partial:,}"),
         ("asked throughout", f"{stats.live:,}"),
         ("failed", f"{stats.failed:,}"),
+        ("killed", f"{stats.killed:,}"),
+        ("not ended", f"{stats.running:,}"),
+        ("calls asked", f"{stats.calls_asked:,}"),
+        ("calls served", f"{stats.calls_served:,}"),
         ("tokens paid", f"{stats.tokens:,}"),
+        ("  read from a cache", f"{stats.cache_read_tokens:,}"),
+        ("  written to a cache", f"{stats.cache_write_tokens:,}"),
         ("tokens saved", f"{stats.saved_tokens:,}"),
-        ("cost", f"${stats.cost:,.4f}"),
+        ("cost", dollars(stats.cost, stats.cost_at_least)),
+        ("saved", dollars(stats.saved_cost, stats.saved_cost_at_least)),
         ("traces kept", f"{stats.traces:,}"),
     ):
         table.add_row(name, value)
+    return table
+
+
+def dollars(cost: float | None, at_least: float) -> str:
+    """A sum of dollars; if a part of it is not known, what is."""
+    if cost is not None:
+        return f"${cost:,.4f}"
+    return f"not known (at least ${at_least:,.4f})" if at_least else "not known"
+
+
+def _agents(stats: Stats) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("agent")
+    for name in ("runs", "asked", "served", "tokens", "saved", "cost"):
+        table.add_column(name, justify="right")
+    for agent, it in stats.agents.items():
+        numbers = (it.executions, it.calls_asked, it.calls_served, it.tokens, it.saved_tokens)
+        cost = dollars(it.cost, it.cost_at_least)
+        table.add_row(escape(agent), *(f"{number:,}" for number in numbers), cost)
     return table
 
 
@@ -72,8 +103,9 @@ def _misses(stats: Stats) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("why not all was replayed")
-    table.add_column("runs", justify="right")
-    for kind, number in stats.misses.items():
-        table.add_row(kind, f"{number:,}")
+    table.add_column("why a model was asked")
+    for name in ("calls", "tokens"):
+        table.add_column(name, justify="right")
+    for kind, tokens in stats.misses.items():
+        table.add_row(kind, f"{stats.missed_calls[kind]:,}", f"{tokens:,}")
     return table

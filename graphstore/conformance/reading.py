@@ -22,7 +22,7 @@ from .samples import guard, published, sample_recording, sample_replay
 
 __all__ = ["CHECKS"]
 
-_NOTHING = Totals({}, 0, {}, 0, 0, 0.0, 0)
+_NOTHING = Totals()
 
 
 async def check_dependants_are_whole_traces_in_outline(store: GraphStore, namespace: str) -> None:
@@ -111,8 +111,8 @@ async def check_totals(store: GraphStore, namespace: str) -> None:
     found = await store.totals(namespace)
     equal(found.executions, {"partial": 1, "replay": 2}, "those that ended well, by mode")
     equal((found.failed, found.traces), (1, 1), "failed ones and traces")
-    misses = {"precondition changed": 2, "request changed": 2}
-    equal(found.misses, misses, "each kind of cause, by how many executions had it")
+    misses = {"precondition changed": (2, 1800), "request changed": (4, 2200)}
+    equal(found.misses, misses, "each kind of cause, by calls and tokens")
     equal((found.tokens, found.saved_tokens), (2 * 2007, 2 * 4200 + 2 * 3), "tokens of all")
     equal(round(found.cost, 6), 0.025, "cost of those whose price is known")
     later = await store.totals(namespace, since=recording.execution.started_at + 20)

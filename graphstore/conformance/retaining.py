@@ -121,7 +121,7 @@ def _changed(replay: Replay, **update: Any) -> Replay:
 
 
 def _without_traces(totals: Totals) -> Totals:
-    return replace(totals, traces=0, cost=round(totals.cost, 9))
+    return replace(totals, traces=0).rounded()
 
 
 async def check_what_is_wanted_stays(store: GraphStore, namespace: str) -> None:

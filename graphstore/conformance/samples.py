@@ -82,6 +82,11 @@ def sample_recording(
         labels={"team": "ops", "note": "café"},
         miss=("precondition changed", "request changed"),
         report=values.add({"steps": []}),
+        asked=3,
+        served=turns,
+        saved_cost=0.5,
+        miss_asked=(1, 2),
+        miss_tokens=(900, 1100),
     )
     ids = tuple(sorted({it.id for it in guards}))
     return Recording(
@@ -139,7 +144,10 @@ def _decision(values: _Values, turn: int, says: str, guards: tuple[str, ...]) ->
             output_tokens=3,
             cache_creation_input_tokens=2,
             cache_read_input_tokens=1,
+            cache_creation_1h_input_tokens=1,
+            web_search_requests=4,
         ),
+        cost=0.00625,
     )
 
 
@@ -207,6 +215,11 @@ def sample_replay(of: Recording, number: int, effects: Sequence[SideEffect] = ()
         "saved_tokens": 4200,
         "cost": 0.0,
         "miss": (),
+        "miss_asked": (),
+        "miss_tokens": (),
+        "asked": 0,
+        "served": 2,
+        "saved_cost": 0.25,
         "report": None,
     }
     return Replay(execution=of.execution.model_copy(update=changed), effects=tuple(effects))

@@ -39,6 +39,7 @@ __all__ = [
     "gate_of",
     "payload_of",
     "precondition_row",
+    "running_properties",
     "step_properties",
     "trace_of",
     "value_row",
@@ -58,7 +59,9 @@ _STEP = (
     "position", "kind", "name", "key", "occurrence", "code_key", "output", "output_key",
     "error", "duration_ms", "head", "extends", "shared", "messages",
 )  # fmt: skip
-_ACTION = ("effect", "arguments", "decision", "call", "asked_at", "seen", "guards", "feeds")
+_ACTION = ("effect", "arguments", "decision", "call", "asked_at", "seen", "cost", "guards", "feeds")
+_BEFORE_USAGE = len(_STEP)
+_AFTER_USAGE = _BEFORE_USAGE + len(_USAGE)
 _EFFECT = ("id", "execution", "tool", "target", "idempotency_key", "state", "begun_at", "step")
 
 
@@ -158,6 +161,16 @@ def execution_of(properties: Mapping[str, Any]) -> Execution:
     return Execution.model_validate({"task": "", "agent": "", "mode": "live", **fields})
 
 
+#: What is known of an execution that has not ended.
+_RUNNING = {"id", "agent", "mode", "started_at", "duration_ms", "usage", "cost", "asked"}
+
+
+def running_properties(it: Execution) -> dict[str, Any]:
+    """The properties of an execution that has not ended; None: there is none."""
+    fields = it.model_dump(mode="json", include=_RUNNING)
+    return {**fields, **fields.pop("usage")}
+
+
 def step_properties(execution: str, namespace: str, step: Step) -> dict[str, Any]:
     """A step's properties; what guards and feeds it are edges."""
     fields = step.model_dump(
@@ -181,13 +194,14 @@ def trace_of(execution: Mapping[str, Any], steps: Iterable[Row], guards: Iterabl
 
 
 def _step_fields(row: Row) -> dict[str, Any]:
-    plain, usage, action = row[:14], row[14:18], row[18:]
+    plain, usage, action = row[:_BEFORE_USAGE], row[_BEFORE_USAGE:_AFTER_USAGE], row[_AFTER_USAGE:]
     fields = dict(zip(_STEP, plain, strict=True)) | dict(zip(_ACTION, action, strict=True))
     fields["guards"] = sorted(fields["guards"])
     fields["feeds"] = sorted(fields["feeds"])
     fields["seen"] = json.loads(fields["seen"] or "{}")
     if usage[0] is not None:
-        fields["usage"] = dict(zip(_USAGE, usage, strict=True))
+        known = zip(_USAGE, usage, strict=True)
+        fields["usage"] = {name: number or 0 for name, number in known}  # younger ones may lack
     return fields
 
 

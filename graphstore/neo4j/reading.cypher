@@ -42,26 +42,46 @@ CALL () {
 CALL () {
   MATCH (d:DailyTotals)
   WHERE d.namespace = $namespace AND d.totals_of >= toString(date(datetime({epochMillis: $since})))
-  RETURN collect([d.mode, d.state, d.executions, d.input_tokens + d.output_tokens
-           + d.cache_creation_input_tokens + d.cache_read_input_tokens, d.saved_tokens, d.cost])
-           AS folded,
-         collect([d.miss, d.executions]) AS misses_folded
+  RETURN collect([
+    d.agent, d.mode, d.state, d.executions, d.input_tokens, d.output_tokens,
+    d.cache_creation_input_tokens, d.cache_read_input_tokens,
+    coalesce(d.cache_creation_1h_input_tokens, 0), coalesce(d.web_search_requests, 0),
+    coalesce(d.asked, 0), coalesce(d.served, 0), d.saved_tokens, d.cost, coalesce(d.unpriced, 0),
+    coalesce(d.saved_cost, 0.0), coalesce(d.saved_unpriced, 0)
+  ]) AS folded,
+  collect([d.miss, d.miss_asked, d.miss_tokens]) AS misses_folded
+}
+// One that has not ended and is not heard of was killed.
+CALL () {
+  MATCH (e:Execution {namespace: $namespace})
+  WHERE e.started_at >= $since
+  WITH e, coalesce(e.agent, '') AS agent, coalesce(e.mode, 'live') AS mode,
+       CASE WHEN e.state = 'running'
+              AND e.started_at + coalesce(e.duration_ms, 0) <= timestamp() - $silent
+         THEN 'killed' ELSE e.state END AS state
+  WITH agent, mode, state, count(*) AS number,
+       sum(coalesce(e.input_tokens, 0)) AS input, sum(coalesce(e.output_tokens, 0)) AS output,
+       sum(coalesce(e.cache_creation_input_tokens, 0)) AS created,
+       sum(coalesce(e.cache_read_input_tokens, 0)) AS read,
+       sum(coalesce(e.cache_creation_1h_input_tokens, 0)) AS created_1h,
+       sum(coalesce(e.web_search_requests, 0)) AS searches,
+       sum(coalesce(e.asked, 0)) AS asked, sum(coalesce(e.served, 0)) AS served,
+       sum(coalesce(e.saved_tokens, 0)) AS saved, sum(coalesce(e.cost, 0.0)) AS cost,
+       sum(CASE WHEN e.cost IS NULL AND (e.task IS NOT NULL OR e.asked > 0) THEN 1 ELSE 0 END)
+         AS unpriced,
+       sum(coalesce(e.saved_cost, 0.0)) AS saved_cost,
+       sum(CASE WHEN e.saved_cost IS NULL AND (e.served > 0 OR e.saved_tokens > 0)
+         THEN 1 ELSE 0 END) AS saved_unpriced
+  RETURN collect([agent, mode, state, number, input, output, created, read, created_1h, searches,
+    asked, served, saved, cost, unpriced, saved_cost, saved_unpriced]) AS groups
 }
 CALL () {
   MATCH (e:Execution {namespace: $namespace})
-  WHERE e.started_at >= $since AND e.task IS NOT NULL
-  WITH e.mode AS mode, e.state AS state, count(*) AS number,
-       sum(e.input_tokens + e.output_tokens + e.cache_creation_input_tokens
-         + e.cache_read_input_tokens) AS tokens,
-       sum(e.saved_tokens) AS saved, sum(coalesce(e.cost, 0.0)) AS cost
-  RETURN collect([mode, state, number, tokens, saved, cost]) AS groups
-}
-CALL () {
-  MATCH (e:Execution {namespace: $namespace})
-  WHERE e.started_at >= $since AND e.task IS NOT NULL
-  UNWIND e.miss AS kind
-  WITH kind, count(*) AS number
-  RETURN collect([kind, number]) AS misses
+  WHERE e.started_at >= $since AND size(e.miss) > 0
+  UNWIND range(0, size(e.miss) - 1) AS i
+  WITH e.miss[i] AS kind, sum(coalesce(e.miss_asked[i], 0)) AS asked,
+       sum(coalesce(e.miss_tokens[i], 0)) AS tokens
+  RETURN collect([kind, asked, tokens]) AS misses
 }
 CALL () {
   MATCH (e:Execution {namespace: $namespace})
@@ -72,19 +92,9 @@ CALL () {
   OPTIONAL MATCH (c:Collection {of: $namespace})
   RETURN coalesce(max(c.folds), 0) AS after
 }
-CALL (misses, misses_folded) {
-  CALL (misses, misses_folded) {
-    UNWIND misses AS it
-    RETURN it[0] AS kind, it[1] AS number
-    UNION ALL
-    UNWIND misses_folded AS it
-    UNWIND it[0] AS kind
-    RETURN kind, it[1] AS number
-  }
-  WITH kind, sum(number) AS number
-  RETURN collect([kind, number]) AS all_misses
-}
-RETURN before = after AS whole, groups + folded AS groups, all_misses, traces
+RETURN before = after AS whole, groups + folded AS groups,
+       misses + reduce(all = [], it IN misses_folded | all
+         + [i IN range(0, size(it[0]) - 1) | [it[0][i], it[1][i], it[2][i]]]) AS misses, traces
 
 // name: task_keys
 MATCH (t:Task)

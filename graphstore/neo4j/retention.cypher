@@ -59,6 +59,16 @@ CALL (t, now, lately) {
 }
 RETURN t.key AS task, unpublish, gone
 
+// name: doomed_killed
+// What was paid for by runs that never ended, and of which nothing is in doubt.
+MATCH (e:Execution)
+WHERE e.namespace = $namespace AND e.started_at <= timestamp() - $history_age
+  AND e.state = 'running' AND e.steps IS NULL AND e.agent IS NOT NULL
+  AND e.started_at + coalesce(e.duration_ms, 0) <= timestamp() - $history_age
+  AND e.started_at + coalesce(e.duration_ms, 0) <= timestamp() - $grace
+  AND NOT EXISTS { (e)-[:PERFORMED]->() }
+RETURN e.id LIMIT $batch
+
 // name: expel
 // Traces are unpublished in a transaction of their own, before they are deleted in another.
 UNWIND $traces AS it
@@ -92,17 +102,32 @@ CALL () {
   SET e.lock = true
   REMOVE e.lock
   WITH e
-  WHERE e.state IN ['unpublished', 'failed'] AND coalesce(e.walk, '') <> 'open'
+  WHERE (e.state IN ['unpublished', 'failed'] OR e.state = 'running' AND e.steps IS NULL)
+    AND coalesce(e.walk, '') <> 'open'
     AND NOT EXISTS { (e)-[:PERFORMED]->(f:SideEffect) WHERE f.state = 'intended' }
   RETURN collect(e) AS gone
 }
+// One that has not ended was killed.
 CALL (gone) {
   UNWIND gone AS e
-  WITH toString(date(datetime({epochMillis: e.started_at}))) AS day, e.agent AS agent,
-       e.mode AS mode, e.state AS state, coalesce(e.miss, []) AS miss, count(*) AS executions,
-       sum(e.input_tokens) AS input, sum(e.output_tokens) AS output,
-       sum(e.cache_creation_input_tokens) AS created, sum(e.cache_read_input_tokens) AS read,
-       sum(e.saved_tokens) AS saved, sum(coalesce(e.cost, 0.0)) AS cost,
+  WITH e, toString(date(datetime({epochMillis: e.started_at}))) AS day,
+       coalesce(e.agent, '') AS agent, coalesce(e.mode, 'live') AS mode,
+       CASE e.state WHEN 'running' THEN 'killed' ELSE e.state END AS state,
+       coalesce(e.miss, []) AS miss
+  WITH day, agent, mode, state, miss, count(*) AS executions,
+       coalesce(sum(e.input_tokens), 0) AS input, coalesce(sum(e.output_tokens), 0) AS output,
+       sum(coalesce(e.cache_creation_input_tokens, 0)) AS created,
+       sum(coalesce(e.cache_read_input_tokens, 0)) AS read,
+       sum(coalesce(e.cache_creation_1h_input_tokens, 0)) AS created_1h,
+       sum(coalesce(e.web_search_requests, 0)) AS searches,
+       sum(coalesce(e.asked, 0)) AS asked, sum(coalesce(e.served, 0)) AS served,
+       sum(coalesce(e.saved_tokens, 0)) AS saved, sum(coalesce(e.cost, 0.0)) AS cost,
+       sum(CASE WHEN e.cost IS NULL AND (e.task IS NOT NULL OR e.asked > 0) THEN 1 ELSE 0 END)
+         AS unpriced,
+       sum(coalesce(e.saved_cost, 0.0)) AS saved_cost,
+       sum(CASE WHEN e.saved_cost IS NULL AND (e.served > 0 OR e.saved_tokens > 0)
+         THEN 1 ELSE 0 END) AS saved_unpriced,
+       collect([coalesce(e.miss_asked, []), coalesce(e.miss_tokens, [])]) AS missed,
        sum(COUNT { (e)-[:PERFORMED]->() }) AS effects
   WITH *, day + '/' + mode + '/' + state + '/' + reduce(all = '', kind IN miss | all + kind + ',')
     + '/' + agent AS key
@@ -117,7 +142,18 @@ CALL (gone) {
     d.output_tokens = d.output_tokens + output,
     d.cache_creation_input_tokens = d.cache_creation_input_tokens + created,
     d.cache_read_input_tokens = d.cache_read_input_tokens + read,
-    d.saved_tokens = d.saved_tokens + saved, d.cost = d.cost + cost, d.effects = d.effects + effects
+    d.cache_creation_1h_input_tokens = coalesce(d.cache_creation_1h_input_tokens, 0) + created_1h,
+    d.web_search_requests = coalesce(d.web_search_requests, 0) + searches,
+    d.asked = coalesce(d.asked, 0) + asked, d.served = coalesce(d.served, 0) + served,
+    d.saved_tokens = d.saved_tokens + saved, d.cost = d.cost + cost,
+    d.unpriced = coalesce(d.unpriced, 0) + unpriced,
+    d.saved_cost = coalesce(d.saved_cost, 0.0) + saved_cost,
+    d.saved_unpriced = coalesce(d.saved_unpriced, 0) + saved_unpriced,
+    d.effects = d.effects + effects,
+    d.miss_asked = [i IN range(0, size(miss) - 1) | reduce(
+      sum = coalesce(d.miss_asked[i], 0), it IN missed | sum + coalesce(it[0][i], 0))],
+    d.miss_tokens = [i IN range(0, size(miss) - 1) | reduce(
+      sum = coalesce(d.miss_tokens[i], 0), it IN missed | sum + coalesce(it[1][i], 0))]
   RETURN sum(CASE mode WHEN 'replay' THEN executions ELSE 0 END) AS replays,
          sum(effects) AS effects
 }

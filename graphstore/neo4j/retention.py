@@ -142,6 +142,7 @@ class _Collection(_Statements):
         self.place = place
         self._stages = (
             self._executions,
+            self._killed,
             self._versions,
             self._preconditions,
             self._payloads,
@@ -176,6 +177,16 @@ class _Collection(_Statements):
                     executions=deleted - replays, replays=replays, effects=effects, tasks=tasks
                 )
         self._past(rows)
+        return None
+
+    async def _killed(self) -> Collected | None:
+        rows = await self.limited("doomed_killed", tight=self.place.tight, batch=self.batch)
+        if rows:
+            executions = sorted(execution for (execution,) in rows)
+            done = await self.rows("delete_executions", tasks=[], executions=executions)
+            if deleted := done[0][0]:
+                return Collected(executions=deleted)
+        self.place.next_stage()
         return None
 
     def _of_a_batch(self, rows: Sequence[Sequence[Any]]) -> list[tuple[str, str]]:
@@ -339,9 +350,10 @@ class DryRun(_Statements):
             versions=doomed.versions,
         )
         replays = sum(it.mode == "replay" for it in doomed.runs)
+        killed = len(await self.limited("doomed_killed", tight=tight, batch=_ALL))
         return Collected(
             unpublished=doomed.unpublished,
-            executions=len(doomed.runs) - replays,
+            executions=len(doomed.runs) - replays + killed,
             replays=replays,
             effects=sum(it.effects for it in doomed.runs),
             versions=len(doomed.versions),

@@ -137,6 +137,16 @@ CALL (e, steps) {
   FOREACH (_ IN CASE e.state WHEN 'published' THEN [1] ELSE [] END | SET e.walk = 'open')
 } IN TRANSACTIONS OF 500 ROWS
 
+// name: upgrade_misses
+// Of runs before version 4 it is not told which cause made them ask: all is put down to the first.
+MATCH (e:Execution|DailyTotals)
+WHERE e.miss_tokens IS NULL AND size(e.miss) > 0
+CALL (e) {
+  SET e.miss_asked = [i IN range(0, size(e.miss) - 1) | 0],
+      e.miss_tokens = [i IN range(0, size(e.miss) - 1) | CASE i WHEN 0 THEN e.input_tokens
+        + e.output_tokens + e.cache_creation_input_tokens + e.cache_read_input_tokens ELSE 0 END]
+} IN TRANSACTIONS OF 5000 ROWS
+
 // name: set_version
 // Written last: whoever reads this version finds the whole schema.
 MERGE (s:ExecgraphSchema {id: 'execgraph'})

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "ensure_schema"]
 
 #: The schema that this execgraph reads and writes.
-VERSION = 3
+VERSION = 4
 
 
 async def ensure_schema(client: Client, url: str) -> None:

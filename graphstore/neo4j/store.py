@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -13,7 +14,7 @@ from typing_extensions import override
 from ..document import Document
 from ..errors import PayloadCorrupted, StoreUnavailable
 from ..facts import Facts
-from ..model import FacetRef, SideEffect, Task, Trace, Value, new_id
+from ..model import KILLED_AFTER_MS, FacetRef, SideEffect, Task, Trace, Value, new_id
 from ..retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
 from ..store import (
     EXPIRY,
@@ -33,7 +34,15 @@ from .client import Client
 from .cypher import Cypher
 from .examining import examine
 from .lookup import Search, facts_of
-from .mapping import effect_of, effect_properties, event_of, execution_of, trace_of, verified
+from .mapping import (
+    effect_of,
+    effect_properties,
+    event_of,
+    execution_of,
+    running_properties,
+    trace_of,
+    verified,
+)
 from .marks import Walks, walk_of
 from .reading import outline_of
 from .recording import replay_parameters, write_parameters
@@ -438,6 +447,12 @@ class Neo4jStore(GraphStore):
         if replays:
             await self._client.run("write_replays", replay_parameters(namespace, replays))
 
+    @override
+    async def note_running(self, namespace: str, executions: Sequence[Execution]) -> None:
+        if executions:
+            running = sorted(map(running_properties, executions), key=itemgetter("id"))
+            await self._client.run("note_running", {"namespace": namespace, "executions": running})
+
     # Retention ----------------------------------------------------------------------------
 
     @override
@@ -483,7 +498,7 @@ class Neo4jStore(GraphStore):
 
     @override
     async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
-        where = {"namespace": namespace, "since": since or 0}
+        where = {"namespace": namespace, "since": since or 0, "silent": KILLED_AFTER_MS}
 
         async def attempt() -> Totals | None:
             rows = await self._client.run("totals", where)

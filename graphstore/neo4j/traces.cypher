@@ -16,7 +16,8 @@ CALL (found) {
       s.position, s.kind, s.name, s.key, s.occurrence, s.code_key, s.output, s.output_key,
       s.error, s.duration_ms, s.head, s.extends, s.shared, s.messages,
       s.input_tokens, s.output_tokens, s.cache_creation_input_tokens, s.cache_read_input_tokens,
-      s.effect, s.arguments, s.decision, s.call, s.asked_at, s.seen,
+      s.cache_creation_1h_input_tokens, s.web_search_requests,
+      s.effect, s.arguments, s.decision, s.call, s.asked_at, s.seen, s.cost,
       [(s)<-[:GUARDS]-(p) | p.id], [(s)<-[:FEEDS]-(u) | u.position]
     ]) AS steps
   }
@@ -88,7 +89,8 @@ CALL (e) {
     s.position, s.kind, s.name, s.key, s.occurrence, s.code_key, s.output, s.output_key,
     s.error, s.duration_ms, s.head, s.extends, s.shared, s.messages,
     s.input_tokens, s.output_tokens, s.cache_creation_input_tokens, s.cache_read_input_tokens,
-    s.effect, s.arguments, s.decision, s.call, s.asked_at, s.seen,
+    s.cache_creation_1h_input_tokens, s.web_search_requests,
+    s.effect, s.arguments, s.decision, s.call, s.asked_at, s.seen, s.cost,
     [(s)<-[:GUARDS]-(p) | p.id], [(s)<-[:FEEDS]-(u) | u.position]
   ]) AS steps
 }
@@ -306,6 +308,17 @@ MATCH (e:Execution {namespace: $namespace, id: $execution})
 SET e.state = CASE e.state WHEN 'failed' THEN e.state ELSE 'unpublished' END,
     e.reason = $reason, e.decided_at = timestamp()
 
+// name: note_running
+// One that was written meanwhile is left alone.
+UNWIND $executions AS it
+MERGE (e:Execution {namespace: $namespace, id: it.id})
+ON CREATE SET e.state = 'running'
+SET e.lock = true
+REMOVE e.lock
+WITH e, it
+WHERE e.steps IS NULL AND e.state = 'running'
+SET e += it
+
 // name: write_replays
 // The gate, and what is named, as in `write`. Of a task that is gone a replay is only counted.
 MERGE (g:Gate {of: $namespace, number: $gate})
@@ -359,6 +372,18 @@ CALL (known) {
     d.cache_read_input_tokens = d.cache_read_input_tokens + it.cache_read_input_tokens,
     d.saved_tokens = d.saved_tokens + it.saved_tokens, d.cost = d.cost + coalesce(it.cost, 0.0),
     d.effects = d.effects + size(replay.effects),
+    d.cache_creation_1h_input_tokens =
+      coalesce(d.cache_creation_1h_input_tokens, 0) + it.cache_creation_1h_input_tokens,
+    d.web_search_requests = coalesce(d.web_search_requests, 0) + it.web_search_requests,
+    d.asked = coalesce(d.asked, 0) + it.asked, d.served = coalesce(d.served, 0) + it.served,
+    d.unpriced = coalesce(d.unpriced, 0) + CASE WHEN it.cost IS NULL THEN 1 ELSE 0 END,
+    d.saved_cost = coalesce(d.saved_cost, 0.0) + coalesce(it.saved_cost, 0.0),
+    d.saved_unpriced = coalesce(d.saved_unpriced, 0) + CASE
+      WHEN it.saved_cost IS NULL AND (it.served > 0 OR it.saved_tokens > 0) THEN 1 ELSE 0 END,
+    d.miss_asked = [i IN range(0, size(it.miss) - 1) |
+      coalesce(d.miss_asked[i], 0) + coalesce(it.miss_asked[i], 0)],
+    d.miss_tokens = [i IN range(0, size(it.miss) - 1) |
+      coalesce(d.miss_tokens[i], 0) + coalesce(it.miss_tokens[i], 0)],
     d.late = (coalesce(d.late, []) + it.id)[-1000..]
   WITH replay, it
   MATCH (e:Execution {namespace: $namespace, id: it.id})

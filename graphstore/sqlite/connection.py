@@ -12,6 +12,7 @@ from typing import TypeVar
 from .. import store
 from ..errors import SchemaTooNew, StoreDamaged, StoreError
 from .files import prepare
+from .lists import add_functions
 from .queries import sections
 from .trouble import is_busy
 from .witness import believe_nothing, count, counted, is_behind, testify
@@ -50,6 +51,7 @@ def connect(path: Path, *, waits: bool = True) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=256,
     )
+    add_functions(connection)
     try:
         patiently(lambda: _set_up(connection, path))
         if not waits:

@@ -78,7 +78,9 @@ class Listing:
         for name in ("going_versions", "going_events", "going_expiries"):
             self.run(name, **limits)
         of_history = "candidates_by_place" if self.retention.history else "candidates_of_no_history"
-        for name in (of_history, "candidates_by_age", "candidates_by_reason", "going_executions"):
+        for name in (of_history, "candidates_by_age", "candidates_by_reason"):
+            self.run(name, **limits)
+        for name in ("going_executions", "going_killed"):
             self.run(name, **limits)
 
     def limits(self) -> Mapping[str, Any]:

@@ -228,8 +228,9 @@ AND EXISTS (
 -- name: traces
 SELECT execution.rid, execution.id, task.key, execution.agent, mode, state, started_at, duration_ms,
     steps, published_steps, manifest, signature, replayed, output, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, labels, reason,
-    miss, report
+    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
+    web_search_requests, saved_tokens, cost, labels, reason, miss, report, asked, served,
+    saved_cost, miss_asked, miss_tokens
 FROM task
 JOIN execution ON execution.task = task.rid AND execution.state = 'published'
 WHERE task.ns = :ns AND task.key = :key
@@ -238,8 +239,9 @@ ORDER BY execution.started_at DESC, execution.id DESC;
 -- name: execution
 SELECT execution.rid, execution.id, task.key, execution.agent, mode, state, started_at, duration_ms,
     steps, published_steps, manifest, signature, replayed, output, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, labels, reason,
-    miss, report
+    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
+    web_search_requests, saved_tokens, cost, labels, reason, miss, report, asked, served,
+    saved_cost, miss_asked, miss_tokens
 FROM execution
 LEFT JOIN task ON task.rid = execution.task
 WHERE execution.ns = :ns AND execution.id = :id;
@@ -247,8 +249,9 @@ WHERE execution.ns = :ns AND execution.id = :id;
 -- name: newest_executions
 SELECT execution.rid, execution.id, task.key, execution.agent, mode, state, started_at, duration_ms,
     steps, published_steps, manifest, signature, replayed, output, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, labels, reason,
-    miss, report
+    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
+    web_search_requests, saved_tokens, cost, labels, reason, miss, report, asked, served,
+    saved_cost, miss_asked, miss_tokens
 FROM execution
 JOIN task ON task.rid = execution.task
 WHERE execution.ns = :ns AND (:agent IS NULL OR execution.agent = :agent)
@@ -257,7 +260,8 @@ ORDER BY execution.started_at DESC, execution.id DESC LIMIT :limit;
 -- name: steps
 SELECT position, kind, name, key, occurrence, code_key, output, output_key, error, duration_ms,
     head, extends, shared, messages, input_tokens, output_tokens, cache_creation_input_tokens,
-    cache_read_input_tokens, effect, arguments, decision, call, asked_at, seen
+    cache_read_input_tokens, cache_creation_1h_input_tokens, web_search_requests, effect,
+    arguments, decision, call, asked_at, seen, cost
 FROM step
 WHERE execution = :execution AND position < :steps ORDER BY position;
 
@@ -316,26 +320,29 @@ WHERE rid = :rid AND task IS NULL
 INSERT INTO execution (
     rid, ns, id, state, task, agent, mode, started_at, duration_ms, steps, published_steps,
     manifest, signature, replayed, output, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, labels, reason,
-    miss, report
+    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
+    web_search_requests, saved_tokens, cost, labels, reason, miss, report, asked, served,
+    saved_cost, miss_asked, miss_tokens
 ) VALUES (
     :rid, :ns, :id, :state, :task, :agent, :mode, :started_at, :duration_ms, :steps,
     :published_steps, :manifest, :signature, :replayed, :output, :input_tokens, :output_tokens,
-    :cache_creation_input_tokens, :cache_read_input_tokens, :saved_tokens, :cost, :labels,
-    :reason, :miss, :report
+    :cache_creation_input_tokens, :cache_read_input_tokens, :cache_creation_1h_input_tokens,
+    :web_search_requests, :saved_tokens, :cost, :labels, :reason, :miss, :report, :asked, :served,
+    :saved_cost, :miss_asked, :miss_tokens
 );
 
 -- name: add_step
 INSERT INTO step (
     execution, position, kind, name, key, occurrence, code_key, output, output_key, error,
     duration_ms, head, extends, shared, messages, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, effect, arguments, decision, call,
-    asked_at, seen
+    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
+    web_search_requests, effect, arguments, decision, call, asked_at, seen, cost
 ) VALUES (
     :execution, :position, :kind, :name, :key, :occurrence, :code_key, :output, :output_key,
     :error, :duration_ms, :head, :extends, :shared, :messages, :input_tokens, :output_tokens,
-    :cache_creation_input_tokens, :cache_read_input_tokens, :effect, :arguments, :decision,
-    :call, :asked_at, :seen
+    :cache_creation_input_tokens, :cache_read_input_tokens, :cache_creation_1h_input_tokens,
+    :web_search_requests, :effect, :arguments, :decision, :call, :asked_at, :seen,
+    :cost
 );
 
 -- name: add_guard
@@ -570,26 +577,36 @@ CROSS JOIN facet ON facet.rid = precondition.facet
 CROSS JOIN resource ON resource.rid = facet.resource;
 
 -- name: totals
-SELECT mode, state, count(*), sum(input_tokens + output_tokens + cache_creation_input_tokens
-    + cache_read_input_tokens), sum(saved_tokens), sum(coalesce(cost, 0))
+-- One that has not ended and is not heard of was killed.
+SELECT agent, mode,
+    iif(state = 'running' AND started_at + duration_ms <= :silent, 'killed', state) AS outcome,
+    count(*), sum(input_tokens), sum(output_tokens), sum(cache_creation_input_tokens),
+    sum(cache_read_input_tokens), sum(cache_creation_1h_input_tokens), sum(web_search_requests),
+    sum(asked), sum(served), sum(saved_tokens), sum(coalesce(cost, 0.0)),
+    sum(cost IS NULL AND (task IS NOT NULL OR asked > 0)), sum(coalesce(saved_cost, 0.0)),
+    sum(saved_cost IS NULL AND (served > 0 OR saved_tokens > 0))
 FROM execution
-WHERE ns = :ns AND started_at >= :since AND task IS NOT NULL
-GROUP BY mode, state
+WHERE ns = :ns AND started_at >= :since
+GROUP BY agent, mode, outcome
 UNION ALL
-SELECT mode, state, sum(executions), sum(input_tokens + output_tokens
-    + cache_creation_input_tokens + cache_read_input_tokens), sum(saved_tokens), sum(cost)
+SELECT agent, mode, state, sum(executions), sum(input_tokens), sum(output_tokens),
+    sum(cache_creation_input_tokens), sum(cache_read_input_tokens),
+    sum(cache_creation_1h_input_tokens), sum(web_search_requests), sum(asked), sum(served),
+    sum(saved_tokens), sum(cost), sum(unpriced), sum(saved_cost), sum(saved_unpriced)
 FROM daily_totals
 WHERE ns = :ns AND day >= date(:since / 1000, 'unixepoch')
-GROUP BY mode, state;
+GROUP BY agent, mode, state;
 
 -- name: total_misses
-SELECT told.value, count(*)
+SELECT told.value, sum(json_extract(miss_asked, '$[' || told.key || ']')),
+    sum(json_extract(miss_tokens, '$[' || told.key || ']'))
 FROM execution
 CROSS JOIN json_each(execution.miss) AS told
 WHERE ns = :ns AND started_at >= :since AND miss <> '[]'
 GROUP BY told.value
 UNION ALL
-SELECT told.value, sum(executions)
+SELECT told.value, sum(json_extract(miss_asked, '$[' || told.key || ']')),
+    sum(json_extract(miss_tokens, '$[' || told.key || ']'))
 FROM daily_totals
 CROSS JOIN json_each(daily_totals.miss) AS told
 WHERE ns = :ns AND day >= date(:since / 1000, 'unixepoch') AND miss <> '[]'
@@ -599,11 +616,15 @@ GROUP BY told.value;
 -- An execution that is not kept.
 INSERT INTO daily_totals (
     ns, day, agent, mode, state, miss, executions, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, effects
+    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
+    web_search_requests, asked, served, saved_tokens, cost, unpriced, saved_cost, saved_unpriced,
+    miss_asked, miss_tokens, effects
 ) VALUES (
     :ns, date(:started_at / 1000, 'unixepoch'), :agent, :mode, :state, :miss, 1, :input_tokens,
-    :output_tokens, :cache_creation_input_tokens, :cache_read_input_tokens, :saved_tokens,
-    coalesce(:cost, 0.0), :effects
+    :output_tokens, :cache_creation_input_tokens, :cache_read_input_tokens,
+    :cache_creation_1h_input_tokens, :web_search_requests, :asked, :served, :saved_tokens,
+    coalesce(:cost, 0.0), :cost IS NULL, coalesce(:saved_cost, 0.0),
+    :saved_cost IS NULL AND (:served > 0 OR :saved_tokens > 0), :miss_asked, :miss_tokens, :effects
 )
 ON CONFLICT DO UPDATE SET
     executions = executions + excluded.executions,
@@ -612,9 +633,41 @@ ON CONFLICT DO UPDATE SET
     cache_creation_input_tokens =
         cache_creation_input_tokens + excluded.cache_creation_input_tokens,
     cache_read_input_tokens = cache_read_input_tokens + excluded.cache_read_input_tokens,
+    cache_creation_1h_input_tokens =
+        cache_creation_1h_input_tokens + excluded.cache_creation_1h_input_tokens,
+    web_search_requests = web_search_requests + excluded.web_search_requests,
+    asked = asked + excluded.asked,
+    served = served + excluded.served,
     saved_tokens = saved_tokens + excluded.saved_tokens,
     cost = cost + excluded.cost,
+    unpriced = unpriced + excluded.unpriced,
+    saved_cost = saved_cost + excluded.saved_cost,
+    saved_unpriced = saved_unpriced + excluded.saved_unpriced,
+    miss_asked = added_lists(miss_asked, excluded.miss_asked),
+    miss_tokens = added_lists(miss_tokens, excluded.miss_tokens),
     effects = effects + excluded.effects;
+
+-- name: note_running
+-- What a run that has not ended has cost so far; of one that was written meanwhile, nothing.
+INSERT INTO execution (
+    ns, id, state, agent, mode, started_at, duration_ms, input_tokens, output_tokens,
+    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
+    web_search_requests, asked, cost
+) VALUES (
+    :ns, :id, 'running', :agent, :mode, :started_at, :duration_ms, :input_tokens, :output_tokens,
+    :cache_creation_input_tokens, :cache_read_input_tokens, :cache_creation_1h_input_tokens,
+    :web_search_requests, :asked, :cost
+)
+ON CONFLICT (ns, id) DO UPDATE SET
+    agent = excluded.agent, mode = excluded.mode, started_at = excluded.started_at,
+    duration_ms = excluded.duration_ms, input_tokens = excluded.input_tokens,
+    output_tokens = excluded.output_tokens,
+    cache_creation_input_tokens = excluded.cache_creation_input_tokens,
+    cache_read_input_tokens = excluded.cache_read_input_tokens,
+    cache_creation_1h_input_tokens = excluded.cache_creation_1h_input_tokens,
+    web_search_requests = excluded.web_search_requests, asked = excluded.asked,
+    cost = excluded.cost
+WHERE execution.task IS NULL AND execution.state = 'running';
 
 -- name: total_traces
 SELECT count(*) FROM execution

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..model import Execution, Outline, OutlineStep, Precondition, SideEffect, StepKind
+from ..model import (
+    KILLED_AFTER_MS,
+    Execution,
+    Outline,
+    OutlineStep,
+    Precondition,
+    SideEffect,
+    StepKind,
+)
 from ..store import Totals
 from . import rows
+from .clock import now_ms
 from .connection import reading
 from .queries import QUERIES
 
@@ -86,14 +95,12 @@ def _preconditions(connection: sqlite3.Connection, rids: Iterable[int]) -> dict[
 
 def totals(connection: sqlite3.Connection, ns: int, since: int | None) -> Totals:
     """What executions came to, all at one moment."""
-    wanted = {"ns": ns, "since": since or 0}
+    wanted = {"ns": ns, "since": since or 0, "silent": now_ms() - KILLED_AFTER_MS}
     with reading(connection):
         groups = connection.execute(QUERIES["totals"], wanted).fetchall()
-        misses: Counter[str] = Counter()
-        for kind, count in connection.execute(QUERIES["total_misses"], wanted):
-            misses[kind] += count
+        misses = connection.execute(QUERIES["total_misses"], wanted).fetchall()
         [traces] = connection.execute(QUERIES["total_traces"], {"ns": ns}).fetchone()
-    return Totals.of(groups, misses.items(), traces)
+    return Totals.of(groups, misses, traces)
 
 
 def keys(connection: sqlite3.Connection, ns: int, query: str, after: str, limit: int) -> list[str]:

@@ -17,7 +17,15 @@ from .names import Names
 from .queries import QUERIES
 from .rows import effect_row, execution_row, step_row, value_row
 
-__all__ = ["Write", "clear_suspicion", "intend", "publish", "unpublish", "write_replays"]
+__all__ = [
+    "Write",
+    "clear_suspicion",
+    "intend",
+    "note_running",
+    "publish",
+    "unpublish",
+    "write_replays",
+]
 
 
 def intend(
@@ -238,6 +246,16 @@ def write_replays(
         for replay in replays:
             if not _is_written(names, replay.execution.id):
                 _write_replay(names, replay)
+
+
+def note_running(
+    connection: sqlite3.Connection, namespace: str, executions: Sequence[Execution]
+) -> None:
+    """What runs that have not ended have cost so far."""
+    with writing(connection):
+        names = Names(connection, namespace)
+        for execution in executions:
+            names.run("note_running", ns=names.ns, **execution_row(execution))
 
 
 def _write_replay(names: Names, replay: Replay) -> None:

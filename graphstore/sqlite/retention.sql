@@ -121,6 +121,15 @@ WHERE at <= :old
     )
     AND NOT EXISTS (SELECT 1 FROM walk WHERE execution = ended.rid AND ended_at IS NULL);
 
+-- name: going_killed
+-- What was paid for by runs that never ended, and of which nothing is in doubt.
+INSERT INTO going_execution
+SELECT rid, id, 0
+FROM execution
+WHERE ns = :ns AND state = 'running' AND task IS NULL AND started_at <= :history_old
+    AND started_at + duration_ms <= min(:old, :history_old)
+    AND NOT EXISTS (SELECT 1 FROM side_effect WHERE side_effect.execution = execution.rid);
+
 -- name: going_versions
 INSERT INTO going_version
 SELECT version.resource, version.n
@@ -188,7 +197,7 @@ DELETE FROM going_event WHERE rid = ?;
 SELECT execution.rid
 FROM json_each(:going) AS wanted
 CROSS JOIN execution ON execution.rid = wanted.value ->> 0 AND execution.id = wanted.value ->> 1
-WHERE state IN ('unpublished', 'failed')
+WHERE (state IN ('unpublished', 'failed') OR state = 'running' AND task IS NULL)
     AND NOT EXISTS (
         SELECT 1 FROM side_effect WHERE execution = execution.rid AND state = 'intended'
     )
@@ -200,20 +209,28 @@ FROM json_each(:executions) AS wanted
 CROSS JOIN execution ON execution.rid = wanted.value;
 
 -- name: fold
+-- One that has not ended was killed.
 INSERT INTO daily_totals (
     ns, day, agent, mode, state, miss, executions, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, saved_tokens, cost, effects
+    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
+    web_search_requests, asked, served, saved_tokens, cost, unpriced, saved_cost, saved_unpriced,
+    miss_asked, miss_tokens, effects
 )
-SELECT ns, date(started_at / 1000, 'unixepoch') AS day, agent, mode, state, miss, count(*),
+SELECT ns, date(started_at / 1000, 'unixepoch') AS day, agent, mode,
+    iif(state = 'running', 'killed', state) AS outcome, miss, count(*),
     sum(input_tokens), sum(output_tokens), sum(cache_creation_input_tokens),
-    sum(cache_read_input_tokens), sum(saved_tokens), sum(coalesce(cost, 0.0)),
+    sum(cache_read_input_tokens), sum(cache_creation_1h_input_tokens), sum(web_search_requests),
+    sum(asked), sum(served), sum(saved_tokens), sum(coalesce(cost, 0.0)),
+    sum(cost IS NULL AND (task IS NOT NULL OR asked > 0)), sum(coalesce(saved_cost, 0.0)),
+    sum(saved_cost IS NULL AND (served > 0 OR saved_tokens > 0)),
+    summed_lists(miss_asked), summed_lists(miss_tokens),
     sum((
         SELECT count(*) FROM side_effect WHERE execution = execution.rid AND state = 'done'
     ))
 FROM json_each(:executions) AS wanted
 CROSS JOIN execution ON execution.rid = wanted.value
 WHERE TRUE
-GROUP BY ns, day, agent, mode, state, miss
+GROUP BY ns, day, agent, mode, outcome, miss
 ON CONFLICT DO UPDATE SET
     executions = executions + excluded.executions,
     input_tokens = input_tokens + excluded.input_tokens,
@@ -221,8 +238,18 @@ ON CONFLICT DO UPDATE SET
     cache_creation_input_tokens =
         cache_creation_input_tokens + excluded.cache_creation_input_tokens,
     cache_read_input_tokens = cache_read_input_tokens + excluded.cache_read_input_tokens,
+    cache_creation_1h_input_tokens =
+        cache_creation_1h_input_tokens + excluded.cache_creation_1h_input_tokens,
+    web_search_requests = web_search_requests + excluded.web_search_requests,
+    asked = asked + excluded.asked,
+    served = served + excluded.served,
     saved_tokens = saved_tokens + excluded.saved_tokens,
     cost = cost + excluded.cost,
+    unpriced = unpriced + excluded.unpriced,
+    saved_cost = saved_cost + excluded.saved_cost,
+    saved_unpriced = saved_unpriced + excluded.saved_unpriced,
+    miss_asked = added_lists(miss_asked, excluded.miss_asked),
+    miss_tokens = added_lists(miss_tokens, excluded.miss_tokens),
     effects = effects + excluded.effects;
 
 -- name: suspect_of_executions
@@ -504,7 +531,7 @@ SELECT count(*) FROM going_execution JOIN side_effect ON execution = going_execu
 INSERT INTO going_task
 SELECT DISTINCT execution.task
 FROM going_execution JOIN execution ON execution.rid = going_execution.rid
-WHERE NOT EXISTS (
+WHERE execution.task IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM execution AS other
     WHERE other.task = execution.task AND other.rid NOT IN (SELECT rid FROM going_execution)
 );

@@ -67,7 +67,7 @@ def _usage(row: Sequence[Any]) -> Usage | None:
 
 def execution_row(execution: Execution) -> Row:
     """The columns of an execution that is being written: never published."""
-    row = execution.model_dump(exclude={"usage", "labels", "mode", "state", "miss"})
+    row = execution.model_dump(exclude={"usage", "labels", "mode", "state", *_LISTS})
     published = execution.state is ExecutionState.PUBLISHED
     reason = execution.reason
     return row | {
@@ -75,7 +75,7 @@ def execution_row(execution: Execution) -> Row:
         "mode": execution.mode.value,
         "state": (ExecutionState.UNPUBLISHED if published else execution.state).value,
         "labels": json.dumps(dict(execution.labels)),
-        "miss": json.dumps(execution.miss),
+        **{name: json.dumps(getattr(execution, name)) for name in _LISTS},
         # A reason may quote anything, so it must not be what makes a store fail.
         "reason": reason and reason.encode(errors="backslashreplace").decode(),
     }
@@ -102,17 +102,21 @@ def execution(row: Sequence[Any]) -> Execution:
     """From the columns of the query ``execution``, without its rid."""
     named = dict(zip(_EXECUTION, row, strict=False))
     named["task"] = named["task"] or ""  # begun by an effect, and not written yet
-    *usage, saved_tokens, cost, labels, reason, miss, report = row[len(_EXECUTION) :]
+    usage, rest = row[len(_EXECUTION) : _REST], dict(zip(_TOLD, row[_REST:], strict=True))
     return Execution(
         **named,
         usage=_usage(usage) or Usage(),
-        saved_tokens=saved_tokens,
-        cost=cost,
-        labels=json.loads(labels),
-        reason=reason,
-        miss=tuple(json.loads(miss)),
-        report=report,
+        **rest | {name: json.loads(rest[name]) for name in ("labels", *_LISTS)},
     )
+
+
+_LISTS = ("miss", "miss_asked", "miss_tokens")
+#: What comes after the usage.
+_TOLD = (
+    "saved_tokens", "cost", "labels", "reason", "miss", "report", "asked", "served", "saved_cost",
+    "miss_asked", "miss_tokens",
+)  # fmt: skip
+_REST = len(_EXECUTION) + len(Usage.model_fields)
 
 
 def step_row(execution: int, step: Step) -> Row:
@@ -149,6 +153,7 @@ _STEP = [
     "call",
     "asked_at",
     "seen",
+    "cost",
 ]
 _BEFORE_USAGE = _STEP.index("messages") + 1
 _AFTER_USAGE = _BEFORE_USAGE + len(Usage.model_fields)

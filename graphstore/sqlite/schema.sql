@@ -322,3 +322,47 @@ CREATE INDEX effect_in_doubt ON side_effect (ns, begun_at, rid) WHERE state = 'i
 -- When a program's decision was asked, by the clock of versions, and what was new then (JSON).
 ALTER TABLE step ADD COLUMN asked_at INTEGER;
 ALTER TABLE step ADD COLUMN seen TEXT;
+
+-- What is billed apart; what a decision cost when it was asked; what was asked and served.
+-- miss_asked and miss_tokens: JSON lists, of each kind in `miss` the calls and their tokens.
+ALTER TABLE execution ADD COLUMN cache_creation_1h_input_tokens INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE execution ADD COLUMN web_search_requests INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE execution ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE execution ADD COLUMN served INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE execution ADD COLUMN saved_cost REAL;
+ALTER TABLE execution ADD COLUMN miss_asked TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE execution ADD COLUMN miss_tokens TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE step ADD COLUMN cache_creation_1h_input_tokens INTEGER;
+ALTER TABLE step ADD COLUMN web_search_requests INTEGER;
+ALTER TABLE step ADD COLUMN cost REAL;
+ALTER TABLE daily_totals ADD COLUMN cache_creation_1h_input_tokens INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE daily_totals ADD COLUMN web_search_requests INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE daily_totals ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE daily_totals ADD COLUMN served INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE daily_totals ADD COLUMN saved_cost REAL NOT NULL DEFAULT 0.0;
+-- How many of the executions have a cost, or a saved one, that is not known.
+ALTER TABLE daily_totals ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE daily_totals ADD COLUMN saved_unpriced INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE daily_totals ADD COLUMN miss_asked TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE daily_totals ADD COLUMN miss_tokens TEXT NOT NULL DEFAULT '[]';
+
+UPDATE step SET cache_creation_1h_input_tokens = 0, web_search_requests = 0
+WHERE input_tokens IS NOT NULL;
+
+-- Of earlier runs it is not told which cause made them ask: all is put down to the first.
+UPDATE execution SET
+    miss_asked = (SELECT json_group_array(0) FROM json_each(miss)),
+    miss_tokens = (
+        SELECT json_group_array(iif(key = 0, input_tokens + output_tokens
+            + cache_creation_input_tokens + cache_read_input_tokens, 0))
+        FROM json_each(miss)
+    )
+WHERE miss <> '[]';
+UPDATE daily_totals SET
+    miss_asked = (SELECT json_group_array(0) FROM json_each(miss)),
+    miss_tokens = (
+        SELECT json_group_array(iif(key = 0, input_tokens + output_tokens
+            + cache_creation_input_tokens + cache_read_input_tokens, 0))
+        FROM json_each(miss)
+    )
+WHERE miss <> '[]';

@@ -382,6 +382,11 @@ class SqliteStore(GraphStore):
         if replays:
             await self._writing(lambda db: runs.write_replays(db, namespace, replays))
 
+    @override
+    async def note_running(self, namespace: str, executions: Sequence[Execution]) -> None:
+        if executions:
+            await self._writing(lambda db: runs.note_running(db, namespace, executions))
+
     # Retention ----------------------------------------------------------------------------
 
     @override
@@ -434,8 +439,7 @@ class SqliteStore(GraphStore):
 
     @override
     async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
-        nothing = Totals({}, 0, {}, 0, 0, 0.0, 0)
-        return await self._reading(namespace, reading.totals, since) or nothing
+        return await self._reading(namespace, reading.totals, since) or Totals()
 
     # Examining ----------------------------------------------------------------------------
 

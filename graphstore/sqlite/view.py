@@ -31,7 +31,7 @@ _NUMBERS = {"steps": 1 << 20, "versions": 1 << 24}
 _AT_ONCE = 5000  # rows
 _READABLE = 4096  # bytes; payloads up to this length are shown as text
 _ZLIB = 1
-_LISTS = frozenset({"messages", "miss"})
+_LISTS = frozenset({"messages", "miss", "miss_asked", "miss_tokens"})
 _BOOLEANS = frozenset({"error", "expired", "withdrawn"})
 #: What nodes are looked up by.
 _INDEXED = {

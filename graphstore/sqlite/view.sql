@@ -9,19 +9,26 @@ SELECT task.rid, namespace.name AS namespace, key, agent, inputs, context
 FROM task JOIN namespace ON namespace.rid = task.ns;
 
 -- name: Execution
+-- Of one that has not ended there is no more than what is known of it.
 SELECT execution.rid, namespace.name AS namespace, id, task.key AS task,
-    iif(task IS NULL, NULL, execution.agent) AS agent, iif(task IS NULL, NULL, mode) AS mode,
+    iif(unknown, NULL, execution.agent) AS agent, iif(unknown, NULL, mode) AS mode,
     state, started_at,
-    iif(task IS NULL, NULL, duration_ms) AS duration_ms, iif(task IS NULL, NULL, steps) AS steps,
+    iif(unknown, NULL, duration_ms) AS duration_ms, iif(task IS NULL, NULL, steps) AS steps,
     iif(task IS NULL, NULL, published_steps) AS published_steps, manifest, signature, replayed,
-    output, iif(task IS NULL, NULL, input_tokens) AS input_tokens,
-    iif(task IS NULL, NULL, output_tokens) AS output_tokens,
-    iif(task IS NULL, NULL, cache_creation_input_tokens) AS cache_creation_input_tokens,
-    iif(task IS NULL, NULL, cache_read_input_tokens) AS cache_read_input_tokens,
+    output, iif(unknown, NULL, input_tokens) AS input_tokens,
+    iif(unknown, NULL, output_tokens) AS output_tokens,
+    iif(unknown, NULL, cache_creation_input_tokens) AS cache_creation_input_tokens,
+    iif(unknown, NULL, cache_read_input_tokens) AS cache_read_input_tokens,
+    iif(unknown, NULL, cache_creation_1h_input_tokens) AS cache_creation_1h_input_tokens,
+    iif(unknown, NULL, web_search_requests) AS web_search_requests,
     iif(task IS NULL, NULL, saved_tokens) AS saved_tokens, cost,
     iif(task IS NULL, NULL, labels) AS labels, reason, iif(task IS NULL, NULL, miss) AS miss,
-    report, decided_at, equal_to
-FROM execution
+    report, iif(unknown, NULL, asked) AS asked, iif(task IS NULL, NULL, served) AS served,
+    saved_cost, iif(task IS NULL, NULL, miss_asked) AS miss_asked,
+    iif(task IS NULL, NULL, miss_tokens) AS miss_tokens, decided_at, equal_to
+FROM (
+    SELECT *, task IS NULL AND agent = '' AS unknown FROM execution
+) AS execution
 JOIN namespace ON namespace.rid = execution.ns
 LEFT JOIN task ON task.rid = execution.task;
 
@@ -31,8 +38,9 @@ SELECT step.execution * :steps + step.position, namespace.name AS namespace,
     step.key, occurrence, code_key, step.output, output_key, error, step.duration_ms,
     iif(mark.position IS NULL, 'valid', 'invalid') AS state, precondition.id AS invalidated_by,
     shared, messages, head, extends, step.input_tokens, step.output_tokens,
-    step.cache_creation_input_tokens, step.cache_read_input_tokens, effect, arguments, decision,
-    call, asked_at, seen
+    step.cache_creation_input_tokens, step.cache_read_input_tokens,
+    step.cache_creation_1h_input_tokens, step.web_search_requests, effect, arguments, decision,
+    call, asked_at, seen, step.cost
 FROM step
 JOIN execution ON execution.rid = step.execution
 JOIN namespace ON namespace.rid = execution.ns
@@ -88,7 +96,8 @@ JOIN namespace ON namespace.rid = change_event.ns;
 -- name: DailyTotals
 SELECT daily_totals.rid, namespace.name AS namespace, day, agent, mode, state, miss, executions,
     input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,
-    saved_tokens, cost, effects
+    cache_creation_1h_input_tokens, web_search_requests, saved_tokens, cost, effects, unpriced,
+    asked, served, saved_cost, saved_unpriced, miss_asked, miss_tokens
 FROM daily_totals JOIN namespace ON namespace.rid = daily_totals.ns;
 
 -- Relationships, by type --------------------------------------------------------------------

@@ -30,7 +30,8 @@ async def test_hits_tokens_and_misses_by_kind(world: World) -> None:
         assert stats.tokens == first.tokens + partial.tokens
         assert stats.saved_tokens == 6 * first.tokens + partial.saved_tokens
         assert stats.cost == pytest.approx((first.cost or 0) + (partial.cost or 0))
-        assert stats.misses == {"new task": 1, "precondition changed": 1}
+        assert stats.misses == {"new task": first.tokens, "precondition changed": partial.tokens}
+        assert stats.missed_calls == {"new task": 4, "precondition changed": 1}
         assert stats.traces == 2
         assert stats.as_json()["hit_rate"] == 0.75
 

@@ -55,6 +55,7 @@ _CHANGES: dict[str, Any] = {
     "usage": None,
     "asked_at": 7,
     "seen": {"acl:prod": 3},
+    "cost": 0.5,
     "effect": Effect.PURE,
     "arguments": "other",
     "decision": 4,
@@ -62,7 +63,8 @@ _CHANGES: dict[str, Any] = {
 }
 _SAME_BEHAVIOUR = {
     "position", "kind", "name", "code_key", "output", "duration_ms", "feeds", "head", "extends",
-    "shared", "messages", "usage", "asked_at", "seen", "effect", "arguments", "decision", "call",
+    "shared", "messages", "usage", "asked_at", "seen", "cost", "effect", "arguments", "decision",
+    "call",
 }  # fmt: skip
 
 

@@ -181,7 +181,7 @@ class History:
 
 
 def _told(totals: Totals) -> Totals:
-    return replace(totals, traces=0, cost=round(totals.cost, 6))
+    return replace(totals, traces=0).rounded()
 
 
 @pytest.mark.parametrize("seed", range(8))

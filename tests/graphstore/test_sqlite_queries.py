@@ -11,6 +11,7 @@ import pytest
 
 from execgraph.graphstore.conformance import guard, published, sample_recording
 from execgraph.graphstore.document import Document
+from execgraph.graphstore.sqlite.lists import add_functions
 from execgraph.graphstore.sqlite.queries import QUERIES, sections, still
 from execgraph.graphstore.sqlite.store import SqliteStore
 
@@ -25,6 +26,7 @@ _ALL = {"believe_nothing", "renumber_versions", "renumber_holds", "renumber_even
 @pytest.fixture
 def database() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:")
+    add_functions(connection)
     for script in sections("schema.sql").values():
         connection.executescript(script)
     yield connection
