@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
+from weakref import WeakSet
 
 from ..graphstore.canonical import Json, encode
 from ..graphstore.errors import NotJson, StoreError
@@ -26,17 +27,25 @@ from .subject import Subject
 from .task import as_json
 from .tool import Tool
 
-__all__ = ["Handle", "ProgramRun", "current_run", "set_current"]
+__all__ = ["Handle", "ProgramRun", "current_run", "open_runs", "set_current"]
 
 _current: contextvars.ContextVar[ProgramRun | None] = contextvars.ContextVar(
     "execgraph_run", default=None
 )
 
 
+_open: WeakSet[ProgramRun] = WeakSet()
+
+
 def current_run() -> ProgramRun | None:
     """The run in whose context the caller is; None once it has ended."""
     run = _current.get()
     return run if run is not None and run.is_open else None
+
+
+def open_runs() -> tuple[ProgramRun, ...]:
+    """The runs of programs that are open in this process."""
+    return tuple(run for run in tuple(_open) if run.is_open)
 
 
 @contextmanager
@@ -198,6 +207,7 @@ class ProgramRun:
             raise AgentError("a run is entered once; call engine.run(...) for another")
         self._loop = asyncio.get_running_loop()
         self._run = await self._host.start(self._subject, self._wish)
+        _open.add(self)
 
     async def end(self, error: BaseException | None = None) -> None:
         """Record what is new; after an ``error``, keep the failed run for people."""

@@ -16,18 +16,19 @@ from anthropic import Anthropic, APIResponse, AsyncAPIResponse
 from anthropic import Middleware as SdkMiddleware
 from typing_extensions import override
 
-from ...engine.cause import Cause, MissKind
 from ...engine.errands import Errands
 from ...engine.errors import AgentError
-from ...engine.program import ProgramRun, current_run
+from ...engine.program import ProgramRun, current_run, open_runs
 from ...graphstore.canonical import encode
 from .client import being_asked
 from .dialect import MessagesDialect
+from .passing import IN_A_THREAD, STREAMED, Passing, endpoint
 from .sending import as_sent
 
 __all__ = ["Middleware"]
 
 _MESSAGES = "/v1/messages"
+_ASKING = (_MESSAGES, "/v1/complete")
 _OK = 200
 
 
@@ -45,12 +46,17 @@ class Middleware(SdkMiddleware):
         if outside not in ("pass", "raise"):
             raise AgentError(f"outside={outside!r} is unknown; use 'pass' or 'raise'")
         self._outside = outside
+        self._warned: set[str] = set()
 
     @override
     async def handle_async(self, request: Any, call_next: Any) -> AsyncAPIResponse[Any]:
         run = self._run_of(request)
         if run is None:
-            return cast("AsyncAPIResponse[Any]", await call_next(request))
+            passing = self._passing(request)
+            response = await call_next(request)
+            if passing is not None:
+                await passing.aread(response)
+            return cast("AsyncAPIResponse[Any]", response)
 
         async def send() -> tuple[AsyncAPIResponse[Any], bytes]:
             response = await call_next(request)
@@ -63,7 +69,11 @@ class Middleware(SdkMiddleware):
     def handle(self, request: Any, call_next: Any) -> APIResponse[Any]:
         run = self._run_of(request)
         if run is None:
-            return cast("APIResponse[Any]", call_next(request))
+            passing = self._passing(request)
+            response = call_next(request)
+            if passing is not None:
+                passing.read(response)
+            return cast("APIResponse[Any]", response)
         if _running_loop() is run.loop:
             raise AgentError(
                 "a synchronous client would block the event loop of its own run; use"
@@ -91,11 +101,33 @@ class Middleware(SdkMiddleware):
                     " or allow it by engine.middleware(outside='pass')"
                 )
             return None
-        if request.stream or (request.json or {}).get("stream"):
-            run.running.do_not_publish(Cause(MissKind.UNRECORDED, "a streamed reply"))
-            run.running.calls += 1
+        return None if _streams(request) else run
+
+    def _passing(self, request: Any) -> Passing | None:
+        """A call that is no decision of a run; None if no run can have made it, or if a run itself
+        makes it."""
+        path = request.url.partition("?")[0]
+        asks = path.startswith(_ASKING) and request.method.lower() == "post"
+        if being_asked() or not asks:
             return None
-        return run
+        run, what = current_run(), endpoint(path)
+        runs: tuple[ProgramRun, ...] = () if run is None else (run,)
+        if run is None and _running_loop() is None:
+            # A thread that the program started itself has no context, so it does not say whose.
+            runs, what = open_runs(), IN_A_THREAD
+        elif path == _MESSAGES:
+            what = STREAMED
+        if not runs:
+            return None
+        passing = Passing(runs, what, request)
+        if what not in self._warned:
+            self._warned.add(what)
+            passing.warn()
+        return passing
+
+
+def _streams(request: Any) -> bool:
+    return bool(request.stream or (request.json or {}).get("stream"))
 
 
 def _sent(request: Any, call_next: Any) -> dict[str, Any]:
