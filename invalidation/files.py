@@ -21,6 +21,7 @@ from ..graphstore.threads import in_thread
 from ..graphstore.urls import absolute
 from .formats import FORMATS, Format, format_of, parse
 from .globs import Found, Glob, Scan
+from .links import trail
 from .observing import Event, Observation, Places, exhausted
 from .resources import check_uri
 from .source import Stamp, Unreadable
@@ -109,6 +110,10 @@ class FileSource:
         self._max_bytes = max_bytes
         self._claims: dict[str, dict[str, _Raw]] = {}  # by URI: who claims it, as last seen
         self._links: dict[str, str] = {}
+        self._trails: dict[str, tuple[str, ...]] = {}
+        self._shared: dict[
+            str, _Raw
+        ] = {}  # files with other names: no event tells of a change there
         self._scanned = False
         self._told: set[str] = set()
 
@@ -151,15 +156,19 @@ class FileSource:
         scan = Scan()
         claims: dict[str, dict[str, _Raw]] = {}
         seen: set[str] = set()
+        shared: dict[str, _Raw] = {}
         for glob in self._globs:
             found = None
             for found in scan.files(glob):
                 if found.path not in seen and (uri := self._uri(found)) is not None:
                     claims.setdefault(uri, {})[found.path] = _raw(found.stat)
+                    if found.stat is not None and found.stat.st_nlink > 1:
+                        shared[found.path] = _raw(found.stat)
                 seen.add(found.path)
             self._tell_if(found is None, glob.absolute, _why_nothing(glob))
         self._refuse_closed(scan.closed)
         self._claims, self._links, self._scanned = claims, scan.links, True
+        self._trails, self._shared = scan.trails, shared
         return claims
 
     def _refuse_closed(self, closed: Mapping[str, OSError]) -> None:
@@ -267,7 +276,7 @@ class FileSource:
     async def changes(self) -> AsyncGenerator[str | None, None]:
         """Hints, the first one (None) when it has begun to look."""
         while not self._polling:
-            places = await in_thread(partial(Places.of, self._globs, self._links))
+            places = await in_thread(self._places)
             observation = Observation(places)
             try:
                 await in_thread(observation.start)
@@ -291,17 +300,25 @@ class FileSource:
         async for hint in self._polled():
             yield hint
 
+    def _places(self) -> Places:
+        return Places.of(self._globs, self._links, self._trails)
+
     def _stale(self, observation: Observation) -> bool:
-        return observation.stale or observation.places.links != self._links
+        places = observation.places
+        return observation.stale or (places.links, places.trails) != (self._links, self._trails)
 
     async def _heard(self, observation: Observation) -> list[str | None]:
         quiet = self._debounce.total_seconds()
         events = await observation.burst(
             quiet=quiet,
             longest=_LONGEST * quiet,
-            patience=min(_CHECK_SECONDS, self._interval.total_seconds()),
+            patience=min(
+                _POLL_SECONDS if self._shared else _CHECK_SECONDS, self._interval.total_seconds()
+            ),
         )
-        return await in_thread(partial(self._hints, events, observation.places)) if events else []
+        if not events and not self._shared:
+            return []
+        return await in_thread(partial(self._hints, events, observation.places))
 
     def _hints(self, events: list[Event], places: Places) -> list[str | None]:
         if len(events) > _BURST or any(event.of_directory for event in events):
@@ -312,9 +329,24 @@ class FileSource:
         for path in sorted(paths):
             if (uri := self._claim(path)) is not None:
                 uris[uri] = None
+                self._follow(path)
             elif path in self._links or os.path.islink(path):  # noqa: PTH114
                 return [None]  # what a directory is, as a ConfigMap's ..data, may have changed
-        return list(uris)
+        return [*uris, *self._changed_elsewhere()]
+
+    def _changed_elsewhere(self) -> list[str]:
+        """The resources of files that were changed by another name of theirs."""
+        was, now = self._shared, _present(self._shared)
+        self._shared = {path: now.get(path) for path in was}
+        uris = (self._claim(path) for path in was if now.get(path) != was[path])
+        return [uri for uri in uris if uri is not None]
+
+    def _follow(self, path: str) -> None:
+        """What a file is reached through may be another by now; then it is to be watched."""
+        if passed := trail(path):
+            self._trails = {**self._trails, path: passed}
+        elif path in self._trails:
+            self._trails = {link: it for link, it in self._trails.items() if link != path}
 
     def _claim(self, path: str) -> str | None:
         """The resource of a file at this path; it is known from now on."""

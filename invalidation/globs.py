@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ..graphstore.errors import ConfigurationError
+from .links import trail
 
 __all__ = ["Found", "Glob", "Scan"]
 
@@ -144,11 +145,13 @@ class Scan:
     """One walk along globs.
 
     ``links``: directories reached through symbolic links, by the path they were reached at.
+    ``trails``: where links lead that are matched themselves (``links.trail``), there or not.
     ``closed``: directories that could not be read.
     """
 
     links: dict[str, str] = field(default_factory=dict)
     closed: dict[str, OSError] = field(default_factory=dict)
+    trails: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def files(self, glob: Glob) -> Iterator[Found]:
         """All regular files that ``glob`` matches, in order, symbolic links followed.
@@ -180,11 +183,16 @@ class _Walk:
         for entry in listed:
             inner = f"{below}{entry.name}"
             matched = self._glob.after(entry.name, parts)
-            if end in matched and (found := _file(entry, inner)) is not None:
+            if end in matched and (found := self._file(entry, inner)) is not None:
                 yield found
             deeper = matched - {end}
             if deeper and (entered := self._enters(entry, chain)) is not None:
                 yield from self._try(entry.path, f"{inner}/", deeper, chain | {entered})
+
+    def _file(self, entry: os.DirEntry[str], below: str) -> Found | None:
+        if entry.is_symlink():
+            self._scan.trails[entry.path] = trail(entry.path)
+        return _file(entry, below)
 
     def _enters(
         self, entry: os.DirEntry[str], chain: frozenset[tuple[int, int]]

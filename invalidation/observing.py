@@ -44,24 +44,43 @@ class Event:
 
 @dataclass
 class Places:
-    """What is to be watched: real directories, and the paths under which they are known."""
+    """What is to be watched: real directories, and the paths under which they are known.
+
+    ``trails``: as in a ``Scan``.
+    """
 
     links: Mapping[str, str]  # directories reached through symbolic links, with what they are
+    trails: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     deep: dict[str, bool] = field(default_factory=dict)  # by real path
     known_as: dict[str, set[str]] = field(default_factory=dict)  # by real path
     entries: dict[str, set[str]] = field(default_factory=dict)  # by real path of a parent: names
     identities: dict[str, _Identity] = field(default_factory=dict)
+    passed: dict[str, set[str]] = field(default_factory=dict)  # by real path: links through it
 
     @classmethod
-    def of(cls, globs: Iterable[Glob], links: Mapping[str, str]) -> Places:
+    def of(
+        cls,
+        globs: Iterable[Glob],
+        links: Mapping[str, str],
+        trails: Mapping[str, tuple[str, ...]],
+    ) -> Places:
         """The directories that the globs look in, and the entries that lead to them."""
-        places = cls(dict(links))
+        places = cls(dict(links), dict(trails))
         for glob in globs:
             places._add(glob.prefix, deep=glob.deep)
             places._add_entry(glob.prefix)
         for path in links:
             places._add(path, deep=True)
+        for path, passed in trails.items():
+            for entry in passed:
+                places._add_passed(entry, path)
         return places
+
+    def _add_passed(self, entry: str, link: str) -> None:
+        if _identity(os.path.dirname(entry)) is None:  # noqa: PTH120 - strings, see globs
+            self._add_entry(entry)
+        else:
+            self.passed.setdefault(entry, set()).add(link)
 
     def _add(self, path: str, *, deep: bool) -> None:
         real = os.path.realpath(path)
@@ -81,6 +100,7 @@ class Places:
 
     def known(self, path: str) -> Iterator[str]:
         """The paths that a real path is known as."""
+        yield from self.passed.get(path, ())
         for real, names in self.known_as.items():
             if path == real:
                 yield from names
@@ -117,6 +137,8 @@ class Observation:
             self._observer.start()
             for real, deep in self.places.deep.items():
                 self._schedule(real, self._inside, recursive=deep)
+            for directory, entries in self._passed().items():
+                self._schedule(directory, self._about(frozenset(entries)), recursive=False)
             # Last: of directories below one it watches, watchdog does not tell that the limit
             # is reached, so at least one more watch must succeed after them.
             for real, names in self.places.entries.items():
@@ -188,6 +210,20 @@ class Observation:
 
     def _inside(self, event: FileSystemEvent) -> None:
         self._tell(Event(_paths(event), event.is_directory))
+
+    def _passed(self) -> dict[str, set[str]]:
+        """What links pass, by its directory."""
+        found: dict[str, set[str]] = {}
+        for entry in self.places.passed:
+            found.setdefault(os.path.dirname(entry), set()).add(entry)  # noqa: PTH120
+        return found
+
+    def _about(self, entries: frozenset[str]) -> Any:
+        def report(event: FileSystemEvent) -> None:
+            if touched := entries.intersection(_paths(event)):
+                self._tell(Event(tuple(touched), of_directory=False))
+
+        return report
 
     def _entry_of(self, names: frozenset[str]) -> Any:
         def report(event: FileSystemEvent) -> None:

@@ -54,10 +54,11 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A resource as it was last committed."""
+    """A resource as it was last committed, and the store's time before it was read."""
 
     version: int
     stamp: Stamp
+    read_at: int
 
 
 class WatchedSource:
@@ -113,7 +114,7 @@ class WatchedSource:
     async def _remember(self) -> None:
         """What this source had before this process was there may have gone since."""
         known = await self._store.resources(self._namespace, self.source.name)
-        self._seen.update({uri: _Seen(version, None) for uri, version in known.items()})
+        self._seen.update({uri: _Seen(version, None, 0) for uri, version in known.items()})
 
     async def _renew(self, listing: Listing) -> frozenset[str]:
         """Renew what has the stamp that it had; which of that nobody else has changed."""
@@ -123,11 +124,19 @@ class WatchedSource:
             if stamp is not None
             and (seen := self._seen.get(uri)) is not None
             and seen.stamp == stamp
+            and self._is_read(seen, listing.now)
             and len(self._claimants(uri)) == 1
         }
         return await self._store.renew(
             self._namespace, same, until=self._until(listing.now), source=self.source.name
         )
+
+    def _is_read(self, seen: _Seen, now: int) -> bool:
+        """Whether it was read within ``max_age``: a file that is written through shared memory may
+        not show it, and what nobody reads is not to be believed for ever."""
+        if self.source.max_age is None:
+            return True
+        return now - seen.read_at < self.source.max_age.total_seconds() * 1000
 
     async def look_at(self, uris: Mapping[str, Stamp]) -> None:
         """Look at these, some of them at the same time. Raises StoreError."""
@@ -151,13 +160,13 @@ class WatchedSource:
             facts = await self._store.read_facts(self._namespace, {uri: frozenset()})
             content = await self._read(uri)
             if content.is_gone and not await self._is_mine(uri, facts.of(uri).version):
-                self._note(uri, content, 0, stamp)  # gone from here, and there elsewhere
+                self._note(uri, content, 0, stamp, facts.now)  # gone from here, and there elsewhere
                 return
             try:
                 version = await self._commit(uri, content, facts.of(uri).version, facts.now)
             except VersionMoved:
                 continue
-            self._note(uri, content, version, stamp)
+            self._note(uri, content, version, stamp, facts.now)
             return
         _log.warning("%s keeps being changed by others; the next scan looks again", uri)
 
@@ -188,12 +197,12 @@ class WatchedSource:
             self._on_change(event)
         return event.to_version
 
-    def _note(self, uri: str, content: _Content, version: int, stamp: Stamp) -> None:
+    def _note(self, uri: str, content: _Content, version: int, stamp: Stamp, now: int) -> None:
         if content.is_gone:
             self._seen.pop(uri, None)
         else:
             # What cannot be read is read again at each scan, whatever its stamp.
-            self._seen[uri] = _Seen(version, None if content.document is None else stamp)
+            self._seen[uri] = _Seen(version, None if content.document is None else stamp, now)
         if content.why is None:
             self.unreadable.pop(uri, None)
         elif self.unreadable.get(uri) != content.why:
