@@ -228,7 +228,7 @@ RETURN span, count(DISTINCT v.n) AS holding
 UNWIND $resources AS uri
 MATCH (r:Resource {namespace: $namespace, uri: uri})
 OPTIONAL MATCH (v:Version {namespace: $namespace, resource: uri})
-WHERE v.at > $at
+WHERE v.n > 0 AND v.at > $at
 WITH r, min(v.n) AS later
 RETURN r.uri, coalesce(later - 1, r.current)
 
