@@ -20,12 +20,13 @@ from ..graphstore.model import (
 )
 from .cause import Cause, MissKind
 from .client import Call, CallResult
+from .current import asking_facts
 from .effects import Gate
 from .errors import PreconditionChanged
 from .exits import outlived
 from .jobs import Job, job_of_act, job_of_call, job_on_path
 from .lookup import Decision
-from .notes import Note
+from .notes import Note, distinct
 from .output import Output, not_taken, run_tool
 from .reading import read_served
 from .result import Outcome
@@ -79,16 +80,18 @@ async def _follow(run: Run, recorded: Recorded, call: Call) -> Taken:
     tool, step = run.subject.code.tools[recorded.step.name], recorded.step
     reading = read_served(tool, call, followed.arguments(step))
     started = time.perf_counter()
-    if reading.parsed is None:
-        given = not_taken(reading.problem)
-    else:
-        given = await run_tool(tool, reading.parsed, "", followed.output(step))
+    with asking_facts() as asked:
+        if reading.parsed is None:
+            given = not_taken(reading.problem)
+        else:
+            given = await run_tool(tool, reading.parsed, "", followed.output(step))
     duration = (time.perf_counter() - started) * 1000
-    if given.error is None and given.data == followed.output(step):
+    same = given.error is None and given.data == followed.output(step)
+    if same and not _asked_anew(step, asked.notes):
         taken = Taken(step, Outcome.REPLAYED, given.data, duration_ms=duration, copied=True)
     else:
         job = job_on_path(run, followed, recorded, reading)
-        job.notes = recorded.notes
+        job.notes = distinct(recorded.notes, asked.notes)
         taken = _finished(job, (), given).taken
         taken.duration_ms = duration
         _ended(run, job, taken, run.notes.ticket())
@@ -183,8 +186,11 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
         assert gate.stopped is not None
         return _refused(job, feeds, gate.stopped.cause)
     ticket, started = run.notes.ticket(), time.perf_counter()
-    given = await run_tool(job.tool, job.reading.parsed, key, job.expected)
+    with asking_facts() as asked:
+        given = await run_tool(job.tool, job.reading.parsed, key, job.expected)
     duration = (time.perf_counter() - started) * 1000
+    if asked.notes and effect is None:  # a write runs again anyway, and asks again
+        job.notes = distinct(job.notes, asked.notes)
     if effect is not None and given.returned:
         run.begun[effect.id] = effect = effect.ended()
     if job.for_program and job.tool.effect is Effect.PURE:
@@ -242,6 +248,8 @@ def _reused(job: Job, tool: Tool, feeds: tuple[int, ...], output: bytes) -> _Don
         return _Done(
             Taken(job.recorded.step, Outcome.REUSED, output, noted=noted, copied=True), given
         )
+    # It also rests on what its tool had asked for.
+    job.notes = distinct(job.notes, job.recorded.notes)
     step = job.step(feeds, Value.of(output), job.recorded.step.output_key, error=False)
     taken = _taken(job, Outcome.REUSED, step, output)
     taken.noted = {note.guard.ref: note for note in job.notes}
@@ -262,7 +270,8 @@ def _finished(job: Job, feeds: tuple[int, ...], given: Output) -> _Done:
         outcome, cause, output_key = Outcome.EXECUTED, None, given.output_key
     else:
         same, output_key = _compared(job, recorded.step, given)
-        if same and job.followed is not None and job.stands:
+        anew = _asked_anew(recorded.step, job.notes)
+        if same and job.followed is not None and job.stands and not anew:
             step, output = recorded.step, job.followed.output(recorded.step)
             return _Done(Taken(step, Outcome.REPLAYED, output, copied=True), given)
         outcome, cause = Outcome.REPLAYED, recorded.cause
@@ -277,6 +286,11 @@ def _divergence(job: Job, recorded: Recorded, output_key: str) -> Cause:
     if recorded.cause is not None and recorded.cause.kind is MissKind.CODE_CHANGED:
         return recorded.cause
     return Cause(MissKind.OUTPUT_DIVERGED, job.name, recorded.step.output_key, output_key)
+
+
+def _asked_anew(step: Step, notes: Iterable[Note]) -> bool:
+    """Whether a tool asked for facts on which its recorded step does not rest."""
+    return any(note.guard.id not in step.guards for note in notes)
 
 
 def _compared(job: Job, step: Step, given: Output) -> tuple[bool, str]:

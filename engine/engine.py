@@ -21,6 +21,7 @@ from ..invalidation.source import Source
 from ..invalidation.watcher import Watcher
 from .agent import Agent
 from .client import PlainDialect, load_adapter
+from .current import current
 from .errors import ConfigurationError, ExecutionUnknown, ToolError
 from .events import OnEvent, ResourceChanged
 from .host import Host
@@ -247,6 +248,15 @@ class Engine:
         return self._told(
             await self.session().store.change(self.namespace, check_uri(resource), None)
         )
+
+    async def current(self, resource: str) -> Json:
+        """The document that a resource is now; for a tool that has to see a rule itself.
+
+        Asked by a tool while it runs, it counts as a read: the step of a pure or reading tool rests
+        on it, as on what the tool requires (a write runs again, and asks again). Raises NotCurrent
+        if the resource is absent, withdrawn or expired; and StoreError.
+        """
+        return await current(self.session(), check_uri(resource))
 
     def _told(self, event: ChangeEvent | None) -> ChangeEvent | None:
         if event is not None:

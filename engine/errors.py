@@ -6,6 +6,7 @@ ExecgraphError
 │   └── AgentError           an agent or a run cannot be declared so
 ├── ArgumentsInvalid         arguments that a tool does not take
 ├── PreconditionChanged      a fact moved before an effect: it was not executed
+├── NotCurrent               nothing is known of a resource now
 ├── NotReplayable            a replay was required, and the lookup found none
 ├── ExecutionUnknown         an execution is asked about that is not in the store
 ├── NotOpen                  the engine is used outside ``async with engine``
@@ -30,6 +31,7 @@ __all__ = [
     "ConfigurationError",
     "ExecgraphError",
     "ExecutionUnknown",
+    "NotCurrent",
     "NotOpen",
     "NotReplayable",
     "PreconditionChanged",
@@ -52,6 +54,17 @@ class ArgumentsInvalid(ExecgraphError):
 
 class PreconditionChanged(ExecgraphError):
     """A fact moved between the choice of an effect and the effect, which was not executed."""
+
+
+class NotCurrent(ExecgraphError):
+    """Nothing is known of a resource now: it is absent, withdrawn or expired."""
+
+    def __init__(self, resource: str, why: str) -> None:
+        self.resource = resource
+        super().__init__(
+            f"nothing is known of {resource} now: it {why}. Observe it with engine.observe, or look"
+            " after the source that should have."
+        )
 
 
 class NotReplayable(ExecgraphError):

@@ -16,7 +16,16 @@ from ..graphstore.facts import Expected, Facts, Span
 from ..graphstore.model import NEVER, FacetRef, Precondition
 from ..graphstore.store import GraphStore
 
-__all__ = ["LATE_MS", "Note", "Notes", "Refresh", "facets_by_resource", "guards_of", "merged"]
+__all__ = [
+    "LATE_MS",
+    "Note",
+    "Notes",
+    "Refresh",
+    "distinct",
+    "facets_by_resource",
+    "guards_of",
+    "merged",
+]
 
 #: Reads expired resources again from sources that are declared here; whether there is any.
 Refresh = Callable[[Collection[str]], Awaitable[bool]]
@@ -177,6 +186,11 @@ def facets_by_resource(notes: Iterable[Note]) -> dict[str, set[str | None]]:
 def guards_of(notes: Iterable[Note]) -> tuple[str, ...]:
     """The ids of the preconditions of these notes, as a step keeps them."""
     return tuple(sorted({note.guard.id for note in notes}))
+
+
+def distinct(*notes: Iterable[Note]) -> tuple[Note, ...]:
+    """Each precondition once: of a facet that moved in between, both."""
+    return tuple({note.guard.id: note for some in notes for note in some}.values())
 
 
 def merged(notes: Sequence[Note]) -> tuple[Note, ...]:

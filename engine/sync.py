@@ -129,6 +129,10 @@ class SyncEngine:
         """As ``Engine.withdraw``."""
         return self.wait(self._engine.withdraw(resource))
 
+    def current(self, resource: str) -> Json:
+        """As ``Engine.current``."""
+        return self.wait(self._engine.current(resource))
+
     @contextmanager
     def watch(self, sources: Sequence[Source]) -> Iterator[Watcher]:
         """As ``Engine.watch``: ``with e.watch([FileSource(...)]): ...``."""
