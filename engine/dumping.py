@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
@@ -49,12 +49,9 @@ class Dumper:
         except Exception as error:
             raise NotJson(f"{what} cannot be written as JSON: {error}") from error
 
-    def text(self, value: Any, what: str, recorded: bytes | None = None) -> bytes:
-        """``value`` as exact JSON text. ``recorded``: what it may be equal to. Raises NotJson."""
+    def text(self, value: Any, what: str) -> bytes:
+        """``value`` as exact JSON text. Raises NotJson."""
         try:
-            # What holds no classes is written whole as it is.
-            if recorded is not None and not self._classes and self._written(value) == recorded:
-                return recorded
             prepared = _prepared(value, self._classes)
             return self._written(prepared) or encode(self._json(prepared))
         except Exception as error:
@@ -116,9 +113,16 @@ def _prepared_model(value: BaseModel, declared: Collection[type]) -> Any:
     return _whole(value, _prepared_fields(value, fields), declared)
 
 
-def _prepared_list(value: Iterable[Any], declared: Collection[type]) -> list[Any]:
-    items = [_prepared(item, declared) for item in value]
-    return _rebuilt(value, items, list) if isinstance(value, list) else items
+def _prepared_list(value: list[Any], declared: Collection[type]) -> Any:
+    if all(type(item) in _LEAVES for item in value):
+        return value
+    return _rebuilt(value, [_prepared(item, declared) for item in value], list)
+
+
+def _refused(value: Iterator[Any], _: Collection[type]) -> Any:
+    raise NotJson(
+        f"a {type(value).__name__} is used up by whoever reads it first; give a list instead"
+    )
 
 
 def _rebuilt(value: Any, items: list[Any], make: Callable[[list[Any]], Any]) -> Any:
@@ -192,7 +196,8 @@ _PREPARE: dict[Any, Callable[[Any, Collection[type]], Any]] = {
     (set, frozenset): _in_order,
     dict: _prepared_dict,
     tuple: _prepared_tuple,
-    (list, Iterator): _prepared_list,
+    list: _prepared_list,
+    Iterator: _refused,
     BaseModel: _prepared_model,
 }
 

@@ -46,7 +46,7 @@ def not_taken(problem: str) -> Output:
 async def run_tool(
     tool: Tool, parsed: Mapping[str, Any], key: str, recorded: bytes | None = None
 ) -> Output:
-    """What the tool gives. ``recorded``: the text that it had given."""
+    """What the tool gives. ``recorded``: the text that it had given, whose key is known."""
     try:
         value = await tool.run(parsed, key)
     except Exception as error:  # noqa: BLE001  (whatever a tool raises is told to the model)
@@ -54,7 +54,7 @@ async def run_tool(
         told = f"{type(error).__name__}: {error}"
         return Output(encode(told), error=error, returned=False)
     try:
-        data = tool.dump(value, recorded)
+        data = tool.dump(value)
         known = "" if data == recorded else fingerprint(decode(data))
     except (NotJson, RecursionError, ValueError) as error:
         return _not_shown(tool, value, error)

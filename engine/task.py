@@ -18,7 +18,7 @@ from ..graphstore.canonical import (
     is_text,
 )
 from ..graphstore.errors import NotJson
-from .dumping import dumper_of
+from .dumping import Dumper, dumper_of
 from .errors import AgentError
 
 __all__ = ["SubjectKind", "as_json", "checked_labels", "checked_name", "task_key", "texts"]
@@ -33,11 +33,16 @@ def as_json(value: str | Mapping[str, Any] | BaseModel | Json, what: str) -> Jso
         return value
     try:
         if isinstance(value, BaseModel):
-            return decode(encode(dumper_of(type(value)).json(value, "it")))
+            return decode(encode(_dumper(type(value)).json(value, "it")))
         check_members(value)
         return decode(encode(value))
     except (NotJson, RecursionError) as error:
         raise NotJson(f"{what} cannot be recorded: {error}") from None
+
+
+@lru_cache(maxsize=256)
+def _dumper(kind: type[BaseModel]) -> Dumper:
+    return dumper_of(kind)
 
 
 def checked_name(name: str, what: str) -> str:

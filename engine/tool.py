@@ -186,9 +186,9 @@ class Tool:
         # A decorator that is not async itself hides that the function is.
         return await _whole(await value if inspect.isawaitable(value) else value)
 
-    def dump(self, output: Any, recorded: bytes | None = None) -> bytes:
-        """An output as exact JSON text. ``recorded``: what it may be equal to. Raises NotJson."""
-        return self._signature.output.text(output, f"the output of {self.name}", recorded)
+    def dump(self, output: Any) -> bytes:
+        """An output as exact JSON text. Raises NotJson."""
+        return self._signature.output.text(output, f"the output of {self.name}")
 
     def load(self, output: bytes) -> Any:
         """A recorded output as the function had returned it, if ``keep`` gave it."""

@@ -19,6 +19,7 @@ TIERS = {
     "adapters/test_watch_command.py": "slow",
     "concurrency": "sound",
     "crashes": "sound",
+    "engine/test_door_random.py": "sound",
     "engine/test_impact_random.py": "sound",
     "engine/test_server_killed.py": "slow",
     "graphstore/test_retention_random.py": "sound",

@@ -14,7 +14,7 @@ import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from pydantic.alias_generators import to_camel
 
-from execgraph import Engine
+from execgraph import ConfigurationError, DeploymentTarget, Engine
 from execgraph.adapters.messages_api import Answer, call, text
 
 from .conftest import World, outcomes, turn
@@ -426,3 +426,86 @@ async def test_a_tool_may_return_an_awaitable_and_say_so(world: World) -> None:
     async with engine, engine.run("program", "go") as run:
         assert (await run.act(give)).value == 1
         assert (await run.act(count)).value == [1, 2]
+
+
+# What is refused where it is declared, and what is not ---------------------------------------
+
+
+class Bank:
+    """Has functions of several kinds."""
+
+    def __init__(self) -> None:
+        self.paid: list[int] = []
+
+    def pay(self, cents: int) -> str:
+        """Pay."""
+        self.paid.append(cents)
+        return "paid"
+
+    @classmethod
+    def greet(cls, name: str) -> str:
+        """Greet."""
+        return f"hello {name}"
+
+    @staticmethod
+    def add(one: int, two: int = 2) -> int:
+        """Add."""
+        return one + two
+
+
+async def test_methods_serve_as_tools(world: World) -> None:
+    engine, bank = world.engine(), Bank()
+    declare = engine.tool(effect="read", version="1")
+    pay, greet, add = (declare(it) for it in (bank.pay, Bank.greet, Bank.__dict__["add"]))
+    async with engine, engine.run("program", "go") as run:
+        assert (await run.act(pay, cents=1)).value == "paid"
+        assert (await run.act(greet, name="ann")).value == "hello ann"
+        assert (await run.act(add, one=1)).value == 3
+    assert bank.paid == [1]
+
+
+def takes_field(it: int = Field(default=1)) -> int:
+    """Take."""
+    return it
+
+
+def unlocks(code: SecretStr | None) -> str:
+    """Unlock."""
+    return "open"
+
+
+@pytest.mark.parametrize(
+    ("function", "requires", "complaint"),
+    [
+        (Bank.__dict__["greet"], [], r"declare Class.greet as a tool"),
+        (Bank.pay, [], "parameter self of the tool pay has no annotation"),
+        (takes_field, [], r"has Field\(...\) as its default"),
+        (unlocks, [DeploymentTarget("{code}")], "named by the secret code"),
+        (len, [], "by position only"),
+    ],
+)
+def test_what_would_go_wrong_at_a_call_is_refused_where_it_is_declared(
+    function: Any, requires: Any, complaint: str
+) -> None:
+    engine = Engine("sqlite:///never-opened.db")
+    with pytest.raises(ConfigurationError, match=complaint):
+        engine.tool(effect="read", requires=requires, version="1")(function)
+
+
+async def test_a_requirement_names_an_argument_as_the_function_does(world: World) -> None:
+    world.think(lambda body: Answer([text("ok")] if turn(body) else [call("ship", {"to": "EU"})]))
+    engine = world.engine()
+
+    @engine.tool(effect="write", requires=[DeploymentTarget("{region}")])
+    def ship(region: Annotated[str, Field(alias="to"), AfterValidator(str.lower)]) -> str:
+        """Ship."""
+        world.done.append(region)
+        return "shipped"
+
+    agent = world.agent(engine, [ship])
+    async with engine:
+        await engine.observe("target:eu", 1)
+        for asked in (2, 0):
+            assert (await world.count(agent.execute("go")))[1:] == (asked, ["eu"])
+        await engine.observe("target:eu", 2)
+        assert (await world.count(agent.execute("go")))[1] == 1
