@@ -20,7 +20,7 @@ def test_the_example_runs_and_does_what_its_comments_say(tmp_path: Path) -> None
     first, second, identical = told.split()
     assert int(first) > 0
     assert (second, identical) == ("0", "True")
-    assert changed.startswith("partial ")
+    assert changed.startswith("live ")
     assert "precondition changed: acl:prod/deploy" in changed
 
 
