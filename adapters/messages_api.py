@@ -15,7 +15,7 @@ It answers ``POST /v1/messages`` as JSON and as a stream of server-sent events, 
 ids and thinking signatures on every call, and refuses a conversation whose tool calls and tool
 results do not match. Tokens are estimated from the lengths of the texts, so that equal
 conversations cost the same; an answer may say how many they are. It runs in a thread of its own:
-use it from sync and async programs.
+use it from sync and async programs. It needs the extra ``server``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from . import messages_wire as wire
+from .extras import require_server
 from .messages_wire import Body, Refused, estimate_tokens, new_id
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ class MessagesServer:
     def __enter__(self) -> Self:
         if self._running is not None:
             raise RuntimeError("the server is running already")
+        require_server("the local model")
         import uvicorn
 
         # Without IPPROTO_TCP asyncio leaves TCP_NODELAY off: 48 ms a call instead of 4.

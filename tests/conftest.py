@@ -38,11 +38,24 @@ def tier(path: str) -> str:
     return TIERS[max(named, key=len)] if named else "fast"
 
 
+#: Files whose tests share something costly: one process runs all of a file.
+TOGETHER = {
+    "adapters/test_demo.py",
+    "adapters/test_plain_installation.py",
+    "crashes/test_killed.py",
+    "engine/test_server_killed.py",
+    "test_cookbook.py",
+    "workload/test_workload.py",
+}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(TESTS):
             inside = item.path.relative_to(TESTS).as_posix()
             item.add_marker(tier(f"{inside}::{item.name}"))
+            if inside in TOGETHER:
+                item.add_marker(pytest.mark.xdist_group(inside))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..extras import require_server
+
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
@@ -38,8 +40,10 @@ async def serving(
 ) -> AsyncIterator[str]:
     """Answer GET /health with 200 or 503 while this is entered. The URL, with the real port.
 
-    Raises OSError if nothing can be served there.
+    Raises OSError if nothing can be served there, and ConfigurationError without the extra
+    ``server``.
     """
+    require_server("--health")
     import uvicorn
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse
