@@ -6,8 +6,8 @@ everything removed that the selector does not match. Members keep their names, a
 their order but not their index, so that an unrelated element put before a selected one changes
 nothing, while two values that swap their names do.
 
-What a selector could not select from counts as well (``selecting``): the types that it met where
-it cannot look into such, and, if it matches nothing, how far it came. So "nobody is denied" is
+What a selector could not select from counts as well (``selecting``): what it met and cannot look
+into, and, if it matches nothing, how far it came. So "nobody is denied" is
 one thing, and a text, ``null`` or an error page in the place of the list of the denied another.
 A selector that would take too long of a document rests on all of it.
 """

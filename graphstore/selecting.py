@@ -3,8 +3,8 @@
 A selector is written for documents of a certain shape. Where it meets another one (``$.deny[*]``
 and a text, ``[?@.user == 'bob']`` and a list of users) RFC 9535 says that it matches nothing,
 which must not count as "nobody is denied". So beside its matches a selection has its
-``strangers``: the types met where the selector cannot select from such, or compares them with
-another type. Of ``..`` there are none, since it looks everywhere.
+``strangers``: all that stood where the selector cannot look into such, or compares it with another
+type. Of ``..`` there are none, since it looks everywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jsonpath import filter as filters
 from jsonpath import selectors as parts
 from jsonpath.segments import JSONPathRecursiveDescentSegment, JSONPathSegment
 
-from .canonical import Json
+from .canonical import Json, canonical, digest
 from .selectors import Query, operands, pattern_of
 
 __all__ = ["Path", "Selection", "TooCostly", "select"]
@@ -139,8 +139,8 @@ class _Search:
 
     def _children(self, selector: parts.JSONPathSelector, node: _Node) -> Iterator[_Node]:
         path, value = node
-        if (found := _type(value)) not in _SELECTS_FROM[type(selector)]:
-            self._note(found, str(selector.token.index))
+        if _type(value) not in _SELECTS_FROM[type(selector)]:
+            self._note(value, str(selector.token.index))
             return iter(())
         match selector:
             case parts.NameSelector(name=name):
@@ -156,9 +156,11 @@ class _Search:
                 return (it for it in items if self._holds(expression.expression, it[1]))
         return _items(node)
 
-    def _note(self, found: str, where: str) -> None:
+    def _note(self, stranger: Json, where: str) -> None:
         if not self._everywhere:
-            self.strangers.add(f"{where}:{found}")
+            written = canonical(stranger)
+            self._spend(len(written) // _CHARACTERS)
+            self.strangers.add(f"{where}:{digest(written)}")
 
     # Filters ------------------------------------------------------------------------------
 
@@ -208,18 +210,18 @@ class _Search:
         if isinstance(value, str | list | dict):
             return len(value)
         if value is not _NOTHING:
-            self._note(_type(value), "length")
+            self._note(value, "length")
         return _NOTHING
 
     def _matches(self, name: str, text: Json, pattern: Json) -> bool:
         for value in (text, pattern):
             if value is not _NOTHING and not isinstance(value, str):
-                self._note(_type(value), name)
+                self._note(value, name)
         if not isinstance(text, str) or not isinstance(pattern, str):
             return False
         self._spend(len(text) // _CHARACTERS)
         if (compiled := pattern_of(pattern)) is None:
-            self._note("no regular expression", name)
+            self._note(pattern, name)
             return False
         # A half of a pair, which UTF-8 cannot write, is some character.
         readable = text.encode(errors="replace").decode()
@@ -228,7 +230,11 @@ class _Search:
 
     def _compares(self, left: Json, operator: str, right: Json) -> bool:
         if left is not _NOTHING and right is not _NOTHING and _type(left) != _type(right):
-            self._note(f"{_type(left)},{_type(right)}", operator)
+            # Scalars of two types are not equal, whatever they are; a list may hold what was meant.
+            by_type = operator in ("==", "!=")
+            for value in (left, right):
+                is_scalar = not isinstance(value, list | dict)
+                self._note(_type(value) if by_type and is_scalar else value, operator)
         match operator:
             case "==":
                 return self._equal(left, right)

@@ -137,6 +137,22 @@ def test_another_type_is_not_what_was_there(selector: str, nobody: Any, strange:
 @pytest.mark.parametrize(
     ("selector", "before", "after"),
     [
+        ("$.allow", "frozen", "frozen until Monday"),
+        ("$.allow", ["bob"], ["bob", "al"]),
+        ("$.deny[?@.user == 'bob']", {"deny": ["al"]}, {"deny": ["al", "bob"]}),
+        ("$.deny[?@.user == 'bob']", {"deny": [{"user": ["al"]}]}, {"deny": [{"user": ["bob"]}]}),
+        ("$.max[?@.n > 100]", {"max": [{"n": "few"}]}, {"max": [{"n": "unlimited"}]}),
+    ],
+)
+def test_of_what_a_selector_cannot_look_into_all_counts(
+    selector: str, before: Any, after: Any
+) -> None:
+    assert Document.of(before).fingerprint(selector) != Document.of(after).fingerprint(selector)
+
+
+@pytest.mark.parametrize(
+    ("selector", "before", "after"),
+    [
         ("$.rules[?@.name == 'freeze']", {"rules": []}, {"rules": [{"name": "other"}], "v": 2}),
         ("$.rules[?@.name == 'freeze']", {"rules": [{"name": "x"}]}, {"rules": []}),
         ("$.rules[?@.kind == 'a' && @.n > 3]", {"rules": []}, {"rules": [{"kind": "b", "n": "x"}]}),
