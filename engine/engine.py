@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -44,7 +46,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
+_log = logging.getLogger("execgraph")
+
 _RETENTION = Retention()
+_NAMESPACES = 20  # that are named where one is asked for that does not exist
 
 
 class Engine:
@@ -337,9 +342,23 @@ class Engine:
         if execution_id is None:
             newest = await session.store.executions(self.namespace, agent=agent, limit=1)
             if not newest:
-                raise ExecutionUnknown(None, self.namespace, agent=agent)
+                hint = await self._hint()
+                raise ExecutionUnknown(None, self.namespace, agent=agent, hint=hint)
             execution_id = newest[0].id
-        return await why(session.store, self.namespace, execution_id)
+        try:
+            return await why(session.store, self.namespace, execution_id)
+        except ExecutionUnknown as unknown:
+            if (hint := await self._hint()) is None:
+                raise
+            raise ExecutionUnknown(execution_id, self.namespace, hint=hint) from unknown
+
+    async def _hint(self) -> str | None:
+        """Where there is something, if there is nothing in this namespace; else None."""
+        known = await self.session().store.namespaces()
+        if self.namespace in known or len(known) == _NAMESPACES:
+            return None
+        others = ", ".join(map(repr, known)) or "none"
+        return f"there is nothing in the namespace {self.namespace!r}; in this store are: {others}"
 
     async def impact(self, resource: str, document: Json) -> Impact:
         """What it would cost if ``resource`` became ``document`` (None: were withdrawn): which
@@ -362,7 +381,8 @@ class Engine:
         session = self.session()
         started = milliseconds_of(since)
         await session.journal.flush()
-        return Stats.of(await session.store.totals(self.namespace, since=started))
+        found = Stats.of(await session.store.totals(self.namespace, since=started))
+        return found if found.anything else replace(found, hint=await self._hint())
 
     async def cypher(
         self,
@@ -382,7 +402,7 @@ class Engine:
         """
         session = self.session()
         await session.journal.flush()
-        return await session.store.cypher(
+        found = await session.store.cypher(
             self.namespace,
             query,
             parameters or {},
@@ -390,6 +410,9 @@ class Engine:
             limit=limit,
             progress=progress,
         )
+        if not found.rows and (hint := await self._hint()) is not None:
+            _log.warning("%s", hint)
+        return found
 
     def subscribe(self, on_event: OnEvent) -> Callable[[], None]:
         """Have ``on_event`` told what happens in this process; gives what ends that.

@@ -82,8 +82,18 @@ class NotReplayable(ExecgraphError):
 class ExecutionUnknown(ExecgraphError):
     """An execution is asked about that is not in the store."""
 
-    def __init__(self, execution: str | None, namespace: str, *, agent: str | None = None) -> None:
+    def __init__(
+        self,
+        execution: str | None,
+        namespace: str,
+        *,
+        agent: str | None = None,
+        hint: str | None = None,
+    ) -> None:
         self.execution_id = execution
+        if hint is not None:
+            super().__init__(hint)
+            return
         if execution is not None:
             what = f"execution {execution!r}"
         else:

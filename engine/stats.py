@@ -101,12 +101,19 @@ class Stats(AgentStats):
 
     ``misses``: the tokens paid by the kind of cause for which a model was asked;
     ``missed_calls``: the calls. ``traces``: what may be replayed now. ``agents``: each by its name.
+    ``hint``: that the namespace does not exist, and which do; None: it does.
     """
 
     traces: int
     misses: Mapping[str, int]
     missed_calls: Mapping[str, int]
     agents: Mapping[str, AgentStats]
+    hint: str | None = None
+
+    @property
+    def anything(self) -> bool:
+        """Whether there was any run."""
+        return bool(self.executions or self.failed or self.running or self.killed)
 
     @classmethod
     def of(cls, totals: Totals) -> Stats:
@@ -132,6 +139,7 @@ class Stats(AgentStats):
             "misses": dict(self.misses),
             "missed_calls": dict(self.missed_calls),
             "agents": {name: it.as_json() for name, it in self.agents.items()},
+            "hint": self.hint,
         }
 
 

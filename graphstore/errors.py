@@ -10,6 +10,7 @@ ExecgraphError
 ├── CypherFailed                a Cypher query met what it cannot compute, or took all memory
 └── StoreError                  the store cannot do what was asked
     ├── StoreUnavailable        it cannot be reached, or went away; try again later
+    ├── StoreNotOpen            it is used before `open`, or after `close`
     ├── StoreAccessDenied       it refuses these credentials, or this folder
     ├── SchemaTooNew            it was written by a newer execgraph
     ├── StoreDamaged            its file is damaged, or is no store at all
@@ -34,6 +35,7 @@ __all__ = [
     "StoreAccessDenied",
     "StoreDamaged",
     "StoreError",
+    "StoreNotOpen",
     "StoreUnavailable",
     "UnknownStore",
     "VersionMoved",
@@ -91,6 +93,14 @@ class StoreError(ExecgraphError):
 
 class StoreUnavailable(StoreError):
     """The store cannot be reached, or went away in the middle; the call may be repeated."""
+
+
+class StoreNotOpen(StoreError):
+    """The store is used before ``open`` or after ``close``: the program is wrong, and to try again
+    later does not help."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"the store {url} is not open: `await store.open()` first")
 
 
 class StoreAccessDenied(StoreError):

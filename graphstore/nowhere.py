@@ -220,6 +220,10 @@ class Nowhere(GraphStore):
         return []
 
     @override
+    async def namespaces(self, *, limit: int = 20) -> list[str]:
+        return []
+
+    @override
     async def uris(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
         return []
 

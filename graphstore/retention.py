@@ -39,6 +39,8 @@ from .errors import ConfigurationError
 
 __all__ = [
     "COLLECT_BATCH",
+    "EQUAL_TO",
+    "LOST",
     "OVERSIZE",
     "TRACES_PER_TASK",
     "UNUSED",
@@ -54,6 +56,11 @@ COLLECT_BATCH = 500
 #: Why a collection unpublished a trace. Such a one is deleted whatever the history is to be.
 UNUSED = "nobody replayed it for longer than retention.max_age"
 OVERSIZE = "the payloads took more than retention.max_bytes"
+
+
+#: Why a run is not published.
+LOST = "a payload that its steps name is gone"
+EQUAL_TO = "it takes the same steps under the same guards as "  # and the id of that trace
 
 
 def beyond(traces: int) -> str:

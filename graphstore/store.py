@@ -593,6 +593,10 @@ class GraphStore(ABC):
         """The keys of tasks, in order, those that come after ``after``."""
 
     @abstractmethod
+    async def namespaces(self, *, limit: int = 20) -> list[str]:
+        """The names of namespaces in which there is something, in order."""
+
+    @abstractmethod
     async def uris(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
         """The uris of resources, in order, those that come after ``after``."""
 

@@ -41,6 +41,8 @@ def stats(
         print_json(found.as_json())
         return
     console().print(table(found))
+    if found.hint is not None:
+        console().print("", found.hint, sep="\n", markup=False)
     if len(found.agents) > 1:
         console().print("", _agents(found), sep="\n")
     if found.misses:

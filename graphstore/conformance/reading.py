@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ..canonical import encode
+from ..document import Document
 from ..model import (
     Execution,
     ExecutionState,
@@ -15,6 +16,8 @@ from ..model import (
     StepKind,
     Usage,
     Value,
+    manifest,
+    signature,
 )
 from ..store import GraphStore, Totals
 from .expect import equal, true
@@ -160,7 +163,49 @@ async def check_a_replay_brings_its_report(store: GraphStore, namespace: str) ->
     equal(kept, {report.digest: report.data}, "its report is a value")
 
 
+async def check_namespaces_are_named_in_order(store: GraphStore, namespace: str) -> None:
+    first, second = f"{namespace}-1", f"{namespace}-2"
+    await published(store, second, sample_recording())
+    await store.change(first, "acl:a", Document.of(1))
+    many = await store.namespaces(limit=100_000)
+    equal([it for it in many if it.startswith(namespace)], [first, second], "those there are")
+    equal(await store.namespaces(limit=1), many[:1], "no more than are wanted")
+
+
+async def check_why_a_run_is_not_published_is_told_alike(store: GraphStore, namespace: str) -> None:
+    await published(store, namespace, sample_recording(number=1))
+    await published(store, namespace, sample_recording(number=2))
+    await _publish_keeping(store, namespace, sample_recording(number=3, says="other"), keep=1)
+    lost = sample_recording(number=4, says="lost")
+    await _publish_keeping(store, namespace, lost.model_copy(update={"values": ()}), keep=1)
+    expected = {
+        "deploy-1": "the task keeps its 1 newest traces",
+        "deploy-2": "it takes the same steps under the same guards as deploy-1",
+        "deploy-4": "a payload that its steps name is gone",
+    }
+    for execution, reason in expected.items():
+        found = await store.execution(namespace, execution)
+        true(found is not None, execution)
+        equal(found and found.execution.reason, reason, f"why {execution} is no trace")
+
+
+async def _publish_keeping(
+    store: GraphStore, namespace: str, recording: Recording, keep: int
+) -> None:
+    await store.write(namespace, recording)
+    await store.publish(
+        namespace,
+        recording.execution.id,
+        steps=len(recording.steps),
+        manifest=manifest(recording.steps),
+        signature=signature(recording.steps),
+        keep=keep,
+    )
+
+
 CHECKS = (
+    check_namespaces_are_named_in_order,
+    check_why_a_run_is_not_published_is_told_alike,
     check_dependants_are_whole_traces_in_outline,
     check_dependants_come_with_the_tasks_other_traces,
     check_only_published_steps_are_dependants,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import StoreError
+from ..errors import StoreNotOpen
 from ..store import RETRY_SECONDS
 from .queries import query
 from .trouble import Passing, is_race, pauses, raised, retryable
@@ -58,7 +58,7 @@ class Client:
     ) -> list[list[Any]]:
         """The rows of the statement ``name``: one round trip, unless it must be tried again."""
         if self._driver is None:
-            raise StoreError(f"{self._url} is not open; open it first")
+            raise StoreNotOpen(self._url)
         text, races = query(name), 0
         waits = pauses(RETRY_SECONDS)
         while True:
@@ -93,7 +93,7 @@ class Client:
         from neo4j import READ_ACCESS, Query
 
         if self._driver is None:
-            raise StoreError(f"{self._url} is not open; open it first")
+            raise StoreNotOpen(self._url)
         async with self._driver.session(
             database=self._address.database,
             default_access_mode=READ_ACCESS,

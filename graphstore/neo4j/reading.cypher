@@ -102,6 +102,24 @@ WHERE t.namespace = $namespace AND t.key > $after
 RETURN t.key AS key
 ORDER BY key LIMIT $limit
 
+// name: next_namespace
+// The first one after another in which there is something: two seeks, however much there is.
+CALL () {
+  CALL () {
+    MATCH (e:Execution)
+    WHERE e.namespace > $after AND e.started_at > 0
+    RETURN e.namespace AS name
+    ORDER BY e.namespace LIMIT 1
+  UNION ALL
+    MATCH (r:Resource)
+    WHERE r.namespace > $after AND r.uri > ''
+    RETURN r.namespace AS name
+    ORDER BY r.namespace LIMIT 1
+  }
+  RETURN min(name) AS name
+}
+RETURN name
+
 // name: uris
 MATCH (r:Resource)
 WHERE r.namespace = $namespace AND r.uri > $after

@@ -9,7 +9,7 @@ from datetime import timedelta
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..retention import OVERSIZE, UNUSED, Collected, Retention
+from ..retention import OVERSIZE, UNUSED, Collected, Retention, beyond
 from .mapping import GATES
 
 if TYPE_CHECKING:
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from .client import Client
 
-__all__ = ["BEYOND", "Collections", "DryRun"]
+__all__ = ["Collections", "DryRun"]
 
-BEYOND = "the task has as many newer traces as it keeps"
 
 _PAGE = 500  # tasks or resources that are looked at in one statement
 _LOOKED_AT = 10_000  # steps or executions whose payloads are looked at in one statement
@@ -95,7 +94,7 @@ class _Statements:
             max_age=_milliseconds(it.max_age),
             history_age=_milliseconds(it.history_age),
             grace=_milliseconds(it.grace),
-            reason_beyond=BEYOND,
+            reason_beyond=beyond(it.traces),
             unused=UNUSED,
             oversize=OVERSIZE,
             page=_PAGE,
@@ -410,7 +409,7 @@ class DryRun(_Statements):
     ) -> Iterator[tuple[str, str]]:
         """Traces, newest first, that are too many or unused, and which of it."""
         most, max_age = self.retention.traces, self.retention.max_age
-        yield from ((it.id, BEYOND) for it in traces[most:])
+        yield from ((it.id, beyond(most)) for it in traces[most:])
         if max_age is not None:
             for it in traces[:most]:
                 newest = next((x.used for x in runs if x.replayed == it.id), it.used)

@@ -15,7 +15,7 @@ from ..document import Document
 from ..errors import PayloadCorrupted, StoreUnavailable
 from ..facts import Facts
 from ..model import KILLED_AFTER_MS, FacetRef, SideEffect, Task, Trace, Value, new_id
-from ..retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
+from ..retention import COLLECT_BATCH, EQUAL_TO, LOST, TRACES_PER_TASK, Collected, Retention, beyond
 from ..store import (
     EXPIRY,
     RETRY_SECONDS,
@@ -46,7 +46,7 @@ from .mapping import (
 from .marks import Walks, walk_of
 from .reading import outline_of
 from .recording import replay_parameters, write_parameters
-from .retention import BEYOND, Collections, DryRun
+from .retention import Collections, DryRun
 from .schema import ensure_schema
 from .trouble import Passing, pauses
 
@@ -64,8 +64,6 @@ if TYPE_CHECKING:
 __all__ = ["Neo4jStore"]
 
 _FEWEST_TRIES = 50  # before a slow server is taken for a resource that changes too fast
-_EQUAL = "an equal trace was published already: "
-_LOST = "a payload that its steps name is gone"
 
 _ABSENT = (0, True, None, None, None)  # a row of `document`
 _LOOKS = 3  # a payload that is not there by then is not on its way
@@ -427,15 +425,15 @@ class Neo4jStore(GraphStore):
             "manifest": manifest,
             "signature": signature,
             "keep": keep,
-            "reason_equal": _EQUAL,
-            "reason_beyond": BEYOND,
-            "reason_lost": _LOST,
+            "reason_equal": EQUAL_TO,
+            "reason_beyond": beyond(keep),
+            "reason_lost": LOST,
         }
         row = await self._client.row("publish", parameters)
         if row is None:
             return Published(published=False)
-        published, equal_to, beyond, moved = row
-        return Published(bool(published), equal_to, tuple(beyond), moved)
+        published, equal_to, gone, moved = row
+        return Published(bool(published), equal_to, tuple(gone), moved)
 
     @override
     async def unpublish(self, namespace: str, execution: str, reason: str) -> None:
@@ -517,6 +515,17 @@ class Neo4jStore(GraphStore):
     async def task_keys(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
         wanted = {"namespace": namespace, "after": after, "limit": limit}
         return [row[0] for row in await self._client.run("task_keys", wanted)]
+
+    @override
+    async def namespaces(self, *, limit: int = 20) -> list[str]:
+        found: list[str] = []
+        while len(found) < limit:
+            after = found[-1] if found else ""
+            row = await self._client.row("next_namespace", {"after": after})
+            if row is None or row[0] is None:
+                break
+            found.append(row[0])
+        return found
 
     @override
     async def uris(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:

@@ -678,6 +678,12 @@ WHERE ns = :ns AND state = 'published';
 -- name: task_keys
 SELECT key FROM task WHERE ns = :ns AND key > :after ORDER BY key LIMIT :limit;
 
+-- name: namespaces
+SELECT name FROM namespace
+WHERE EXISTS (SELECT 1 FROM execution WHERE execution.ns = namespace.rid)
+    OR EXISTS (SELECT 1 FROM resource WHERE resource.ns = namespace.rid)
+ORDER BY name LIMIT :limit;
+
 -- name: uris
 SELECT uri FROM resource WHERE ns = :ns AND uri > :after ORDER BY uri LIMIT :limit;
 

@@ -23,7 +23,7 @@ from .clock import now_ms
 from .connection import reading
 from .queries import QUERIES
 
-__all__ = ["dependants", "doubts", "executions", "keys", "totals"]
+__all__ = ["dependants", "doubts", "executions", "keys", "namespaces", "totals"]
 
 #: So many traces are read at once: what is put together from rows is then let go of.
 _AT_ONCE = 2000
@@ -107,6 +107,11 @@ def keys(connection: sqlite3.Connection, ns: int, query: str, after: str, limit:
     """What the statement lists, in order: those that come after ``after``."""
     wanted = {"ns": ns, "after": after, "limit": limit}
     return [row[0] for row in connection.execute(QUERIES[query], wanted)]
+
+
+def namespaces(connection: sqlite3.Connection, limit: int) -> list[str]:
+    """The names of those in which there is something, in order."""
+    return [row[0] for row in connection.execute(QUERIES["namespaces"], {"limit": limit})]
 
 
 def doubts(connection: sqlite3.Connection, ns: int, limit: int) -> list[SideEffect]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ..facts import Expected
 from ..model import EffectState, Execution, Recording, Replay, SideEffect, Step, Task
-from ..retention import TRACES_PER_TASK, beyond
+from ..retention import EQUAL_TO, LOST, TRACES_PER_TASK, beyond
 from ..store import Published
 from .clock import believed_until, now_ms
 from .connection import taking_away, writing
@@ -197,11 +197,10 @@ def publish(
         if rid is None or task is None or decided_at is not None or state == "failed":
             return Published(state == "published", equal_to)
         if equal := names.row("equal_trace", task=task, signature=signature):
-            reason = f"it takes the same steps under the same guards as {equal[0]}"
-            _unpublish(names, rid, reason, equal[0])
+            _unpublish(names, rid, EQUAL_TO + equal[0], equal[0])
             return Published(False, equal[0])
         if names.row("missing_payload", ns=names.ns, execution=rid, steps=steps):
-            _unpublish(names, rid, "a payload that its steps name is gone")
+            _unpublish(names, rid, LOST)
             return Published(False)
         now = now_ms()
         names.run(

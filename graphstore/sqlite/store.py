@@ -20,7 +20,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from typing_extensions import override
 
 from ..document import Document
-from ..errors import PayloadCorrupted, StoreUnavailable
+from ..errors import PayloadCorrupted, StoreNotOpen
 from ..facts import Expected, Facts, Span
 from ..finding import Finding
 from ..model import (
@@ -142,7 +142,7 @@ class SqliteStore(GraphStore):
     @property
     def _reader(self) -> sqlite3.Connection:
         if self._read is None:
-            raise StoreUnavailable(f"the store {self.url} is not open: `await store.open()` first")
+            raise StoreNotOpen(self.url)
         return self._read
 
     async def _reading(
@@ -176,7 +176,7 @@ class SqliteStore(GraphStore):
         """What ``work`` returns from the writer's thread. It is one transaction, or none."""
         thread, write = self._thread, self._write
         if thread is None or write is None:
-            raise StoreUnavailable(f"the store {self.url} is not open: `await store.open()` first")
+            raise StoreNotOpen(self.url)
 
         def job() -> _T:
             with translated(self._path):
@@ -450,6 +450,10 @@ class SqliteStore(GraphStore):
     @override
     async def task_keys(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
         return await self._reading(namespace, reading.keys, "task_keys", after, limit) or []
+
+    @override
+    async def namespaces(self, *, limit: int = 20) -> list[str]:
+        return await self._writing(lambda db: reading.namespaces(db, limit))
 
     @override
     async def uris(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:

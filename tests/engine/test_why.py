@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from execgraph import Engine, RunFailed
+from execgraph import Acl, Engine, RunFailed
 from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.engine.errors import ExecutionUnknown
 from execgraph.engine.why import Why
@@ -297,3 +297,78 @@ def _counted(engine: Engine) -> list[str]:
 
         setattr(store, name, counting)
     return calls
+
+
+async def test_a_divergence_is_blamed_and_not_an_earlier_change_that_made_no_difference(
+    world: World,
+) -> None:
+    """The rule of the first write changes, and the decision asked again says the same; then a read
+    gives something else, and what follows is asked because of that."""
+    engine, seen = world.engine(), ["old"]
+
+    @engine.tool(effect="write", requires=[Acl("ship")])
+    def ship() -> str:
+        """Ship."""
+        return "shipped"
+
+    @engine.tool(effect="read", requires=[])
+    def look() -> str:
+        """Look."""
+        return seen[0]
+
+    def think(body: dict[str, Any]) -> Answer:
+        steps = [call("ship", {}), call("look", {}), call("look", {}), text("done")]
+        return Answer([steps[turn(body)]])
+
+    world.think(think)
+    async with engine:
+        await engine.observe("acl:ship", 1)
+        agent = world.agent(engine, [ship, look])
+        await agent.execute(TASK)
+        await engine.observe("acl:ship", 2)
+        seen[0] = "new"
+        result = await agent.execute(TASK)
+        assert outcomes(result)[:4] == [
+            ("?", "asked"),
+            ("ship", "replayed"),
+            ("?", "replayed"),
+            ("look", "diverged"),
+        ]
+        asked = [it for it in result.steps if str(it.outcome) == "asked" and it.cause]
+        assert [str(it.cause.kind) for it in asked if it.cause] == [
+            "precondition changed",
+            "output diverged",
+            "output diverged",
+        ]
+        why = await engine.why(result.execution_id)
+        told = [(it.position, it.why.cause.node, it.follows) for it in why.steps if it.why]
+        assert (4, "look", 3) in told, "it follows from the read"
+        assert any(node == "acl:ship" and follows is None for _, node, follows in told)
+        stats = await engine.stats()
+        assert stats.missed_calls["output diverged"] == 2
+        assert stats.missed_calls["precondition changed"] == 1
+
+
+async def test_in_a_program_too_what_gave_something_else_is_blamed(world: World) -> None:
+    engine, seen = world.engine(), ["old"]
+
+    @engine.tool(effect="read", requires=[])
+    def look() -> str:
+        """Look."""
+        return seen[0]
+
+    async def ask(_: Any) -> Any:
+        return {"says": "yes"}
+
+    async with engine:
+        found = []
+        for n in (1, 2):
+            await engine.observe("acl:ship", n)
+            async with engine.run("p", "go", requires=[Acl("ship")]) as run:
+                await run.decide({"q": "first"}, call=ask)
+                told = await run.act(look)
+                await run.decide({"q": told.value}, call=ask)
+            found.append(run.result)
+            seen[0] = "new"
+        causes = [str(it.cause.kind) for it in found[1].steps if it.cause]
+        assert causes == ["precondition changed", "output diverged", "output diverged"]

@@ -19,7 +19,7 @@ from execgraph.graphstore.errors import (
     CypherFailed,
     CypherRefused,
     CypherTimeout,
-    StoreUnavailable,
+    StoreNotOpen,
 )
 from execgraph.graphstore.sqlite.dialect import plain, rewritten
 from execgraph.graphstore.sqlite.store import SqliteStore
@@ -63,7 +63,7 @@ async def test_one_process_answers_until_the_store_is_closed(store: SqliteStore)
     await store.close()
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
-    with pytest.raises(StoreUnavailable, match="not open"):
+    with pytest.raises(StoreNotOpen, match="not open"):
         await ask(store, "RETURN 1 AS one")
 
 

@@ -19,8 +19,8 @@ _STATEMENTS = {
     **{name: text for name, text in QUERIES.items() if not name.startswith("still")},
     "still": still(3),
 }
-# Once, when changes were lost.
-_ALL = {"believe_nothing", "renumber_versions", "renumber_holds", "renumber_events"}
+# Once, when changes were lost; and that of namespaces, which are few.
+_ALL = {"believe_nothing", "renumber_versions", "renumber_holds", "renumber_events", "namespaces"}
 
 
 @pytest.fixture
