@@ -235,7 +235,9 @@ async def _reusable(run: Run, job: Job) -> bytes | None:
 
 def _kept(job: Job, tool: Tool, given: Output) -> Output:
     """An output as it can be given to a program again; else the tool is run again, as a read is."""
-    kept = tool.keep(given.value) if given.shown and given.error is None else None
+    # While it ran, what it depends on may have become something else.
+    same = given.shown and given.error is None and tool.code_key == job.code_key
+    kept = tool.keep(given.value) if same else None
     job.effect = Effect.READ if kept is None else Effect.PURE
     return given if kept is None else replace(given, data=kept, key="")
 

@@ -119,7 +119,7 @@ class Engine:
         requires: Sequence[Resource] | None = None,
         name: str | None = None,
         version: str | None = None,
-        uses: Iterable[Callable[..., Any]] = (),
+        uses: Iterable[object] = (),
     ) -> Tool: ...
 
     @overload
@@ -131,7 +131,7 @@ class Engine:
         requires: Sequence[Resource] | None = None,
         name: str | None = None,
         version: str | None = None,
-        uses: Iterable[Callable[..., Any]] = (),
+        uses: Iterable[object] = (),
     ) -> Callable[[Callable[..., Any]], Tool]: ...
 
     def tool(
@@ -143,13 +143,14 @@ class Engine:
         requires: Sequence[Resource] | None = None,
         name: str | None = None,
         version: str | None = None,
-        uses: Iterable[Callable[..., Any]] = (),
+        uses: Iterable[object] = (),
     ) -> Tool | Callable[[Callable[..., Any]], Tool]:
         """Declare a function as a tool. Raises ToolError, naming what is missing.
 
         ``effect``: ``pure`` (its output may be reused), ``read`` (runs again, is compared) or
-        ``write`` (the default; must state ``requires``). ``uses``: helpers whose source is part
-        of this tool's; ``version`` stands for the source where that cannot be read.
+        ``write`` (the default; must state ``requires``). ``uses``: functions, classes, modules and
+        values that are part of this tool's source; ``version`` stands for all of it. Of what a
+        ``pure`` tool is seen to depend on and its key cannot see, a warning is logged once.
         """
 
         def declare(function: Callable[..., Any]) -> Tool:

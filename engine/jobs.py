@@ -87,6 +87,7 @@ async def job_of_call(run: Run, decision: Decision, number: int) -> Job:
     if run.on_path and run.followed is not None:
         recorded = run.followed.actions.get((decision.position, number))
         if recorded is not None:
+            recorded = _as_its_tool_is_now(run, recorded)
             return job_on_path(run, run.followed, recorded, _on_path(run, recorded, call))
     tools, inputs = run.subject.code.tools, run.wish.inputs
     readings = decision.readings
@@ -103,6 +104,17 @@ async def job_of_act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> Job:
     return job
 
 
+def _as_its_tool_is_now(run: Run, recorded: Recorded) -> Recorded:
+    """What a pure tool depends on may have become something else since the lookup."""
+    step = recorded.step
+    if step.effect is not Effect.PURE or recorded.cause is not None:
+        return recorded
+    now = run.subject.code.of_action(step.name)
+    if now == step.code_key:
+        return recorded
+    return replace(recorded, cause=Cause(MissKind.CODE_CHANGED, step.name, step.code_key, now))
+
+
 def _on_path(run: Run, recorded: Recorded, call: Call) -> Reading:
     """A call of a decision that stands, and so does the recorded action, or it is read whole."""
     tools, step = run.subject.code.tools, recorded.step
@@ -116,8 +128,9 @@ def _on_path(run: Run, recorded: Recorded, call: Call) -> Reading:
 def job_on_path(run: Run, followed: Prepared, recorded: Recorded, reading: Reading) -> Job:
     """What the recorded graph has next."""
     step = recorded.step
-    tool = run.subject.code.tools.get(step.name)
-    code_key = run.subject.code.of_action(step.name)
+    code = run.subject.code
+    tool = code.tools.get(step.name)
+    code_key = step.code_key if recorded.cause is None else code.of_action(step.name)
     return Job(
         tool=tool,
         name=step.name,

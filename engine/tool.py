@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from ..graphstore.canonical import Json, canonical, decode, fingerprint, is_text
 from ..graphstore.errors import NotJson
@@ -41,7 +41,7 @@ class Tool:
         requires: Sequence[Resource] | None = None,
         name: str | None = None,
         version: str | None = None,
-        uses: Iterable[Callable[..., Any]] = (),
+        uses: Iterable[object] = (),
     ) -> None:
         self.function = function
         self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
@@ -58,7 +58,8 @@ class Tool:
         self._is_async = inspect.iscoroutinefunction(function)
         self._signature = Signature(function, self.name)
         self._naming = self._naming_parameters()
-        self._source = Source(self.name, function, uses=uses, version=version)
+        reused = self.effect is Effect.PURE
+        self._source = Source(self.name, function, uses=uses, version=version, reused=reused)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself; nothing is recorded."""
@@ -83,7 +84,11 @@ class Tool:
     def code_key(self) -> str:
         """The version of everything that makes this tool's steps what they are: of its body and
         of its terms (effect and requirements), joined by a dot."""
-        return f"{self._source.key(self._declared)}.{self._terms}"
+        return f"{self.source_key()}.{self._terms}"
+
+    def source_key(self) -> str:
+        """The version of its body, as what it depends on is now."""
+        return self._source.key(self._declared)
 
     def same_terms(self, code_key: str) -> bool:
         """Whether the tool that had this code key had today's effect and requirements."""
@@ -91,8 +96,16 @@ class Tool:
 
     @cached_property
     def _declared(self) -> Json:
-        """What its body is known by beside its source."""
-        return ["tool", self.name, self.schema]
+        """What its body is known by beside its source. An output that is used again is what its
+        type makes of what was recorded."""
+        made = [self._output_schema()] if self.effect is Effect.PURE else []
+        return ["tool", self.name, self.schema, *made]
+
+    def _output_schema(self) -> Json:
+        try:
+            return self._signature.output.adapter.json_schema(mode="serialization")
+        except PydanticUserError:  # of a type that JSON Schema has no words for
+            return None
 
     @cached_property
     def _terms(self) -> str:

@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from ..graphstore.canonical import fingerprint
 from ..graphstore.facts import Facts
-from ..graphstore.model import FacetRef, Step, StepKind, Trace
+from ..graphstore.model import Effect, FacetRef, Step, StepKind, Trace
 from ..invalidation.resources import Resource
 from ..invalidation.validity import broken_guards
 from .cause import Cause, MissKind, cause_of
@@ -30,16 +30,23 @@ class Code:
     tools: Mapping[str, Tool]
     requires: tuple[Resource, ...]
     decision: str | None = None
-    # By the number of tools: more of them may be declared, and none is ever taken away.
-    _identities: dict[int, str] = field(default_factory=dict, compare=False, repr=False)
+    # By the number of tools (more of them may be declared, and none is ever taken away), and by
+    # the keys of those that may change while the process runs.
+    _identities: dict[tuple[int | str, ...], str] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def identity(self) -> str:
         """Equal iff all of it is: a process may hold several versions of an agent."""
-        if (known := self._identities.get(len(self.tools))) is None:
-            # A copy: other threads may declare more meanwhile.
-            tools = sorted(tool.code_key for tool in tuple(self.tools.values()))
-            known = self._identities[len(self.tools)] = fingerprint([self.decision, *tools])
+        tools = tuple(self.tools.values())  # other threads may declare more meanwhile
+        state: tuple[int | str, ...] = (
+            len(tools),
+            *(it.code_key for it in tools if it.effect is Effect.PURE),
+        )
+        if (known := self._identities.get(state)) is None:
+            keys = sorted(tool.code_key for tool in tools)
+            known = self._identities[state] = fingerprint([self.decision, *keys])
         return known
 
     def of_action(self, name: str) -> str:
