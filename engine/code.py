@@ -12,9 +12,26 @@ from typing import Any, NamedTuple
 
 from ..graphstore.canonical import Json, digest
 
-__all__ = ["Chain", "chains", "form_of_code"]
+__all__ = ["Chain", "chains", "changed", "form_of_code", "rebound"]
 
 _ROOTS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
+_CELLS = frozenset({"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"})
+_MUTATORS = frozenset(
+    {
+        "add",
+        "append",
+        "appendleft",
+        "clear",
+        "discard",
+        "extend",
+        "insert",
+        "pop",
+        "popitem",
+        "remove",
+        "setdefault",
+        "update",
+    }
+)
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _BETWEEN = frozenset({"CACHE", "PRECALL", "PUSH_NULL", "NOP", "RESUME", "EXTENDED_ARG"})
 
@@ -55,22 +72,63 @@ def _constant(it: Any) -> Json:
     return form_of_code(it) if isinstance(it, CodeType) else digest(marshal.dumps(it, 2))
 
 
-def chains(code: CodeType, space: Mapping[str, Any]) -> Iterator[Chain]:
-    """The globals that code names, its inner functions included, and what it imports."""
-    yield from _chains(code, str(space.get("__package__") or ""))
+def chains(
+    code: CodeType, space: Mapping[str, Any], cells: frozenset[str] | None = None
+) -> Iterator[Chain]:
+    """The globals and the closure's names that code reads, its inner functions included, and what
+    it imports."""
+    cells = frozenset(code.co_freevars) if cells is None else cells
+    yield from _chains(code, str(space.get("__package__") or ""), cells)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from chains(constant, space)
+            yield from chains(constant, space, cells)
 
 
-def _chains(code: CodeType, package: str) -> Iterator[Chain]:
-    steps = [it for it in dis.get_instructions(code) if it.opname not in _BETWEEN]
+def _chains(code: CodeType, package: str, cells: frozenset[str]) -> Iterator[Chain]:
+    steps = _steps(code)
     for index, step in enumerate(steps):
-        if step.opname in _ROOTS:
+        if step.opname in _ROOTS or (step.opname in _CELLS and step.argval in cells):
             yield _chain(steps, index)
         elif step.opname == "IMPORT_NAME":
             level, names = steps[index - 2].argval, steps[index - 1].argval
             yield from _imports("." * level + step.argval, names or (), package)
+
+
+def changed(code: CodeType) -> Iterator[Chain]:
+    """What code itself changes in place: ``a.b`` in ``a.b.append(1)`` and ``a.b[key] = 1``."""
+    steps = _steps(code)
+    for index, step in enumerate(steps):
+        if not step.opname.startswith("LOAD_") or step.opname in _ATTRIBUTES:
+            continue
+        chain = _chain(steps, index)
+        if chain.attributes and chain.attributes[-1] in _MUTATORS:
+            yield Chain(str(chain.root), chain.attributes[:-1])
+        after = [it.opname for it in steps[index + len(chain.attributes) + 1 :][:3]]
+        if after[1:2] in (["STORE_SUBSCR"], ["DELETE_SUBSCR"]) or after[1:] == ["COPY", "COPY"]:
+            yield Chain(str(chain.root), chain.attributes)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from changed(constant)
+
+
+def rebound(code: CodeType) -> frozenset[str]:
+    """The globals and the closure's names that code binds itself, and attributes of its first
+    argument, as ``self.name``."""
+    steps = _steps(code)
+    found = {it.argval for it in steps if it.opname in ("STORE_GLOBAL", "STORE_DEREF")}
+    for index, step in enumerate(steps):
+        if (step.argval,) == code.co_varnames[:1] and step.opname.startswith("LOAD_FAST"):
+            after = steps[index + 1 : index + 3]
+            # ``self.a = x`` stores at once; ``self.a += x`` copies self, loads, and stores later.
+            target = after[-1] if after[0].opname == "COPY" else after[0]
+            if target is not after[0] or target.opname == "STORE_ATTR":
+                found.add(f"self.{target.argval}")
+    inner = [rebound(it) for it in code.co_consts if isinstance(it, CodeType)]
+    return frozenset(found).union(*inner)
+
+
+def _steps(code: CodeType) -> list[dis.Instruction]:
+    return [it for it in dis.get_instructions(code) if it.opname not in _BETWEEN]
 
 
 def _chain(steps: list[dis.Instruction], index: int) -> Chain:

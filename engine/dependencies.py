@@ -21,7 +21,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple, get_args, get_origin
 
 from ..graphstore.canonical import Json, fingerprint
-from .code import Chain, chains, form_of_code
+from .code import Chain, chains, changed, form_of_code, rebound
 from .installed import installed, is_own, name_of, reaches_outside
 from .values import IGNORED, IMMUTABLE, contents, exact, plain, reduced, state_of
 
@@ -38,6 +38,13 @@ class _Read(NamedTuple):
     now: Callable[[], Any]
     then: Any
     same: Callable[[Any, Any], bool]
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return _MISSING
 
 
 def _is(one: Any, other: Any) -> bool:
@@ -68,6 +75,10 @@ class Dependencies:
         self._reads: list[_Read] = []
         self._names: list[tuple[Callable[[str, object], object], str, object]] = []
         self._numbers: dict[int, int] = {}
+        self._selves: dict[int, object] = {}  # by function, what it is bound to
+        self._members: set[int] = set()  # functions that nobody but their class names
+        self._state: dict[int, object] = {}  # what the functions themselves change
+        self._rebound: dict[int, frozenset[str]] = {}  # by object, attributes that they bind anew
         self._kept: list[object] = []  # so that an id is of one object as long as the walk lasts
         self._queue: deque[tuple[object, str | None]] = deque()
         forms = [[self._refer(root, "") for root in roots]]
@@ -91,6 +102,8 @@ class Dependencies:
 
     def _refer(self, it: object, path: str | None) -> Json:
         """What stands for ``it`` where it is mentioned: its value, or the number of its form."""
+        if id(it) in self._state:
+            return "state"
         if (value := plain(it)) is not None:
             self._watch_plain(it)
             return value
@@ -121,6 +134,8 @@ class Dependencies:
         if isinstance(it, FunctionType):
             return self._function(it, path)
         if (parts := _parts_of(it)) is not None:
+            if isinstance(it, MethodType):
+                self._selves[id(it.__func__)] = it.__self__
             bound = _join(path, "self") if isinstance(it, MethodType) else path
             return [type(it).__name__, *(self._refer(part, bound) for part in parts)]
         if isinstance(it, type):
@@ -135,25 +150,48 @@ class Dependencies:
         own = self._is_own(function.__globals__.get("__name__"))
         # Generated, or somebody else's: what it holds is followed, and not named.
         within = path if own and function.__code__.co_filename != "<string>" else None
-        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-        named = self._named_by(function, cells, within) if own else name_of(function)
+        code, closure = function.__code__, function.__closure__ or ()
+        cells = dict(zip(code.co_freevars, closure, strict=True))
+        bound = self._own_state(function, cells) if own else frozenset()
+        named = self._named_by(function, cells, bound, within) if own else name_of(function)
+        whole = {} if own else cells
         return [
-            form_of_code(function.__code__, function.__doc__) if own else "",
+            form_of_code(code, function.__doc__) if own else "",
             named,
-            [[name, self._cell(cell, _join(within, name))] for name, cell in cells.items()],
+            [[name, self._cell(cell, _join(within, name))] for name, cell in whole.items()],
             self._refer(function.__defaults__, within),
             self._refer(function.__kwdefaults__, within),
             self._refer_all(vars(function), within),
         ]
 
-    def _cell(self, cell: Any, path: str | None) -> Json:
-        def now() -> Any:
-            try:
-                return cell.cell_contents
-            except ValueError:
-                return _MISSING
+    def _own_state(self, function: FunctionType, cells: Mapping[str, Any]) -> frozenset[str]:
+        """Note what a function changes itself: a log, a counter, a cache, and nothing it rests on.
+        Gives the names that it binds anew. A method that nobody names may not even be called."""
+        if id(function) in self._members:
+            return frozenset()
+        names = rebound(function.__code__)
+        if (it := self._selves.get(id(function))) is not None:
+            self._rebound[id(it)] = names
+        for chain in changed(function.__code__):
+            value = self._at(function, cells, chain)
+            if isinstance(value, list | dict | set | deque | bytearray):
+                self._state[id(value)] = value
+        return names
 
-        return self._read(now, _is, path)
+    def _at(self, function: FunctionType, cells: Mapping[str, Any], chain: Chain) -> Any:
+        """What a chain leads to, if that is plain to see."""
+        if chain.root in cells:
+            value = _contents(cells[chain.root])
+        elif (chain.root,) == function.__code__.co_varnames[:1]:
+            value = self._selves.get(id(function))
+        else:
+            value = function.__globals__.get(chain.root)
+        for name in chain.attributes:
+            value = vars(value).get(name) if hasattr(value, "__dict__") else None
+        return value
+
+    def _cell(self, cell: Any, path: str | None) -> Json:
+        return self._read(functools.partial(_contents, cell), _is, path)
 
     def _read(
         self, now: Callable[[], Any], same: Callable[[Any, Any], bool], path: str | None
@@ -162,19 +200,31 @@ class Dependencies:
         self._reads.append(_Read(now, value, same))
         return "missing" if value is _MISSING else self._refer(value, path)
 
-    def _named_by(self, function: FunctionType, cells: Mapping[str, Any], path: str | None) -> Json:
-        """What the globals are that a function's code names."""
+    def _named_by(
+        self,
+        function: FunctionType,
+        cells: Mapping[str, Any],
+        bound: frozenset[str],
+        path: str | None,
+    ) -> Json:
+        """What the names are that a function's code reads, and does not bind itself."""
         space = function.__globals__
         found = {
-            chain: self._global(space, chain, path)
+            chain: self._named(space, cells, chain, path)
             for chain in chains(function.__code__, space)
-            if chain.root not in cells and chain.root not in _OF_THE_MODULE
+            if chain.root not in _OF_THE_MODULE and chain.root not in bound
         }
         return [[str(chain), found[chain]] for chain in sorted(found, key=str)]
 
-    def _global(self, space: dict[str, Any], chain: Chain, path: str | None) -> Json:
+    def _named(
+        self, space: dict[str, Any], cells: Mapping[str, Any], chain: Chain, path: str | None
+    ) -> Json:
         if chain.imported:
             return self._imported(chain, path)
+        if chain.root in cells:
+            now = functools.partial(_contents, cells[chain.root])
+            self._reads.append(_Read(now, value := now(), _is))
+            return "unbound" if value is _MISSING else self._follow(value, chain, path)
         value = self._held(space, chain.root)
         if value is not _MISSING:
             return self._follow(value, chain, path)
@@ -230,6 +280,7 @@ class Dependencies:
             return name_of(kind)
         held = state_of(kind)
         proxy = vars(kind)
+        self._members.update(id(it) for it in held.values())
         for name in held:
             self._held(proxy, name)
         bases = [self._refer(base, path) for base in kind.__mro__[1:]]
@@ -254,17 +305,15 @@ class Dependencies:
         elif not own and not _has_fields(it):
             self._not_seen(path, it)
             return name_of(kind)
-        state = state_of(it)
-        self._watch_state(it)
+        state = self._state_of(it)
+        now = functools.partial(self._state_of, it)
+        self._reads.append(_Read(now, state, _same_state))
         items = [self._refer(item, path) for item in held or ()]
         return ["object", self._refer(kind, path), self._refer_all(state, path), items]
 
-    def _watch_state(self, it: Any) -> None:
-        def now() -> tuple[Any, ...]:
-            state = state_of(it)
-            return (*state, *state.values())
-
-        self._reads.append(_Read(now, now(), _same_state))
+    def _state_of(self, it: Any) -> dict[str, Any]:
+        bound = self._rebound.get(id(it), frozenset())
+        return {name: value for name, value in state_of(it).items() if f"self.{name}" not in bound}
 
     def _is_own(self, module: object) -> bool:
         return is_own(str(module), self._packages)
@@ -296,10 +345,9 @@ def _parts_of(it: Any) -> list[Any] | None:
     return None
 
 
-def _same_state(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    """Names are compared as texts, values as objects; a name is one object mostly."""
+def _same_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return len(one) == len(other) and all(
-        a is b or (isinstance(a, str) and a == b) for a, b in zip(one, other, strict=True)
+        one.get(name, _MISSING) is value for name, value in other.items()
     )
 
 

@@ -160,6 +160,69 @@ def test_a_tool_called_as_a_function_is_seen(monkeypatch: pytest.MonkeyPatch) ->
     assert tool.code_key != before
 
 
+LOG: list[int] = []
+CACHE: dict[int, int] = {}
+COUNT = 0
+
+
+def logging_and_caching(n: int) -> int:
+    """Keeps a log, a cache and a count."""
+    global COUNT  # noqa: PLW0603
+    COUNT += 1
+    LOG.append(n)
+    if n not in CACHE:
+        CACHE[n] = n * RATE
+    return CACHE[n]
+
+
+def in_a_closure() -> Any:
+    log: list[int] = []
+    count = 0
+
+    def closing(n: int) -> int:
+        """Keeps a log and a count."""
+        nonlocal count
+        count += 1
+        log.append(n)
+        return n
+
+    return closing
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.count = 0
+        self.log: list[int] = []
+        self.counts: dict[int, int] = {1: 0}
+        self.rate = 2
+
+    def fee(self, n: int) -> int:
+        """Counts."""
+        self.count += 1
+        self.log.append(n)
+        self.counts[n] += 1
+        return n * self.rate
+
+    def set_rate(self, rate: int) -> None:
+        self.rate = rate
+
+
+@pytest.mark.parametrize("function", [logging_and_caching, in_a_closure(), Counting().fee])
+def test_what_a_tool_keeps_for_itself_is_not_in_its_key(function: Any) -> None:
+    tool = pure(function)
+    before = tool.code_key
+    function(1)
+    assert tool.code_key == before
+
+
+def test_what_another_method_sets_is_in_the_key() -> None:
+    counting = Counting()
+    tool = pure(counting.fee)
+    before = tool.code_key
+    counting.set_rate(7)
+    assert tool.code_key != before
+
+
 # What cannot be known ---------------------------------------------------------------------
 
 
