@@ -119,7 +119,7 @@ async def act(
     chosen = run.choosing(passed) if tool.is_write else []
     job = await job_of_act(run, tool, arguments)
     # A write must find the facts as they were before the decisions that chose it.
-    noted = {ref: note for taken in reversed(chosen) for ref, note in taken.noted.items()}
+    noted = {ref: note for taken in reversed(chosen) for ref, note in run.noted(taken).items()}
     [done] = await _carry_out(run, [job], noted, Gate(run, chosen, final=True))
     if done.taken.outcome is Outcome.REFUSED:
         raise PreconditionChanged(
@@ -146,7 +146,7 @@ async def _carry_out(
         it.taken.followed = job.followed is not None
         run.take(it.taken)
     if gate.stopped is not None:
-        run.refused(gate.stopped.cause)
+        run.refused(gate.stopped)
     return done
 
 

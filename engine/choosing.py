@@ -32,7 +32,8 @@ async def doubts(run: Run, chosen: Sequence[Taken], notes: Sequence[Note]) -> li
     """What of ``notes`` is not known to have held since a decision of ``chosen`` was asked."""
     found: list[Doubt] = []
     for taken in chosen:
-        unknown = [note for note in notes if note.guard.ref not in taken.noted]
+        known = run.noted(taken)
+        unknown = [note for note in notes if note.guard.ref not in known]
         if unknown and not run.away:
             held = await _held_since(run, taken, unknown)
             found += [Doubt(taken, note) for note in unknown if note not in held]

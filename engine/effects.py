@@ -56,9 +56,11 @@ class Gate:
     def _all(self, notes: Sequence[Note]) -> list[Note]:
         """All that an effect stands on, each fact once."""
         facets = [note.guard.ref for note in notes]
-        known = (it.noted[ref] for it in self._chosen for ref in facets if ref in it.noted)
-        chosen = (note for it in self._chosen for note in it.rests_on)
-        served = (note for it in self._run.standing if it.served for note in it.rests_on)
+        run = self._run
+        noted = [run.noted(it) for it in self._chosen]
+        known = (it[ref] for it in noted for ref in facets if ref in it)
+        chosen = (note for it in self._chosen for note in run.rests_on(it))
+        served = (note for it in run.served for note in run.rests_on(it))
         every = itertools.chain(notes, known, chosen, served)
         return list({(it.guard.id, it.believed or it.version): it for it in every}.values())
 
@@ -72,7 +74,7 @@ class Gate:
                 return self._passed()
             facts = await run.notes.read(facets_by_resource(notes))
             if moved := [note for note in notes if not note.same_in(facts)]:
-                return self._stop(moved)
+                return self._stop(moved, run.notes.noted(moved, facts))
             # Other facets of these resources moved; what this effect rests on did not.
             expected = [note.expected(facts.of(note.resource).version) for note in notes]
         return self._stop(notes)
@@ -85,10 +87,10 @@ class Gate:
         self.begun = True
         return True
 
-    def _stop(self, moved: Sequence[Note]) -> bool:
+    def _stop(self, moved: Sequence[Note], now: Sequence[Note] = ()) -> bool:
         guard = moved[0].guard
         cause = Cause(
             MissKind.PRECONDITION_CHANGED, str(guard.ref), guard.fingerprint, facet=guard.ref
         )
-        self.stopped = self.stopped or AskAgain(cause, moved)
+        self.stopped = self.stopped or AskAgain(cause, moved, now)
         return False

@@ -113,6 +113,10 @@ class Notes:
             facts = await self._store.facts(self._namespace, asked)
         return facts
 
+    def noted(self, notes: Iterable[Note], facts: Facts) -> list[Note]:
+        """The same facets as they are at these facts."""
+        return [noted(self._namespace, note.guard.ref, facts) for note in notes]
+
     def ticket(self) -> int:
         """What a step is known by here: its position is not known before it has ended."""
         return next(self._tickets)

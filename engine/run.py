@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -112,11 +112,45 @@ class MustNotAsk(Exception):
 class AskAgain(Exception):
     """Facts moved before the first effect of a reply, or cannot be checked any more (I5)."""
 
-    def __init__(self, cause: Cause, moved: Iterable[Note] = ()) -> None:
+    def __init__(self, cause: Cause, moved: Iterable[Note] = (), now: Iterable[Note] = ()) -> None:
+        moved = tuple(moved)
         self.cause = cause
+        self.now = {note.guard.ref: note for note in (*moved, *now)}  # what moved, as it is now
         self.guards = frozenset(note.guard.id for note in moved)
         self.facets = tuple(dict.fromkeys(note.guard.ref for note in moved))
         super().__init__(str(cause))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a run was told of as effects were refused: by facet, what it is now, and the position
+    before which steps did not know. Of the steps before ``all_before`` nothing is known any more,
+    as the store is away."""
+
+    facts: Mapping[FacetRef, tuple[int, Note]] = field(default_factory=dict)
+    all_before: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.facts)
+
+    def before(self, taken: Taken) -> dict[FacetRef, Note]:
+        """What the step at this position did not know."""
+        position = taken.step.position
+        return {ref: note for ref, (at, note) in self.facts.items() if position < at}
+
+    def with_more(self, why: AskAgain, position: int) -> _Told:
+        """The same, and why a refusal came now."""
+        if not why.now:
+            return replace(self, all_before=position)
+        told = {ref: (position, note) for ref, note in why.now.items()}
+        return replace(self, facts={**self.facts, **told})
+
+    def and_then(self, later: _Told) -> _Told:
+        """Both."""
+        if not (later.facts or later.all_before):
+            return self
+        before = max(self.all_before, later.all_before)
+        return _Told({**self.facts, **later.facts}, before)
 
 
 class _Question(NamedTuple):
@@ -164,8 +198,8 @@ class Run:
         self.asked = False  # time has passed since the lookup, so facts are read again
         self.over = False  # it has come to its end: nothing more begins
         self.opened: set[int] = set()  # decisions of a program whose values it has looked at
-        self.since = 0  # the steps before are history: what was decided since knows of a refusal
-        self._refused = 0  # how many steps there were when an act was last refused
+        self._told = _Told()  # what was decided since knows of
+        self._refusals = _Told()  # and what is decided from now on will
 
     @property
     def elapsed_ms(self) -> float:
@@ -203,19 +237,31 @@ class Run:
     def choosing(self, passed: Iterable[int]) -> list[Taken]:
         """The decisions that chose a program's write: those ``passed`` to it as handles, and all
         that were opened before."""
-        opened = {position for position in self.opened if position >= self.since}
+        opened = {position for position in self.opened if position >= self._told.all_before}
         return [self.taken[position] for position in sorted(opened.union(passed))]
 
     @property
-    def standing(self) -> Sequence[Taken]:
-        """The steps that what comes next stands on."""
-        return self.taken[self.since :]
+    def served(self) -> Iterator[Taken]:
+        """The steps that were served, and on which what comes next stands."""
+        return (it for it in self.taken[self._told.all_before :] if it.served)
 
-    def refused(self, cause: Cause) -> None:
+    def noted(self, taken: Taken) -> Mapping[FacetRef, Note]:
+        """The facts as they were known before a step; what moved since, and the run was told of
+        and has decided anew, as it was told."""
+        return {**taken.noted, **self._told.before(taken)} if self._told else taken.noted
+
+    def rests_on(self, taken: Taken) -> Iterable[Note]:
+        """The facts that must be as noted for what follows from a step to stand."""
+        if not self._told:
+            return taken.rests_on
+        told = self._told.before(taken)
+        return [told.get(note.guard.ref, note) for note in taken.rests_on]
+
+    def refused(self, why: AskAgain) -> None:
         """An effect was refused, and who chose it told so. What is decided from now on knows."""
-        self.do_not_publish(cause)
+        self.do_not_publish(why.cause)
         self.asked = True
-        self._refused = len(self.taken)
+        self._refusals = self._refusals.with_more(why, len(self.taken))
 
     def do_not_publish(self, cause: Cause) -> None:
         """This run goes on, and will not be a trace."""
@@ -277,9 +323,9 @@ class Run:
 
         ``again``: why the decision just forgotten does not stand.
         """
-        refused = self._refused
+        told = self._refusals
         decision = await self._decide(request, ask, dialect, again)
-        self.since = max(self.since, refused)
+        self._told = self._told.and_then(told)
         return decision
 
     async def _decide(
@@ -349,13 +395,13 @@ class Run:
         history = max(effects, default=-1) + 1
         fallen = [
             it.step.position if it.step.decision is None else it.step.decision
-            for it in self.standing
-            if it.served and any(note.guard.id in again.guards for note in it.rests_on)
+            for it in self.served
+            if any(note.guard.id in again.guards for note in self.rests_on(it))
         ]
         back = min([decision.position, *(it for it in fallen if it >= history)])
         if any(it < history for it in fallen):
             self.do_not_publish(again.cause)
-            self.since = back
+            self._told = self._told.with_more(again, back)
         self._forget(back, again)
         return back
 

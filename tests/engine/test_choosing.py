@@ -212,6 +212,25 @@ async def test_a_refused_write_is_refused_again_until_something_was_decided_anew
         assert not run.result.recorded
 
 
+async def test_a_refusal_tells_of_what_moved_and_of_nothing_else(world: World) -> None:
+    """A program that was refused, and has asked something else since, still acts on old words."""
+    it = desk(world, [Acl("{service}")])
+    async with it.engine as engine:
+        for service in ("a", "b"):
+            await engine.observe(f"acl:{service}", {"allow": True})
+        async with it.run() as run:
+            assert (await it.asks(run)).value
+            for service in ("a", "b"):
+                await engine.observe(f"acl:{service}", {"allow": False})
+            with pytest.raises(PreconditionChanged):
+                await it.deploy(run, "a")
+            await it.asks(run, "What is the weather?")
+            await it.deploy(run, "a")  # of this it was told
+            with pytest.raises(PreconditionChanged):
+                await it.deploy(run, "b")
+        assert it.done == ["a"]
+
+
 async def test_a_requirement_added_to_a_write_has_what_chose_it_asked_again(world: World) -> None:
     async def day(requires: Any) -> int:
         it = desk(world, requires)
