@@ -8,6 +8,9 @@ differs is a violation; its history is made as short as it can be, and printed.
     scripts/soak --operations 1000000 --jobs 2    as many as that, in two
     scripts/soak --neo4j --minutes 5              on Neo4j ($NEO4J_URI)
     scripts/soak --seed 7 --histories 1           the history of one seed, again
+    scripts/soak --programs 1 --minutes 5         of random programs alone
+
+A share of the histories is one of random programs, judged by what their acts truly follow from.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ from anthropic import AsyncAnthropic
 from execgraph.adapters.messages_api import MessagesServer
 from execgraph.scripts._soak_shrink import shrunk
 from execgraph.tests.histories.history import History, Operation, operations
+from execgraph.tests.histories.program_history import ProgramHistory, program_operations
+from execgraph.tests.histories.program_world import ProgramWorld
 from execgraph.tests.histories.world import World, brain
 
 _TOGETHER = 10  # histories that share an SQLite file
@@ -52,6 +57,7 @@ class Tally:
     last: int | None = None
     histories: int = 0
     over_http: int = 0
+    of_programs: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     violations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -69,6 +75,7 @@ class Tally:
         self.first, self.last = min(seeds, default=None), max(seeds, default=None)
         self.histories += other.histories
         self.over_http += other.over_http
+        self.of_programs += other.of_programs
         self.kinds += other.kinds
         self.violations += other.violations
 
@@ -114,6 +121,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--neo4j", action="store_true", help="do it to the one at $NEO4J_URI")
     add("--http", action="store_true", help="ask the model over HTTP in every history")
+    add(
+        "--programs",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="how many of the histories are of random programs, from 0 to 1 (0.5)",
+    )
     add("--folder", type=Path, help="where SQLite files are made, and removed again")
     add("--jobs", type=int, default=1, help="processes that do it at the same time (1)")
     add("--keep-going", action="store_true", help="do not stop at the first violation")
@@ -182,6 +196,7 @@ class _Bunch:
     urls: tuple[str, ...]
     folder: str | None
     http: bool
+    programs: float  # the share of histories that are of random programs
     shrink: float  # seconds
     until: float | None  # by the monotonic clock, which all processes of a machine share
 
@@ -194,7 +209,14 @@ def _bunches(
     while True:
         seeds = tuple(range(first, first + together))
         yield _Bunch(
-            seeds, options.length, tuple(urls), folder, options.http, options.shrink, until
+            seeds,
+            options.length,
+            tuple(urls),
+            folder,
+            options.http,
+            options.programs,
+            options.shrink,
+            until,
         )
         first += together
 
@@ -242,42 +264,65 @@ def _bunch(bunch: _Bunch) -> Iterator[Tally]:
 
 
 def _history(seed: int, bunch: _Bunch, urls: Sequence[str], model: str | None) -> Tally:
-    history = operations(random.Random(seed), bunch.length)  # noqa: S311 - reproducible is the point
-    done, why = asyncio.run(_do(history, urls, model))
-    tally = Tally(seed, seed, 1, int(model is not None), Counter(it[0] for it in done))
+    choose = random.Random(seed)  # noqa: S311 - reproducible is the point
+    of_programs = random.Random(f"kind of {seed}").random() < bunch.programs  # noqa: S311
+    model = None if of_programs else model  # these ask in the process
+    history: Sequence[Any]
+    if of_programs:
+        history = program_operations(choose, bunch.length)
+    else:
+        history = operations(choose, bunch.length)
+
+    def do(some: Sequence[Any]) -> tuple[list[Any], str | None]:
+        return asyncio.run(_do_programs(some, urls) if of_programs else _do(some, urls, model))
+
+    done, why = do(history)
+    kinds = Counter(f"{it[0]} (of programs)" if of_programs else it[0] for it in done)
+    tally = Tally(seed, seed, 1, int(model is not None), int(of_programs), kinds)
     if why is not None:
-        short = shrunk(done, lambda some: asyncio.run(_do(some, urls, model))[1], bunch.shrink)
+        short = shrunk(done, lambda some: do(some)[1], bunch.shrink)
+        again = f"scripts/soak --seed {seed} --histories 1 --length {bunch.length}"
         tally.violations.append(
             {
                 "seed": seed,
                 "why": why,
-                "again": f"scripts/soak --seed {seed} --histories 1 --length {bunch.length}",
+                "again": f"{again} --programs {bunch.programs:g}",
                 "shortest": [repr(it) for it in short],
             }
         )
     return tally
 
 
+async def _do_programs(history: Sequence[Any], urls: Sequence[str]) -> tuple[list[Any], str | None]:
+    """As ``_do``, of random programs."""
+    space = f"soak-{uuid.uuid4().hex[:12]}"
+    return await _all_of(history, ProgramHistory([ProgramWorld(url, space) for url in urls]))
+
+
 async def _do(
     history: Sequence[Operation], urls: Sequence[str], model: str | None
 ) -> tuple[list[Operation], str | None]:
     """The operations that were done, and what was wrong with the last one."""
-    namespace = f"soak-{uuid.uuid4().hex[:12]}"
+    space = f"soak-{uuid.uuid4().hex[:12]}"
     client = None if model is None else AsyncAnthropic(base_url=model, api_key="local")
-    worlds = [World(url, namespace, client) for url in urls]
-    done: list[Operation] = []
     try:
-        async with History(worlds) as under:
-            done = under.done
-            for operation in history:
-                await under.do(operation)
-    except Exception as error:  # noqa: BLE001 - whatever goes wrong is to be told with its seed
-        wrong = str(error) if isinstance(error, AssertionError) else traceback.format_exc()
-        return list(done), wrong
+        return await _all_of(history, History([World(url, space, client) for url in urls]))
     finally:
         if client is not None:
             await client.close()
-    return list(done), None
+
+
+async def _all_of(
+    operations: Sequence[Any], history: History | ProgramHistory
+) -> tuple[list[Any], str | None]:
+    try:
+        async with history:
+            for operation in operations:
+                await history.do(operation)
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong is to be told with its seed
+        wrong = str(error) if isinstance(error, AssertionError) else traceback.format_exc()
+        return list(history.done), wrong
+    return list(history.done), None
 
 
 # Telling ----------------------------------------------------------------------------------
@@ -306,6 +351,7 @@ def _print(options: argparse.Namespace, urls: Sequence[str], total: Tally, secon
             "seconds": round(seconds, 1),
             "histories": total.histories,
             "over_http": total.over_http,
+            "of_programs": total.of_programs,
             "operations": total.operations,
             "kinds": dict(total.kinds.most_common()),
             "violations": total.violations,
@@ -318,9 +364,10 @@ def _print(options: argparse.Namespace, urls: Sequence[str], total: Tally, secon
         print("\n".join(f"    {it}," for it in violation["shortest"]))
         print(f"again: {violation['again']}")
     for kind, count in total.kinds.most_common():
-        print(f"{kind:10} {count:>9}")
+        print(f"{kind:22} {count:>9}")
     print(
-        f"{total.seeds}, {total.histories} histories ({total.over_http} over HTTP),"
+        f"{total.seeds}, {total.histories} histories ({total.of_programs} of programs,"
+        f" {total.over_http} over HTTP),"
         f" {total.operations} operations on each of {', '.join(urls)} in {seconds:.0f} s"
         f" ({total.operations / max(seconds, 0.001):.0f}/s), {len(total.violations)} violations"
     )
