@@ -103,6 +103,7 @@ class Neo4jStore(GraphStore):
         try:
             self._client.connect()
             await ensure_schema(self._client, self.url)
+            await self._client.warm_up()
         except BaseException:
             await self._client.close()
             raise

@@ -33,6 +33,7 @@ _APPLICATION = 0x65786772  # "exgr", in the file's header
 _BUSY_MS = 500  # how long SQLite waits for a lock before our own retry has a look
 
 PAUSE = 0.005  # seconds between two tries
+_FIRST_PAUSE = 0.0003  # a write holds the lock for less: SQLite's own waiting sleeps much longer
 
 _T = TypeVar("_T")
 
@@ -142,14 +143,15 @@ def patiently(work: Callable[[], _T]) -> _T:
     ``work`` must leave no transaction open when it fails. Raises the last error after
     ``RETRY_SECONDS``.
     """
-    until = deadline()
+    until, pause = deadline(), _FIRST_PAUSE
     while True:
         try:
             return work()
         except sqlite3.Error as error:
             if not passes(error, until):
                 raise
-        time.sleep(PAUSE)
+        time.sleep(pause)
+        pause = min(pause * 1.5, PAUSE)
 
 
 @contextmanager

@@ -111,7 +111,7 @@ class SqliteStore(GraphStore):
     def _connect(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         with translated(self._path):
             path = Path(self._path)
-            write = connect(path)
+            write = connect(path, waits=False)
             try:
                 return write, connect(path, waits=False)
             except BaseException:
