@@ -11,6 +11,8 @@ rules, of one namespace:
   ``history_age``; at once after ``grace``, when it was for ``max_age`` or ``max_bytes`` that they
   were unpublished. What they cost and saved is added to the totals of their day first. An
   execution's age counts from its end, or from when it was unpublished if that is later.
+- An execution that never ended, because its process was killed, is deleted when nothing was heard
+  of it for ``history_age`` and it began no effect; it counts as killed in the totals of its day.
 - Never deleted: an execution that has an effect in doubt (begun, and not known to have ended), or
   an open walk; and the newest replay of a published trace, because it says when that was last
   used.
