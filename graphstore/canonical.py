@@ -7,7 +7,7 @@ extension is an object with one key that starts with ``$``; an ordinary key that
 
 =====================  =======================================================
 NaN, infinities        ``{"$float": "nan" | "inf" | "-inf"}``
-integers from 2**53    ``{"$int": "9007199254740993"}`` (exact decimal)
+numbers from 2**53     ``{"$int": "9007199254740993"}`` (exact decimal)
 lone surrogates        ``{"$utf16": "..."}`` (hex of UTF-16), in keys ``$utf16:...``
 other mapping keys     ``$bool:true``, ``$int:1``, ``$float:...``, ``$null:`` (a key ``"1"``
                        stays apart from a key ``1``)
@@ -160,7 +160,7 @@ def _is_plain(value: Json) -> bool:
     if kind is int:
         return bool(-_EXACT < value < _EXACT)
     if kind is float:
-        return math.isfinite(value)
+        return bool(-_EXACT < value < _EXACT)
     return kind is bool or kind is type(None)
 
 
@@ -184,10 +184,12 @@ def _extended(value: Json, where: str) -> Json:
         case str():
             text = _paired(str(value))
             return {"$utf16": _utf16(text)} if _has_surrogate(text) else text
-        case int():
-            return int(value) if -_EXACT < value < _EXACT else {"$int": str(int(value))}
-        case float():
-            return float(value) if math.isfinite(value) else {"$float": str(float(value))}
+        case float() if not math.isfinite(value):
+            return {"$float": str(float(value))}
+        case int() | float():
+            # From 2**53 on every float is a whole number, and the same one as that integer.
+            exact = int(value) if isinstance(value, int) else float(value)
+            return exact if -_EXACT < value < _EXACT else {"$int": str(int(value))}
         case Mapping():
             return {
                 _key(key, where): _extended(item, f"{where}.{key}") for key, item in value.items()
