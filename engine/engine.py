@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from pydantic import BaseModel
 
 from ..graphstore.canonical import Json, is_text
-from ..graphstore.document import Document
+from ..graphstore.document import GONE, Document
 from ..graphstore.model import ChangeEvent, Effect
 from ..graphstore.retention import Collected, Retention
 from ..invalidation.feed import follow
@@ -237,8 +237,9 @@ class Engine:
     async def observe(
         self, resource: str, document: Json, *, until: datetime | timedelta | None = None
     ) -> ChangeEvent | None:
-        """Tell what a resource is now. The change, or None if nothing changed; that a document
-        may be believed again whose expiry was recorded is a change too.
+        """Tell what a resource is now (None: ``null``, which is a document). The change, or None
+        if nothing changed; that a document may be believed again whose expiry was recorded is a
+        change too.
 
         ``until``: how long that may be believed (a moment, or a time from now on); None: until
         it is replaced. Raises NotJson.
@@ -362,17 +363,18 @@ class Engine:
         return f"there is nothing in the namespace {self.namespace!r}; in this store are: {others}"
 
     async def impact(self, resource: str, document: Json) -> Impact:
-        """What it would cost if ``resource`` became ``document`` (None: were withdrawn): which
-        steps would be invalid or valid again, and the tokens of the next runs. Changes nothing.
+        """What it would cost if ``resource`` became ``document`` (GONE: were withdrawn; None is
+        ``null``, as for ``observe``): which steps would be invalid or valid again, and the tokens
+        of the next runs. Changes nothing.
 
         Raises NotJson.
         """
         return await self.impact_of({resource: document})
 
     async def impact_of(self, changes: Mapping[str, Json]) -> Impact:
-        """``impact`` of several changes together: documents by resource (None: withdrawn)."""
+        """``impact`` of several changes together: documents by resource (GONE: withdrawn)."""
         documents = {
-            check_uri(uri): None if document is None else Document.of(document)
+            check_uri(uri): None if document is GONE else Document.of(document)
             for uri, document in changes.items()
         }
         return await foresee(self.session().store, self.namespace, documents)

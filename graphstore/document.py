@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .canonical import Json, canonical, decode, digest, encode, fingerprint
 from .errors import NotJson, SelectorError
@@ -26,10 +27,19 @@ from .model import Value
 if TYPE_CHECKING:
     from .selecting import Path, Selection
 
-__all__ = ["Document", "check_selector"]
+__all__ = ["GONE", "NULL", "Document", "Gone", "check_selector"]
 
 _LEVELS = 100
 _NOTHING = digest(b"a selector that matches nothing")  # whatever the document: before types counted
+
+
+class Gone(Enum):
+    """That there is no document, where one is expected: ``null`` is one."""
+
+    GONE = "gone"
+
+
+GONE: Final = Gone.GONE
 
 
 class Document:
@@ -161,3 +171,7 @@ def _refuse_colliding_keys(content: dict[object, Json]) -> None:
                 " rename one of them"
             )
         strings.add(name)
+
+
+#: The document that is ``null``, for a source: where one has nothing, it gives None.
+NULL: Final = Document.of(None)

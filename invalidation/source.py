@@ -47,7 +47,7 @@ class Source(Protocol):
         """
 
     async def read(self, uri: str) -> Json:
-        """The document under ``uri``. None: there is none any more.
+        """The document under ``uri``. None, or GONE: there is none any more; NULL: it is ``null``.
 
         Raises Unreadable for what is there and is no document, OSError for what cannot be read
         at the moment; both withdraw the resource.

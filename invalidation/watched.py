@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ..graphstore.canonical import Json
-from ..graphstore.document import Document
+from ..graphstore.document import GONE, Document
 from ..graphstore.errors import VersionMoved
 from ..graphstore.model import ChangeEvent, ChangeKind
 from ..graphstore.store import GraphStore
@@ -215,14 +215,19 @@ class WatchedSource:
             return _Content(None, f"{names} claim it; give each resource to one source")
         try:
             content = await self.source.read(uri)
-            return _Content(None if content is None else await self._document(uri, content))
+            if content is None or content is GONE:
+                return _Content(None)
+            return _Content(await self._document(uri, content))
         except Exception as error:  # noqa: BLE001  (a source is foreign code)
             return _Content(None, str(error) or repr(error))
 
-    async def _document(self, uri: str, content: Json) -> Document:
+    async def _document(self, uri: str, content: Json | Document) -> Document:
         """The document, and of a large one what the store will ask of it: its time is not taken
         from those who wait for the store."""
-        document = await in_thread(lambda: Document.of(content))
+        if isinstance(content, Document):
+            document = content
+        else:
+            document = await in_thread(lambda: Document.of(content))
         if len(document.payload.data) > _LARGE:
             selectors = await self._store.facets(self._namespace, uri)
             await in_thread(lambda: document.held_all({None, *selectors}))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...graphstore.document import GONE
 from ...graphstore.errors import ConfigurationError
 from .common import JsonOption, StoreOption, console, count, opened, print_json, run
 
@@ -96,7 +97,7 @@ def impact(
         if before is not None and after is not None:
             question = await _of_trees(before, after, config, store, namespace)
         else:
-            content = None if withdrawn else _read(document or "-")
+            content = GONE if withdrawn else _read(document or "-")
             question = _Question({uri or "": content}, store, namespace or "default")
         async with opened(question.store, question.namespace) as engine:
             return question, await engine.impact_of(question.changes)
@@ -182,9 +183,9 @@ async def _of_trees(
             " to the roots of the two trees, --from and --to"
         )
     changes: dict[str, Any] = {
-        uri: becomes.get(uri)
+        uri: becomes.get(uri, GONE)
         for uri in sorted({*was, *becomes})
-        if _differ(was.get(uri), becomes.get(uri))
+        if _differ(was.get(uri, GONE), becomes.get(uri, GONE))
     }
     return _Question(
         changes, store or new.store, namespace or new.namespace, tuple(dict.fromkeys(notes))
@@ -197,7 +198,7 @@ def _config_near(after: Path) -> Path:
 
 
 async def _documents(sources: tuple[FileSource, ...], notes: list[str]) -> dict[str, Json]:
-    """What each resource is in one tree; what is unreadable is None, as if it were not there."""
+    """What each resource is in one tree; what is unreadable is GONE, as if it were not there."""
     from ...invalidation.source import Unreadable
 
     found: dict[str, Json] = {}
@@ -212,19 +213,19 @@ async def _documents(sources: tuple[FileSource, ...], notes: list[str]) -> dict[
                 content = await source.read(uri)
             except (Unreadable, OSError) as error:
                 notes.append(f"{uri} counts as withdrawn: {error}")
-                content = None
+                content = GONE
             if uri in claimed:
                 notes.append(f"{uri} counts as withdrawn: two sources claim it")
-                content = None
+                content = GONE
             claimed.add(uri)
-            found[uri] = content
+            found[uri] = GONE if content is None else content
     return found
 
 
 def _differ(one: Json, other: Json) -> bool:
     from ...graphstore.document import Document
 
-    if one is None or other is None:
+    if one is GONE or other is GONE:
         return one is not other
     return Document.of(one).whole != Document.of(other).whole
 

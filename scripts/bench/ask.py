@@ -19,6 +19,7 @@ from datetime import timedelta
 from execgraph.engine.engine import Engine
 from execgraph.engine.why import Fate
 from execgraph.graphstore.connect import connect
+from execgraph.graphstore.document import GONE
 
 from .bolt import Bolt, bolt, remove
 from .generate import Generated, fill
@@ -152,7 +153,7 @@ async def _rows(setting: Setting, store: str, few: _Asked, many: _Asked, least: 
         )
     setting.say.phase(f"impact on one trace in twenty, {store}")
     p50s = await side_by_side(setting, least, Side("many", many.many), rounds=3)
-    traces = len((await many.engine.impact("acl:generated/0", None)).tasks)
+    traces = len((await many.engine.impact("acl:generated/0", GONE)).tasks)
     found.append(
         Row(
             f"impact, {traces:,} traces, {store}",

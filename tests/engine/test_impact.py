@@ -11,6 +11,7 @@ import pytest
 
 from execgraph import Agent, Engine
 from execgraph.graphstore.canonical import Json
+from execgraph.graphstore.document import GONE
 from execgraph.graphstore.errors import ConfigurationError, NotJson
 from execgraph.invalidation.impact import Impact
 
@@ -217,3 +218,16 @@ async def test_the_sync_face(world: World) -> None:
 
     impact, live, steps = await asyncio.to_thread(ask)
     assert (len(impact.fallen), live, steps) == (1, 1, 7)
+
+
+async def test_null_is_a_document_and_what_is_gone_is_none(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        await engine.observe("acl:two", None)
+        await agent.execute(TASK)
+        assert (await agent.execute(TASK)).replayed
+        assert not (await engine.impact("acl:two", None)).fallen
+        assert len((await engine.impact("acl:two", GONE)).fallen) == 1
+        await engine.withdraw("acl:two")
+        assert not (await agent.execute(TASK)).replayed

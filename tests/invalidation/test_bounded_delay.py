@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from execgraph.graphstore.connect import connect
+from execgraph.graphstore.document import GONE, NULL
 from execgraph.graphstore.store import GraphStore
 from execgraph.invalidation.files import FileSource
 from execgraph.invalidation.source import Source
@@ -35,11 +36,11 @@ async def store(tmp_path: Path) -> AsyncIterator[GraphStore]:
 
 
 async def _until(store: GraphStore, uri: str, content: Any) -> None:
-    """Wait until the store believes ``content`` of ``uri``; None: that it is withdrawn."""
+    """Wait until the store believes ``content`` of ``uri``; GONE: that it is withdrawn."""
     async with asyncio.timeout(PATIENCE):
         while True:
             found = await store.document("default", uri)
-            if (None if found is None else found[1].content) == content:
+            if (GONE if found is None else found[1].content) == content:
                 return
             await asyncio.sleep(0.02)
 
@@ -195,3 +196,20 @@ async def test_a_large_file_leaves_the_event_loop_its_turns(
         took = time.monotonic() - began
     turning.cancel()
     assert longest < took / 2
+
+
+async def test_null_and_nothing_are_told_apart(store: GraphStore) -> None:
+    class Sayer(_Held):
+        says: Any = NULL
+
+        async def read(self, uri: str) -> Any:
+            return self.says
+
+    source = Sayer()
+    async with Watcher(store, "default", [source]):
+        found = await store.document("default", "rule:quick")
+        assert found is not None
+        assert found[1].content is None
+        source.says = None
+        source.hints.put_nowait("rule:quick")
+        await _until(store, "rule:quick", GONE)
