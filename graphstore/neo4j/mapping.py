@@ -168,7 +168,8 @@ _RUNNING = {"id", "agent", "mode", "started_at", "duration_ms", "usage", "cost",
 def running_properties(it: Execution) -> dict[str, Any]:
     """The properties of an execution that has not ended; None: there is none."""
     fields = it.model_dump(mode="json", include=_RUNNING)
-    return {**fields, **fields.pop("usage")}
+    usage = fields.pop("usage")
+    return {**fields, **usage}
 
 
 def step_properties(execution: str, namespace: str, step: Step) -> dict[str, Any]:
