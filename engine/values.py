@@ -134,7 +134,8 @@ def _written(kind: type) -> dict[str, Any]:
         and not isinstance(value, MemberDescriptorType)
     }
     if (fields := held.pop("__dataclass_fields__", None)) is not None:
-        held |= {f"factory of {it.name}": it.default_factory for it in fields.values()}
+        made = [it for it in fields.values() if it.default_factory is not dataclasses.MISSING]
+        held |= {f"factory of {it.name}": it.default_factory for it in made}
     held |= {f"field {name}": it for name, it in _pydantic_fields(kind).items()}
     return {name: value for name, value in held.items() if not _is_generated(value)}
 

@@ -417,4 +417,18 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
         "except ValueError",
         "except TypeError",
     ),
+    "what a dataclass makes": (
+        """
+        from dataclasses import dataclass, field
+        @dataclass
+        class Rate:
+            n: int
+            k: int = field(default_factory=lambda: 2)
+        def t(n: int) -> int:
+            'T.'
+            return n * Rate(n).k
+        """,
+        "lambda: 2",
+        "lambda: 7",
+    ),
 }
