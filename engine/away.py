@@ -24,14 +24,14 @@ from uuid import uuid4
 from typing_extensions import override
 
 from ..graphstore.document import Document
-from ..graphstore.errors import StoreUnavailable
+from ..graphstore.errors import StoreReplaced, StoreUnavailable
 from ..graphstore.facts import Expected, Facts, Span
 from ..graphstore.model import SideEffect
 from ..graphstore.nowhere import Nowhere
 from ..graphstore.store import Choose, GraphStore, Lookup
 from .cause import Cause, MissKind
 
-__all__ = ["Lent", "Outage", "is_away", "store_away"]
+__all__ = ["Lent", "Outage", "beneath", "is_away", "store_away"]
 
 _log = logging.getLogger("execgraph")
 
@@ -110,7 +110,7 @@ class Outage:
         """The store, for one run. Raises what is wrong with it, if that is no mere absence."""
         if self._trouble is not None:
             raise self._trouble
-        return Lent(self._store, self)
+        return Lent(self._store.pinned(), self)
 
     def _tell(self, why: object) -> None:
         _log.warning(
@@ -154,6 +154,11 @@ class Lent(Nowhere):
         self._store = store
         self._outage = outage
 
+    @property
+    def beneath(self) -> GraphStore:
+        """The store that was lent."""
+        return self._store
+
     async def _if_there(
         self,
         there: Callable[_P, Awaitable[_T]],
@@ -164,10 +169,16 @@ class Lent(Nowhere):
         if not self.away:
             try:
                 return await there(*args, **kwargs)
+            except StoreReplaced:
+                self.away = True  # for this run alone: the next one goes by what is there now
             except StoreUnavailable as error:
                 self.away = True
                 self._outage.began(error)
         return await gone(*args, **kwargs)
+
+    @override
+    async def incarnation(self) -> str:
+        return await self._if_there(self._store.incarnation, super().incarnation)
 
     @override
     async def read_facts(
@@ -215,6 +226,11 @@ class Lent(Nowhere):
 def is_away(store: GraphStore) -> bool:
     """Whether ``store`` is one that has gone for the run it was lent to."""
     return isinstance(store, Lent) and store.away
+
+
+def beneath(store: GraphStore) -> GraphStore:
+    """Where the run that ``store`` was given to is to be recorded."""
+    return store.beneath if isinstance(store, Lent) else store
 
 
 def store_away(store: GraphStore) -> Cause:

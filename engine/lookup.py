@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..graphstore.canonical import Json, decode
@@ -70,6 +70,7 @@ class Prepared:
     accepted: Mapping[str, int]  # resource -> the version by which its guards were judged
     values: Mapping[str, bytes]
     dialect: Dialect
+    store: str = ""  # the incarnation of the store whose versions were accepted
     _served: dict[int, tuple[Decision, Taken]] = field(default_factory=dict)
 
     @cached_property
@@ -255,13 +256,14 @@ async def find_plan(
 ) -> Plan:
     """The plan for the task with this key, as things are at one moment during the call."""
     key = memory_key(namespace, task, subject.code)
+    here = await store.incarnation()
     if (known := memory.get(key)) is not None:
-        if await store.still(namespace, known.trace.id, known.accepted):
+        if known.store == here and await store.still(namespace, known.trace.id, known.accepted):
             return Plan(known, (known.trace,), None, ())
         memory.drop(key)
     plan = await look_up(store, namespace, task, subject, prefer=memory.preferred(key))
     if plan.best is not None and plan.best.stands:
-        memory.put(key, plan.best)
+        memory.put(key, replace(plan.best, store=here))
     return plan
 
 

@@ -27,7 +27,7 @@ from ..graphstore.model import (
     signature,
     step_id,
 )
-from .away import store_away
+from .away import beneath, store_away
 from .cause import Cause, MissKind
 from .economics import cost_of, paid_for, sum_of
 from .errors import RunFailed
@@ -165,7 +165,7 @@ async def _record_if_there(run: Run, steps: list[Step], output: Json, cost: floa
 
 async def _record(run: Run, steps: list[Step], output: Json, cost: float | None) -> bool:
     """Write the run, then publish what is not torn, in a transaction of its own."""
-    store, namespace = run.session.store, run.session.namespace
+    store, namespace = beneath(run.store), run.session.namespace
     execution = _execution(run, steps, output, cost)
     current = await store.write(namespace, _recording(run, execution, output))
     if run.unpublishable is not None or not steps:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from ..graphstore.errors import StoreUnavailable
+from ..graphstore.errors import StoreReplaced, StoreUnavailable
 from ..graphstore.store import GraphStore
 from ..invalidation.walker import Walker
 from ..invalidation.watcher import Watcher
@@ -84,11 +84,11 @@ class Session:
 
     def lent(self) -> GraphStore:
         """The store for one run. Raises StoreError if nothing is to be done without it."""
-        return self.store if self.outage is None else self.outage.lend()
+        return self.store.pinned() if self.outage is None else self.outage.lend()
 
     def went_away(self, error: StoreUnavailable) -> None:
         """A run could not be recorded; where runs go on without the store, they shall."""
-        if self.outage is not None:
+        if self.outage is not None and not isinstance(error, StoreReplaced):
             self.outage.began(error)
 
     async def _unless_away(self, work: Callable[[], Awaitable[None]]) -> None:

@@ -10,6 +10,7 @@ ExecgraphError
 ├── CypherFailed                a Cypher query met what it cannot compute, or took all memory
 └── StoreError                  the store cannot do what was asked
     ├── StoreUnavailable        it cannot be reached, or went away; try again later
+    │   └── StoreReplaced       it is another one than the work was begun with
     ├── StoreNotOpen            it is used before `open`, or after `close`
     ├── StoreAccessDenied       it refuses these credentials, or this folder
     ├── SchemaTooNew            it was written by a newer execgraph
@@ -36,6 +37,7 @@ __all__ = [
     "StoreDamaged",
     "StoreError",
     "StoreNotOpen",
+    "StoreReplaced",
     "StoreUnavailable",
     "UnknownStore",
     "VersionMoved",
@@ -93,6 +95,13 @@ class StoreError(ExecgraphError):
 
 class StoreUnavailable(StoreError):
     """The store cannot be reached, or went away in the middle; the call may be repeated."""
+
+
+class StoreReplaced(StoreUnavailable):
+    """Another store is at this address now: what was read of the one before says nothing of it.
+
+    The work that was begun with that one ends; begun anew, it goes by this one.
+    """
 
 
 class StoreNotOpen(StoreError):

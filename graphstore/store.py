@@ -266,6 +266,24 @@ class GraphStore(ABC):
     async def close(self) -> None:
         """Let go of all connections. Closing a closed store does nothing."""
 
+    def pinned(self) -> GraphStore:
+        """This store for one piece of work, such as a run or a look at a source.
+
+        Its first call decides with which store, of those that may follow each other at one
+        address, that work is done; a call that would go to another one raises StoreReplaced. So
+        nothing that was read from one authorises anything in the other, whatever their versions
+        and ids are.
+        """
+        return self
+
+    async def incarnation(self) -> str:
+        """Which store there is at this address: another token, another store.
+
+        What a process remembers under one token says nothing under another one. Two openings may
+        have two tokens although the store is the same one. Raises StoreUnavailable.
+        """
+        return ""
+
     # Facts --------------------------------------------------------------------------------
 
     @abstractmethod

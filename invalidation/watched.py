@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from ..graphstore.canonical import Json
 from ..graphstore.document import GONE, Document
-from ..graphstore.errors import VersionMoved
+from ..graphstore.errors import StoreReplaced, VersionMoved
 from ..graphstore.model import ChangeEvent, ChangeKind
 from ..graphstore.store import GraphStore
 from ..graphstore.threads import in_thread
@@ -82,9 +82,11 @@ class WatchedSource:
         self._claimants = claimants
         self._on_change = on_change
         self._seen: dict[str, _Seen] = {}
+        self._where = ""  # the incarnation of the store that they were committed to
 
     async def listing(self) -> Listing | None:
         """What the source has now; None, with a warning, if it cannot tell. Raises StoreError."""
+        await self._recognise()
         now = (await self._store.read_facts(self._namespace, {})).now
         try:
             found = stamps(await self.source.resources())
@@ -110,6 +112,13 @@ class WatchedSource:
         changed = {uri: stamp for uri, stamp in listing.found.items() if uri not in unmoved}
         await self.look_at(changed | dict.fromkeys(sorted(gone)))
         self.scanned_at = datetime.now(UTC)
+
+    async def _recognise(self) -> None:
+        """What was committed to a store that is another one by now was not committed to this."""
+        here = await self._store.incarnation()
+        if here != self._where:
+            self._where, self.scanned_at = here, None
+            self._seen.clear()
 
     async def _remember(self) -> None:
         """What this source had before this process was there may have gone since."""
@@ -157,14 +166,15 @@ class WatchedSource:
         ``stamp`` is its stamp from before. Raises StoreError.
         """
         for _ in range(_TRIES):
-            facts = await self._store.read_facts(self._namespace, {uri: frozenset()})
+            store = self._store.pinned()
+            facts = await store.read_facts(self._namespace, {uri: frozenset()})
             content = await self._read(uri)
             if content.is_gone and not await self._is_mine(uri, facts.of(uri).version):
                 self._note(uri, content, 0, stamp, facts.now)  # gone from here, and there elsewhere
                 return
             try:
-                version = await self._commit(uri, content, facts.of(uri).version, facts.now)
-            except VersionMoved:
+                version = await self._commit(store, uri, content, facts.of(uri).version, facts.now)
+            except (VersionMoved, StoreReplaced):
                 continue
             self._note(uri, content, version, stamp, facts.now)
             return
@@ -181,9 +191,11 @@ class WatchedSource:
         said = next((event.source for event in events if event.kind in contents), None)
         return said == self.source.name
 
-    async def _commit(self, uri: str, content: _Content, noted: int, now: int) -> int:
+    async def _commit(
+        self, store: GraphStore, uri: str, content: _Content, noted: int, now: int
+    ) -> int:
         """Commit what was read after ``now``; the version that is current then."""
-        event = await self._store.change(
+        event = await store.change(
             self._namespace,
             uri,
             content.document,

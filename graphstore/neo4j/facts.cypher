@@ -83,10 +83,19 @@ CALL (r, it, back) {
 RETURN r.uri AS uri, at[0] AS at
 
 // name: due
-// Resources that are no longer to be believed, and of which no event says so.
-MATCH (r:Resource)
-WHERE r.namespace = $namespace AND r.until <= timestamp()
-  AND r.expired IS NULL AND r.state = 'present'
+// Resources that are no longer to be believed, and of which no event says so. Also what was given in
+// the future: once the clock had caught up it would be believed again.
+CALL () {
+  MATCH (r:Resource)
+  WHERE r.namespace = $namespace AND r.until <= timestamp()
+  RETURN r
+  UNION
+  MATCH (r:Resource)
+  WHERE r.namespace = $namespace AND r.since > timestamp() + 1000
+  RETURN r
+}
+WITH r
+WHERE r.expired IS NULL AND r.state = 'present'
 RETURN r.uri AS uri
 ORDER BY uri
 
@@ -96,8 +105,10 @@ MATCH (r:Resource {namespace: $namespace, uri: it[0]})
 SET r.lock = true
 REMOVE r.lock
 WITH r, it, datetime.realtime() AS now
-WHERE r.until <= now.epochMillis AND r.expired IS NULL AND r.state = 'present'
-SET r.expired = true
+WHERE (r.until <= now.epochMillis OR r.since > now.epochMillis + 1000)
+  AND r.expired IS NULL AND r.state = 'present'
+SET r.expired = true, r.until = 0
+REMOVE r.since
 WITH r, it, now
 MATCH (v:Version {namespace: $namespace, resource: r.uri, n: r.current})
 CREATE (c:ChangeEvent {namespace: $namespace, id: it[1], resource: r.uri})

@@ -86,6 +86,10 @@ FOR (c:ChangeEvent) ON (c.namespace, c.resource, c.moment)
 CREATE INDEX execgraph_until IF NOT EXISTS
 FOR (r:Resource) ON (r.namespace, r.until)
 
+// name: create_index_of_since
+CREATE INDEX execgraph_since IF NOT EXISTS
+FOR (r:Resource) ON (r.namespace, r.since)
+
 // name: create_index_of_executions
 CREATE INDEX execgraph_executions IF NOT EXISTS
 FOR (e:Execution) ON (e.namespace, e.started_at)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from ..document import Document
 from ..model import ChangeEvent, ChangeKind, FacetChange, FacetRef, Value, new_id
 from ..store import EXPIRY, check_noted
-from .clock import moment, now_ms
+from .clock import SLACK_MS, moment, now_ms
 from .connection import taking_away, writing
 from .marks import open_walk_of_event
 from .names import Names, find
@@ -220,14 +220,19 @@ def renew(
 def expire(connection: sqlite3.Connection, namespace: str) -> list[ChangeEvent]:
     """Record expiries that no event tells of yet."""
     ns = find(connection, "namespace", name=namespace)
-    due = {"ns": ns, "now": now_ms()}
-    if ns is None or connection.execute(QUERIES["expired_by_now"], due).fetchone() is None:
+    if ns is None or not _due(connection, ns, now_ms()):
         return []
     with writing(connection):
         names, now = Names(connection, namespace), now_ms()
-        due = {"ns": names.ns, "now": now}
-        found = connection.execute(QUERIES["expired_by_now"], due).fetchall()
-        return [_expire(names, uri, now) for (uri,) in found]
+        return [_expire(names, uri, now) for uri in _due(connection, names.ns, now)]
+
+
+def _due(connection: sqlite3.Connection, ns: int, now: int) -> list[str]:
+    """What is no longer to be believed, and no event says so."""
+    at = {"ns": ns, "now": now, "ahead": now + SLACK_MS}
+    names = ("expired_by_now", "believed_ahead")
+    found = [row for name in names for row in connection.execute(QUERIES[name], at)]
+    return list(dict.fromkeys(uri for (uri,) in found))
 
 
 def _expire(names: Names, uri: str, now: int) -> ChangeEvent:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["believed_until", "moment", "now_ms"]
+__all__ = ["SLACK_MS", "believed_until", "moment", "now_ms"]
 
-_SLACK_MS = 1000  # by which a clock may be put right while nobody minds
+#: By how much a clock may be put right while nobody minds.
+SLACK_MS = 1000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -32,4 +33,4 @@ def moment(until: datetime | timedelta | None, now: int) -> int | None:
 def believed_until(until: int | None, since: int | None, now: int) -> int | None:
     """When belief that was given at ``since`` ends: it has, if that lies in the future, for then
     the clock was set back."""
-    return 0 if since is not None and since > now + _SLACK_MS else until
+    return 0 if since is not None and since > now + SLACK_MS else until

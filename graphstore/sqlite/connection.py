@@ -15,11 +15,22 @@ from .files import prepare
 from .lists import add_functions
 from .queries import sections
 from .trouble import is_busy
-from .witness import believe_nothing, count, counted, is_behind, testify
+from .witness import (
+    Count,
+    believe_nothing,
+    count,
+    counted,
+    is_behind,
+    remind,
+    tell,
+    testify,
+    writable,
+)
 
 __all__ = [
     "PAUSE",
     "connect",
+    "connect_to_read",
     "deadline",
     "passes",
     "patiently",
@@ -32,17 +43,18 @@ __all__ = [
 _APPLICATION = 0x65786772  # "exgr", in the file's header
 _BUSY_MS = 500  # how long SQLite waits for a lock before our own retry has a look
 
+_CACHE_KIB = -16000  # negative: not in pages
+
 PAUSE = 0.005  # seconds between two tries
 _FIRST_PAUSE = 0.0003  # a write holds the lock for less: SQLite's own waiting sleeps much longer
 
 _T = TypeVar("_T")
 
 
-def connect(path: Path, *, waits: bool = True) -> sqlite3.Connection:
+def connect(path: Path, *, known: Count | None = None) -> sqlite3.Connection:
     """A connection to the store at ``path``, made or migrated if need be. Blocks.
 
-    Unless it ``waits``, a statement that meets a lock fails at once from here on: the event loop
-    must not sleep in it.
+    ``known``: changes that an earlier file here was seen to have.
     """
     prepare(path)
     connection = sqlite3.connect(
@@ -54,16 +66,37 @@ def connect(path: Path, *, waits: bool = True) -> sqlite3.Connection:
     )
     add_functions(connection)
     try:
-        patiently(lambda: _set_up(connection, path))
-        if not waits:
-            connection.execute("PRAGMA busy_timeout = 0")
+        patiently(lambda: _set_up(connection, path, known))
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _set_up(connection: sqlite3.Connection, path: Path) -> None:
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, beside one to the same file that is open already. Blocks.
+
+    A statement that meets a lock fails at once: the event loop must not sleep in it.
+    """
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode=ro",
+        uri=True,
+        timeout=_BUSY_MS / 1000,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    try:
+        connection.execute(f"PRAGMA cache_size = {_CACHE_KIB}")
+        patiently(lambda: count(connection))  # by which it takes its place among the file's users
+        connection.execute("PRAGMA busy_timeout = 0")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection, path: Path, known: Count | None) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreError(
@@ -71,7 +104,7 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
             " on a local disk."
         )
     connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA cache_size = -16000")  # KiB
+    connection.execute(f"PRAGMA cache_size = {_CACHE_KIB}")
     with reading(connection):  # all of it before another process's migration, or after
         version = _version(connection, path)
     if version < len(_migrations()):
@@ -79,6 +112,8 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
             _migrate(connection, path)
         if version == 0:
             testify(connection, count(connection))  # what another file's witness says is not of it
+    if known is not None:
+        remind(connection, known)
     if is_behind(connection):
         with taking_away(connection):
             believe_nothing(connection)
@@ -170,10 +205,11 @@ def taking_away(connection: sqlite3.Connection) -> Iterator[None]:
     """
     connection.execute("PRAGMA synchronous = FULL")
     try:
-        with writing(connection):
-            yield
-            changes = counted(connection)
-        testify(connection, changes)
+        with writable(connection) as witness:
+            with writing(connection):
+                yield
+                changes = counted(connection)
+            tell(witness, changes)
     finally:
         connection.execute("PRAGMA synchronous = NORMAL")
 

@@ -44,6 +44,7 @@ class Cypher:
         self._path = path
         self._process: asyncio.subprocess.Process | None = None
         self._asking = asyncio.Lock()
+        self._of = ""  # the incarnation that the view is of
 
     async def ask(
         self,
@@ -51,11 +52,12 @@ class Cypher:
         query: str,
         parameters: Mapping[str, Any],
         *,
+        of: str,
         time_limit: timedelta,
         limit: int,
         progress: Progress | None,
     ) -> Table:
-        """As ``GraphStore.cypher``."""
+        """As ``GraphStore.cypher``; ``of``: the incarnation of the store that is asked."""
         request = {
             "query": query,
             "parameters": bound(namespace, parameters),
@@ -66,6 +68,9 @@ class Cypher:
         rewritten(query, 1)  # what is refused anyway must not wait for a view
         async with self._asking:
             try:
+                if of != self._of:
+                    await self._stop()
+                    self._of = of
                 answer = await self._answer(request, progress)
             except BaseException:
                 await self._stop()  # what it would say now answers nobody

@@ -55,11 +55,17 @@ SET until = :until, since = iif(:until IS NULL, NULL, :now),
 WHERE rid = :resource;
 
 -- name: set_expired
-UPDATE resource SET expired = TRUE WHERE rid = :resource;
+-- For good, whatever becomes of the clock: until it is read again.
+UPDATE resource SET expired = TRUE, until = 0, since = NULL WHERE rid = :resource;
 
 -- name: expired_by_now
 SELECT uri FROM resource
 WHERE ns = :ns AND until <= :now AND until IS NOT NULL AND present AND NOT expired;
+
+-- name: believed_ahead
+-- Given in the future: once the clock had caught up it would be believed again.
+SELECT uri FROM resource
+WHERE ns = :ns AND since > :ahead AND since IS NOT NULL AND present AND NOT expired;
 
 -- name: version
 SELECT document, fingerprint FROM version WHERE resource = :resource AND n = :n;

@@ -65,7 +65,7 @@ class Collector:
             self._connection.interrupt()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection, while those of the store are open."""
         if self._connection is not None:
             self._connection.close()
         self._connection = self._going = None

@@ -366,3 +366,7 @@ UPDATE daily_totals SET
         FROM json_each(miss)
     )
 WHERE miss <> '[]';
+
+-- What was given in the future, if the clock was set back since.
+CREATE INDEX believed_since ON resource (ns, since)
+WHERE since IS NOT NULL AND present AND NOT expired;

@@ -8,11 +8,10 @@ newest commits may be gone, each as a whole.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -20,7 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from typing_extensions import override
 
 from ..document import Document
-from ..errors import PayloadCorrupted, StoreNotOpen
+from ..errors import PayloadCorrupted
 from ..facts import Expected, Facts, Span
 from ..finding import Finding
 from ..model import (
@@ -52,13 +51,11 @@ from ..urls import absolute
 from . import changes, facts, leases, marks, reading, rows, traces
 from . import recording as runs
 from .clock import now_ms
-from .connection import PAUSE, connect, deadline, passes, patiently
 from .cypher import Cypher
 from .examining import examine
-from .names import find
+from .place import Pin, Place
 from .queries import still
 from .retention import Collector
-from .trouble import translated
 
 __all__ = ["SqliteStore"]
 
@@ -81,13 +78,9 @@ class SqliteStore(GraphStore):
         path = str(absolute(path))
         self.url = f"sqlite:///{path}"
         self._path = path
-        self._namespaces: dict[str, int] = {}  # rids as committed; they never change
-        self._read: sqlite3.Connection | None = None
-        self._write: sqlite3.Connection | None = None
-        self._thread: ThreadPoolExecutor | None = None
-        self._opening = asyncio.Lock()
+        self._place = Place(path)
+        self._pin: Pin | None = None
         self._cypher = Cypher(path)
-        self._collector: tuple[ThreadPoolExecutor, Collector] | None = None
 
     @override
     def __repr__(self) -> str:
@@ -97,53 +90,22 @@ class SqliteStore(GraphStore):
 
     @override
     async def open(self) -> None:
-        async with self._opening:
-            if self._read is not None:
-                return
-            thread = ThreadPoolExecutor(1, thread_name_prefix="execgraph-sqlite")
-            try:
-                write, read = await _in(thread, self._connect)
-            except BaseException:
-                thread.shutdown(wait=False)
-                raise
-            self._thread, self._write, self._read = thread, write, read
-
-    def _connect(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-        with translated(self._path):
-            path = Path(self._path)
-            write = connect(path, waits=False)
-            try:
-                return write, connect(path, waits=False)
-            except BaseException:
-                write.close()
-                raise
+        await self._place.open()
 
     @override
     async def close(self) -> None:
         await self._cypher.close()
-        await self._stop_collecting()
-        async with self._opening:
-            thread, write, read = self._thread, self._write, self._read
-            self._thread = self._write = self._read = None
-            if thread is None or write is None or read is None:
-                return
-            read.close()
-            # Behind the writes that were asked for before; the last to close folds in the log.
-            await _in(thread, write.close)
-            thread.shutdown(wait=False)
+        await self._place.close()
 
-    async def _stop_collecting(self) -> None:
-        if self._collector is not None:
-            (thread, collector), self._collector = self._collector, None
-            collector.interrupt()
-            await _in(thread, collector.close)
-            thread.shutdown(wait=False)
+    @override
+    def pinned(self) -> SqliteStore:
+        pinned = copy(self)
+        pinned._pin = Pin()  # noqa: SLF001  (it is one of these)
+        return pinned
 
-    @property
-    def _reader(self) -> sqlite3.Connection:
-        if self._read is None:
-            raise StoreNotOpen(self.url)
-        return self._read
+    @override
+    async def incarnation(self) -> str:
+        return (await self._place.here(self._pin)).token
 
     async def _reading(
         self,
@@ -152,37 +114,18 @@ class SqliteStore(GraphStore):
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T | None:
-        """What ``work`` reads on the event loop; None for a namespace nobody wrote to."""
-        reader, until = self._reader, deadline()
-        with translated(self._path):
-            while True:
-                try:
-                    ns = self._namespace(reader, namespace)
-                    return None if ns is None else work(reader, ns, *args, **kwargs)
-                except sqlite3.Error as error:
-                    if not passes(error, until):
-                        raise
-                await asyncio.sleep(PAUSE)
-
-    def _namespace(self, reader: sqlite3.Connection, namespace: str) -> int | None:
-        if namespace not in self._namespaces:
-            known = find(reader, "namespace", name=namespace)
-            if known is None:
-                return None
-            self._namespaces[namespace] = known
-        return self._namespaces[namespace]
+        return await self._place.reading(self._pin, namespace, work, *args, **kwargs)
 
     async def _writing(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """What ``work`` returns from the writer's thread. It is one transaction, or none."""
-        thread, write = self._thread, self._write
-        if thread is None or write is None:
-            raise StoreNotOpen(self.url)
+        return await self._place.writing(self._pin, work)
 
-        def job() -> _T:
-            with translated(self._path):
-                return patiently(lambda: work(write))
+    @property
+    def _read(self) -> sqlite3.Connection | None:
+        return None if self._place.opened is None else self._place.opened.read
 
-        return await _in(thread, job)
+    @property
+    def _write(self) -> sqlite3.Connection | None:
+        return None if self._place.opened is None else self._place.opened.write
 
     # Facts --------------------------------------------------------------------------------
 
@@ -316,14 +259,15 @@ class SqliteStore(GraphStore):
 
     @override
     async def still(self, namespace: str, execution: str, accepted: Mapping[str, int]) -> bool:
-        ns = self._namespaces.get(namespace)
+        opened = await self._place.here(self._pin)
+        ns = opened.namespaces.get(namespace)
         if ns is None or len(accepted) > _STILL_AT_ONCE:
             return bool(await self._reading(namespace, traces.still, execution, accepted))
         parameters: list[int | str] = [ns, execution, now_ms()]
         for pair in accepted.items():
             parameters += pair
         try:
-            found = self._reader.execute(still(len(accepted)), parameters).fetchone()
+            found = opened.read.execute(still(len(accepted)), parameters).fetchone()
         except sqlite3.Error:
             return bool(await self._reading(namespace, traces.still, execution, accepted))
         return found is not None
@@ -400,18 +344,7 @@ class SqliteStore(GraphStore):
         return await self._collecting(lambda it: it.collectable(namespace, retention))
 
     async def _collecting(self, work: Callable[[Collector], _T]) -> _T:
-        """What ``work`` returns from a thread of its own: it may read the whole store."""
-        self._reader  # noqa: B018 - raises unless the store is open
-        if self._collector is None:
-            thread = ThreadPoolExecutor(1, thread_name_prefix="execgraph-collect")
-            self._collector = thread, Collector(self._path)
-        thread, collector = self._collector
-
-        def job() -> _T:
-            with translated(self._path):
-                return work(collector)
-
-        return await _in(thread, job)
+        return await self._place.collecting(self._pin, work)
 
     # Reading ------------------------------------------------------------------------------
 
@@ -474,11 +407,12 @@ class SqliteStore(GraphStore):
         limit: int,
         progress: Progress | None = None,
     ) -> Table:
-        self._reader  # noqa: B018 - raises unless the store is open
         return await self._cypher.ask(
-            namespace, query, parameters, time_limit=time_limit, limit=limit, progress=progress
+            namespace,
+            query,
+            parameters,
+            of=await self.incarnation(),
+            time_limit=time_limit,
+            limit=limit,
+            progress=progress,
         )
-
-
-async def _in(thread: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
-    return await asyncio.get_running_loop().run_in_executor(thread, work)

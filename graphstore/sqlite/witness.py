@@ -14,13 +14,25 @@ import logging
 import os
 import sqlite3
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from ..errors import StoreAccessDenied
 from .queries import QUERIES
 
-__all__ = ["Count", "believe_nothing", "count", "counted", "is_behind", "testify", "witness_of"]
+__all__ = [
+    "Count",
+    "believe_nothing",
+    "count",
+    "counted",
+    "is_behind",
+    "path_of",
+    "remind",
+    "testify",
+    "witness_of",
+]
 
 _log = logging.getLogger("execgraph")
 
@@ -51,24 +63,51 @@ def testify(connection: sqlite3.Connection, known: Count) -> None:
 
     Of two processes the one that is behind may write last; the next change puts that right.
     """
-    store = _path(connection)
+    with writable(connection) as file:
+        tell(file, known)
+
+
+@contextmanager
+def writable(connection: sqlite3.Connection) -> Iterator[int]:
+    """The witness, open to be written. Raises StoreError if it cannot be: a change that nobody
+    could testify to must not be made."""
+    store = path_of(connection)
     path = witness_of(store)
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
-        try:
-            _as_open_as(file, store)
-            told = _parsed(os.read(file, _LONGEST))
-            if told is None or told.store != known.store or told.changes < known.changes:
-                os.pwrite(file, f"{known.store} {known.changes:020d}\n".encode(), 0)
-        finally:
-            os.close(file)
     except OSError as error:
-        _log.warning("%s cannot be written: %s", path, error.strerror)
+        raise StoreAccessDenied(
+            f"{path} cannot be written ({error.strerror}), so no change is made: this file says"
+            " how many changes were acknowledged. Let this user write it, or delete it if it is"
+            " no file."
+        ) from error
+    try:
+        _as_open_as(file, store)
+        yield file
+    finally:
+        os.close(file)
+
+
+def tell(file: int, known: Count) -> None:
+    """Write what the witness is to know, unless it knows more."""
+    told = _parsed(os.pread(file, _LONGEST, 0))
+    if told is None or told.store != known.store or told.changes < known.changes:
+        os.pwrite(file, f"{known.store} {known.changes:020d}\n".encode(), 0)
+
+
+def remind(connection: sqlite3.Connection, known: Count) -> None:
+    """Let the witness know what this process has seen of the file that was here before."""
+    now = count(connection)
+    if now.store == known.store and now.changes < known.changes:
+        testify(connection, known)
 
 
 def _as_open_as(file: int, path: Path) -> None:
     """SQLite gives its own files the mode of the store's; who shares that shares this."""
-    mode = stat.S_IMODE(path.stat().st_mode)
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:  # deleted by now, which is found out soon
+        return
     if stat.S_IMODE(os.fstat(file).st_mode) != mode:
         with suppress(PermissionError):  # it is somebody else's, who sees to it
             os.fchmod(file, mode)
@@ -76,7 +115,7 @@ def _as_open_as(file: int, path: Path) -> None:
 
 def is_behind(connection: sqlite3.Connection) -> bool:
     """Whether changes are gone that were acknowledged."""
-    told = _told(_path(connection))
+    told = _told(path_of(connection))
     if told is None:
         return False
     known = count(connection)
@@ -91,7 +130,7 @@ def believe_nothing(connection: sqlite3.Connection) -> None:
     """Let all facts expire, in the open transaction, if that is still to be done."""
     if not is_behind(connection):
         return
-    path = _path(connection)
+    path = path_of(connection)
     now, told = count(connection), _told(path) or Count("", 0)
     most = max(now.changes, told.changes)
     for name in ("renumber_versions", "renumber_holds", "renumber_events"):
@@ -130,6 +169,7 @@ def _parsed(said: bytes) -> Count | None:
     return told if 0 <= told.changes < _MOST else None
 
 
-def _path(connection: sqlite3.Connection) -> Path:
+def path_of(connection: sqlite3.Connection) -> Path:
+    """The file as SQLite knows it, without symbolic links."""
     ((_, _, path),) = connection.execute("PRAGMA database_list").fetchall()[:1]
     return Path(path)

@@ -12,6 +12,7 @@ import pytest
 from execgraph.graphstore.conformance import guard, published, sample_effect, sample_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.facts import Expected
+from execgraph.graphstore.model import ChangeKind
 from execgraph.graphstore.neo4j.store import Neo4jStore
 from execgraph.graphstore.sqlite import clock
 from execgraph.graphstore.sqlite.store import SqliteStore
@@ -63,6 +64,39 @@ async def test_sqlite_believes_nothing_that_was_told_in_the_future(
     assert await _believed(sqlite_store, space) == {True}
 
 
+async def test_sqlite_believes_nothing_again_when_the_clock_has_caught_up(
+    sqlite_store: SqliteStore, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _observed(sqlite_store, space)
+    set_back = [_HOUR_MS]
+    now = clock.now_ms()
+    for module in ("clock", "facts", "recording", "changes", "store"):
+        monkeypatch.setattr(
+            f"execgraph.graphstore.sqlite.{module}.now_ms", lambda: now - set_back[0]
+        )
+    [event] = await sqlite_store.expire(space)  # as the walker does when it is met
+    assert (event.resource, event.kind) == (_URI, ChangeKind.EXPIRED)
+    for by in (_HOUR_MS, 0, _HOUR_MS):
+        set_back[0] = by
+        assert await _believed(sqlite_store, space) == {False}
+        assert await sqlite_store.expire(space) == [], "it is told once"
+    await sqlite_store.renew(space, {_URI: 1}, until=_LASTS)
+    assert await _believed(sqlite_store, space) == {True}
+
+
+async def test_sqlite_believes_nothing_again_that_has_expired_before_the_clock_was_set_back(
+    sqlite_store: SqliteStore, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _observed(sqlite_store, space)
+    ahead = [_HOUR_MS]
+    now = clock.now_ms()
+    for module in ("clock", "facts", "recording", "changes", "store"):
+        monkeypatch.setattr(f"execgraph.graphstore.sqlite.{module}.now_ms", lambda: now + ahead[0])
+    assert len(await sqlite_store.expire(space)) == 1
+    ahead[0] = 0
+    assert await _believed(sqlite_store, space) == {False}
+
+
 async def test_what_holds_until_it_is_replaced_does_not_depend_on_a_clock(
     sqlite_store: SqliteStore, space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,5 +120,24 @@ async def test_neo4j_believes_nothing_that_was_told_in_the_future(
         by=_HOUR_MS,
     )
     assert await _believed(neo4j_store, space) == {False}
+    await neo4j_store.renew(space, {_URI: 1}, until=_LASTS)
+    assert await _believed(neo4j_store, space) == {True}
+
+
+@pytest.mark.neo4j
+async def test_neo4j_believes_nothing_again_when_the_clock_has_caught_up(
+    neo4j_store: Neo4jStore, cypher: Cypher, space: str
+) -> None:
+    await _observed(neo4j_store, space)
+    moved = (
+        "MATCH (r:Resource {namespace: $space})"
+        " SET r.since = r.since + $by, r.until = CASE r.until WHEN 0 THEN 0 ELSE r.until + $by END"
+    )
+    await cypher(moved, by=_HOUR_MS)
+    [event] = await neo4j_store.expire(space)
+    assert (event.resource, event.kind) == (_URI, ChangeKind.EXPIRED)
+    await cypher(moved, by=-_HOUR_MS)
+    assert await _believed(neo4j_store, space) == {False}
+    assert await neo4j_store.expire(space) == [], "it is told once"
     await neo4j_store.renew(space, {_URI: 1}, until=_LASTS)
     assert await _believed(neo4j_store, space) == {True}
