@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ..graphstore.canonical import Json
 from ..graphstore.document import GONE, Document
 from ..graphstore.errors import StoreReplaced, VersionMoved
+from ..graphstore.facts import Facts
 from ..graphstore.model import ChangeEvent, ChangeKind
 from ..graphstore.store import GraphStore
 from ..graphstore.threads import in_thread
+from .disputes import Disputes, dispute_of
 from .resources import check_uri
 from .source import Source, Stamp, stamps
 
@@ -59,6 +61,7 @@ class _Seen:
     version: int
     stamp: Stamp
     read_at: int
+    sees: str | None = None  # the fingerprint of what was read, if it could be
 
 
 class WatchedSource:
@@ -82,6 +85,7 @@ class WatchedSource:
         self._claimants = claimants
         self._on_change = on_change
         self._seen: dict[str, _Seen] = {}
+        self._disputes = Disputes(namespace, source.name, source.max_age or 3 * source.interval)
         self._where = ""  # the incarnation of the store that they were committed to
 
     async def listing(self) -> Listing | None:
@@ -167,18 +171,38 @@ class WatchedSource:
         """
         for _ in range(_TRIES):
             store = self._store.pinned()
-            facts = await store.read_facts(self._namespace, {uri: frozenset()})
+            wanted = dict.fromkeys((uri, dispute_of(uri)), frozenset[str | None]())
+            facts = await store.read_facts(self._namespace, wanted)
             content = await self._read(uri)
             if content.is_gone and not await self._is_mine(uri, facts.of(uri).version):
-                self._note(uri, content, 0, stamp, facts.now)  # gone from here, and there elsewhere
+                # Gone from here, and there elsewhere.
+                self._note(uri, content, _Seen(0, stamp, facts.now))
                 return
             try:
+                sees = None if content.document is None else content.document.whole
+                if why := await self._disputed(store, uri, sees, facts):
+                    content = _Content(None, why)
                 version = await self._commit(store, uri, content, facts.of(uri).version, facts.now)
             except (VersionMoved, StoreReplaced):
                 continue
-            self._note(uri, content, version, stamp, facts.now)
+            self._note(uri, content, _Seen(version, stamp, facts.now, sees))
             return
         _log.warning("%s keeps being changed by others; the next scan looks again", uri)
+
+    async def _disputed(
+        self, store: GraphStore, uri: str, sees: str | None, facts: Facts
+    ) -> str | None:
+        """Why it is withdrawn though it was read: others, who watch too, see something else."""
+        if sees is None:
+            return None
+        seen = self._seen.get(uri)
+        moved = seen is not None and seen.version != facts.of(uri).version
+        same = seen is not None and seen.sees == sees
+        return await self._disputes.about(store, uri, sees, facts, contradicted=moved and same)
+
+    async def end(self) -> None:
+        """It is watched no more. Raises StoreError."""
+        await self._disputes.leave(self._store)
 
     async def _is_mine(self, uri: str, version: int) -> bool:
         """Whether it is for this source to say that a resource is gone."""
@@ -209,12 +233,13 @@ class WatchedSource:
             self._on_change(event)
         return event.to_version
 
-    def _note(self, uri: str, content: _Content, version: int, stamp: Stamp, now: int) -> None:
+    def _note(self, uri: str, content: _Content, seen: _Seen) -> None:
         if content.is_gone:
             self._seen.pop(uri, None)
         else:
             # What cannot be read is read again at each scan, whatever its stamp.
-            self._seen[uri] = _Seen(version, None if content.document is None else stamp, now)
+            unread = content.document is None
+            self._seen[uri] = replace(seen, stamp=None) if unread else seen
         if content.why is None:
             self.unreadable.pop(uri, None)
         elif self.unreadable.get(uri) != content.why:

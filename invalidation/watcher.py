@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from types import TracebackType
 
+from ..graphstore.errors import StoreError
 from ..graphstore.store import GraphStore
 from .source import Source
 from .watched import Listing, OnChange, WatchedSource
@@ -81,6 +83,9 @@ class Watcher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for watched in self._watched:
+            with suppress(StoreError):  # then others find out in time
+                await watched.end()
 
     @property
     def resources(self) -> frozenset[str]:

@@ -21,6 +21,7 @@ TIERS = {
     "crashes": "sound",
     "engine/test_door_random.py": "sound",
     "engine/test_impact_random.py": "sound",
+    "engine/test_server_emptied.py": "slow",
     "engine/test_server_killed.py": "slow",
     "graphstore/test_retention_random.py": "sound",
     "histories": "sound",

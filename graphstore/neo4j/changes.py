@@ -183,6 +183,10 @@ class Known:
         """It has got other facets."""
         self._left.pop((namespace, resource), None)
 
+    def clear(self) -> None:
+        """It is another store now."""
+        self._left.clear()
+
     def leave(self, planned: Planned) -> None:
         """Remember what a change has made of its resource."""
         self._left[planned.namespace, planned.resource] = planned.done()

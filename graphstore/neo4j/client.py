@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import StoreNotOpen
+from ..errors import StoreError, StoreNotOpen
 from ..store import RETRY_SECONDS
-from .queries import query
-from .trouble import Passing, is_race, pauses, raised, retryable
+from .identity import Identity, Pin
+from .queries import is_of_schema, query, writes
+from .schema import ensure_schema
+from .trouble import Passing, is_lost, is_race, may_be_repeated, pauses, raised, retryable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -39,6 +42,8 @@ class Client:
         self._auth = address.credentials if auth is None else auth
         self._given = driver
         self._driver: AsyncDriver | None = driver
+        self.identity = Identity()
+        self._pin: Pin | None = None
 
     def connect(self) -> None:
         """Make the driver; the first statement connects. Raises StoreError."""
@@ -61,6 +66,31 @@ class Client:
         if driver is not None and driver is not self._given:
             await driver.close()
 
+    def pinned(self) -> Client:
+        """This client for one piece of work, which is done on one store or ends."""
+        pinned = copy(self)
+        pinned._pin = Pin()  # noqa: SLF001  (it is one of these)
+        return pinned
+
+    async def recognise(self) -> None:
+        """Look which store this is, and make its schema if need be. Raises StoreError."""
+        await self.identity.look(self._url, lambda: ensure_schema(self, self._url))
+
+    async def here(self) -> None:
+        """Be sure of the store after a connection was lost. Raises StoreReplaced."""
+        if self.identity.doubtful:
+            await self.recognise()
+        if self._pin is not None:
+            self._pin.hold(self.identity, self._url)
+
+    async def _is_still(self, store: str | None) -> bool:
+        """Whether a statement that wrote nothing found that store, and nothing to write there."""
+        row = await self.row("version", {}, Passing.ROLLED_BACK)
+        if row is not None and row[1] is not None and row[1] == store:
+            return True
+        await self.recognise()
+        return self.identity.store == store
+
     async def run(
         self,
         name: str,
@@ -70,17 +100,34 @@ class Client:
         """The rows of the statement ``name``: one round trip, unless it must be tried again."""
         if self._driver is None:
             raise StoreNotOpen(self._url)
-        text, races = query(name), 0
-        waits = pauses(RETRY_SECONDS)
+        races, waits = 0, pauses(RETRY_SECONDS)
         while True:
             try:
-                return await self._attempt(text, parameters)
+                if (rows := await self._once(name, parameters)) is not None:
+                    return rows
+                continue
+            except StoreError as error:
+                wait = next(waits, None) if may_be_repeated(error, passing) else None
+                if wait is None:
+                    raise
             except Exception as error:
+                if is_lost(error):
+                    self.identity.lost()
                 races += is_race(error)
                 wait = next(waits, None) if retryable(error, passing) else None
                 if wait is None or races > _MOST_RACES:
                     raise raised(error, self._url) from error
             await asyncio.sleep(wait)
+
+    async def _once(self, name: str, parameters: Mapping[str, Any]) -> list[list[Any]] | None:
+        """The rows of a statement; None if it was to write to a store that is no longer there."""
+        if not is_of_schema(name):
+            await self.here()
+        store = self.identity.store
+        rows = await self._attempt(query(name), {**parameters, "store": store})
+        if rows or not writes(name) or await self._is_still(store):
+            return rows
+        return None
 
     async def row(
         self,

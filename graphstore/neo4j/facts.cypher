@@ -225,6 +225,7 @@ CALL (v, held) {
   WHERE NOT v.withdrawn AND NOT it[1] IN held
   CREATE (v)-[:HOLDS]->(p)
 }
+RETURN true
 
 // name: unbroken
 UNWIND range(0, size($spans) - 1) AS span
@@ -294,3 +295,4 @@ REMOVE l.lock
 WITH l
 WHERE l.owner = $owner
 REMOVE l.owner, l.given, l.until
+RETURN true

@@ -413,6 +413,7 @@ CALL () {
 }
 SET c.scanned = coalesce(c.epoch, 1), c.epoch = coalesce(c.epoch, 1) + 1, c.phase = $phase,
     c.cursor = '', c.looked = 0
+RETURN true
 
 // name: look_at_steps
 MATCH (s:Step)
@@ -492,6 +493,7 @@ CALL () {
   REMOVE x.suspect
 }
 SET c.phase = $next, c.cursor = $last, c.looked = c.looked + $steps
+RETURN true
 
 // name: suspects
 MATCH (x:Value)

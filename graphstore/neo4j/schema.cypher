@@ -3,7 +3,12 @@
 
 // name: version
 OPTIONAL MATCH (s:ExecgraphSchema {id: 'execgraph'})
-RETURN max(s.version) AS version
+RETURN max(s.version) AS version, max(s.store) AS store
+
+// name: constraints
+SHOW CONSTRAINTS YIELD name
+WHERE name STARTS WITH 'execgraph_'
+RETURN collect(name) AS names
 
 // name: create_schema_key
 CREATE CONSTRAINT execgraph_schema IF NOT EXISTS
@@ -154,5 +159,6 @@ CALL (e) {
 // name: set_version
 // Written last: whoever reads this version finds the whole schema.
 MERGE (s:ExecgraphSchema {id: 'execgraph'})
-SET s.version = CASE WHEN s.version > $version THEN s.version ELSE $version END
-RETURN s.version AS version
+SET s.version = CASE WHEN s.version > $version THEN s.version ELSE $version END,
+    s.store = coalesce(s.store, randomUUID())
+RETURN s.version AS version, s.store AS store

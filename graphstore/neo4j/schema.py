@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from ..errors import SchemaTooNew
-from .queries import schema_statements
-from .trouble import Passing
+from ..errors import SchemaTooNew, StoreDamaged, StoreError
+from .queries import constraint_names, query, schema_statements
+from .trouble import Passing, is_of_duplicates
 
 if TYPE_CHECKING:
     from .client import Client
@@ -16,28 +17,53 @@ __all__ = ["VERSION", "ensure_schema"]
 #: The schema that this execgraph reads and writes.
 VERSION = 4
 
+_KEY = re.compile(r"FOR \(\w+:(\w+)\) REQUIRE (.+) IS UNIQUE")
 
-async def ensure_schema(client: Client, url: str) -> None:
+
+async def ensure_schema(client: Client, url: str) -> str:
     """Make constraints and indexes, unless they are there, and bring an older schema up to
-    date. Raises SchemaTooNew.
+    date; the id of the store. Raises SchemaTooNew, and StoreDamaged for one with duplicates.
 
     Every statement is harmless when repeated, and the version is written last; so processes
     that open an empty database at once need no lock, and one that dies leaves nothing half-done.
     """
-    found = await _version(client, "version")
-    if found is None or found < VERSION:
+    found, store = await _version(client, "version")
+    if found is None or found < VERSION or store is None or not await _constrained(client):
         for name in schema_statements():
-            await client.run(name, {})
+            await _make(client, name, url)
         await client.run("await_indexes", {})
-        found = await _version(client, "set_version")
+        found, store = await _version(client, "set_version")
     if found is not None and found > VERSION:
         raise SchemaTooNew(
             f"{url} was written by a newer execgraph (schema {found}, this one knows {VERSION});"
             " upgrade execgraph here: pip install --upgrade execgraph"
         )
+    assert store is not None
+    return store
 
 
-async def _version(client: Client, name: str) -> int | None:
+async def _make(client: Client, name: str, url: str) -> None:
+    try:
+        await client.run(name, {})
+    except StoreError as error:
+        if not is_of_duplicates(error.__cause__):
+            raise
+        key = _KEY.search(query(name))
+        label, properties = key.groups() if key else ("node", "one key")
+        raise StoreDamaged(
+            f"{url} has several nodes {label} that agree in {properties}: they were made while the"
+            " constraints of the store were missing. What they say cannot be told apart. Empty the"
+            " database (MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS) or name another"
+            " one; facts are then observed, and runs recorded, anew."
+        ) from error
+
+
+async def _constrained(client: Client) -> bool:
+    row = await client.row("constraints", {}, Passing.ROLLED_BACK)
+    return row is not None and constraint_names() <= set(row[0])
+
+
+async def _version(client: Client, name: str) -> tuple[int | None, str | None]:
     # A server that cannot be reached when the store is opened is reported at once.
     row = await client.row(name, {"version": VERSION}, Passing.ROLLED_BACK)
-    return None if row is None else row[0]
+    return (None, None) if row is None else (row[0], row[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from copy import copy
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
@@ -12,7 +13,7 @@ from weakref import WeakValueDictionary
 from typing_extensions import override
 
 from ..document import Document
-from ..errors import PayloadCorrupted, StoreUnavailable
+from ..errors import PayloadCorrupted, StoreReplaced, StoreUnavailable
 from ..facts import Facts
 from ..model import KILLED_AFTER_MS, FacetRef, SideEffect, Task, Trace, Value, new_id
 from ..retention import COLLECT_BATCH, EQUAL_TO, LOST, TRACES_PER_TASK, Collected, Retention, beyond
@@ -47,7 +48,6 @@ from .marks import Walks, walk_of
 from .reading import outline_of
 from .recording import replay_parameters, write_parameters
 from .retention import Collections, DryRun
-from .schema import ensure_schema
 from .trouble import Passing, pauses
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class Neo4jStore(GraphStore):
         self._collections = Collections(self._client)
         self._opened = False
         self._known = Known()
+        self._client.identity.on_new = self._known.clear
         self._changing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def __repr__(self) -> str:
@@ -102,7 +103,7 @@ class Neo4jStore(GraphStore):
             return
         try:
             self._client.connect()
-            await ensure_schema(self._client, self.url)
+            await self._client.recognise()
             await self._client.warm_up()
         except BaseException:
             await self._client.close()
@@ -113,6 +114,22 @@ class Neo4jStore(GraphStore):
     async def close(self) -> None:
         self._opened = False
         await self._client.close()
+
+    @override
+    def pinned(self) -> Neo4jStore:
+        pinned = copy(self)
+        pinned._client = self._client.pinned()  # noqa: SLF001  (it is one of these)
+        return pinned
+
+    @override
+    async def incarnation(self) -> str:
+        try:
+            await self._client.here()
+        except StoreReplaced:
+            raise
+        except StoreUnavailable:
+            pass  # the call that needs it waits for it; what is remembered is of before the loss
+        return self._client.identity.token
 
     # Facts --------------------------------------------------------------------------------
 

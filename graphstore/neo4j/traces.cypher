@@ -307,6 +307,7 @@ RETURN e.state = 'published' AS published, e.equal_to AS equal_to, [o IN beyond 
 MATCH (e:Execution {namespace: $namespace, id: $execution})
 SET e.state = CASE e.state WHEN 'failed' THEN e.state ELSE 'unpublished' END,
     e.reason = $reason, e.decided_at = timestamp()
+RETURN true
 
 // name: note_running
 // One that was written meanwhile is left alone.
@@ -425,3 +426,4 @@ CALL (fresh, replay) {
   WHERE NOT EXISTS { (f)<-[:CAUSED]-() }
   CREATE (s)-[:CAUSED]->(f)
 }
+RETURN true

@@ -7,12 +7,21 @@ import random
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from ..errors import StoreAccessDenied, StoreError, StoreUnavailable
+from ..errors import StoreAccessDenied, StoreError, StoreReplaced, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Passing", "is_race", "pauses", "raised", "retryable"]
+__all__ = [
+    "Passing",
+    "is_lost",
+    "is_of_duplicates",
+    "is_race",
+    "may_be_repeated",
+    "pauses",
+    "raised",
+    "retryable",
+]
 
 _LONGEST_PAUSE = 1.0  # seconds
 _HOW_TO_START = (
@@ -60,6 +69,18 @@ def is_race(error: Exception) -> bool:
     return isinstance(error, ConstraintError) or code.endswith("AlreadyExists")
 
 
+def is_lost(error: Exception) -> bool:
+    """Whether the connection ended, so that another server may answer from now on."""
+    from neo4j import exceptions as its
+
+    return isinstance(error, its.ServiceUnavailable | its.SessionExpired)
+
+
+def is_of_duplicates(error: BaseException | None) -> bool:
+    """Whether a constraint cannot be made because nodes are there that break it."""
+    return str(getattr(error, "code", "")).endswith("ConstraintCreationFailed")
+
+
 def _vanished(error: Exception) -> bool:
     """Whether a node was deleted between being found and being used: a collection did that."""
     return str(getattr(error, "code", "")).endswith(".EntityNotFound")
@@ -71,9 +92,13 @@ def retryable(error: Exception, passing: Passing) -> bool:
 
     if isinstance(error, its.TransientError) or is_race(error) or _vanished(error):
         return True
-    return passing is Passing.UNKNOWN_OUTCOME and isinstance(
-        error, its.ServiceUnavailable | its.SessionExpired
-    )
+    return passing is Passing.UNKNOWN_OUTCOME and is_lost(error)
+
+
+def may_be_repeated(error: StoreError, passing: Passing) -> bool:
+    """Whether to try again what was not begun because the store could not be recognised."""
+    away = isinstance(error, StoreUnavailable) and not isinstance(error, StoreReplaced)
+    return passing is Passing.UNKNOWN_OUTCOME and away
 
 
 def pauses(seconds: float, longest: float = _LONGEST_PAUSE) -> Iterator[float]:

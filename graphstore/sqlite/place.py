@@ -39,6 +39,7 @@ class Pin:
 
     def __init__(self) -> None:
         self.token: str | None = None
+        self.looked = False  # whether the path was just looked at
 
     def hold(self, opened: Opened, path: str) -> None:
         """Raises StoreReplaced if ``opened`` is not the file that this was first held to."""
@@ -127,6 +128,14 @@ class Place:
 
         self.opened = None
         self._known = await in_thread(thread, forsake) or self._known
+
+    async def just_now(self, pin: Pin | None) -> Opened:
+        """``here``, for a call that belongs to the one before it, which has looked."""
+        if pin is not None and pin.looked and self.opened is not None:
+            pin.looked = False
+            pin.hold(self.opened, self.path)
+            return self.opened
+        return await self.here(pin)
 
     async def reading(
         self,

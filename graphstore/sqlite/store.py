@@ -105,7 +105,10 @@ class SqliteStore(GraphStore):
 
     @override
     async def incarnation(self) -> str:
-        return (await self._place.here(self._pin)).token
+        opened = await self._place.here(self._pin)
+        if self._pin is not None:
+            self._pin.looked = True
+        return opened.token
 
     async def _reading(
         self,
@@ -259,7 +262,7 @@ class SqliteStore(GraphStore):
 
     @override
     async def still(self, namespace: str, execution: str, accepted: Mapping[str, int]) -> bool:
-        opened = await self._place.here(self._pin)
+        opened = await self._place.just_now(self._pin)  # as it was asked what it remembers
         ns = opened.namespaces.get(namespace)
         if ns is None or len(accepted) > _STILL_AT_ONCE:
             return bool(await self._reading(namespace, traces.still, execution, accepted))

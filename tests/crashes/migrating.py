@@ -47,7 +47,7 @@ def _copy(db: sqlite3.Connection, table: str) -> None:
     if "withdrawn" in then and "withdrawn" not in now:
         taken["withdrawn"] = "kind = 'withdrawn'"
     columns, values = ", ".join(taken), ", ".join(taken.values())
-    db.execute(f"INSERT INTO main.{table} ({columns}) SELECT {values} FROM now.{table}")
+    db.execute(f"INSERT OR REPLACE INTO main.{table} ({columns}) SELECT {values} FROM now.{table}")
 
 
 # Neo4j ------------------------------------------------------------------------------------

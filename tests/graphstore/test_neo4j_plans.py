@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.neo4j
 
-_OF_THE_SERVER = {"await_indexes", "indexes", "server"}
+_OF_THE_SERVER = {"await_indexes", "constraints", "indexes", "server"}
 _STATEMENTS = sorted(queries().keys() - {*schema_statements(), *_OF_THE_SERVER})
 
 
@@ -91,7 +91,8 @@ async def test_a_walk_costs_the_same_whatever_else_is_stored(
 ) -> None:
     async def hits(name: str, **parameters: Any) -> int:
         async with neo4j_driver.session() as session:
-            parameters |= {"namespace": space, "walk": walk}
+            store = neo4j_store._client.identity.store
+            parameters |= {"namespace": space, "walk": walk, "store": store}
             summary = await (await session.run(f"PROFILE {query(name)}", parameters)).consume()
         assert summary.profile is not None
         return _hits(summary.profile)

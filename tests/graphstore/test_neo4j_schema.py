@@ -75,7 +75,11 @@ async def test_opening_an_empty_database_at_once_makes_one_schema(
     mark = uuid.uuid4().hex[:8]
     chosen = ("create_task_key", "create_index_of_traces", "create_index_of_changes")
     own = {name: _renamed(queries.query(name), mark) for name in chosen}
-    rest = {"version": "RETURN null", "set_version": "RETURN 1", "await_indexes": "RETURN 1"}
+    rest = {
+        "version": "RETURN null AS v, null AS s",
+        "set_version": "RETURN 1 AS v, 'id' AS s",
+        "await_indexes": "RETURN 1",
+    }
     monkeypatch.setattr(queries, "queries", lambda: own | rest)
     stores = [Neo4jStore(neo4j_uri) for _ in range(8)]
     try:

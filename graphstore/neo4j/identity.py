@@ -1,0 +1,68 @@
+"""Which store there is at an address: a server may come back empty, or another one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from ..errors import StoreReplaced
+
+__all__ = ["Identity", "Pin"]
+
+_log = logging.getLogger("execgraph")
+
+
+class Identity:
+    """What is known of the store behind one driver. ``doubtful``: its connection was lost since
+    it was last looked at."""
+
+    def __init__(self) -> None:
+        self.store: str | None = None  # None: it was never looked at
+        self.doubtful = False
+        self.losses = 0
+        self.on_new: Callable[[], None] = lambda: None
+        self._looking = asyncio.Lock()
+
+    @property
+    def token(self) -> str:
+        """Of one store, as far as one connection after the other has led to it."""
+        return f"{self.store}/{self.losses}"
+
+    def lost(self) -> None:
+        """The connection has ended."""
+        self.doubtful = True
+        self.losses += 1
+
+    async def look(self, url: str, find: Callable[[], Awaitable[str]]) -> None:
+        """Ask ``find`` which store it is now, which makes its schema if need be."""
+        async with self._looking:
+            losses, before = self.losses, self.store
+            self.store = await find()
+            self.doubtful = self.losses != losses
+            if before in (None, self.store):
+                return
+            self.losses += 1
+            self.on_new()
+            _log.warning(
+                "%s is another store than before: it was emptied or replaced. Nothing that was"
+                " read before is relied on",
+                url,
+            )
+
+
+class Pin:
+    """Keeps one piece of work with the store that it was begun on."""
+
+    def __init__(self) -> None:
+        self._store: str | None = None
+
+    def hold(self, identity: Identity, url: str) -> None:
+        """Raises StoreReplaced if it is not the store that this was first held to."""
+        if self._store is None:
+            self._store = identity.store
+        elif self._store != identity.store:
+            raise StoreReplaced(
+                f"another store is at {url} meanwhile; what was begun on the old one ends here."
+                " Begin it anew."
+            )

@@ -1,0 +1,129 @@
+"""Watchers that see different documents under one resource: told once, and withdrawn.
+
+A source that has changed and one that is seen differently elsewhere look the same to the store:
+a new version. The watcher tells them apart. What another watcher has committed, while nothing has
+changed here, contradicts what is here; then nobody knows what is in force, and the resource is
+withdrawn, rather than to be this and that in turn. Whoever contradicts notes in the store, as the
+document of a resource ``dispute:...``, what it sees; and holds a lease while it goes on watching.
+The dispute is over when all who watch still see the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from ..graphstore.document import Document
+from ..graphstore.facts import Facts, FactState
+from ..graphstore.model import ChangeKind
+from ..graphstore.store import GraphStore
+
+__all__ = ["Disputes", "dispute_of"]
+
+_EVENTS = 20  # of a resource, of which few are expiries and renewals in a row
+_PUSH = "push"  # who observes a resource is no watcher: the next look at the source overrides it
+_CONTENTS = (ChangeKind.CHANGED, ChangeKind.WITHDRAWN)
+
+
+def dispute_of(uri: str) -> str:
+    """The resource whose document says who sees what under ``uri``."""
+    return f"dispute:{uri}"
+
+
+@dataclass
+class Disputes:
+    """Those that one watched source takes part in. ``lasts``: how long it is believed to watch
+    after each look; ``name``: what others are told it is."""
+
+    namespace: str
+    name: str
+    lasts: timedelta
+    _me: str = field(default_factory=lambda: uuid4().hex)
+    _told: dict[str, str] = field(default_factory=dict)  # by URI, in the words it was told
+
+    async def about(
+        self, store: GraphStore, uri: str, sees: str, facts: Facts, *, contradicted: bool
+    ) -> str | None:
+        """Why ``uri`` is to be withdrawn though it can be read; None: it is not disputed.
+
+        ``sees``: the fingerprint of what was read. ``contradicted``: others have committed
+        something since, and it is what was read before.
+        """
+        at = facts.of(dispute_of(uri))
+        if contradicted:
+            contradicted = await self._other_watcher(store, uri, sees) is not None
+        if at.state is not FactState.PRESENT and not contradicted:
+            self._told.pop(uri, None)
+            return None
+        return await self._settled(store, uri, sees, facts, contradicted=contradicted)
+
+    async def _settled(
+        self, store: GraphStore, uri: str, sees: str, facts: Facts, *, contradicted: bool
+    ) -> str | None:
+        parties, since = await self._parties(store, uri)
+        others = {key: it for key, it in parties.items() if key != self._me}
+        alive = {key: it for key, it in others.items() if await self._watches(store, key)}
+        alone = not others and (
+            self._me in parties and facts.now < since + self.lasts / timedelta(milliseconds=1)
+        )
+        agreed = all(it["sees"] == sees for it in alive.values())
+        if agreed and not alone and (self._me in parties or not contradicted):
+            await self._note(store, uri, facts, None)
+            self._told.pop(uri, None)
+            return None
+        said = [it["name"] for it in alive.values() if it["name"] != self.name]
+        against = said or [await self._other_watcher(store, uri, sees) or self.name]
+        mine = {self._me: {"name": self.name, "sees": sees}}
+        await store.lease(self.namespace, self._lease(self._me), self._me, self.lasts)
+        document = {"since": since or facts.now, "watchers": alive | mine}
+        await self._note(store, uri, facts, Document.of(document))
+        return self._told.setdefault(uri, _words(self.name, against))
+
+    async def leave(self, store: GraphStore) -> None:
+        """It watches no more; the others need not wait until that is noticed."""
+        if self._told:
+            await store.release(self.namespace, self._lease(self._me), self._me)
+            self._told.clear()
+
+    async def _other_watcher(self, store: GraphStore, uri: str, sees: str) -> str | None:
+        """Which source has said last that it is something else; None: no source has."""
+        found = await store.document(self.namespace, uri)
+        if found is not None and found[1].whole == sees:
+            return None
+        events = await store.changes(self.namespace, resource=uri, limit=_EVENTS)
+        said = next((event.source for event in events if event.kind in _CONTENTS), _PUSH)
+        return None if said == _PUSH else said
+
+    async def _parties(
+        self, store: GraphStore, uri: str
+    ) -> tuple[dict[str, Mapping[str, Any]], int]:
+        found = await store.document(self.namespace, dispute_of(uri))
+        if found is None:
+            return {}, 0
+        content: Any = found[1].content
+        return dict(content["watchers"]), int(content["since"])
+
+    async def _watches(self, store: GraphStore, key: str) -> bool:
+        """Whether the watcher with this key has looked within the time that it had said."""
+        return not await store.lease(self.namespace, self._lease(key), self._me, timedelta(0))
+
+    async def _note(
+        self, store: GraphStore, uri: str, facts: Facts, document: Document | None
+    ) -> None:
+        about = dispute_of(uri)
+        noted = facts.of(about).version
+        await store.change(self.namespace, about, document, source=self.name, noted=noted)
+
+    def _lease(self, key: str) -> str:
+        return f"watching:{key}"
+
+
+def _words(name: str, against: list[str]) -> str:
+    others = " and ".join(sorted({it for it in against if it != name})) or "another watcher of it"
+    return (
+        f"{name} and {others} see different documents there; make them agree, or give the resource"
+        " to one source"
+    )
