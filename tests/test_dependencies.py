@@ -84,7 +84,8 @@ def test_every_declared_dependency_is_imported() -> None:
         for _, module in foreign_imports(ROOT)
         for provider in providers.get(module, [])
     }
-    assert DECLARED - imported == {"neo4j-rust-ext"}, "which lies inside neo4j's driver"
+    inside_the_driver = {"neo4j-rust-ext"}  # which, on some Pythons, names what it lies in
+    assert DECLARED - imported - inside_the_driver == set()
 
 
 @pytest.mark.parametrize("python", PYTHONS)
