@@ -196,13 +196,14 @@ class Observation:
             events.DirCreatedEvent,
             events.DirDeletedEvent,
             events.DirMovedEvent,
-            events.FileAttribEvent,
             events.FileClosedEvent,
             events.FileCreatedEvent,
             events.FileDeletedEvent,
             events.FileModifiedEvent,
             events.FileMovedEvent,
         ]
+        if hasattr(events, "FileAttribEvent"):  # watchdog 6 reports it as a modification
+            wanted.append(events.FileAttribEvent)
         assert self._observer is not None
         # A directory that is gone by now makes this stale, which is seen soon.
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
