@@ -101,7 +101,7 @@ async def test_the_file_does_not_grow_without_bound(store: SqliteStore, path: Pa
         rows.append(_rows(path))
         sizes.append(_size(path))
     assert rows[1] == rows[0]
-    assert sizes[1] <= 1.1 * sizes[0]
+    assert sizes[1] <= 1.2 * sizes[0]  # pages are split; from then on it stays
     totals = await store.totals("team")
     assert totals.executions == {"partial": 200, "replay": 20_000}
     found = await store.lookup("team", "deploy", none)
