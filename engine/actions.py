@@ -117,17 +117,26 @@ async def act(
     have been known to a decision that chose it; then it did not happen.
     """
     chosen = run.choosing(passed) if tool.is_write else []
-    job = await job_of_act(run, tool, arguments)
-    # A write must find the facts as they were before the decisions that chose it.
-    noted = {ref: note for taken in reversed(chosen) for ref, note in run.noted(taken).items()}
-    [done] = await _carry_out(run, [job], noted, Gate(run, chosen, final=True))
+    with run.acting(tool):
+        done = await _acted(run, tool, arguments, chosen)
     if done.taken.outcome is Outcome.REFUSED:
         raise PreconditionChanged(
             f"{tool.name} was not executed: {done.taken.cause}. Decide again with what is now."
         )
-    for taken in chosen:
-        taken.guard_by(done.taken)
     return Acted(done.output.value, done.taken.step.position, done.output.error)
+
+
+async def _acted(
+    run: Run, tool: Tool, arguments: Mapping[str, Any], chosen: Sequence[Taken]
+) -> _Done:
+    job = await job_of_act(run, tool, arguments)
+    # A write must find the facts as they were before the decisions that chose it.
+    noted = {ref: note for taken in reversed(chosen) for ref, note in run.noted(taken).items()}
+    [done] = await _carry_out(run, [job], noted, Gate(run, chosen, final=True))
+    if done.taken.outcome is not Outcome.REFUSED:
+        for taken in chosen:
+            taken.guard_by(done.taken)
+    return done
 
 
 async def _carry_out(
@@ -182,9 +191,11 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
         return _reused(job, job.tool, feeds, output)
     key = _idempotency_key(run, job) if job.tool.wants_key or job.tool.is_write else ""
     effect = _intent(run, job, key) if job.tool.is_write else None
-    if effect is not None and not await _begin(run, effect, job, gate):
+    if effect is not None and not await gate.begin(effect, job.notes):
         assert gate.stopped is not None
         return _refused(job, feeds, gate.stopped.cause)
+    if effect is not None:
+        run.begun[effect.id] = effect
     ticket, started = run.notes.ticket(), time.perf_counter()
     with asking_facts() as asked:
         given = await run_tool(job.tool, job.reading.parsed, key, job.expected)
@@ -201,19 +212,6 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
         done.taken.effect = effect
     _ended(run, job, done.taken, ticket)
     return done
-
-
-async def _begin(run: Run, effect: SideEffect, job: Job, gate: Gate) -> bool:
-    """Whether the effect may begin. From now on, and not only when that is known, a run that ends
-    has one without a step."""
-    run.begun[effect.id] = effect
-    began = False
-    try:
-        began = await gate.begin(effect, job.notes)
-    finally:
-        if not began:
-            del run.begun[effect.id]
-    return began
 
 
 def _ended(run: Run, job: Job, taken: Taken, ticket: int) -> None:

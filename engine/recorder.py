@@ -54,7 +54,7 @@ async def finish(
     ``stop_reason``: why the reply ended that gave it.
     """
     run.over = True
-    if lost := [effect.tool for effect in _without_step(run)]:
+    if lost := {tool.name for tool in run.unfinished if tool.is_write}:
         run.do_not_publish(Cause(MissKind.UNFINISHED_EFFECT, ", ".join(sorted(lost))))
     cost = await _priced(run)
     run.session.journal.running.forget(run.id)
@@ -129,12 +129,6 @@ def failure(run: Run, why: str) -> RunFailed:
 def effects_of(run: Run) -> list[SideEffect]:
     """The effects that a run began, those in doubt included."""
     return list(run.begun.values())
-
-
-def _without_step(run: Run) -> list[SideEffect]:
-    """Effects that were begun and became no step: given up, or not awaited."""
-    taken = {it.effect.id for it in run.taken if it.effect is not None}
-    return [effect for effect in effects_of(run) if effect.id not in taken]
 
 
 async def _priced(run: Run) -> float | None:

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -50,6 +51,7 @@ from .shelf import Shelf
 from .subject import Subject
 from .taken import Taken, frontier
 from .task import checked_labels
+from .tool import Tool
 from .transcript import Asked, Transcript, request_messages
 from .underway import underway
 from .verdict import Recorded
@@ -197,6 +199,7 @@ class Run:
         self.publishing: asyncio.Future[Published] | None = None
         self.asked = False  # time has passed since the lookup, so facts are read again
         self.over = False  # it has come to its end: nothing more begins
+        self.unfinished: list[Tool] = []  # what a program acts with, or was kept from ending
         self.opened: set[int] = set()  # decisions of a program whose values it has looked at
         self._told = _Told()  # what was decided since knows of
         self._refusals = _Told()  # and what is decided from now on will
@@ -233,6 +236,17 @@ class Run:
     def away(self) -> bool:
         """Whether the store has gone for this run: nothing is looked up or recorded any more."""
         return is_away(self.store)
+
+    @contextmanager
+    def acting(self, tool: Tool) -> Iterator[None]:
+        """A program acts. What is cut short, or not awaited, stays among the unfinished."""
+        self.unfinished.append(tool)
+        try:
+            yield
+        except Exception:
+            self.unfinished.remove(tool)
+            raise
+        self.unfinished.remove(tool)
 
     def choosing(self, passed: Iterable[int]) -> list[Taken]:
         """The decisions that chose a program's write: those ``passed`` to it as handles, and all

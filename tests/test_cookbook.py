@@ -131,6 +131,8 @@ def _run(
         step if step.position >= 3 else step.model_copy(update={"guards": ()})
         for step in made.steps
     ]
+    asked = {"asked_at": made.execution.started_at, "seen": {ACL: 1}}  # as a program's is
+    steps[0] = steps[0].model_copy(update=asked)
     fields = {"agent": agent, "replayed": None, "miss": (), **execution}
     return made.model_copy(
         update={
