@@ -336,7 +336,8 @@ def _tell(done: Tally, budget: _Budget) -> None:
     seconds = now - budget.began
     print(
         f"{seconds:6.0f} s  {done.seeds}: {done.histories} histories, {done.operations} operations"
-        f" ({done.operations / seconds:.0f}/s), {len(done.violations)} violations",
+        f" ({done.operations / seconds:.0f}/s), {len(done.violations)} violations"
+        + "".join(f" (seed {it['seed']})" for it in done.violations[-3:]),
         file=sys.stderr,
         flush=True,
     )

@@ -74,7 +74,7 @@ class Judge:
                 _served_rightly(decided, some)
         for act in told.acts:
             for decided in act.follows:
-                _began_rightly(told, act, decided, replies)
+                _began_rightly(told, act, decided, replies[decided], self._told_of(act, decided))
         self._asked_only_what_must_be(told)
         self._remember(told, replies)
 
@@ -132,6 +132,17 @@ class Judge:
             return [decided.ask]
         known = (use.ask for use in self._uses[decided.key])
         return list(dict.fromkeys(it for it in known if it.reply == decided.reply))
+
+    def _told_of(self, act: Act, decided: Decided) -> set[Facet]:
+        """What the program was told of, after this decision: an act was refused for it, and the
+        program has decided anew since then."""
+        known: set[Facet] = set()
+        for other in act.run.acts:
+            later = (it for it in act.run.decided if other.moment < it.moment < act.moment)
+            if other.refused and decided.moment < other.moment and any(later):
+                known |= _rests_on(act.run, other)
+                known |= {facet for it in act.run.decided for facet in self._may_guard[it.key]}
+        return known
 
     # Many runs ----------------------------------------------------------------------------
 
@@ -215,14 +226,14 @@ def _served_rightly(decided: Decided, replies: Iterable[Ask]) -> None:
 
 
 def _began_rightly(
-    told: Told, act: Act, decided: Decided, replies: dict[Decided, list[Ask]]
+    told: Told, act: Act, decided: Decided, replies: Iterable[Ask], known: set[Facet]
 ) -> None:
-    """What it rests on was, when it was checked, as when it was decided."""
+    """What it rests on was, when it was checked, as when it was decided; what is ``known`` to
+    have changed since then aside."""
     if act.begun is None:
         return
     facets = _rests_on(told, act)
-    known = _told_of(told, act, decided, replies)
-    for ask in replies[decided]:
+    for ask in replies:
         same = ask is decided.ask
         before = {it: values(ask.around if same else ask.read, it) for it in facets}
         guards = {it: believed(values(ask.read, it)) for it in ask.rests_on if not same}
@@ -233,18 +244,3 @@ def _began_rightly(
         f"{act.tool} {act.given} was done on the word of {decided.key}, given before"
         " what they rest on changed"
     )
-
-
-def _told_of(
-    told: Told, act: Act, decided: Decided, replies: dict[Decided, list[Ask]]
-) -> set[Facet]:
-    """What the program was told of, after this decision: an act was refused for it, and the
-    program has decided anew since then."""
-    known: set[Facet] = set()
-    for other in told.acts:
-        later = (it for it in told.decided if other.moment < it.moment < act.moment)
-        if other.refused and decided.moment < other.moment and any(later):
-            known |= _rests_on(told, other)
-            for some in replies.values():
-                known |= {it for ask in some for it in ask.rests_on}
-    return known
