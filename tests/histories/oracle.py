@@ -21,6 +21,7 @@ from .script import (
     Tool,
     facets,
     question,
+    received,
     think,
     tokens,
 )
@@ -690,9 +691,10 @@ class _Run:
         if job.tool.effect == "write" and not self._begin(job, gate):
             job.output = REFUSED
             return
-        self.done.append((job.call.tool, tuple(value for _, value in job.call.arguments)))
+        given = received(job.call)
+        self.done.append((job.call.tool, tuple(given.values())))
         job.ran = True
-        job.output = behave(job.tool, dict(job.call.arguments), self.oracle.senses)
+        job.output = behave(job.tool, given, self.oracle.senses)
         job.same = recorded is not None and recorded.step.output == job.output
         job.copied = job.same and job.followed and recorded is not None and recorded.stands
 

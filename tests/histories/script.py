@@ -18,7 +18,9 @@ __all__ = [
     "Facet",
     "Tool",
     "facets",
+    "marked",
     "question",
+    "received",
     "think",
     "tokens",
 ]
@@ -126,6 +128,17 @@ def facets(
         return text and _BLANK.sub(lambda found: str(known[found[1]]), text)
 
     return tuple(Facet(fill(it.uri) or "", fill(it.part)) for it in requires)
+
+
+def marked(text: str) -> str:
+    """What a validator makes of a text. Done twice, it gives something else."""
+    return f"{text}!"
+
+
+def received(call: Call) -> dict[str, Any]:
+    """What a tool is called with: arguments are validated once, whether live or replayed."""
+    given = dict(call.arguments)
+    return {**given, "text": marked(given["text"])} if call.tool == "log" else given
 
 
 def _call(tool: str, **arguments: Any) -> Call:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine import actions, jobs, run, shelf, verdict
+from execgraph.engine import actions, jobs, reading, run, shelf, verdict
 from execgraph.engine.notes import Notes
 from execgraph.graphstore.facts import Fact, Facts, FactState
 from execgraph.graphstore.neo4j import client as neo4j_client
@@ -168,6 +168,15 @@ def publish_what_is_torn(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Notes, "torn", torn)
 
 
+def parse_what_was_dumped(patch: pytest.MonkeyPatch) -> None:
+    """On the path, a tool is called with what is stored of its arguments."""
+
+    def dumped(tool: Any, _call: Any, arguments: bytes) -> reading.Reading:
+        return reading.Reading("", arguments, tool.parse(arguments))
+
+    patch.setattr(jobs, "read_served", dumped)
+
+
 def forget_all_traces_but_one(patch: pytest.MonkeyPatch) -> None:
     """I2: what any trace of the task answers need not be asked."""
     patch.setattr(shelf, "assess", lambda *_: ())
@@ -279,6 +288,7 @@ BROKEN: dict[Break, Choose] = {
     serve_from_memory_without_a_look: anything,
     skip_the_check_before_effects: around_effects,
     publish_what_is_torn: around_replies,
+    parse_what_was_dumped: around_reuse,
     forget_all_traces_but_one: around_parts,
 }
 

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 from anthropic import AsyncAnthropic
+from pydantic import BeforeValidator
 from typing_extensions import override
 
 from execgraph import Engine, Resource, Result
@@ -27,7 +28,7 @@ from execgraph.tests.models import MODEL
 
 from .between import unwatch_lookup, watch_effects, watch_lookup
 from .oracle import Senses, behave
-from .script import AGENTS, PROGRAM, REFUSED, TOOLS, Facet, Tool, question, think, tokens
+from .script import AGENTS, PROGRAM, REFUSED, TOOLS, Facet, Tool, marked, question, think, tokens
 
 __all__ = ["WATCHED", "Process", "Source", "World", "brain"]
 
@@ -213,7 +214,7 @@ class World:
             """Notify."""
             return str(ran(user=user))
 
-        async def log(text: str) -> str:
+        async def log(text: Annotated[str, BeforeValidator(marked)]) -> str:
             """Log."""
             return str(ran(text=text))
 
