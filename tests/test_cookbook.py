@@ -71,6 +71,7 @@ async def record(store: GraphStore, space: str) -> None:
     for uri in (ACL, SCHEMA, RULE, TARGET, "acl:unused"):
         await store.change(space, uri, Document.of(acl))
     await store.change(space, TARGET, Document.of(acl), until=timedelta(milliseconds=1))
+    await store.change(space, "acl:unused", Document.of(acl), until=timedelta(hours=1))
     guards = [
         guard(space, ACL, acl, "$.groups"),
         guard(space, SCHEMA, acl),
