@@ -453,7 +453,9 @@ class Run:
     def _read(self, request: Mapping[str, Json], dialect: Dialect) -> Asked:
         if (transcript := self._transcripts.get(dialect.name)) is None:
             transcript = self._transcripts[dialect.name] = Transcript(dialect)
-        return transcript.read(request, self.subject.declared)
+        actions = (it for it in self.taken if it.step.kind is StepKind.ACTION)
+        outputs = {it.step.output: it.output for it in actions}
+        return transcript.read(request, self.subject.declared, outputs)
 
     def _unknown_request(self, asked: Asked) -> Cause:
         """Why it is not recorded: what first made this run another than the recorded ones."""

@@ -3,18 +3,24 @@
 Requests of one conversation begin alike, so what was digested for the last request is kept as
 long as the messages' exact bytes are the same; writing them is much cheaper than bringing them
 into canonical form, and a message changed in place is noticed.
+
+A message that tells what a tool gave is stored with the output's digest in place of a long text:
+that is a Value of its own already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from ..graphstore.canonical import Json, canonical, encode, fingerprint, hash_of
+from ..graphstore.canonical import Json, canonical, decode, digest, encode, fingerprint, hash_of
 from ..graphstore.model import Step, StepKind, Value
 from .client import Dialect, Names
 
 __all__ = ["Asked", "Transcript", "decision_code_key", "decision_key", "request_messages"]
+
+_LONG = 256  # a text that is shorter is no longer than what would stand for it
 
 
 def decision_code_key(dialect: Dialect, head: Json, declared: Sequence[Json]) -> str:
@@ -45,21 +51,31 @@ class Transcript:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
+        self._exact: list[str] = []  # the digests of the messages' exact bytes
         self._values: list[Value] = []
         self._digests: list[str] = []
+        self._told: dict[str, str] = {}  # by an output's digest, how it is told
         self._names = Names()
         self._head = Value.of(b"")
         self._code_key = ""
 
-    def read(self, request: Mapping[str, Json], declared: Sequence[Json]) -> Asked:
-        """Digest a request. Raises NotJson."""
+    def read(
+        self,
+        request: Mapping[str, Json],
+        declared: Sequence[Json],
+        outputs: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> Asked:
+        """Digest a request. ``outputs``: those of the run's actions so far, by digest. Raises
+        NotJson."""
         head, messages = self._dialect.split(request)
-        payloads = [encode(message) for message in messages]
-        self._keep_prefix(payloads)
-        for payload, message in list(zip(payloads, messages, strict=True))[len(self._values) :]:
+        exact = [digest(encode(message)) for message in messages]
+        self._keep_prefix(exact)
+        digests = self._digests_of_texts(outputs)
+        for message in messages[len(self._values) :]:
             canonical = self._dialect.canonical_message(message, self._names)
             self._digests.append(fingerprint(canonical))
-            self._values.append(Value.of(payload))
+            self._values.append(Value.of(encode(_by_reference(message, digests))))
+        self._exact = exact
         self._read_head(head, declared)
         model = self._dialect.model(request)
         return Asked(
@@ -77,13 +93,35 @@ class Transcript:
             self._head = Value.of(payload)
             self._code_key = decision_code_key(self._dialect, head, declared)
 
-    def _keep_prefix(self, payloads: Sequence[bytes]) -> None:
-        known = [value.data for value in self._values]
-        if known != list(payloads[: len(known)]):
+    def _digests_of_texts(self, outputs: Mapping[str, bytes]) -> dict[str, str]:
+        """The digests of long outputs by the text that tells them."""
+        for key, output in outputs.items():
+            if key not in self._told and len(output) >= _LONG:
+                value = decode(output)
+                self._told[key] = value if isinstance(value, str) else output.decode()
+        return {self._told[key]: key for key in outputs if key in self._told}
+
+    def _keep_prefix(self, exact: Sequence[str]) -> None:
+        if self._exact != exact[: len(self._exact)]:
             # Another conversation: ids are named by their order in it, so it is read afresh.
             self._values.clear()
             self._digests.clear()
             self._names = Names()
+
+
+def _by_reference(message: Json, digests: Mapping[str, str]) -> Json:
+    """``message`` with ``{"$value": digest}`` for each text that is an output."""
+    if not digests:
+        return message
+    match message:
+        case str():
+            known = digests.get(message) if len(message) >= _LONG else None
+            return message if known is None else {"$value": known}
+        case Mapping():
+            return {key: _by_reference(item, digests) for key, item in message.items()}
+        case list() | tuple():
+            return [_by_reference(item, digests) for item in message]
+    return message
 
 
 def request_messages(steps: Sequence[Step], position: int) -> tuple[str, ...]:

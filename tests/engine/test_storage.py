@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from execgraph.adapters.messages_api import Answer, call, text
@@ -25,9 +26,9 @@ async def conversation(world: World, turns: int) -> tuple[Any, list[dict[str, An
     engine = world.engine()
 
     @engine.tool(effect="read")
-    def look(n: int) -> dict[str, int]:
+    def look(n: int) -> dict[str, Any]:
         """Look."""
-        return {"n": n}
+        return {"n": n, "all": ", ".join(map(str, range(100)))}
 
     agent = world.agent(engine, [look], max_turns=turns + 1)
     world.server.bodies.clear()
@@ -47,10 +48,25 @@ async def test_every_request_can_be_read_from_the_graph_as_it_was_sent(world: Wo
     assert len(decisions) == len(bodies) == 6
     for step, body in zip(decisions, bodies, strict=True):
         messages = [
-            json.loads(values[digest]) for digest in request_messages(trace.steps, step.position)
+            _told(json.loads(values[digest]), values)
+            for digest in request_messages(trace.steps, step.position)
         ]
         head = json.loads(values[step.head])
+        assert head.pop("base_url") == world.server.url  # who was asked
         assert {**head, "messages": messages} == body
+
+
+def _told(item: Any, values: Mapping[str, bytes]) -> Any:
+    """A stored message with the outputs that it names put back."""
+    match item:
+        case {"$value": digest}:
+            output = json.loads(values[digest])
+            return output if isinstance(output, str) else values[digest].decode()
+        case dict():
+            return {key: _told(part, values) for key, part in item.items()}
+        case list():
+            return [_told(part, values) for part in item]
+    return item
 
 
 async def test_a_conversation_of_n_turns_takes_space_for_n_messages(world: World) -> None:
