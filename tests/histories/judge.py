@@ -177,6 +177,9 @@ class Judge:
         last = [*self._past[_task(told)], told][-_PATIENCE:]
         alike = all(it.refused and it.who == told.who and it.replay for it in last)
         calm = alike and len(self._timeline.since(last[0].began)) == 1
+        now = self._timeline.since(last[0].began)
+        facets = {it for act in told.acts if act.refused for it in _rests_on(told, act)}
+        calm = calm and all(believed(values(now, it)) for it in facets)
         if len(last) == _PATIENCE and calm and last[0].version == told.version:
             raise Wrong(f"{told.who} is refused each time, and nothing changes")
 

@@ -132,7 +132,7 @@ KINDS: dict[str, tuple[float, _Make]] = {
     "agent": (4, lambda c, _: ("agent", c.randrange(2), c.choice(("one", "two")))),
     "edit": (16, lambda c, _: ("edit", c.randrange(2), *_an_edit(c))),
     "back": (10, lambda c, _: ("back", c.randrange(2), c.choice(URIS), c.randrange(4))),
-    "doubt": (1, lambda c, _: ("doubt", c.randrange(2), c.choice(URIS))),
+    "doubt": (3, lambda c, _: ("doubt", c.randrange(2), c.choice(URIS))),
     "read": (2, lambda c, _: ("read", c.choice("ab"), c.randrange(2))),
     "reopen": (1, lambda c, _: ("reopen", c.randrange(2), c.choice((None, "1", "2")))),
     "gather": (0.5, lambda c, _: ("gather", c.randrange(2), c.choice((1, 2, 8)))),

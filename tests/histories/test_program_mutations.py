@@ -7,11 +7,12 @@ import itertools
 import random
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from execgraph.engine import agent, effects, engine, recorder, verdict
+from execgraph.engine import agent, effects, engine, verdict
 from execgraph.engine.notes import Note
 from execgraph.engine.program import Handle
 from execgraph.engine.run import Run
@@ -61,7 +62,7 @@ def check_only_the_write(patch: pytest.MonkeyPatch) -> None:
 
 
 def publish_an_effect_without_a_step(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(recorder, "_without_step", lambda _: [])
+    patch.setattr(Run, "acting", lambda *_: nullcontext())
 
 
 def let_added_requirements_be(patch: pytest.MonkeyPatch) -> None:
