@@ -252,6 +252,7 @@ async def test_without_an_id_the_newest_run_is_told(world: World) -> None:
 
 async def test_an_unknown_id_says_how_to_list_ids(world: World) -> None:
     async with world.engine() as engine:
+        await engine.observe("acl:prod", 1)
         with pytest.raises(ExecutionUnknown, match=r"'nonsense'.*execgraph cypher"):
             await engine.why("nonsense")
 

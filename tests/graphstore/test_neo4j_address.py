@@ -54,7 +54,7 @@ def test_no_repr_shows_the_password() -> None:
 
 async def test_a_store_that_is_not_open_says_so() -> None:
     store = Neo4jStore("neo4j://localhost")
-    with pytest.raises(StoreError, match="open it first"):
+    with pytest.raises(StoreError, match="is not open"):
         await store.task("space", "key")
     await store.close()
 
