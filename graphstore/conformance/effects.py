@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -84,10 +83,10 @@ async def check_intend_takes_a_later_version_that_holds_the_same(
 
 
 async def check_intend_checks_belief(store: GraphStore, namespace: str) -> None:
-    await store.change(namespace, _A, Document.of(1), until=timedelta(milliseconds=300))
+    await store.change(namespace, _A, Document.of(1), until=timedelta(hours=1))
     believed, noted = [Expected(_A, 1, believed=True)], [Expected(_A, 1, believed=False)]
     equal(await _begun(store, namespace, "r1", believed), True, "until then it is believed")
-    await asyncio.sleep(0.4)
+    await store.renew(namespace, {_A: 1}, until=timedelta(0))  # by now
     equal(await _begun(store, namespace, "r2", believed), False, "from then on it is not")
     equal(await _begun(store, namespace, "r3", noted), True, "an expired one may be expected so")
     await store.change(namespace, _A, None)

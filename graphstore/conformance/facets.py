@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
 from ..document import Document
@@ -112,10 +111,10 @@ async def check_facet_of_an_absent_resource(store: GraphStore, namespace: str) -
 
 
 async def check_expiry(store: GraphStore, namespace: str) -> None:
-    await store.change(namespace, _URI, _ONE, until=timedelta(milliseconds=300))
+    await store.change(namespace, _URI, _ONE, until=timedelta(hours=1))
     facts = await store.facts(namespace, _A)
     true(facts.of(_URI).believed(facts.now), "until then it is believed")
-    await asyncio.sleep(0.4)
+    await store.renew(namespace, {_URI: 1}, until=timedelta(0))  # by now
     facts = await store.read_facts(namespace, _A)
     true(not facts.of(_URI).believed(facts.now), "from then on it is not")
     equal(facts.of(_URI).state, FactState.PRESENT, "though it is still there")
