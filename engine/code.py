@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..graphstore.canonical import Json, digest
 
-__all__ = ["Chain", "chains", "changed", "form_of_code", "rebound"]
+__all__ = ["Chain", "chains", "changed", "form_of_code", "rebound", "stored"]
 
 _ROOTS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _CELLS = frozenset({"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"})
@@ -50,9 +50,17 @@ class Chain(NamedTuple):
     def module(self) -> Any:
         """The module that it imports; None if it cannot be."""
         try:
-            return importlib.import_module(self.root)
+            module = importlib.import_module(self.root)
         except Exception:  # noqa: BLE001  (whatever importing it raises, the function will too)
             return None
+        inner = self.root
+        for name in self.attributes:  # a module of a package is there once it is imported
+            inner = f"{inner}.{name}"
+            try:
+                importlib.import_module(inner)
+            except Exception:  # noqa: BLE001  (as above, or it is no module)
+                break
+        return module
 
 
 def form_of_code(code: CodeType, doc: str | None = None) -> Json:
@@ -85,13 +93,77 @@ def chains(
 
 
 def _chains(code: CodeType, package: str, cells: frozenset[str]) -> Iterator[Chain]:
-    steps = _steps(code)
+    steps, imported = _steps(code), dict[str, Chain]()
     for index, step in enumerate(steps):
         if step.opname in _ROOTS or (step.opname in _CELLS and step.argval in cells):
             yield _chain(steps, index)
         elif step.opname == "IMPORT_NAME":
-            level, names = steps[index - 2].argval, steps[index - 1].argval
-            yield from _imports("." * level + step.argval, names or (), package)
+            yield from _import(steps, index, package, imported)
+    yield from _through(code, imported)
+
+
+def _import(
+    steps: list[dis.Instruction], index: int, package: str, imported: dict[str, Chain]
+) -> Iterator[Chain]:
+    """What is imported: under its name in ``imported``, if it has one."""
+    level, names = steps[index - 2].argval, steps[index - 1].argval or ()
+    found = list(_imports("." * level + steps[index].argval, names, package))
+    bound = list(_bound(steps, index + 1, len(found)))
+    if len(bound) != len(found):
+        yield from found
+    imported.update(zip(bound, found, strict=False))
+
+
+def _bound(steps: list[dis.Instruction], index: int, number: int) -> Iterator[str]:
+    """The local names that the next ``number`` stores bind."""
+    for step in steps[index:]:
+        if step.opname in ("STORE_FAST", "STORE_DEREF") and number:
+            number -= 1
+            yield step.argval
+        elif step.opname not in ("IMPORT_FROM", "SWAP", "POP_TOP") or not number:
+            return
+
+
+def _through(code: CodeType, imported: dict[str, Chain]) -> Iterator[Chain]:
+    """What is read of the modules that code imports: of one that is never read, all of it."""
+    read = {name: list(_reads_of(code, name, chain)) for name, chain in imported.items()}
+    for name, chain in imported.items():
+        yield from read[name] or [chain]
+
+
+def _reads_of(code: CodeType, name: str, module: Chain) -> Iterator[Chain]:
+    steps = _steps(code)
+    for index, step in enumerate(steps):
+        if step.opname.startswith(("LOAD_FAST", "LOAD_DEREF")) and step.argval == name:
+            yield _beyond(module, _chain(steps, index))
+        elif step.opname.startswith("LOAD_FAST") and name in _pair(step.argval):
+            last = step.argval[-1] == name
+            yield _beyond(module, _chain(steps, index)) if last else module
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType) and name in constant.co_freevars:
+            yield from _reads_of(constant, name, module)
+
+
+def _pair(argument: Any) -> tuple[Any, ...]:
+    return argument if isinstance(argument, tuple) else ()
+
+
+def _beyond(module: Chain, read: Chain) -> Chain:
+    """``a.b.c``, where ``a`` is what ``import a.b`` gave, or ``import a.b as a``."""
+    attributes, inner = read.attributes, tuple(module.root.split(".")[1:])
+    if inner and not module.attributes and str(read.root) == module.root.partition(".")[0]:
+        if attributes[: len(inner)] == inner:
+            attributes = attributes[len(inner) :]
+        else:
+            module = module._replace(root=str(read.root))
+    return module._replace(attributes=(*module.attributes, *attributes), constant=read.constant)
+
+
+def stored(code: CodeType) -> frozenset[str]:
+    """The attributes, of whatever object, that code binds."""
+    inner = [stored(it) for it in code.co_consts if isinstance(it, CodeType)]
+    own = (it.argval for it in dis.get_instructions(code) if it.opname == "STORE_ATTR")
+    return frozenset(own).union(*inner)
 
 
 def changed(code: CodeType) -> Iterator[Chain]:
@@ -138,6 +210,8 @@ def _chain(steps: list[dis.Instruction], index: int) -> Chain:
         attributes.append(steps[index].argval)
         index += 1
     after = steps[index] if index < len(steps) else None
+    if after is not None and after.opname == "CONTAINS_OP":  # "x" in a
+        after = steps[steps.index(after) - len(attributes) - 2]
     constant = after.argval if after is not None and after.opname == "LOAD_CONST" else None
     return Chain(root, tuple(attributes), constant if isinstance(constant, str) else None)
 

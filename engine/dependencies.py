@@ -12,18 +12,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple, get_args, get_origin
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
 
 from ..graphstore.canonical import Json, fingerprint
-from .code import Chain, chains, changed, form_of_code, rebound
+from .code import Chain, chains, changed, form_of_code, rebound, stored
 from .installed import installed, is_own, name_of, reaches_outside
-from .values import IGNORED, IMMUTABLE, contents, exact, plain, reduced, state_of
+from .values import (
+    BUILT_IN,
+    HOLDERS,
+    IGNORED,
+    contents,
+    exact,
+    parts_of,
+    plain,
+    state_of,
+    value_of,
+)
 
 __all__ = ["Dependencies"]
 
@@ -133,7 +141,7 @@ class Dependencies:
     def _form(self, it: Any, path: str | None) -> Json:
         if isinstance(it, FunctionType):
             return self._function(it, path)
-        if (parts := _parts_of(it)) is not None:
+        if (parts := parts_of(it)) is not None:
             if isinstance(it, MethodType):
                 self._selves[id(it.__func__)] = it.__self__
             bound = _join(path, "self") if isinstance(it, MethodType) else path
@@ -142,7 +150,7 @@ class Dependencies:
             return self._class(it, path)
         if isinstance(it, ModuleType):
             return self._module(it, path)
-        if inspect.isroutine(it):
+        if isinstance(it, BUILT_IN):
             return name_of(it)
         return repr(it) if type(it).__module__ == "typing" else self._object(it, path)
 
@@ -155,14 +163,29 @@ class Dependencies:
         bound = self._own_state(function, cells) if own else frozenset()
         named = self._named_by(function, cells, bound, within) if own else name_of(function)
         whole = {} if own else cells
+        attributes = self._attributes(function) if own else vars(function)
         return [
             form_of_code(code, function.__doc__) if own else "",
             named,
             [[name, self._cell(cell, _join(within, name))] for name, cell in whole.items()],
             self._refer(function.__defaults__, within),
             self._refer(function.__kwdefaults__, within),
-            self._refer_all(vars(function), within),
+            self._refer_all(attributes, within),
         ]
+
+    def _attributes(self, function: FunctionType) -> dict[str, Any]:
+        """What a function carries, but for what its own code binds, such as a count; and note
+        what it is made of, which may be bound anew."""
+        get = functools.partial(getattr, function)
+        for name in ("__code__", "__defaults__", "__kwdefaults__"):
+            self._names.append((get, name, get(name)))
+        own = stored(function.__code__)
+
+        def now() -> dict[str, Any]:
+            return {name: it for name, it in vars(function).items() if name not in own}
+
+        self._reads.append(_Read(now, held := now(), _same_state))
+        return held
 
     def _own_state(self, function: FunctionType, cells: Mapping[str, Any]) -> frozenset[str]:
         """Note what a function changes itself: a log, a counter, a cache, and nothing it rests on.
@@ -273,6 +296,8 @@ class Dependencies:
             return name
         if isinstance(value, ModuleType) and not self._is_own(value.__name__):
             return [name, installed(value.__name__)]
+        if isinstance(value, ModuleType) and chain.constant in vars(value):  # getattr(a, "b")
+            return self._refer(self._held(vars(value), str(chain.constant)), path)
         return self._refer(value, path)
 
     def _class(self, kind: type, path: str | None) -> Json:
@@ -283,7 +308,7 @@ class Dependencies:
         self._members.update(id(it) for it in held.values())
         for name in held:
             self._held(proxy, name)
-        bases = [self._refer(base, path) for base in kind.__mro__[1:]]
+        bases = [self._refer(it, path) for it in (type(kind), *kind.__mro__[1:])]
         return ["class", kind.__qualname__, bases, self._refer_all(held, _join(path, ""))]
 
     def _module(self, module: ModuleType, path: str | None) -> Json:
@@ -297,19 +322,25 @@ class Dependencies:
             self._reads.append(_Read(it.source_key, key := it.source_key(), _equal))
             return ["tool", key]
         own = self._is_own(kind.__module__)
-        held = contents(it)
+        held, value = contents(it), value_of(it)
         if held is not None:
             self._reads.append(_Read(lambda: contents(it), held, _all_are))
-        elif not own and isinstance(it, IMMUTABLE) and (parts := reduced(it)) is not None:
-            return ["value", name_of(kind), self._refer(parts, None)]
-        elif not own and not _has_fields(it):
+        elif not own and value is not None:
+            return ["value", name_of(kind), self._refer(value, None)]
+        elif not own and not _has_fields(it) and not isinstance(it, HOLDERS):
             self._not_seen(path, it)
             return name_of(kind)
         state = self._state_of(it)
         now = functools.partial(self._state_of, it)
         self._reads.append(_Read(now, state, _same_state))
         items = [self._refer(item, path) for item in held or ()]
-        return ["object", self._refer(kind, path), self._refer_all(state, path), items]
+        return [
+            "object",
+            self._refer(kind, path),
+            self._refer_all(state, path),
+            items,
+            self._refer(value, None),
+        ]
 
     def _state_of(self, it: Any) -> dict[str, Any]:
         bound = self._rebound.get(id(it), frozenset())
@@ -317,32 +348,6 @@ class Dependencies:
 
     def _is_own(self, module: object) -> bool:
         return is_own(str(module), self._packages)
-
-
-# What is made of other things, and where it has them.
-_MADE_OF: tuple[tuple[type, tuple[str, ...]], ...] = (
-    (MethodType, ("__func__", "__self__")),
-    (functools.partial, ("func", "args", "keywords")),
-    (staticmethod, ("__func__",)),
-    (classmethod, ("__func__",)),
-    (property, ("fget", "fset", "fdel")),
-    (functools.cached_property, ("func",)),
-)
-
-
-def _parts_of(it: Any) -> list[Any] | None:
-    for kind, names in _MADE_OF:
-        if isinstance(it, kind):
-            return [getattr(it, name) for name in names]
-    if isinstance(it, Enum):
-        return [type(it), it.name, it.value]
-    if isinstance(it, BuiltinFunctionType) and not isinstance(it.__self__, ModuleType | None):
-        return [it.__name__, it.__self__]
-    if inspect.isroutine(it) and hasattr(it, "__wrapped__"):  # as lru_cache makes them
-        return [name_of(type(it)), it.__wrapped__]
-    if (origin := get_origin(it)) is not None:
-        return [origin, *get_args(it)]
-    return None
 
 
 def _same_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

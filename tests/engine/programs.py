@@ -431,4 +431,181 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
         "lambda: 2",
         "lambda: 7",
     ),
+    "a metaclass": (
+        """
+        class M(type):
+            def __call__(cls, n): return n + 1
+        class K(metaclass=M): pass
+        def t(n: int) -> int:
+            'T.'
+            return K(n)
+        """,
+        "n + 1",
+        "n + 2",
+    ),
+    "a descriptor": (
+        """
+        class D:
+            def __init__(self, rate): self.rate = rate
+            def __get__(self, it, kind): return self.rate
+        class K:
+            rate = D(2)
+        def t(n: int) -> int:
+            'T.'
+            return K.rate * n
+        """,
+        "D(2)",
+        "D(7)",
+    ),
+    "the order of a pattern": (
+        """
+        class K:
+            __match_args__ = ('a', 'b')
+            a, b = 1, 2
+        def t(n: int) -> int:
+            'T.'
+            match K():
+                case K(it):
+                    return it * n
+            return 0
+        """,
+        "('a', 'b')",
+        "('b', 'a')",
+    ),
+    "a number of a class of its own": (
+        """
+        class Rate(float): pass
+        RATE = Rate(2.5)
+        def t(n: int) -> int:
+            'T.'
+            return int(n * RATE)
+        """,
+        "2.5",
+        "7.5",
+    ),
+    "a text of a class of its own": (
+        """
+        class Name(str): pass
+        NAME = Name('ab')
+        def t(n: int) -> int:
+            'T.'
+            return len(NAME) * n
+        """,
+        "'ab'",
+        "'abc'",
+    ),
+    "what an error tells": (
+        """
+        E = ValueError('ab')
+        def t(n: int) -> int:
+            'T.'
+            return len(str(E)) * n
+        """,
+        "'ab'",
+        "'abc'",
+    ),
+    "how a dataclass is made": (
+        """
+        import dataclasses
+        @dataclasses.dataclass(eq=True)
+        class P:
+            a: int
+        def t(n: int) -> int:
+            'T.'
+            return n * (P(1) == P(1))
+        """,
+        "eq=True",
+        "eq=False",
+    ),
+    "how a field of a dataclass counts": (
+        """
+        import dataclasses
+        @dataclasses.dataclass
+        class P:
+            a: int = dataclasses.field(compare=True)
+        def t(n: int) -> int:
+            'T.'
+            return n * (P(1) == P(2))
+        """,
+        "compare=True",
+        "compare=False",
+    ),
+    "a private attribute of a model": (
+        """
+        from pydantic import BaseModel
+        class P(BaseModel):
+            _rate: int = 2
+        def t(n: int) -> int:
+            'T.'
+            return n * P()._rate
+        """,
+        "= 2",
+        "= 7",
+    ),
+    "whether a field is left out": (
+        """
+        from pydantic import BaseModel, Field
+        class P(BaseModel):
+            a: int = Field(2, exclude=True)
+        def t(n: int) -> int:
+            'T.'
+            return n * len(P().model_dump())
+        """,
+        "exclude=True",
+        "exclude=False",
+    ),
+    "what an adapter reads": (
+        """
+        from pydantic import TypeAdapter
+        A = TypeAdapter(list[int])
+        def t(n: int) -> int:
+            'T.'
+            return n * len(A.validate_python((1, 1)))
+        """,
+        "list[int]",
+        "set[int]",
+    ),
+    "what is picked of a tuple": (
+        """
+        import operator
+        pick = operator.itemgetter(0)
+        def t(n: int) -> int:
+            'T.'
+            return pick((n, 2 * n))
+        """,
+        "itemgetter(0)",
+        "itemgetter(1)",
+    ),
+    "a slice": (
+        """
+        S = slice(0, 1)
+        def t(n: int) -> int:
+            'T.'
+            return n * len('abc'[S])
+        """,
+        "0, 1",
+        "0, 2",
+    ),
+    "a template": (
+        """
+        import string
+        T = string.Template('a $n')
+        def t(n: int) -> int:
+            'T.'
+            return len(T.substitute(n=n))
+        """,
+        "'a $n'",
+        "'ab $n'",
+    ),
+    "a mapping of the library": (
+        """
+        import collections
+        RATES = collections.ChainMap({'eu': 2})
+        def t(n: int) -> int:
+            'T.'
+            return RATES['eu'] * n
+        """,
+        "2",
+        "7",
+    ),
 }

@@ -63,6 +63,39 @@ def test_what_a_key_sees_is_not_warned_of(
 
 
 @pytest.mark.parametrize(
+    ("imported", "read"),
+    [
+        ("import prices", "prices.RATE"),
+        ("import prices as p", "p.RATE"),
+        ("import prices as p", "(lambda: p.RATE)()"),
+        ("import prices", "getattr(prices, 'RATE')"),
+        ("import goods.prices", "goods.prices.RATE"),
+        ("import goods.prices as p", "p.RATE"),
+        ("from goods import prices", "prices.RATE"),
+        ("from goods import prices as p, other", "p.RATE"),
+        ("from goods.prices import RATE as r", "r"),
+    ],
+)
+def test_what_is_read_of_a_module_that_a_function_imports_is_seen(
+    load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture, imported: str, read: str
+) -> None:
+    def key(rate: int, more: str) -> str:
+        for name in [it for it in sys.modules if it.partition(".")[0] in ("goods", "prices")]:
+            del sys.modules[name]
+        (tmp_path / "goods").mkdir(exist_ok=True)
+        (tmp_path / "goods/__init__.py").write_text("")
+        (tmp_path / "goods/other.py").write_text("")
+        for file in ("prices.py", "goods/prices.py"):
+            (tmp_path / file).write_text(f"RATE = {rate}\nMORE = {more!r}\n")
+        source = f"def t(n: int) -> int:\n    'T.'\n    {imported}\n    return n * {read}"
+        return pure(load(source).t).code_key
+
+    assert key(2, "a") == key(2, "ab"), "what is not read of the module is in the key"
+    assert key(2, "a") != key(777, "a")
+    assert not [it for it in caplog.messages if "prices" in it]
+
+
+@pytest.mark.parametrize(
     ("before", "after"),
     [
         ("def h(n): return n + 1", "def h(n):\n    # why\n    return (n +\n            1)"),
@@ -120,6 +153,42 @@ def test_a_table_changed_in_place_is_another_key(monkeypatch: pytest.MonkeyPatch
     before = tool.code_key
     monkeypatch.setitem(TABLE, "eu", 7)
     assert tool.code_key != before
+
+
+def test_a_function_changed_in_place_is_another_key() -> None:
+    def helper(n: int, rate: int = 1) -> int:
+        return n * rate * helper.more  # type: ignore[attr-defined,no-any-return]
+
+    def t(n: int) -> int:
+        """T."""
+        return helper(n)
+
+    helper.more = 1  # type: ignore[attr-defined]
+    tool = pure(t)
+    keys = [tool.code_key, tool.code_key]
+    helper.more = 2  # type: ignore[attr-defined]
+    keys.append(tool.code_key)
+    helper.__defaults__ = (3,)
+    keys.append(tool.code_key)
+    helper.__code__ = (lambda n, rate=1: n).__code__.replace(co_freevars=("helper",))
+    keys.append(tool.code_key)
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 4
+
+
+def test_what_a_function_counts_of_itself_is_not_in_its_key() -> None:
+    def helper(n: int) -> int:
+        helper.calls = getattr(helper, "calls", 0) + 1  # type: ignore[attr-defined]
+        return n
+
+    def t(n: int) -> int:
+        """T."""
+        return helper(n)
+
+    tool = pure(t)
+    before = tool.code_key
+    assert tool(1) == 1
+    assert tool.code_key == before
 
 
 def test_an_object_changed_in_place_is_another_key() -> None:
