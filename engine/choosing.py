@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ..graphstore.facts import FactState, Span
+from ..graphstore.facts import Fact, FactState, Span
 from .cause import MissKind
 from .notes import LATE_MS, Note, facets_by_resource
 from .run import Run
@@ -73,8 +73,7 @@ async def _held_since(run: Run, taken: Taken, notes: Sequence[Note]) -> list[Not
             for note in notes
             if not note.believed
             and known[note.resource] == note.version
-            # Since when an expired one was not believed, nobody knows.
-            and facts.of(note.resource).state is not FactState.PRESENT
+            and _was_unbelieved(facts.of(note.resource), asked_at)
         ),
     ]
 
@@ -83,3 +82,9 @@ def _span(note: Note, known: int) -> Span:
     """The versions from the one that was known up to the one that was noted, both included."""
     first, last = sorted((known, note.version))
     return Span(note.guard.id, note.resource, first - 1, last)
+
+
+def _was_unbelieved(fact: Fact, at: int) -> bool:
+    """Whether a version that is not believed now was not at the moment ``at`` either."""
+    expired = fact.until is not None and fact.until <= at
+    return fact.state is not FactState.PRESENT or expired

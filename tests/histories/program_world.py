@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from typing_extensions import override
@@ -188,8 +188,10 @@ class ProgramWorld:
             if document is None:
                 await engine.withdraw(uri)
             else:
-                until = _FUTURE if is_believed else datetime.now(UTC) - timedelta(days=1)
+                until = _FUTURE if is_believed else timedelta(milliseconds=1)
                 await engine.observe(uri, document, until=until)
+                if not is_believed:  # time is to pass
+                    await asyncio.sleep(0.005)
 
     # Running ------------------------------------------------------------------------------
 
