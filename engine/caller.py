@@ -13,18 +13,23 @@ import dis
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from enum import Enum
 from types import CodeType, FunctionType
 from typing import Any
 
-from ..graphstore.canonical import Json, digest, encode
+from ..graphstore.canonical import Json, encode, fingerprint
+from .code import form_of_code
+from .exact import NotExact, exact
+from .values import IMMUTABLE, state_of
 
 __all__ = ["caller_name"]
 
 _STATE = "..."
 _DEPTH = 4
-_CREDENTIAL = re.compile("key|token|secret|password|credential", re.IGNORECASE)
+_CREDENTIAL = re.compile(
+    r"(^|_|api|access|private)key$|(^|_)token$|secret|passw(or)?d|credential", re.IGNORECASE
+)
 
 
 def caller_name(call: Callable[..., Any]) -> str:
@@ -36,8 +41,10 @@ def _named(it: Any, depth: int) -> Json:
     if depth == 0:
         return _STATE
     if isinstance(it, functools.partial):
-        bound = [*it.args, *(it.keywords[name] for name in sorted(it.keywords))]
-        return [_named(it.func, depth), sorted(it.keywords), [_bound(x, depth) for x in bound]]
+        names = sorted(it.keywords)
+        bound = [_bound(x, depth) for x in it.args]
+        bound += [_told(name, it.keywords[name], depth) for name in names]
+        return [_named(it.func, depth), names, bound]
     if inspect.ismethod(it):
         return [_named(it.__func__, depth), _bound(it.__self__, depth)]
     if isinstance(it, FunctionType):
@@ -50,22 +57,23 @@ def _named(it: Any, depth: int) -> Json:
 def _name_or_code(function: FunctionType) -> str:
     if function.__name__ != "<lambda>":
         return function.__qualname__
-    code = function.__code__
-    return digest(repr([code.co_code, code.co_names, *map(_constant, code.co_consts)]).encode())
-
-
-def _constant(constant: object) -> object:
-    """A nested lambda is told by its code too, and not by where it is in memory."""
-    return constant.co_code if isinstance(constant, CodeType) else constant
+    return fingerprint(form_of_code(function.__code__))
 
 
 def _bindings(function: FunctionType, depth: int) -> Json:
     """What its defaults and its closure bind, by name, as far as it does not rebind it."""
     rebound = _stored(function.__code__, "STORE_DEREF")
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    closed = {name: _bound(_contents(cell), depth) for name, cell in cells if name not in rebound}
-    given = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    return [closed, [_bound(value, depth) for value in given]]
+    closed = {
+        name: _told(name, _contents(cell), depth) for name, cell in cells if name not in rebound
+    }
+    return [closed, [_told(name, value, depth) for name, value in _defaults(function)]]
+
+
+def _defaults(function: FunctionType) -> Iterable[tuple[str, Any]]:
+    code, given = function.__code__, function.__defaults__ or ()
+    names = code.co_varnames[: code.co_argcount][-len(given) :] if given else ()
+    return [*zip(names, given, strict=True), *(function.__kwdefaults__ or {}).items()]
 
 
 def _contents(cell: Any) -> Any:
@@ -73,6 +81,11 @@ def _contents(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:  # not bound yet
         return None
+
+
+def _told(name: str, value: Any, depth: int) -> Json:
+    """What is bound under a name, unless that is one of credentials."""
+    return _STATE if _CREDENTIAL.search(name) else _bound(value, depth)
 
 
 def _bound(value: Any, depth: int) -> Json:
@@ -85,7 +98,16 @@ def _bound(value: Any, depth: int) -> Json:
             return [_bound(item, depth) for item in value]
         case list() | dict() | set():
             return _STATE
+    if isinstance(value, (bytes, frozenset, *IMMUTABLE)):
+        return _exactly(value)
     return _named(value, depth - 1)
+
+
+def _exactly(value: Any) -> Json:
+    try:
+        return exact(value)
+    except NotExact:
+        return _STATE
 
 
 def _object(it: Any, depth: int) -> Json:
@@ -94,7 +116,7 @@ def _object(it: Any, depth: int) -> Json:
     name = [kind.__module__, kind.__qualname__]
     if (address := getattr(it, "base_url", None)) is not None:  # a client of some service
         return [*name, str(address)]
-    attributes: Mapping[str, Any] = getattr(it, "__dict__", {})
+    attributes = state_of(it)
     state = _rebound_by(kind)
     told = {
         key: _bound(value, depth)

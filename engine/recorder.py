@@ -430,11 +430,11 @@ def _saved_cost(run: Run) -> float | None:
 
 
 def _mode(run: Run) -> Mode:
-    """Live: nothing recorded was of use; replay: it was, and no model was asked."""
-    served = (Outcome.REPLAYED, Outcome.REUSED)
-    if not any(taken.outcome in served for taken in run.taken):
-        return Mode.LIVE
-    return Mode.PARTIAL if run.calls else Mode.REPLAY
+    """Live: nothing recorded was of use; replay: it was, and no model was asked; partial: one was,
+    and something was served. What was carried out again was not served."""
+    if run.calls:
+        return Mode.PARTIAL if any(taken.served for taken in run.taken) else Mode.LIVE
+    return Mode.REPLAY if any(taken.unchanged for taken in run.taken) else Mode.LIVE
 
 
 def _effect_report(effect: SideEffect) -> EffectReport:

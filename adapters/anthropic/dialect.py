@@ -41,6 +41,7 @@ CHANGES_NO_ANSWER = frozenset(
     }
 )
 _HINT = "cache_control"
+_BETAS = frozenset({"betas", "anthropic_beta"})  # in a body, where a platform takes them there
 _IDS = frozenset({"id", "tool_use_id"})
 _BLOCKS = frozenset({"content", "tool_changes", "tool_references"})
 _TEXT_OR_BLOCKS = frozenset({"tool_result", "mcp_tool_result", "content"})  # a text is a block
@@ -78,6 +79,8 @@ class MessagesDialect(Dialect):
             for key, value in head.items()
             if key not in CHANGES_NO_ANSWER and value is not None
         }
+        for name in _BETAS & kept.keys():
+            kept[name] = sorted(kept[name])
         if BETA in kept:
             kept[BETA] = ",".join(sorted({beta.strip() for beta in kept[BETA].split(",")}))
         if "system" in kept:

@@ -12,6 +12,7 @@ from .dialect import BETA, QUERY, WHO
 
 __all__ = ["as_sent", "body_of", "default_base_url"]
 
+_USUAL_PORTS = {"http": ":80", "https": ":443"}
 _DEFAULT = "https://api.anthropic.com"
 #: What may hold a service's address, or headers, of a client that the environment configures.
 _CONFIGURES = ("ANTHROPIC_PROFILE", "ANTHROPIC_CUSTOM_HEADERS")
@@ -58,5 +59,6 @@ def default_base_url() -> str | None:
 def _address(url: str) -> str:
     """``url`` without credentials, and in one spelling."""
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2].lower()
-    return urlunsplit((parts.scheme.lower(), host, parts.path.rstrip("/"), parts.query, ""))
+    scheme = parts.scheme.lower()
+    host = parts.netloc.rpartition("@")[2].lower().removesuffix(_USUAL_PORTS.get(scheme, ":"))
+    return urlunsplit((scheme, host, parts.path.rstrip("/"), parts.query, ""))

@@ -220,6 +220,7 @@ def answered(*results: Any) -> dict[str, Any]:
         ({"system": "x"}, {"system": [{"type": "text", "text": "x", "citations": None}]}),
         ({"anthropic-beta": "a,b"}, {"anthropic-beta": "b, a"}),
         ({"anthropic-beta": "a,b"}, {"anthropic-beta": "b,a,b"}),
+        ({"anthropic_beta": ["a", "b"]}, {"anthropic_beta": ["b", "a"]}),
         ({"thinking": None}, {}),
         (talk({"role": "user", "content": "x"}), said({"type": "text", "text": "x"})),
         (
@@ -289,7 +290,12 @@ def test_another_address_is_somebody_else(other: str) -> None:
 
 @pytest.mark.parametrize(
     "same",
-    ["https://api.anthropic.com/", "https://API.anthropic.com", "https://me:pw@api.anthropic.com"],
+    [
+        "https://api.anthropic.com/",
+        "https://API.anthropic.com",
+        "https://me:pw@api.anthropic.com",
+        "https://api.anthropic.com:443",
+    ],
 )
 def test_one_address_is_one_whatever_its_spelling(same: str) -> None:
     assert sent(same) == sent("https://api.anthropic.com") == {}

@@ -168,6 +168,24 @@ async def test_partial_means_that_something_was_served(world: World) -> None:
         assert str(run.result.mode) == "partial"
 
 
+async def test_what_was_carried_out_again_was_not_served(world: World) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="read", requires=[])
+    def look() -> str:
+        """Look."""
+        return "the same"
+
+    async with engine:
+        for question in ("a", "b"):
+            async with engine.run("p", "go") as run:
+                await run.act(look)
+                await run.decide({"q": question}, call=_yes)
+            assert str(run.result.mode) == "live"
+        stats = await engine.stats()
+        assert (stats.live, stats.partial, stats.calls_served) == (2, 0, 0)
+
+
 async def _yes(_: Any) -> Any:
     await asyncio.sleep(0)
     return {"says": "yes"}

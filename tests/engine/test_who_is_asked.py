@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,6 +127,16 @@ class Asker:
         return self.model
 
 
+@dataclass(slots=True)
+class Lean:
+    """It has no ``__dict__``."""
+
+    max_tokens: int
+
+    async def ask(self, _: Any) -> int:
+        return self.max_tokens
+
+
 def bound(function: Any, *args: Any, **more: Any) -> Any:
     return functools.partial(function, *args, **more)
 
@@ -140,6 +152,13 @@ def bound(function: Any, *args: Any, **more: Any) -> Any:
         (lambda r: (r, "small"), lambda r: (r, "large")),
         (lambda r, model="small": (r, model), lambda r, model="large": (r, model)),
         (functools.partial(Asker("a").ask), functools.partial(Asker("b").ask)),
+        (lambda r: (r, lambda: "small"), lambda r: (r, lambda: "large")),
+        (Lean(5).ask, Lean(6).ask),
+        (bound(small, max_tokens=5), bound(small, max_tokens=6)),
+        (bound(small, b"small"), bound(small, b"large")),
+        (bound(small, Path("small")), bound(small, Path("large"))),
+        (bound(small, Decimal("0.5")), bound(small, Decimal("0.7"))),
+        (bound(small, frozenset({1})), bound(small, frozenset({2}))),
     ],
 )
 def test_what_tells_two_callers_apart_is_in_the_name(one: Any, other: Any) -> None:
@@ -156,3 +175,15 @@ async def test_what_a_caller_does_to_itself_leaves_its_name_as_it_is() -> None:
 def test_a_name_does_not_tell_credentials() -> None:
     assert caller_name(Asker("a", "one").ask) == caller_name(Asker("a", "two").ask)
     assert "secret" not in caller_name(Asker("a").ask)
+
+
+def with_key(api_key: str) -> Callable[[Any], Any]:
+    async def ask(request: Any, *, access_token: str = api_key) -> Any:
+        return request, api_key, access_token
+
+    return ask
+
+
+def test_a_new_credential_is_nobody_else() -> None:
+    assert caller_name(bound(small, api_key="a")) == caller_name(bound(small, api_key="b"))
+    assert caller_name(with_key("a")) == caller_name(with_key("b"))
