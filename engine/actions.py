@@ -39,6 +39,10 @@ __all__ = ["Acted", "act", "act_on"]
 
 REFUSAL = "precondition changed, not executed"
 
+#: What can make a tool give something else. A fact that nobody looked after need not have changed.
+_CODE = {MissKind.CODE_CHANGED}
+_CODE_OR_FACT = _CODE | {MissKind.PRECONDITION_CHANGED, MissKind.PRECONDITION_WITHDRAWN}
+
 
 class _Done(NamedTuple):
     """A step carried out, and what came of it for the program that asked."""
@@ -282,9 +286,14 @@ def _finished(job: Job, feeds: tuple[int, ...], given: Output) -> _Done:
 
 
 def _divergence(job: Job, recorded: Recorded, output_key: str) -> Cause:
-    """Why an output is another one: the tool is, or the world. Facts only say what may be done."""
-    if recorded.cause is not None and recorded.cause.kind is MissKind.CODE_CHANGED:
-        return recorded.cause
+    """Why an output is another one: the tool is, or what a reading tool rests on, else the world.
+
+    What a write rests on only says whether it may be done.
+    """
+    cause = recorded.cause
+    to_blame = _CODE if job.effect is Effect.WRITE else _CODE_OR_FACT
+    if cause is not None and cause.kind in to_blame:
+        return cause
     return Cause(MissKind.OUTPUT_DIVERGED, job.name, recorded.step.output_key, output_key)
 
 

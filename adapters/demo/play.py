@@ -111,7 +111,8 @@ class _Performance:
         await perform(act, stage, self._audience)
         result = _last(act)
         act.why = await stage.engine.why(result.execution_id)
-        changes = {miss.change.id for miss in act.why.misses if miss.change is not None}
+        reached = [step.why.change for step in act.why.steps if step.why is not None]
+        changes = {change.id for change in reached if change is not None}
         act.claims += [
             Claim("a part was served and the rest asked", Mode.PARTIAL, result.mode),
             Claim("no process was started, nothing was deployed", 0, act.effects.starts),

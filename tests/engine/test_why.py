@@ -373,3 +373,50 @@ async def test_in_a_program_too_what_gave_something_else_is_blamed(world: World)
             seen[0] = "new"
         causes = [str(it.cause.kind) for it in found[1].steps if it.cause]
         assert causes == ["precondition changed", "output diverged", "output diverged"]
+
+
+async def test_a_change_is_blamed_for_what_a_reading_tool_that_rests_on_it_then_gives(
+    world: World,
+) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="read", requires=[Acl("ship")])
+    async def allowed() -> bool:
+        """Whether to ship."""
+        return bool(await engine.current("acl:ship"))
+
+    world.think(lambda body: [Answer([call("allowed", {})]), Answer([text("done")])][turn(body)])
+    async with engine:
+        await engine.observe("acl:ship", True)
+        agent = world.agent(engine, [allowed])
+        await agent.execute(TASK)
+        event = await engine.observe("acl:ship", False)
+        result = await agent.execute(TASK)
+        assert ("allowed", "diverged") in outcomes(result)
+        assert [str(cause.kind) for cause in result.miss] == ["precondition changed"]
+        why = await engine.why(result.execution_id)
+        assert [it.why.change for it in why.steps if it.why] == [event, event]
+        assert [it.follows for it in why.steps if it.why] == [None, 1]
+        assert (await engine.stats()).missed_calls["precondition changed"] == 1
+
+
+async def test_a_divergence_of_a_write_is_not_put_down_to_the_rule_that_allowed_it(
+    world: World,
+) -> None:
+    engine, seen = world.engine(), ["old"]
+
+    @engine.tool(effect="write", requires=[Acl("ship")])
+    def ship() -> str:
+        """Ship."""
+        return seen[0]
+
+    world.think(lambda body: [Answer([call("ship", {})]), Answer([text("done")])][turn(body)])
+    async with engine:
+        await engine.observe("acl:ship", 1)
+        agent = world.agent(engine, [ship])
+        await agent.execute(TASK)
+        await engine.observe("acl:ship", 2)
+        seen[0] = "new"
+        result = await agent.execute(TASK)
+        kinds = [str(cause.kind) for cause in result.miss]
+        assert kinds == ["precondition changed", "output diverged"]
