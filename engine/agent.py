@@ -188,6 +188,8 @@ def _last_text(client: ChatClient, turns: Sequence[tuple[Decision, list[CallResu
 
 def _checked_tools(tools: Sequence[Tool], agent: str) -> dict[str, Tool]:
     known: dict[str, Tool] = {}
+    if isinstance(tools, Tool):
+        raise AgentError(f"tools={tools!r} is no list; write tools=[{tools.name}]")
     for tool in tools:
         if not isinstance(tool, Tool):
             raise AgentError(f"{tool!r} is no tool; declare it with @engine.tool(...)")

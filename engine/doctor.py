@@ -89,7 +89,7 @@ async def _facts(store: GraphStore, namespace: str, look: Look) -> Finding:
         if not await _sound(store, namespace, uri):
             wrong.append(uri)
     if not wrong:
-        return Finding(Level.GOOD, "facts", f"{seen:,} resources hold what their documents say")
+        return Finding(Level.GOOD, "facts", f"{seen:,} examined: each is what its document says")
     return Finding(
         Level.ERROR,
         "facts",

@@ -303,7 +303,8 @@ class Engine:
         ``async for event in engine.changes(): ...``. ``since``: which to begin with; None: with
         those made after the first is asked for.
         """
-        return follow(self.session().store, self.namespace, since=since, resource=resource)
+        only = None if resource is None else check_uri(resource)
+        return follow(self.session().store, self.namespace, since=since, resource=only)
 
     async def settle(self) -> None:
         """Wait until all that was done so far is in the store, and what changed until now is

@@ -67,15 +67,24 @@ class NotCurrent(ExecgraphError):
         )
 
 
+_RECORD = "Run it once without require='replay' to record it as things are now."
+_BEFORE_RECORDING = {
+    "replay off": "Leave replay=False out, and do not set EXECGRAPH_MODE=record.",
+    "store away": "See that the store can be reached.",
+}
+
+
 class NotReplayable(ExecgraphError):
     """A replay was required and no trace holds; nothing was executed. ``causes`` say why."""
 
     def __init__(self, causes: Sequence[Cause]) -> None:
         self.causes = tuple(causes)
         reasons = "; ".join(map(str, self.causes)) or "no trace"
+        kinds = {cause.kind.value for cause in self.causes}
+        remedy = next((told for kind, told in _BEFORE_RECORDING.items() if kind in kinds), _RECORD)
         super().__init__(
-            f"nothing was executed, because a replay is required and not possible: {reasons}."
-            " Run it once without require='replay' to record it as things are now."
+            "nothing was executed, because a replay is required and not possible:"
+            f" {reasons}. {remedy}"
         )
 
 

@@ -53,6 +53,11 @@ class Host:
                 f"on_store_error={on_store_error!r} is unknown; use one of"
                 f" {', '.join(_ON_STORE_ERROR)}"
             )
+        if not isinstance(retention, Retention | None):
+            raise ConfigurationError(
+                f"retention={retention!r} is no Retention; write for example"
+                " Retention(max_age=timedelta(days=90)), or None to delete nothing"
+            )
         self.namespace = namespace
         self._url = url
         self._folder = _working_folder()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import operator
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -148,6 +149,11 @@ class ProgramRun:
         known by the name of ``call``, or by ``version`` if it is given: what changes an answer
         belongs in one of the two, or in ``request``.
         """
+        if not isinstance(request, Mapping):
+            raise AgentError(
+                f"the request {request!r} is no mapping; give the body of the Messages API,"
+                " {'model': ..., 'max_tokens': ..., 'messages': [...]}, or with call= any other one"
+            )
         opened = _passed_on(dict(request), set())
         if call is None:
             if version is not None:
@@ -156,7 +162,10 @@ class ProgramRun:
             return await self.ask(client.as_sent(opened), client.ask, client.dialect)
 
         async def ask(body: Mapping[str, Json]) -> bytes:
-            return encode(await call(body))
+            reply = call(body)
+            if not inspect.isawaitable(reply):
+                raise AgentError("call= gave its reply at once; make it an async function")
+            return encode(await reply)
 
         who = caller_name(call) if version is None else f"version {version}"
         return await self.ask(opened, ask, PlainDialect(who))

@@ -316,12 +316,17 @@ class SyncRun:
         self._engine.wait(self._run.end(error))
 
     def decide(self, request: Mapping[str, Json], **how: Any) -> Handle:
-        """As ``ProgramRun.decide``."""
+        """As ``ProgramRun.decide``; ``call`` is an async function here too."""
         return self._engine.wait(self._run.decide(request, **how))
 
     def act(self, tool: Tool, /, **arguments: Any) -> Handle:
         """As ``ProgramRun.act``."""
         return self._engine.wait(self._run.act(tool, **arguments))
+
+    @property
+    def execution_id(self) -> str:
+        """As ``ProgramRun.execution_id``."""
+        return self._run.execution_id
 
     @property
     def output(self) -> Json:

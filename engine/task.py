@@ -56,6 +56,8 @@ def checked_name(name: str, what: str) -> str:
 
 def checked_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
     """Raises AgentError if a label is no text."""
+    if not isinstance(labels, Mapping | None):
+        raise AgentError(f"labels={labels!r} is no mapping; write for example labels={{'pr': '5'}}")
     checked = dict(labels or {})
     for label, value in checked.items():
         if not is_text(label) or not is_text(value):

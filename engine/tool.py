@@ -269,6 +269,8 @@ def _what_is_wrong(error: ValidationError) -> str:
 
 def checked_requirements(requires: Iterable[Any], owner: str) -> tuple[Resource, ...]:
     """``requires`` as a tuple. Raises ToolError if one of them is no requirement."""
+    if isinstance(requires, str | Resource):
+        raise ToolError(f"{owner} has requires={requires!r}; give a list: [Acl('prod/deploy')]")
     checked = tuple(requires)
     for requirement in checked:
         if not isinstance(requirement, Resource):

@@ -139,7 +139,8 @@ def _refuse(value: object) -> object:
 
 
 def _name(value: object) -> str:
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _is_plain(value: Json) -> bool:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from types import TracebackType
+from typing import Any
 
-from ..graphstore.errors import StoreError
+from ..graphstore.errors import ConfigurationError, StoreError
 from ..graphstore.store import GraphStore
 from .source import Source
 from .watched import Listing, OnChange, WatchedSource
@@ -50,7 +51,7 @@ class Watcher:
     ) -> None:
         self._watched = [
             WatchedSource(source, store, namespace, self._claimants, on_change)
-            for source in sources
+            for source in _checked(sources)
         ]
         self._on_scan = on_scan
         self._tasks: list[asyncio.Task[None]] = []
@@ -246,3 +247,15 @@ async def _listen(watched: WatchedSource, hints: _Hints) -> None:
             _log.warning("%s gives no hints: %s", watched.source.name, error)
         await asyncio.sleep(_RETRY_SECONDS)
         hints.add(None)
+
+
+def _checked(sources: Any) -> Sequence[Source]:
+    """Raises ConfigurationError for what is no list of sources."""
+    example = "watch([FileSource('config/acl/*.yaml', resource='acl:{path.stem}')])"
+    if isinstance(sources, str) or not isinstance(sources, Iterable):
+        raise ConfigurationError(f"{sources!r} is no list of sources; write for example {example}")
+    checked = tuple(sources)
+    for source in checked:
+        if not isinstance(source, Source):
+            raise ConfigurationError(f"{source!r} is no source; write for example {example}")
+    return checked

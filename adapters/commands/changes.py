@@ -60,7 +60,9 @@ def changes(
 
     async def show() -> None:
         from ...engine.as_json import change_as_json
+        from ...invalidation.resources import check_uri
 
+        only = None if resource is None else check_uri(resource)
         async with opened(store, namespace) as engine:
             graph = engine.session().store
             if follow:
@@ -68,7 +70,7 @@ def changes(
                 return
             found = await graph.changes(
                 namespace,
-                resource=resource,
+                resource=only,
                 since=None if begin is None else int(begin.timestamp() * 1000),
                 limit=limit or 100,
             )
@@ -78,7 +80,10 @@ def changes(
         elif found:
             _print_table(found)
         else:
-            typer.echo(f"no changes in the namespace {namespace!r} of {graph.url}", err=True)
+            which = "" if resource is None else f" of {resource}"
+            which += "" if since is None else f" in the last {since}"
+            where = f"in the namespace {namespace!r} of {graph.url}"
+            typer.echo(f"no changes{which} {where}", err=True)
 
     run(show)
 

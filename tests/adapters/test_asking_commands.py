@@ -340,4 +340,11 @@ def test_without_a_store_there_is_nothing_to_ask(
 def test_changes_that_are_not_there_are_looked_for_somewhere(graph: Graph) -> None:
     run = graph.ask("changes", "--resource", "acl:unknown")
     assert (run.exit_code, run.stdout) == (0, "")
-    assert f"no changes in the namespace {graph.namespace!r} of {graph.url}" in run.stderr
+    where = f"in the namespace {graph.namespace!r} of {graph.url}"
+    assert f"no changes of acl:unknown {where}" in run.stderr
+
+
+def test_changes_of_what_names_no_resource_are_refused(graph: Graph) -> None:
+    run = graph.ask("changes", "--resource", "unknown")
+    assert isinstance(run.exception, ConfigurationError)
+    assert "'unknown' does not name a resource" in str(run.exception)

@@ -188,6 +188,16 @@ def test_an_agent_takes_tools_only(engine: Engine) -> None:
         engine.agent("a", model="m", tools=[look])  # type: ignore[list-item]
 
 
+def test_what_is_given_where_a_list_is_meant_is_told(engine: Engine) -> None:
+    tool: Any = engine.tool(effect="read")(look)
+    with pytest.raises(ConfigurationError, match=r"is no list; write tools=\[look\]"):
+        engine.agent("a", model="m", tools=tool)
+    for requires in ("acl:ship", Acl("ship")):
+        one: Any = requires
+        with pytest.raises(ConfigurationError, match=r"give a list: \[Acl\('prod/deploy'\)\]"):
+            engine.agent("a", model="m", requires=one)
+
+
 def test_source_that_cannot_be_read_needs_a_version(engine: Engine) -> None:
     space: dict[str, Any] = {}
     exec("def made() -> int:\n    'Made at run time.'\n    return 1", space)
