@@ -59,9 +59,9 @@ class Result:
     ``tokens``: what this call cost, as billed. ``saved_tokens``: what the recorded run had paid
     for what was not asked. ``cost`` and ``saved_cost``: of these in US dollars; None if a part is
     not known. ``mode``: ``partial`` if something was served (a decision, or an action that was
-    reused or gave its recorded output) and something asked. ``recorded``: a trace was committed.
-    ``replayed``: no model call was made. ``identical``: replayed, and every action gave its
-    recorded output. ``miss``: why a model was asked; of a run that asked nobody, nothing.
+    reused) and something asked; a tool that ran again was not served. ``recorded``: a trace was
+    committed. ``replayed``: no model call was made. ``identical``: replayed, and every action gave
+    its recorded output. ``miss``: why a model was asked; of a run that asked nobody, nothing.
     ``stop_reason``: of an agent, why the reply that gave the output ended, in the provider's word;
     what ended by ``max_tokens`` is cut, and such a run is not published. None of a program.
     """

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
+from execgraph.adapters.messages_api import Answer, Brain, MessagesServer, call, text
 
 
 def brain(body: dict[str, Any]) -> Answer:
@@ -19,7 +19,7 @@ def brain(body: dict[str, Any]) -> Answer:
     return Answer([text("Deployed.")])
 
 
-def said_by_the_example_of(page: str, folder: Path) -> str:
+def said_by_the_example_of(page: str, folder: Path, brain: Brain = brain) -> str:
     """What the only Python block of ``page`` prints, run in ``folder``; it must succeed."""
     [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     program = folder / "example.py"
