@@ -187,8 +187,11 @@ class Lent(Nowhere):
         return await self._if_there(self._store.read_facts, super().read_facts, namespace, wanted)
 
     @override
-    async def document(self, namespace: str, resource: str) -> tuple[int, Document] | None:
-        return await self._if_there(self._store.document, super().document, namespace, resource)
+    async def document(
+        self, namespace: str, resource: str, version: int | None = None
+    ) -> tuple[int, Document] | None:
+        there, gone = self._store.document, super().document
+        return await self._if_there(there, gone, namespace, resource, version)
 
     @override
     async def hold(

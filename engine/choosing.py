@@ -20,6 +20,8 @@ from .taken import Taken
 
 __all__ = ["Doubt", "doubts", "mistrust"]
 
+_COMPUTED_LATE = 100  # for how many versions a facet is computed that was required later
+
 
 class Doubt(NamedTuple):
     """A decision, and a fact that it may not have known."""
@@ -65,7 +67,7 @@ async def _held_since(run: Run, taken: Taken, notes: Sequence[Note]) -> list[Not
     known = {uri: max(before.get(uri, 0), taken.step.seen.get(uri, 0)) for uri in resources}
     facts = await run.notes.read(facets_by_resource(notes))
     believed = [note for note in notes if note.believed and known[note.resource]]
-    whole = await store.unbroken(namespace, [_span(it, known[it.resource]) for it in believed])
+    whole = await _unbroken(run, believed, [_span(it, known[it.resource]) for it in believed])
     return [
         *(note for note, ok in zip(believed, whole, strict=True) if ok),
         *(
@@ -76,6 +78,20 @@ async def _held_since(run: Run, taken: Taken, notes: Sequence[Note]) -> list[Not
             and _was_unbelieved(facts.of(note.resource), asked_at)
         ),
     ]
+
+
+async def _unbroken(run: Run, notes: Sequence[Note], spans: Sequence[Span]) -> list[bool]:
+    """Which notes have held over their spans. A facet that nobody required before is computed for
+    the versions that were current then."""
+    store, namespace = run.store, run.session.namespace
+    whole = await store.unbroken(namespace, spans)
+    if all(whole):
+        return whole
+    for note, span, ok in zip(notes, spans, whole, strict=True):
+        if not ok and span.through - span.after <= _COMPUTED_LATE:
+            versions = range(span.after + 1, span.through + 1)
+            await store.compute(namespace, note.guard.ref, versions)
+    return await store.unbroken(namespace, spans)
 
 
 def _span(note: Note, known: int) -> Span:

@@ -6,10 +6,10 @@ import asyncio
 import contextvars
 import inspect
 import operator
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakSet
 
 from ..graphstore.canonical import Json, encode
@@ -64,7 +64,7 @@ class Handle:
 
     What a run does after a value was opened may follow from it, so from then on the decision
     behind it counts as one that chose each write. A handle that is only passed on counts for the
-    step it is passed to.
+    step it is passed to, and for what that gives. A copy of a handle is the handle.
     """
 
     __slots__ = ("_opened", "_value", "decisions", "position")
@@ -80,11 +80,25 @@ class Handle:
     def __repr__(self) -> str:
         return f"<Handle of step {self.position}>"
 
+    def __copy__(self) -> Handle:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Handle:
+        return self  # a copy of what is opened would tell the run nothing
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a handle belongs to its run; pickle its .value")
+
     @property
     def value(self) -> Any:
         """The value itself; what the run does from now on may follow from it."""
         self._opened.update(self.decisions)
         return self._value
+
+    def following(self, decisions: Iterable[int]) -> Handle:
+        """The same, whose value was also made from the word of these decisions."""
+        known = self.decisions.union(decisions)
+        return Handle(self._value, self.position, known, self._opened)
 
     def passed_on(self) -> Any:
         """The value for a step that it is passed to."""
@@ -154,12 +168,14 @@ class ProgramRun:
                 f"the request {request!r} is no mapping; give the body of the Messages API,"
                 " {'model': ..., 'max_tokens': ..., 'messages': [...]}, or with call= any other one"
             )
-        opened = _passed_on(dict(request), set())
+        passed: set[int] = set()
+        opened = _passed_on(dict(request), passed)
         if call is None:
             if version is not None:
                 raise AgentError("version= says who call= asks; give call=, or leave version= out")
             client = self._running.session.client(self._client)
-            return await self.ask(client.as_sent(opened), client.ask, client.dialect)
+            handle = await self.ask(client.as_sent(opened), client.ask, client.dialect)
+            return handle.following(passed)
 
         async def ask(body: Mapping[str, Json]) -> bytes:
             reply = call(body)
@@ -168,7 +184,7 @@ class ProgramRun:
             return encode(await reply)
 
         who = caller_name(call) if version is None else f"version {version}"
-        return await self.ask(opened, ask, PlainDialect(who))
+        return (await self.ask(opened, ask, PlainDialect(who))).following(passed)
 
     async def ask(self, request: Mapping[str, Json], ask: Ask, dialect: Dialect) -> Handle:
         """``decide`` for adapters: ``ask`` gives the exact body of the reply.

@@ -202,6 +202,7 @@ class Run:
         self.unfinished: list[Tool] = []  # what a program acts with, or was kept from ending
         self.opened: set[int] = set()  # decisions of a program whose values it has looked at
         self._told = _Told()  # what was decided since knows of
+        self._knows: dict[int, _Told] = {}  # the same of a program's, until it is opened
         self._refusals = _Told()  # and what is decided from now on will
 
     @property
@@ -251,8 +252,11 @@ class Run:
     def choosing(self, passed: Iterable[int]) -> list[Taken]:
         """The decisions that chose a program's write: those ``passed`` to it as handles, and all
         that were opened before."""
+        passed = set(passed)
+        for position in sorted(self.opened | passed):
+            self._told = self._told.and_then(self._knows.pop(position, _Told()))
         opened = {position for position in self.opened if position >= self._told.all_before}
-        return [self.taken[position] for position in sorted(opened.union(passed))]
+        return [self.taken[position] for position in sorted(opened | passed)]
 
     @property
     def served(self) -> Iterator[Taken]:
@@ -339,7 +343,10 @@ class Run:
         """
         told = self._refusals
         decision = await self._decide(request, ask, dialect, again)
-        self._told = self._told.and_then(told)
+        if self.subject.follows:
+            self._told = self._told.and_then(told)
+        else:  # nothing follows from it before it is opened or passed on
+            self._knows[decision.position] = told
         return decision
 
     async def _decide(

@@ -68,7 +68,9 @@ class Nowhere(GraphStore):
         return Facts(now=time.time_ns() // 1_000_000, by_resource={})
 
     @override
-    async def document(self, namespace: str, resource: str) -> tuple[int, Document] | None:
+    async def document(
+        self, namespace: str, resource: str, version: int | None = None
+    ) -> tuple[int, Document] | None:
         return None
 
     @override

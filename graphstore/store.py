@@ -19,6 +19,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -343,8 +344,11 @@ class GraphStore(ABC):
         """
 
     @abstractmethod
-    async def document(self, namespace: str, resource: str) -> tuple[int, Document] | None:
-        """The current version's number and document; None if absent or withdrawn."""
+    async def document(
+        self, namespace: str, resource: str, version: int | None = None
+    ) -> tuple[int, Document] | None:
+        """The number and document of a version, by default of the current one; None if that is
+        absent, withdrawn or deleted. Raises PayloadCorrupted."""
 
     @abstractmethod
     async def hold(
@@ -371,6 +375,16 @@ class GraphStore(ABC):
             selectors = [facet.selector for facet in missing if facet.resource == resource]
             computed = await in_thread(partial(document.held_all, selectors))
             await self.hold(namespace, resource, version, computed)
+
+    async def compute(self, namespace: str, facet: FacetRef, versions: Iterable[int]) -> None:
+        """Have these versions hold a facet that nobody required while they were current. One
+        that is withdrawn, deleted or damaged holds nothing."""
+        for version in versions:
+            with suppress(PayloadCorrupted):
+                found = await self.document(namespace, facet.resource, version)
+                if found is not None:
+                    computed = await in_thread(partial(found[1].held_all, [facet.selector]))
+                    await self.hold(namespace, facet.resource, version, computed)
 
     async def _compute_guards(self, namespace: str, execution: str) -> None:
         """Have all facets that an execution rests on computed; a damaged document gives none."""

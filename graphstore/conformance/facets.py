@@ -162,6 +162,14 @@ async def check_two_versions_of_a_late_facet(store: GraphStore, namespace: str) 
     one = guard(namespace, _URI, {"a": 1}, "$.a").id
     answers = await store.unbroken(namespace, [Span(one, _URI, 0, 2), Span(one, _URI, 1, 2)])
     equal(answers, [False, True], "a version for which nobody computed it does not hold it")
+    await store.change(namespace, _URI, None)
+    await store.compute(namespace, FacetRef(_URI, "$.a"), range(5))
+    spans = [Span(one, _URI, *span) for span in ((0, 2), (2, 3))]
+    equal(await store.unbroken(namespace, spans), [True, False], "computed later, it does")
+    found = await store.document(namespace, _URI, 1)
+    equal(found and found[1].content, _ONE.content, "versions that were superseded are there")
+    for version in (3, 4):
+        equal(await store.document(namespace, _URI, version), None, "withdrawn, or never there")
 
 
 CHECKS = (

@@ -31,9 +31,9 @@ RETURN timestamp() AS now, facts
 // name: document
 // As in `read_facts`, a version that is not visible yet is not taken for an absent one.
 MATCH (r:Resource {namespace: $namespace, uri: $resource})
-WITH r.current AS current
-WHERE current > 0
-OPTIONAL MATCH (v:Version {namespace: $namespace, resource: $resource, n: current})
+WITH coalesce($version, r.current) AS n
+WHERE n > 0
+OPTIONAL MATCH (v:Version {namespace: $namespace, resource: $resource, n: n})
 OPTIONAL MATCH (x:Value {namespace: $namespace, digest: v.document})
 RETURN v.n AS n, v.withdrawn AS withdrawn, v.document AS digest, x.text AS text, x.data AS data
 

@@ -266,13 +266,15 @@ class Neo4jStore(GraphStore):
         return await self._settled("a resource", attempt)
 
     @override
-    async def document(self, namespace: str, resource: str) -> tuple[int, Document] | None:
-        where = {"namespace": namespace, "resource": resource}
+    async def document(
+        self, namespace: str, resource: str, version: int | None = None
+    ) -> tuple[int, Document] | None:
+        where = {"namespace": namespace, "resource": resource, "version": version}
         looks: Counter[str] = Counter()
 
         async def attempt() -> tuple[tuple[int, Document] | None] | None:
             n, withdrawn, digest, *content = await self._client.row("document", where) or _ABSENT
-            if withdrawn:
+            if withdrawn or (n is None and version is not None):
                 return (None,)
             if n is None or withdrawn is None or digest is None:
                 return None  # not visible yet

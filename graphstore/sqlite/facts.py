@@ -16,7 +16,7 @@ from .rows import change_event
 __all__ = [
     "changes",
     "current_at",
-    "current_document",
+    "document",
     "read",
     "read_together",
     "resources",
@@ -59,21 +59,24 @@ def _read_one(
     return Fact(version, FactState.PRESENT, until, held)
 
 
-def current_document(
-    connection: sqlite3.Connection, ns: int, uri: str
+def document(
+    connection: sqlite3.Connection, ns: int, uri: str, version: int | None
 ) -> tuple[int, str, tuple[str, int, bytes] | None] | None:
-    """The current version's number, its document's digest, and the row of its payload."""
+    """A version's number (None: the current one), its document's digest, and the row of its
+    payload."""
     with reading(connection):
         row = connection.execute(QUERIES["resource"], {"ns": ns, "uri": uri}).fetchone()
-        if row is None or not row[2]:
+        if row is None or (version is None and not row[2]):
             return None
-        at = {"resource": row[0], "n": row[1]}
-        stored = connection.execute(QUERIES["version"], at).fetchone()
+        n = row[1] if version is None else version
+        stored = connection.execute(QUERIES["version"], {"resource": row[0], "n": n}).fetchone()
         if stored is None or stored[0] is None:
-            raise PayloadCorrupted((f"the document of {uri}, version {row[1]}",))
+            if version is not None:
+                return None
+            raise PayloadCorrupted((f"the document of {uri}, version {n}",))
         digest = stored[0]
         wanted = {"ns": ns, "digests": f'["{digest}"]'}
-        return row[1], digest, connection.execute(QUERIES["values"], wanted).fetchone()
+        return n, digest, connection.execute(QUERIES["values"], wanted).fetchone()
 
 
 def unbroken(connection: sqlite3.Connection, ns: int, spans: Sequence[Span]) -> list[bool]:

@@ -171,8 +171,10 @@ class SqliteStore(GraphStore):
         return await self._reading(namespace, facts.read_together, wanted) or Facts(now_ms(), {})
 
     @override
-    async def document(self, namespace: str, resource: str) -> tuple[int, Document] | None:
-        found = await self._reading(namespace, facts.current_document, resource)
+    async def document(
+        self, namespace: str, resource: str, version: int | None = None
+    ) -> tuple[int, Document] | None:
+        found = await self._reading(namespace, facts.document, resource, version)
         if found is None:
             return None
         version, digest, row = found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -88,7 +90,10 @@ async def test_a_rule_that_moves_while_the_model_thinks_stops_the_write_it_leads
         assert (it.model.times, it.done) == (2, ["shop"])
 
 
-@pytest.mark.parametrize("how", ["opened", "passed on", "passed on through a read"])
+_PASSED_ON = ["opened", "passed on", "passed on through a read", "passed on to a decision"]
+
+
+@pytest.mark.parametrize("how", _PASSED_ON)
 async def test_every_decision_that_led_to_a_write_rests_on_its_rule(world: World, how: str) -> None:
     it = desk(world)
     state = it.engine.tools["state"]
@@ -102,6 +107,9 @@ async def test_every_decision_that_led_to_a_write_rests_on_its_rule(world: World
             elif how == "passed on":
                 await it.deploy(run, {"a": [first, second]}["a"][0])
                 await it.deploy(run, second)
+            elif how == "passed on to a decision":
+                third = await run.decide({"model": "m", "of": [first, second]}, call=it.model)
+                await it.deploy(run, third)
             else:
                 await it.deploy(run, await run.act(state, of=first))
                 await it.deploy(run, await run.act(state, of=second))
@@ -114,7 +122,7 @@ async def test_every_decision_that_led_to_a_write_rests_on_its_rule(world: World
         await allow(it, allowed=True, since="today")
         before = it.model.times
         await work()
-        assert it.model.times - before == 2
+        assert it.model.times - before == (3 if how == "passed on to a decision" else 2)
 
 
 async def test_a_decision_that_nobody_looked_at_before_a_write_did_not_choose_it(
@@ -205,11 +213,33 @@ async def test_a_refused_write_is_refused_again_until_something_was_decided_anew
             for _ in range(3):
                 with pytest.raises(PreconditionChanged):
                     await it.deploy(run)
+            await it.asks(run, "What is the weather?")  # nothing follows from it
+            with pytest.raises(PreconditionChanged):
+                await it.deploy(run)
             assert it.done == []
             assert (await it.asks(run)).value
             await it.deploy(run)
         assert it.done == ["shop"]
         assert not run.result.recorded
+
+
+async def test_a_change_of_another_facet_than_an_argument_names_stops_no_write(
+    world: World,
+) -> None:
+    it = desk(world, [Acl("{service}", "$.allow")])
+    async with it.engine as engine:
+        await engine.observe("acl:shop", {"allow": True})
+        async with it.run() as run:
+            assert (await it.asks(run)).value
+            await engine.observe("acl:shop", {"allow": True, "who": "all"})
+            await it.deploy(run)  # nobody has asked for $.allow before
+        assert (run.result.recorded, it.done) == (True, ["shop"])
+        with pytest.raises(PreconditionChanged):
+            async with it.run() as run:
+                assert (await it.asks(run, "And now?")).value
+                await engine.observe("acl:shop", {"allow": False, "who": "all"})
+                await engine.observe("acl:shop", {"allow": True, "who": "all"})
+                await it.deploy(run)
 
 
 async def test_a_refusal_tells_of_what_moved_and_of_nothing_else(world: World) -> None:
@@ -224,7 +254,7 @@ async def test_a_refusal_tells_of_what_moved_and_of_nothing_else(world: World) -
                 await engine.observe(f"acl:{service}", {"allow": False})
             with pytest.raises(PreconditionChanged):
                 await it.deploy(run, "a")
-            await it.asks(run, "What is the weather?")
+            assert (await it.asks(run, "What is the weather?")).value
             await it.deploy(run, "a")  # of this it was told
             with pytest.raises(PreconditionChanged):
                 await it.deploy(run, "b")
@@ -349,3 +379,10 @@ def test_a_handle_shows_no_value_and_tells_when_it_is_opened() -> None:
     handle = Handle("secret", 3, frozenset({3}), opened)
     assert (repr(handle), opened) == ("<Handle of step 3>", set())
     assert (handle.value, opened) == ("secret", {3})
+
+
+def test_a_copy_of_a_handle_is_the_handle() -> None:
+    handle = Handle("secret", 3, frozenset({3}), set())
+    assert copy.deepcopy({"plan": [handle]})["plan"][0] is handle is copy.copy(handle)
+    with pytest.raises(TypeError, match=r"pickle its \.value"):
+        pickle.dumps(handle)

@@ -138,7 +138,7 @@ class Judge:
         program has decided anew since then."""
         known: set[Facet] = set()
         for other in act.run.acts:
-            later = (it for it in act.run.decided if other.moment < it.moment < act.moment)
+            later = (it for it in act.chosen if other.moment < it.moment < act.moment)
             if other.refused and decided.moment < other.moment and any(later):
                 known |= _rests_on(act.run, other)
                 known |= {facet for it in act.run.decided for facet in self._may_guard[it.key]}

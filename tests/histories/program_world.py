@@ -288,6 +288,11 @@ class _Known:
     flows: frozenset[Decided]
     decided: Decided | None = None
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether its handle can stand where a text is wanted: a whole message cannot."""
+        return self.kind not in ("messages", "offering")
+
 
 class _Interpreter:
     """Does what the statements of a program say."""
@@ -339,7 +344,9 @@ class _Interpreter:
             deciding.reset(token)
         decided.handle = handle
         decided.served = self._world.timeline.since(self._told.began)
-        self._known[x] = _Known(handle, how, frozenset([decided]), decided)
+        held = [it for it in handles if how == "plain" or it.takes_text]
+        flows = frozenset([decided]).union(*(it.flows for it in held))
+        self._known[x] = _Known(handle, how, flows, decided)
 
     async def _open(self, x: str, _: Any) -> Any:
         if (known := self._known.get(x)) is None:
@@ -410,7 +417,7 @@ class _Interpreter:
             return await self._open(what, frozenset()), known.flows
         if takes_any:
             return {"items": [{"to": known.handle}, "b"]}, known.flows
-        if known.kind in ("messages", "offering"):
+        if not known.takes_text:
             return "b", frozenset()  # these take no message
         return known.handle, known.flows
 
@@ -432,7 +439,7 @@ class _Interpreter:
 def _request(question: str, how: str, handles: Sequence[_Known]) -> dict[str, Any]:
     if how == "plain":
         return {"model": "local", "question": question, "with": [it.handle for it in handles]}
-    texts = [it for it in handles if it.kind not in ("messages", "offering")]
+    texts = [it for it in handles if it.takes_text]
     blocks = [{"type": "text", "text": it.handle} for it in texts]
     content = [{"type": "text", "text": question}, *blocks]
     body = {"model": MODEL, "max_tokens": 9, "messages": [{"role": "user", "content": content}]}
