@@ -24,6 +24,7 @@ from .current import asking_facts
 from .effects import Gate
 from .errors import PreconditionChanged
 from .exits import outlived
+from .family import Chooser, Place
 from .jobs import Job, job_of_act, job_of_call, job_on_path
 from .lookup import Decision
 from .notes import Note, distinct
@@ -63,7 +64,7 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
         taken = [await _follow(run, recorded, calls[0])]
     else:
         jobs = [await job_of_call(run, decision, number) for number in range(len(calls))]
-        gate = Gate(run, [run.taken[decision.position]], final=final)
+        gate = Gate(run, [Chooser(run, run.taken[decision.position])], final=final)
         taken = [it.taken for it in await _carry_out(run, jobs, decision.noted, gate)]
     if run.on_path and all(it.followed and it.unchanged for it in taken):
         run.advance(len(calls))
@@ -113,7 +114,7 @@ class Acted(NamedTuple):
 
 
 async def act(
-    run: Run, tool: Tool, arguments: Mapping[str, Any], passed: Iterable[int] = ()
+    run: Run, tool: Tool, arguments: Mapping[str, Any], passed: Iterable[Place] = ()
 ) -> Acted:
     """One action of a program. ``passed``: the decisions whose handles are among the arguments.
 
@@ -131,15 +132,15 @@ async def act(
 
 
 async def _acted(
-    run: Run, tool: Tool, arguments: Mapping[str, Any], chosen: Sequence[Taken]
+    run: Run, tool: Tool, arguments: Mapping[str, Any], chosen: Sequence[Chooser]
 ) -> _Done:
     job = await job_of_act(run, tool, arguments)
     # A write must find the facts as they were before the decisions that chose it.
-    noted = {ref: note for taken in reversed(chosen) for ref, note in run.noted(taken).items()}
+    noted = {ref: note for it in reversed(chosen) for ref, note in it.noted.items()}
     [done] = await _carry_out(run, [job], noted, Gate(run, chosen, final=True))
     if done.taken.outcome is not Outcome.REFUSED:
-        for taken in chosen:
-            taken.guard_by(done.taken)
+        for chooser in chosen:
+            chooser.guard_by(done.taken)
     return done
 
 
@@ -159,7 +160,7 @@ async def _carry_out(
         it.taken.followed = job.followed is not None
         run.take(it.taken)
     if gate.stopped is not None:
-        run.refused(gate.stopped)
+        run.refused(gate.stopped, gate.chosen)
     return done
 
 

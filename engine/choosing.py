@@ -9,51 +9,54 @@ earlier than the act itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from ..graphstore.facts import Fact, FactState, Span
 from .cause import MissKind
+from .family import Chooser
 from .notes import LATE_MS, Note, facets_by_resource
 from .run import Run
 from .taken import Taken
 
 __all__ = ["Doubt", "doubts", "mistrust"]
 
+_NOT_KNOWN = f"{MissKind.PRECONDITION_CHANGED}: a decision was not asked under what it chose"
 _COMPUTED_LATE = 100  # for how many versions a facet is computed that was required later
 
 
 class Doubt(NamedTuple):
     """A decision, and a fact that it may not have known."""
 
-    decision: Taken
+    decision: Chooser
     note: Note
 
 
-async def doubts(run: Run, chosen: Sequence[Taken], notes: Sequence[Note]) -> list[Doubt]:
+async def doubts(run: Run, chosen: Sequence[Chooser], notes: Sequence[Note]) -> list[Doubt]:
     """What of ``notes`` is not known to have held since a decision of ``chosen`` was asked."""
     found: list[Doubt] = []
-    for taken in chosen:
-        known = run.noted(taken)
+    for chooser in chosen:
+        known = chooser.noted
         unknown = [note for note in notes if note.guard.ref not in known]
         if unknown and not run.away:
-            held = await _held_since(run, taken, unknown)
-            found += [Doubt(taken, note) for note in unknown if note not in held]
+            held = await _held_since(run, chooser.taken, unknown)
+            found += [Doubt(chooser, note) for note in unknown if note not in held]
     return found
 
 
-async def mistrust(run: Run, doubted: Iterable[Doubt]) -> None:
+async def mistrust(decisions: Collection[Chooser]) -> None:
     """Have recordings of these decisions serve no more: they did not know what is chosen now, and
     else the next run would be refused for the same reason."""
-    served = {
-        (it.decision.step.key, it.decision.step.occurrence) for it in doubted if it.decision.served
-    }
-    if not served:
-        return
-    reason = f"{MissKind.PRECONDITION_CHANGED}: a decision was not asked under what it chose"
-    for trace in await run.all_traces():
-        if any((step.key, step.occurrence) in served for step in trace.steps):
-            await run.store.unpublish(run.session.namespace, trace.id, reason)
+    for run in {it.run: None for it in decisions}:
+        served = {
+            (it.taken.step.key, it.taken.step.occurrence)
+            for it in decisions
+            if it.run is run and it.taken.served
+        }
+        traces = await run.all_traces() if served else ()
+        known = [it.id for it in traces if any((s.key, s.occurrence) in served for s in it.steps)]
+        for trace in [*known, *([run.id] if run.over else [])]:
+            await run.store.unpublish(run.session.namespace, trace, _NOT_KNOWN)
 
 
 async def _held_since(run: Run, taken: Taken, notes: Sequence[Note]) -> list[Note]:

@@ -11,9 +11,9 @@ from .away import is_away, store_away
 from .cause import Cause, MissKind
 from .choosing import doubts, mistrust
 from .errors import NotOpen
+from .family import Chooser
 from .notes import Note, facets_by_resource
 from .run import AskAgain, Run
-from .taken import Taken
 
 __all__ = ["Gate"]
 
@@ -29,9 +29,9 @@ class Gate:
     asked again, so each effect stands for itself. ``chosen``: the decisions that chose.
     """
 
-    def __init__(self, run: Run, chosen: Sequence[Taken], *, final: bool) -> None:
+    def __init__(self, run: Run, chosen: Sequence[Chooser], *, final: bool) -> None:
         self._run = run
-        self._chosen = chosen
+        self.chosen = chosen
         self._final = final
         self._lock = asyncio.Lock()
         self.begun = False
@@ -48,18 +48,21 @@ class Gate:
         async with self._lock:
             if self.ask_again:
                 return False
-            if doubted := await doubts(self._run, self._chosen, notes):
-                await mistrust(self._run, doubted)
+            if doubted := await doubts(self._run, self.chosen, notes):
+                await mistrust([it.decision for it in doubted])
                 return self._stop([it.note for it in doubted])
-            return await self._intend(effect, self._all(notes))
+            if await self._intend(effect, self._all(notes)):
+                return True
+            await mistrust([it for it in self.chosen if it.run.over])
+            return False
 
     def _all(self, notes: Sequence[Note]) -> list[Note]:
         """All that an effect stands on, each fact once."""
         facets = [note.guard.ref for note in notes]
         run = self._run
-        noted = [run.noted(it) for it in self._chosen]
+        noted = [it.noted for it in self.chosen]
         known = (it[ref] for it in noted for ref in facets if ref in it)
-        chosen = (note for it in self._chosen for note in run.rests_on(it))
+        chosen = (note for it in self.chosen for note in it.rests_on)
         served = (note for it in run.served for note in run.rests_on(it))
         every = itertools.chain(notes, known, chosen, served)
         return list({(it.guard.id, it.believed or it.version): it for it in every}.values())
@@ -80,7 +83,7 @@ class Gate:
         return self._stop(notes)
 
     def _passed(self) -> bool:
-        served = any(taken.served for taken in self._chosen)
+        served = any(it.taken.served for it in self.chosen)
         if served and is_away(self._run.store):  # then it was not checked at all
             self.stopped = self.stopped or AskAgain(store_away(self._run.store))
             return False

@@ -20,6 +20,7 @@ from .caller import caller_name
 from .client import Dialect, PlainDialect
 from .errors import AgentError, NotOpen, ToolError
 from .exits import is_exit
+from .family import Place
 from .host import Host
 from .recorder import effects_of, failure, finish, is_store_away, told, write_failure
 from .result import Result
@@ -70,12 +71,12 @@ class Handle:
     __slots__ = ("_opened", "_value", "decisions", "position")
 
     def __init__(
-        self, value: Any, position: int, decisions: frozenset[int], opened: set[int]
+        self, value: Any, position: int, decisions: frozenset[Place], opened: set[Place]
     ) -> None:
         self._value = value
         self._opened = opened
         self.position = position
-        self.decisions = decisions  # the positions of those whose word is in the value
+        self.decisions = decisions  # those whose word is in the value
 
     def __repr__(self) -> str:
         return f"<Handle of step {self.position}>"
@@ -95,7 +96,7 @@ class Handle:
         self._opened.update(self.decisions)
         return self._value
 
-    def following(self, decisions: Iterable[int]) -> Handle:
+    def following(self, decisions: Iterable[Place]) -> Handle:
         """The same, whose value was also made from the word of these decisions."""
         known = self.decisions.union(decisions)
         return Handle(self._value, self.position, known, self._opened)
@@ -168,7 +169,7 @@ class ProgramRun:
                 f"the request {request!r} is no mapping; give the body of the Messages API,"
                 " {'model': ..., 'max_tokens': ..., 'messages': [...]}, or with call= any other one"
             )
-        passed: set[int] = set()
+        passed: set[Place] = set()
         opened = _passed_on(dict(request), passed)
         if call is None:
             if version is not None:
@@ -202,7 +203,8 @@ class ProgramRun:
         except StoreError as error:
             raise failure(run, str(error)) from error
         position = decision.position
-        return Handle(decision.reply, position, frozenset({position}), run.opened)
+        here = frozenset({Place(run, position)})
+        return Handle(decision.reply, position, here, run.family.opened)
 
     async def act(self, tool: Tool, /, **arguments: Any) -> Handle:
         """What ``tool`` gives for these arguments (handles are opened).
@@ -218,20 +220,23 @@ class ProgramRun:
         if run.session.pace.due:
             await run.session.pace.rest()
         try:
-            passed: set[int] = set()
+            passed: set[Place] = set()
             acted = await act(run, tool, _passed_on(arguments, passed), passed)
         except StoreError as error:
             raise failure(run, str(error)) from error
         if acted.error is not None:
             raise acted.error
-        return Handle(acted.value, acted.position, frozenset(passed), run.opened)
+        return Handle(acted.value, acted.position, frozenset(passed), run.family.opened)
 
     async def begin(self) -> None:
         """Look up what may be replayed; ``async with`` does it."""
         if self._run is not None:
             raise AgentError("a run is entered once; call engine.run(...) for another")
         self._loop = asyncio.get_running_loop()
+        outer = current_run()
         self._run = await self._host.start(self._subject, self._wish)
+        if outer is not None:
+            self._run.join(outer.running)
         _open.add(self)
 
     async def end(self, error: BaseException | None = None) -> None:
@@ -287,7 +292,7 @@ class ProgramRun:
         return self._run
 
 
-def _passed_on(value: Any, decisions: set[int]) -> Any:
+def _passed_on(value: Any, decisions: set[Place]) -> Any:
     """``value`` with the handles in it opened for one step; the decisions behind them are added
     to ``decisions``. What holds no handle stays the object that it is."""
     match value:

@@ -36,6 +36,7 @@ from .client import Dialect
 from .economics import Bill, load_prices_early
 from .errors import AgentError
 from .events import StepEnded
+from .family import Chooser, Family, Place
 from .lookup import Decision, MemoryKey, Plan, Prepared, look_up, memory_key
 from .needs import (
     needed_facets,
@@ -133,7 +134,7 @@ class _Told:
     all_before: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.facts)
+        return bool(self.facts or self.all_before)
 
     def before(self, taken: Taken) -> dict[FacetRef, Note]:
         """What the step at this position did not know."""
@@ -149,7 +150,7 @@ class _Told:
 
     def and_then(self, later: _Told) -> _Told:
         """Both."""
-        if not (later.facts or later.all_before):
+        if not later:
             return self
         before = max(self.all_before, later.all_before)
         return _Told({**self.facts, **later.facts}, before)
@@ -163,6 +164,10 @@ class _Question(NamedTuple):
     body: Mapping[str, Json]
     cause: Cause
     inherited: tuple[FacetRef, ...]
+
+
+def _age(place: Place) -> tuple[str, int]:
+    return place.run.id, place.position
 
 
 class Run:
@@ -200,9 +205,10 @@ class Run:
         self.asked = False  # time has passed since the lookup, so facts are read again
         self.over = False  # it has come to its end: nothing more begins
         self.unfinished: list[Tool] = []  # what a program acts with, or was kept from ending
-        self.opened: set[int] = set()  # decisions of a program whose values it has looked at
+        self.family = Family()
+        self.family.runs.append(self)
         self._told = _Told()  # what was decided since knows of
-        self._knows: dict[int, _Told] = {}  # the same of a program's, until it is opened
+        self._knows: dict[int, dict[Run, _Told]] = {}  # of a program's, until it is opened
         self._refusals = _Told()  # and what is decided from now on will
 
     @property
@@ -249,14 +255,23 @@ class Run:
             raise
         self.unfinished.remove(tool)
 
-    def choosing(self, passed: Iterable[int]) -> list[Taken]:
+    def join(self, outer: Run) -> None:
+        """This run has begun inside another one, which steers it, and learns what it gives."""
+        if outer.session is self.session:
+            self.family = outer.family
+            self.family.runs.append(self)
+
+    def choosing(self, passed: Iterable[Place]) -> list[Chooser]:
         """The decisions that chose a program's write: those ``passed`` to it as handles, and all
-        that were opened before."""
-        passed = set(passed)
-        for position in sorted(self.opened | passed):
-            self._told = self._told.and_then(self._knows.pop(position, _Told()))
-        opened = {position for position in self.opened if position >= self._told.all_before}
-        return [self.taken[position] for position in sorted(opened | passed)]
+        that were opened before, those of the runs around it and inside it too."""
+        passed, opened = set(passed), set(self.family.opened)
+        for run, position in sorted(passed | opened, key=_age):
+            for other, told in run._knows.pop(position, {}).items():
+                other._told = other._told.and_then(told)
+        counts = {it for it in opened if it.position >= it.run._told.all_before}
+        return [
+            Chooser(run, run.taken[position]) for run, position in sorted(passed | counts, key=_age)
+        ]
 
     @property
     def served(self) -> Iterator[Taken]:
@@ -275,11 +290,13 @@ class Run:
         told = self._told.before(taken)
         return [told.get(note.guard.ref, note) for note in taken.rests_on]
 
-    def refused(self, why: AskAgain) -> None:
+    def refused(self, why: AskAgain, chosen: Iterable[Chooser]) -> None:
         """An effect was refused, and who chose it told so. What is decided from now on knows."""
-        self.do_not_publish(why.cause)
-        self.asked = True
-        self._refusals = self._refusals.with_more(why, len(self.taken))
+        for run in {self, *(it.run for it in chosen)}:
+            run.do_not_publish(why.cause)
+        for run in self.family.runs:
+            run.asked = True
+            run._refusals = run._refusals.with_more(why, len(run.taken))
 
     def do_not_publish(self, cause: Cause) -> None:
         """This run goes on, and will not be a trace."""
@@ -341,10 +358,10 @@ class Run:
 
         ``again``: why the decision just forgotten does not stand.
         """
-        told = self._refusals
+        told = {run: run._refusals for run in self.family.runs if run._refusals}
         decision = await self._decide(request, ask, dialect, again)
         if self.subject.follows:
-            self._told = self._told.and_then(told)
+            self._told = self._told.and_then(told.get(self, _Told()))
         else:  # nothing follows from it before it is opened or passed on
             self._knows[decision.position] = told
         return decision

@@ -17,6 +17,7 @@ from execgraph.engine.program import ProgramRun
 from .conftest import World, misses
 
 PROD = Acl("prod")
+THERE: Any = ("a run", 3)
 
 
 class Asked:
@@ -375,14 +376,89 @@ def _next_of(calls: list[str], body: dict[str, Any]) -> Answer:
 
 
 def test_a_handle_shows_no_value_and_tells_when_it_is_opened() -> None:
-    opened: set[int] = set()
-    handle = Handle("secret", 3, frozenset({3}), opened)
+    opened: set[Any] = set()
+    handle = Handle("secret", 3, frozenset({THERE}), opened)
     assert (repr(handle), opened) == ("<Handle of step 3>", set())
-    assert (handle.value, opened) == ("secret", {3})
+    assert (handle.value, opened) == ("secret", {THERE})
+
+
+@pytest.mark.parametrize("how", ["opened outside", "passed inside", "opened inside"])
+async def test_a_run_inside_another_one_goes_on_from_its_decisions(world: World, how: str) -> None:
+    it = desk(world)
+
+    async def work(*, broken: bool = False) -> None:
+        async with it.run() as outer, it.engine.run("part", "go") as inner:
+            decision = await it.asks(inner if how == "opened inside" else outer)
+            if broken:
+                await allow(it, allowed=False)
+            if how == "passed inside":
+                await it.deploy(inner, decision)
+            elif decision.value == "yes":
+                await it.deploy(outer if how == "opened inside" else inner)
+
+    async with it.engine:
+        await allow(it)
+        await work()
+        await work()
+        assert (it.model.times, len(it.done)) == (1, 2)
+        with pytest.raises(PreconditionChanged):
+            await work(broken=True)
+        assert len(it.done) == 2
+        await work()
+        assert (it.model.times, len(it.done)) == (2, 3)
+
+
+async def test_what_a_run_inside_decides_after_a_refusal_counts_for_the_outer_one(
+    world: World,
+) -> None:
+    it = desk(world)
+    async with it.engine:
+        await allow(it)
+        async with it.run() as outer:
+            assert (await it.asks(outer)).value
+            await allow(it, allowed=False)
+            async with it.engine.run("part", "go") as inner, it.engine.run("aside", "go") as aside:
+                assert (await it.asks(aside)).value
+                with pytest.raises(PreconditionChanged):
+                    await it.deploy(inner)
+            async with it.engine.run("again", "go") as again:
+                assert (await it.asks(again)).value
+                await it.deploy(again)
+        assert it.done == ["shop"]
+        recorded = [run.result.recorded for run in (outer, inner, again)]
+        assert recorded == [False, False, True]
+
+
+async def test_a_run_inside_that_has_ended_is_asked_again_if_its_rule_has_moved(
+    world: World,
+) -> None:
+    it = desk(world)
+
+    async def work(*, broken: bool = False) -> None:
+        async with it.run() as outer:
+            async with it.engine.run("part", "go") as inner:
+                answer = (await it.asks(inner)).value
+            if broken:
+                await allow(it, allowed=False)
+            if answer == "yes":
+                await it.deploy(outer)
+
+    async with it.engine:
+        await allow(it)
+        with pytest.raises(PreconditionChanged):
+            await work(broken=True)
+        await work()
+        await work()
+        assert (it.model.times, len(it.done)) == (2, 2)
+        await allow(it, since="today")
+        with pytest.raises(PreconditionChanged):  # its recording does not know of the write
+            await work()
+        await work()
+        assert it.model.times == 3
 
 
 def test_a_copy_of_a_handle_is_the_handle() -> None:
-    handle = Handle("secret", 3, frozenset({3}), set())
+    handle = Handle("secret", 3, frozenset({THERE}), set())
     assert copy.deepcopy({"plan": [handle]})["plan"][0] is handle is copy.copy(handle)
     with pytest.raises(TypeError, match=r"pickle its \.value"):
         pickle.dumps(handle)
