@@ -207,9 +207,9 @@ class Run:
         self.unfinished: list[Tool] = []  # what a program acts with, or was kept from ending
         self.family = Family()
         self.family.runs.append(self)
-        self._told = _Told()  # what was decided since knows of
-        self._knows: dict[int, dict[Run, _Told]] = {}  # of a program's, until it is opened
-        self._refusals = _Told()  # and what is decided from now on will
+        self.told = _Told()  # what was decided since knows of
+        self.knows: dict[int, dict[Run, _Told]] = {}  # of a program's, until it is opened
+        self.refusals = _Told()  # and what is decided from now on will
 
     @property
     def elapsed_ms(self) -> float:
@@ -266,9 +266,9 @@ class Run:
         that were opened before, those of the runs around it and inside it too."""
         passed, opened = set(passed), set(self.family.opened)
         for run, position in sorted(passed | opened, key=_age):
-            for other, told in run._knows.pop(position, {}).items():
-                other._told = other._told.and_then(told)
-        counts = {it for it in opened if it.position >= it.run._told.all_before}
+            for other, told in run.knows.pop(position, {}).items():
+                other.told = other.told.and_then(told)
+        counts = {it for it in opened if it.position >= it.run.told.all_before}
         return [
             Chooser(run, run.taken[position]) for run, position in sorted(passed | counts, key=_age)
         ]
@@ -276,18 +276,18 @@ class Run:
     @property
     def served(self) -> Iterator[Taken]:
         """The steps that were served, and on which what comes next stands."""
-        return (it for it in self.taken[self._told.all_before :] if it.served)
+        return (it for it in self.taken[self.told.all_before :] if it.served)
 
     def noted(self, taken: Taken) -> Mapping[FacetRef, Note]:
         """The facts as they were known before a step; what moved since, and the run was told of
         and has decided anew, as it was told."""
-        return {**taken.noted, **self._told.before(taken)} if self._told else taken.noted
+        return {**taken.noted, **self.told.before(taken)} if self.told else taken.noted
 
     def rests_on(self, taken: Taken) -> Iterable[Note]:
         """The facts that must be as noted for what follows from a step to stand."""
-        if not self._told:
+        if not self.told:
             return taken.rests_on
-        told = self._told.before(taken)
+        told = self.told.before(taken)
         return [told.get(note.guard.ref, note) for note in taken.rests_on]
 
     def refused(self, why: AskAgain, chosen: Iterable[Chooser]) -> None:
@@ -296,7 +296,7 @@ class Run:
             run.do_not_publish(why.cause)
         for run in self.family.runs:
             run.asked = True
-            run._refusals = run._refusals.with_more(why, len(run.taken))
+            run.refusals = run.refusals.with_more(why, len(run.taken))
 
     def do_not_publish(self, cause: Cause) -> None:
         """This run goes on, and will not be a trace."""
@@ -358,12 +358,12 @@ class Run:
 
         ``again``: why the decision just forgotten does not stand.
         """
-        told = {run: run._refusals for run in self.family.runs if run._refusals}
+        told = {run: run.refusals for run in self.family.runs if run.refusals}
         decision = await self._decide(request, ask, dialect, again)
         if self.subject.follows:
-            self._told = self._told.and_then(told.get(self, _Told()))
+            self.told = self.told.and_then(told.get(self, _Told()))
         else:  # nothing follows from it before it is opened or passed on
-            self._knows[decision.position] = told
+            self.knows[decision.position] = told
         return decision
 
     async def _decide(
@@ -439,7 +439,7 @@ class Run:
         back = min([decision.position, *(it for it in fallen if it >= history)])
         if any(it < history for it in fallen):
             self.do_not_publish(again.cause)
-            self._told = self._told.with_more(again, back)
+            self.told = self.told.with_more(again, back)
         self._forget(back, again)
         return back
 
