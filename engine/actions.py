@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..graphstore.canonical import canonical, decode, encode, fingerprint, hash_of
@@ -20,9 +19,9 @@ from ..graphstore.model import (
 )
 from .cause import Cause, MissKind
 from .client import Call, CallResult
-from .current import asking_facts
+from .current import Asking
 from .effects import Gate
-from .errors import PreconditionChanged
+from .errors import ArgumentsInvalid, PreconditionChanged
 from .exits import outlived
 from .family import Chooser, Place
 from .jobs import Job, job_of_act, job_of_call, job_on_path
@@ -61,11 +60,14 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
     if not calls:
         return []
     if len(calls) == 1 and (recorded := run.next_action(decision)) is not None:
-        taken = [await _follow(run, recorded, calls[0])]
-    else:
-        jobs = [await job_of_call(run, decision, number) for number in range(len(calls))]
-        gate = Gate(run, [Chooser(run, run.taken[decision.position])], final=final)
-        taken = [it.taken for it in await _carry_out(run, jobs, decision.noted, gate)]
+        if run.subject.code.tools[recorded.step.name].just_reads:
+            it = await _follow(run, recorded, calls[0])
+        else:
+            it = _reuse(run, recorded)
+        return [CallResult(calls[0], it.output, it.step.error)]
+    jobs = [await job_of_call(run, decision, number) for number in range(len(calls))]
+    gate = Gate(run, [Chooser(run, run.taken[decision.position])], final=final)
+    taken = [it.taken for it in await _carry_out(run, jobs, decision.noted, gate)]
     if run.on_path and all(it.followed and it.unchanged for it in taken):
         run.advance(len(calls))
     else:
@@ -83,25 +85,37 @@ async def _follow(run: Run, recorded: Recorded, call: Call) -> Taken:
     followed = run.followed
     assert followed is not None
     tool, step = run.subject.code.tools[recorded.step.name], recorded.step
-    reading = read_served(tool, call, followed.arguments(step))
+    known = followed.known(step)
     started = time.perf_counter()
-    with asking_facts() as asked:
-        if reading.parsed is None:
-            given = not_taken(reading.problem)
-        else:
-            given = await run_tool(tool, reading.parsed, "", followed.output(step))
+    with Asking() as asked:
+        try:
+            given = await run_tool(tool, tool.parse(call.text), "", known)
+        except ArgumentsInvalid as error:
+            given = not_taken(str(error))
     duration = (time.perf_counter() - started) * 1000
-    same = given.error is None and given.data == followed.output(step)
-    if same and not _asked_anew(step, asked.notes):
-        taken = Taken(step, Outcome.REPLAYED, given.data, duration_ms=duration, copied=True)
-    else:
-        job = job_on_path(run, followed, recorded, reading)
-        job.notes = distinct(recorded.notes, asked.notes)
-        taken = _finished(job, (), given).taken
-        taken.duration_ms = duration
-        _ended(run, job, taken, run.notes.ticket())
-    taken.followed = True
+    same = given.error is None and given.data == known.data
+    if same and not (asked.notes and _asked_anew(step, asked.notes)):
+        taken = Taken(step, Outcome.REPLAYED, known.data, duration_ms=duration, copied=True)
+        run.go_along(taken)
+        return taken
+    job = job_on_path(run, followed, recorded, read_served(tool, call, followed.arguments(step)))
+    job.notes = distinct(recorded.notes, asked.notes)
+    taken = _finished(job, (), given).taken
+    taken.duration_ms, taken.followed = duration, True
+    _ended(run, job, taken, run.notes.ticket())
     run.take(taken)
+    if taken.unchanged:
+        run.advance(1)
+    else:
+        run.leave_path(taken.cause)
+    return taken
+
+
+def _reuse(run: Run, recorded: Recorded) -> Taken:
+    """A pure action that stands: its recording is all there is to it."""
+    assert run.followed is not None
+    taken = run.followed.reuse(recorded)
+    run.go_along(taken)
     return taken
 
 
@@ -202,7 +216,7 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
     if effect is not None:
         run.begun[effect.id] = effect
     ticket, started = run.notes.ticket(), time.perf_counter()
-    with asking_facts() as asked:
+    with Asking() as asked:
         given = await run_tool(job.tool, job.reading.parsed, key, job.expected)
     duration = (time.perf_counter() - started) * 1000
     if asked.notes and effect is None:  # a write runs again anyway, and asks again
@@ -242,7 +256,7 @@ def _kept(job: Job, tool: Tool, given: Output) -> Output:
     same = given.shown and given.error is None and tool.code_key == job.code_key
     kept = tool.keep(given.value) if same else None
     job.effect = Effect.READ if kept is None else Effect.PURE
-    return given if kept is None else replace(given, data=kept, key="")
+    return given if kept is None else given._replace(data=kept, key="")
 
 
 def _reused(job: Job, tool: Tool, feeds: tuple[int, ...], output: bytes) -> _Done:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
@@ -145,16 +144,16 @@ class Agent:
                 messages += client.turn(decision.reply, results)
             return {**self.head, "messages": messages}
 
-        tries: Counter[int] = Counter()
+        tries: dict[int, int] = {}
         again: AskAgain | None = None
         while len(turns) < self.max_turns:
             decision = run.follow() or await run.decide(request, client.ask, dialect, again=again)
             again = None
             try:
-                final = tries[decision.position] == _ASK_AGAIN
+                final = tries.get(decision.position, 0) == _ASK_AGAIN
                 results = await act_on(run, decision, final=final)
             except AskAgain as moved:
-                tries[decision.position] += 1
+                tries[decision.position] = tries.get(decision.position, 0) + 1
                 again, back = moved, run.go_back(decision, moved)
                 turns = [turn for turn in turns if turn[0].position < back]
                 continue

@@ -10,13 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple, cast
 
 from typing_extensions import override
 
-from ..graphstore.canonical import Json
+from ..graphstore.canonical import Json, encode
 from ..graphstore.model import Usage
 from .errors import AgentError
 
@@ -46,13 +46,18 @@ class Names(dict[str, str]):
         return int(self[made_up].removeprefix("id:")) if made_up in self else len(self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call:
     """One tool call in a reply."""
 
     id: str
     tool: str
     arguments: Mapping[str, Json]
+
+    @cached_property
+    def text(self) -> bytes:
+        """Its arguments as exact JSON text."""
+        return encode(self.arguments)
 
 
 class CallResult(NamedTuple):

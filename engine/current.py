@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from typing import Self
 
 from ..graphstore.canonical import Json
 from ..graphstore.facts import Fact, FactState
@@ -13,29 +12,29 @@ from .errors import NotCurrent
 from .notes import Note, Notes, noted
 from .session import Session
 
-__all__ = ["Asking", "asking_facts", "current"]
+__all__ = ["Asking", "current"]
 
 _TRIES = 5  # a document is read after its version, which may move in between
 
 
 class Asking:
-    """The facts that one action has asked for, as they were noted then."""
+    """Entered while a tool runs: the facts it asks for, as they are noted then for its step."""
 
     def __init__(self) -> None:
         self.notes: list[Note] = []
+        self._before: Token[Asking | None] | None = None
+
+    def __enter__(self) -> Self:
+        """From here on, what is asked of facts is noted."""
+        self._before = _asking.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._before is not None
+        _asking.reset(self._before)
 
 
 _asking: ContextVar[Asking | None] = ContextVar("execgraph_asking_facts", default=None)
-
-
-@contextmanager
-def asking_facts() -> Iterator[Asking]:
-    """While a tool runs, what it asks of facts is noted for its step."""
-    token = _asking.set(asking := Asking())
-    try:
-        yield asking
-    finally:
-        _asking.reset(token)
 
 
 async def current(session: Session, resource: str) -> Json:

@@ -65,6 +65,12 @@ class Dumper:
             yield self.adapter.dump_json(prepared, exclude_unset=True, warnings=False, **_WHOLE)
 
     @cached_property
+    def writes_alike(self) -> bool:
+        """Whether a plain value always gives the same text: no function of a type's own, which
+        may go by what is outside, has a say in it."""
+        return "'serialization'" not in repr(dict(self.adapter.core_schema))
+
+    @cached_property
     def _classes(self) -> frozenset[type]:
         return _classes_in(self._hint)
 

@@ -11,18 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from ..graphstore.model import Usage
+from ..graphstore.model import Step, StepKind, Usage
 from ..graphstore.threads import in_thread
 from .cause import Cause
 
 __all__ = [
     "Bill",
     "Paid",
+    "Spared",
     "cost_of",
     "load_prices",
     "load_prices_early",
     "paid_for",
     "price",
+    "spared_by",
     "sum_of",
 ]
 
@@ -82,6 +84,22 @@ def sum_of(costs: Iterable[float | None]) -> float | None:
             return None
         total += cost
     return total
+
+
+@dataclass(frozen=True, slots=True)
+class Spared:
+    """What served decisions had cost: tokens, and US dollars; None: it is not known."""
+
+    decisions: int
+    tokens: int
+    cost: float | None
+
+
+def spared_by(served: Iterable[Step]) -> Spared:
+    """What the decisions among these steps had cost."""
+    decisions = [step for step in served if step.kind is StepKind.DECISION]
+    tokens = sum(step.tokens for step in decisions)
+    return Spared(len(decisions), tokens, sum_of(step.cost for step in decisions))
 
 
 def price(model: str, usage: Usage | None, terms: Mapping[str, str] | None = None) -> float | None:

@@ -13,6 +13,7 @@ from .client import Call
 from .lookup import Decision, Prepared
 from .needs import needed_facets
 from .notes import Note, guards_of
+from .output import KnownOutput
 from .reading import Reading, read_act, read_call, read_served
 from .run import Run
 from .tool import Tool
@@ -48,11 +49,11 @@ class Job:
         self.effect = None if self.tool is None else self.tool.effect
 
     @property
-    def expected(self) -> bytes | None:
+    def expected(self) -> KnownOutput | None:
         """The output that it has on this path."""
         if self.followed is None or self.recorded is None:
             return None
-        return self.followed.output(self.recorded.step)
+        return self.followed.known(self.recorded.step)
 
     @property
     def stands(self) -> bool:

@@ -19,8 +19,9 @@ from ..graphstore.model import FacetRef, Precondition, Step, StepKind, Trace
 from ..graphstore.store import GraphStore
 from .cause import Cause, MissKind
 from .client import Call, Dialect
-from .economics import sum_of
+from .economics import Spared, spared_by
 from .notes import Note
+from .output import KnownOutput
 from .reading import Reading
 from .result import Outcome
 from .subject import Subject
@@ -43,6 +44,8 @@ __all__ = [
 #: A decoded reply takes about so many times its bytes; a step as it was judged, so many bytes.
 _DECODED = 6
 _STEP_BYTES = 4096
+#: By which an output is known without being written: at most so many bytes.
+_MARK = 4096
 #: What a process remembers, in bytes, unless it is told otherwise.
 MEMORY_BYTES = 64 << 20
 
@@ -72,6 +75,8 @@ class Prepared:
     dialect: Dialect
     store: str = ""  # the incarnation of the store whose versions were accepted
     _served: dict[int, tuple[Decision, Taken]] = field(default_factory=dict)
+    _reused: dict[int, Taken] = field(default_factory=dict)
+    _outputs: dict[int, KnownOutput] = field(default_factory=dict)
 
     @cached_property
     def stands(self) -> bool:
@@ -88,33 +93,29 @@ class Prepared:
         }
 
     @cached_property
-    def saved(self) -> int:
-        """What its decisions had cost, in tokens."""
-        return sum(step.tokens for step in self.trace.steps)
+    def spared(self) -> Spared:
+        """What its decisions had cost."""
+        return spared_by(self.trace.steps)
 
     @cached_property
     def size(self) -> int:
         """About how many bytes it takes in the process, its replies decoded."""
         replies = {it.output for it in self.trace.steps if it.kind is StepKind.DECISION}
         payloads = sum(
-            len(data) * (1 + _DECODED if digest in replies else 1)
+            len(data) * (1 + _DECODED) if digest in replies else len(data) + min(len(data), _MARK)
             for digest, data in self.values.items()
         )
         return payloads + _STEP_BYTES * (1 + len(self.trace.steps))
 
-    @cached_property
-    def saved_cost(self) -> float | None:
-        """What its decisions had cost, in US dollars; None if it is not known."""
-        return sum_of(it.cost for it in self.trace.steps if it.kind is StepKind.DECISION)
-
-    @cached_property
-    def decisions(self) -> int:
-        """How many there are."""
-        return sum(it.kind is StepKind.DECISION for it in self.trace.steps)
-
     def output(self, step: Step) -> bytes:
         """A step's exact output."""
         return self.values[step.output]
+
+    def known(self, step: Step) -> KnownOutput:
+        """An action's output, to be compared with what its tool gives when it runs again."""
+        if (known := self._outputs.get(step.position)) is None:
+            known = self._outputs[step.position] = KnownOutput(self.output(step))
+        return known
 
     def arguments(self, step: Step) -> bytes:
         """An action's exact arguments."""
@@ -132,6 +133,15 @@ class Prepared:
             taken = Taken(step, Outcome.REPLAYED, output, noted=decision.noted, copied=True)
             known = self._served[step.position] = (decision, taken)
         return known
+
+    def reuse(self, recorded: Recorded) -> Taken:
+        """A recorded pure action as runs take it. Not to be changed."""
+        step = recorded.step
+        if (taken := self._reused.get(step.position)) is None:
+            output, noted = self.output(step), recorded.noted
+            taken = Taken(step, Outcome.REUSED, output, noted=noted, copied=True, followed=True)
+            self._reused[step.position] = taken
+        return taken
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..graphstore.canonical import decode, encode, fingerprint
 from ..graphstore.errors import NotJson
 from .errors import ArgumentsInvalid
 from .tool import Tool
+from .values import exact
 
-__all__ = ["Output", "not_taken", "run_tool"]
+__all__ = ["KnownOutput", "Output", "not_taken", "run_tool"]
 
 _log = logging.getLogger("execgraph")
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+@dataclass(slots=True)
+class KnownOutput:
+    """The recorded text of an output. ``mark``: by which a plain value is known that gave it to
+    the same tool in this process, so that it need not be written again."""
+
+    data: bytes
+    mark: bytes | str | None = None
+
+
+class Output(NamedTuple):
     """What a call gave: exact JSON text; if it failed, of a sentence that says how.
 
     ``value`` is what a program gets. ``returned``: the tool did, so its effect has happened.
@@ -44,9 +53,9 @@ def not_taken(problem: str) -> Output:
 
 
 async def run_tool(
-    tool: Tool, parsed: Mapping[str, Any], key: str, recorded: bytes | None = None
+    tool: Tool, parsed: Mapping[str, Any], key: str, recorded: KnownOutput | None = None
 ) -> Output:
-    """What the tool gives. ``recorded``: the text that it had given, whose key is known."""
+    """What the tool gives. ``recorded``: what it had given, whose key is known."""
     try:
         value = await tool.run(parsed, key)
     except Exception as error:  # noqa: BLE001  (whatever a tool raises is told to the model)
@@ -54,11 +63,25 @@ async def run_tool(
         told = f"{type(error).__name__}: {error}"
         return Output(encode(told), error=error, returned=False)
     try:
-        data = tool.dump(value)
-        known = "" if data == recorded else fingerprint(decode(data))
+        if recorded is None:
+            return _written(value, tool.dump(value))
+        return _compared(tool, value, recorded)
     except (NotJson, RecursionError, ValueError) as error:
         return _not_shown(tool, value, error)
-    return Output(data, value, key=known)
+
+
+def _written(value: Any, data: bytes) -> Output:
+    return Output(data, value, key=fingerprint(decode(data)))
+
+
+def _compared(tool: Tool, value: Any, recorded: KnownOutput) -> Output:
+    mark = exact(value) if tool.writes_alike else None
+    if mark is not None and mark == recorded.mark:
+        return Output(recorded.data, value)
+    if (data := tool.dump(value)) != recorded.data:
+        return _written(value, data)
+    recorded.mark = mark
+    return Output(data, value)
 
 
 def _not_shown(tool: Tool, value: Any, error: Exception) -> Output:

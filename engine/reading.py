@@ -9,8 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from ..graphstore.canonical import Json, encode
@@ -24,8 +23,7 @@ from .tool import Tool
 __all__ = ["Reading", "read_act", "read_call", "read_served"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What a tool is called with. ``parsed`` None: it cannot take it, for this ``problem``.
 
     ``said`` is what the caller said, exactly: the step's key is made of it. ``arguments`` is what
@@ -41,7 +39,7 @@ class Reading:
 
 def read_call(tools: Mapping[str, Tool], inputs: Json, call: Call) -> Reading:
     """A call of a model's reply."""
-    given, said = encode(call.arguments), _said(call)
+    given, said = call.text, _said(call)
     tool = tools.get(call.tool)
     if tool is None:
         known = ", ".join(sorted(tools)) or "none"
@@ -58,7 +56,7 @@ def read_call(tools: Mapping[str, Tool], inputs: Json, call: Call) -> Reading:
 def read_served(tool: Tool, call: Call, arguments: bytes) -> Reading:
     """A call of a served reply, whose action stands: what it requires has been noted already."""
     try:
-        return Reading("", arguments, tool.parse(encode(call.arguments)))
+        return Reading("", arguments, tool.parse(call.text))
     except ArgumentsInvalid as error:
         return Reading("", arguments, None, problem=str(error))
 

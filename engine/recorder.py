@@ -29,11 +29,10 @@ from ..graphstore.model import (
 )
 from .away import beneath, store_away
 from .cause import Cause, MissKind
-from .economics import cost_of, paid_for, sum_of
+from .economics import Spared, cost_of, paid_for, spared_by
 from .errors import RunFailed
 from .events import RunEnded
 from .exits import is_exit
-from .lookup import Prepared
 from .report import report_of
 from .result import EffectReport, Outcome, Result
 from .run import MustNotAsk, Run
@@ -60,20 +59,20 @@ async def finish(
     run.session.journal.running.forget(run.id)
     if run.away:
         run.do_not_publish(store_away(run.store))
-    steps = run.steps
-    if (equal := _equal_trace(run, steps)) is not None:
+    spared = _spared(run)
+    if (equal := _equal_trace(run, spared)) is not None:
         await run.session.journal.room()
-        run.session.journal.add(_replay(run, equal, output, cost))
+        run.session.journal.add(_replay(run, equal, output, cost, spared))
         recorded = False
     else:
-        recorded = await _record_if_there(run, steps, output, cost)
+        recorded = await _record_if_there(run, run.steps, output, cost)
     run.session.keeper.kick()
     known_as = None if equal is None else equal.id
     came_out_as = run.id if recorded else known_as
     if came_out_as is not None and came_out_as != run.began_with:
         run.session.memory.put(run.memory_key, came_out_as)
     given = output if answer is None else answer
-    result = _result(run, given, stop_reason, recorded=recorded, cost=cost)
+    result = _result(run, given, stop_reason, spared, recorded=recorded, cost=cost)
     if run.session.events.listeners:
         _tell(run, _execution(run, run.steps, None, cost), recorded=recorded)
     return result
@@ -211,15 +210,15 @@ def _with_its_writes(steps: Sequence[Step], whole: int) -> int:
     return whole if first >= whole else _with_its_writes(steps, first)
 
 
-def _equal_trace(run: Run, steps: list[Step]) -> Trace | None:
+def _equal_trace(run: Run, spared: Spared) -> Trace | None:
     """The trace that this run equals in its steps and guards."""
     if run.unpublishable is not None:
         return None
-    if run.followed is not None and run.as_followed:
+    if run.followed is not None and spared is run.followed.spared:
         return run.followed.trace
     if not run.plan.traces:
         return None
-    mine = _signature(steps)
+    mine = _signature(run.steps)
     return next(
         (
             trace
@@ -235,8 +234,8 @@ def _signature(steps: Iterable[Step]) -> str:
     return signature(sorted(steps, key=lambda step: (step.key, step.occurrence)))
 
 
-def _replay(run: Run, trace: Trace, output: Json, cost: float | None) -> Replay:
-    execution = _execution(run, (), output, cost, replayed=trace.id)
+def _replay(run: Run, trace: Trace, output: Json, cost: float | None, spared: Spared) -> Replay:
+    execution = _execution(run, (), output, cost, spared, replayed=trace.id)
     values: tuple[Value, ...] = ()
     if run.causes:  # else it is told by the trace it replayed
         execution, report = _with_report(run, execution, _places(trace), trace.id)
@@ -312,39 +311,45 @@ def _preconditions(run: Run) -> tuple[Precondition, ...]:
     return tuple(known[guard] for guard in sorted(used))
 
 
+_UNPUBLISHED = Execution(
+    id="", task="", agent="", mode=Mode.LIVE, state=ExecutionState.UNPUBLISHED, started_at=0
+)
+
+
 def _execution(
     run: Run,
     steps: Sequence[Step],
     output: Json,
     cost: float | None,
+    spared: Spared | None = None,
     *,
     replayed: str | None = None,
 ) -> Execution:
-    paid = paid_for(run.bills)
-    # Made of what is known to be right, so nothing is checked again.
-    return Execution.model_construct(
-        id=run.id,
-        task=run.wish.task,
-        agent=run.subject.name,
-        mode=_mode(run),
-        state=ExecutionState.UNPUBLISHED,
-        started_at=run.started_at,
-        duration_ms=run.elapsed_ms,
-        steps=len(steps),
-        replayed=replayed or run.began_with,
-        output=None if output is None else digest(encode(output)),
-        usage=total(run),
-        saved_tokens=_saved(run),
-        cost=cost,
-        labels=dict(run.wish.labels),
-        reason=None if run.unpublishable is None else str(run.unpublishable),
-        miss=tuple(paid),
-        asked=len(run.bills),
-        served=_served(run),
-        saved_cost=_saved_cost(run),
-        miss_asked=tuple(it.asked for it in paid.values()),
-        miss_tokens=tuple(it.tokens for it in paid.values()),
-    )
+    spared, paid = spared or _spared(run), paid_for(run.bills)
+    fields = {
+        "id": run.id,
+        "task": run.wish.task,
+        "agent": run.subject.name,
+        "mode": _mode(run),
+        "started_at": run.started_at,
+        "duration_ms": run.elapsed_ms,
+        "steps": len(steps),
+        "replayed": replayed or run.began_with,
+        "output": None if output is None else digest(encode(output)),
+        "usage": total(run),
+        "saved_tokens": spared.tokens,
+        "cost": cost,
+        "labels": dict(run.wish.labels),
+        "reason": None if run.unpublishable is None else str(run.unpublishable),
+        "miss": tuple(paid),
+        "asked": len(run.bills),
+        "served": spared.decisions,
+        "saved_cost": spared.cost,
+        "miss_asked": tuple([it.asked for it in paid.values()]),
+        "miss_tokens": tuple([it.tokens for it in paid.values()]),
+    }
+    # Made of what is known to be right, so nothing is checked again; a copy is made fastest.
+    return _UNPUBLISHED.model_copy(update=fields)
 
 
 # Reporting --------------------------------------------------------------------------------
@@ -371,10 +376,17 @@ def _tell(run: Run, execution: Execution, *, recorded: bool) -> None:
 
 
 def _result(
-    run: Run, output: object, stop_reason: str | None, *, recorded: bool, cost: float | None
+    run: Run,
+    output: object,
+    stop_reason: str | None,
+    spared: Spared,
+    *,
+    recorded: bool,
+    cost: float | None,
 ) -> Result:
     mode = _mode(run)
     replayed = mode is Mode.REPLAY
+    same = run.followed is not None and spared is run.followed.spared
     actions = (it for it in run.taken if it.step.kind is StepKind.ACTION)
     return Result(
         output=output,
@@ -382,12 +394,12 @@ def _result(
         mode=mode,
         steps=tuple([taken.report() for taken in run.taken]),
         usage=total(run),
-        saved_tokens=_saved(run),
+        saved_tokens=spared.tokens,
         cost=cost,
-        saved_cost=_saved_cost(run),
+        saved_cost=spared.cost,
         recorded=recorded,
         replayed=replayed,
-        identical=replayed and (run.as_followed or all(it.unchanged for it in actions)),
+        identical=replayed and (same or all(it.unchanged for it in actions)),
         duration_ms=run.elapsed_ms,
         effects=tuple([_effect_report(effect) for effect in effects_of(run)]),
         miss=_missed(run),
@@ -404,29 +416,11 @@ def _missed(run: Run) -> tuple[Cause, ...]:
     return tuple(dict.fromkeys([*asked, *run.troubles]))
 
 
-def _as_followed(run: Run) -> Prepared | None:
-    return run.followed if run.as_followed else None
-
-
-def _decisions(run: Run) -> list[Step]:
-    """Those that were served."""
-    served = (it.step for it in run.taken if it.outcome is Outcome.REPLAYED)
-    return [step for step in served if step.kind is StepKind.DECISION]
-
-
-def _served(run: Run) -> int:
-    same = _as_followed(run)
-    return len(_decisions(run)) if same is None else same.decisions
-
-
-def _saved(run: Run) -> int:
-    same = _as_followed(run)
-    return sum(it.tokens for it in _decisions(run)) if same is None else same.saved
-
-
-def _saved_cost(run: Run) -> float | None:
-    same = _as_followed(run)
-    return sum_of(it.cost for it in _decisions(run)) if same is None else same.saved_cost
+def _spared(run: Run) -> Spared:
+    """What the decisions that were served had cost; the followed trace knows its own."""
+    if run.followed is not None and run.as_followed:
+        return run.followed.spared
+    return spared_by(it.step for it in run.taken if it.outcome is Outcome.REPLAYED)
 
 
 def _mode(run: Run) -> Mode:

@@ -156,6 +156,9 @@ class _Told:
         return _Told({**self.facts, **later.facts}, before)
 
 
+_NOTHING_TOLD = _Told()
+
+
 class _Question(NamedTuple):
     """A request that no recording answers: what to ask, why, and what the answer rests on."""
 
@@ -207,9 +210,9 @@ class Run:
         self.unfinished: list[Tool] = []  # what a program acts with, or was kept from ending
         self.family = Family()
         self.family.runs.append(self)
-        self.told = _Told()  # what was decided since knows of
+        self.told = _NOTHING_TOLD  # what was decided since knows of
         self.knows: dict[int, dict[Run, _Told]] = {}  # of a program's, until it is opened
-        self.refusals = _Told()  # and what is decided from now on will
+        self.refusals = _NOTHING_TOLD  # and what is decided from now on will
 
     @property
     def elapsed_ms(self) -> float:
@@ -407,21 +410,27 @@ class Run:
         if recorded.step.kind is not StepKind.DECISION:
             return None
         decision, taken = self.followed.serve(recorded)
-        self.taken.append(taken)
-        self._tell(taken)
-        self._path += 1
+        self.go_along(taken)
         return decision
 
     def next_action(self, decision: Decision) -> Recorded | None:
-        """The read that carries out the only call of ``decision`` on the path, if it stands."""
+        """The action that carries out the only call of ``decision`` on the path, if it stands and
+        is a read, or is to be reused."""
         if self._path is None or self.followed is None:
             return None
         recorded = self.followed.actions.get((decision.position, 0))
         if recorded is None or recorded.cause is not None or recorded.step.error:
             return None
         tool = self.subject.code.tools.get(recorded.step.name)
-        plain = tool is not None and tool.effect is Effect.READ and not tool.wants_key
-        return recorded if plain else None
+        if tool is None or not (tool.just_reads or self._may_reuse(tool, recorded.step)):
+            return None
+        return recorded
+
+    def _may_reuse(self, tool: Tool, step: Step) -> bool:
+        """Whether a pure action of the path that stood at the lookup stands now."""
+        pure = tool.effect is Effect.PURE and step.effect is Effect.PURE
+        # What its tool depends on may have become something else since the lookup.
+        return pure and not self.asked and tool.code_key == step.code_key
 
     def go_back(self, decision: Decision, again: AskAgain) -> int:
         """Forget what facts have taken away that moved before an effect of ``decision``: it, and
@@ -468,6 +477,14 @@ class Run:
         if self._path is not None and self.followed is not None:
             self._path = None
             self._left = cause or Cause(MissKind.RECORDING_ENDS, self.followed.trace.id)
+
+    def go_along(self, taken: Taken) -> None:
+        """Take the step that is next on the path, as it is recorded."""
+        assert self._path is not None
+        self.taken.append(taken)
+        self._path += 1
+        if self.session.events.listeners:
+            self._tell(taken)
 
     def advance(self, steps: int) -> None:
         """Go on along the path."""

@@ -73,6 +73,11 @@ class Signature:
         }
         self.defaults = self._defaults()
 
+    @property
+    def has_changeable(self) -> bool:
+        """Whether a call could change a default."""
+        return bool(self._changeable)
+
     def fresh_defaults(self, given: Collection[str]) -> dict[str, Any]:
         """The defaults that a call could change, for the parameters not ``given``."""
         return {

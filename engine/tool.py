@@ -26,6 +26,8 @@ from .source import Source
 
 __all__ = ["IdempotencyKey", "Tool"]
 
+_WHOLE = frozenset({str, dict, list, tuple, int, float, bool, type(None)})
+
 
 class Tool:
     """A function an agent may call. Declare it with ``engine.tool``; call it as the function.
@@ -58,6 +60,10 @@ class Tool:
         self._is_async = inspect.iscoroutinefunction(function)
         self._signature = Signature(function, self.name)
         self._naming = self._naming_parameters()
+        self._adapter: TypeAdapter[dict[str, Any]] = self._signature.arguments.adapter
+        self._takes_parsed = not (self._signature.hidden or self._signature.has_changeable)
+        #: Whether an action of it that stands is just run again, and nothing is begun for it.
+        self.just_reads = self.effect is Effect.READ and not self.wants_key
         reused = self.effect is Effect.PURE
         self._source = Source(self.name, function, uses=uses, version=version, reused=reused)
 
@@ -139,18 +145,15 @@ class Tool:
                 f"{self.name} does not take these arguments: {type(error).__name__}: {error}"
             ) from error
 
-    @property
-    def _adapter(self) -> TypeAdapter[dict[str, Any]]:
-        return self._signature.arguments.adapter
-
     def _read_arguments(self, arguments: bytes) -> dict[str, Any]:
         try:
-            return self._adapter.validate_json(arguments)
+            parsed: dict[str, Any] = self._adapter.validator.validate_json(arguments)
         except ValidationError as error:
             if error.errors(include_url=False, include_input=False)[0]["type"] != "json_invalid":
                 raise
             # pydantic's reader refuses lone surrogates, which JSON can name and Python can hold.
-            return self._adapter.validate_python(decode(arguments))
+            parsed = self._adapter.validate_python(decode(arguments))
+        return parsed
 
     def arguments_of(self, parsed: Mapping[str, Any]) -> Json:
         """Parsed arguments as JSON again. Raises NotJson."""
@@ -181,27 +184,30 @@ class Tool:
         GeneratorExit) is an error like any other, unless somebody does end this one.
         """
         task = asyncio.current_task()
-        hidden = dict.fromkeys(self._signature.hidden, idempotency_key)
         try:
-            return await self._called(
-                {**self._signature.fresh_defaults(parsed), **parsed, **hidden}
-            )
+            given = parsed if self._takes_parsed else self._completed(parsed, idempotency_key)
+            if self._is_async:
+                value = await self.function(**given)
+            else:
+                value = await in_thread(partial(self.function, **given))
+            return value if type(value) in _WHOLE else await _whole(value)
         except (asyncio.CancelledError, GeneratorExit) as error:
             if is_ended(task, error):
                 raise
             raise RuntimeError(f"{self.name} raised {type(error).__name__}") from error
 
-    async def _called(self, arguments: Mapping[str, Any]) -> Any:
-        if self._is_async:
-            value = await self.function(**arguments)
-        else:
-            value = await in_thread(partial(self.function, **arguments))
-        # A decorator that is not async itself hides that the function is.
-        return await _whole(await value if inspect.isawaitable(value) else value)
+    def _completed(self, parsed: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
+        hidden = dict.fromkeys(self._signature.hidden, idempotency_key)
+        return {**self._signature.fresh_defaults(parsed), **parsed, **hidden}
 
     def dump(self, output: Any) -> bytes:
         """An output as exact JSON text. Raises NotJson."""
         return self._signature.output.text(output, f"the output of {self.name}")
+
+    @property
+    def writes_alike(self) -> bool:
+        """Whether a plain output always gives the same text."""
+        return self._signature.output.writes_alike
 
     def load(self, output: bytes) -> Any:
         """A recorded output as the function had returned it, if ``keep`` gave it."""
@@ -282,7 +288,10 @@ def checked_requirements(requires: Iterable[Any], owner: str) -> tuple[Resource,
 
 
 async def _whole(value: Any) -> Any:
-    """An output is recorded as a whole: an iterator that is returned is used up first."""
+    """An output is recorded as a whole: what is returned to be awaited is, and an iterator is used
+    up first."""
+    if inspect.isawaitable(value):  # a decorator that is not async itself hides that this is
+        value = await value
     if isinstance(value, AsyncIterator):
         return [item async for item in value]
     if isinstance(value, Iterator) and not isinstance(value, io.IOBase):

@@ -46,6 +46,8 @@ Json = Any
 
 _DIGITS = 40  # hexadecimal digits kept of SHA-256: 160 bits, collisions out of reach
 _EXACT = 2**53
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_ONLY_STR = frozenset({str})
 
 
 def digest(data: bytes) -> str:
@@ -97,18 +99,18 @@ def decode(data: bytes) -> Json:
 
 def check_members(value: Json) -> None:
     """Raises NotJson if ``encode`` would write two members of an object under one name."""
-    match value:
-        case Mapping():
-            _check_names(value)
-            for item in value.values():
-                check_members(item)
-        case list() | tuple():
-            for item in value:
-                check_members(item)
+    if isinstance(value, Mapping):
+        _check_names(value)
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for item in value:
+        if type(item) not in _SCALARS:
+            check_members(item)
 
 
 def _check_names(value: Mapping[Any, Any]) -> None:
-    if all(type(key) is str for key in value):
+    if _ONLY_STR.issuperset(map(type, value)):
         return
     known: dict[str, object] = {}
     for key in value:

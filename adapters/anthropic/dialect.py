@@ -130,8 +130,9 @@ class MessagesDialect(Dialect):
 
     @override
     def paused(self, reply: Json) -> bool:
-        called = any(_of_type("tool_use", reply))
-        return reply.get("stop_reason") in _PAUSED and bool(reply.get("content")) and not called
+        if reply.get("stop_reason") not in _PAUSED or not reply.get("content"):
+            return False
+        return not any(_of_type("tool_use", reply))
 
     @override
     def no_answer(self, reply: Json) -> str | None:
