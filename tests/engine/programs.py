@@ -608,4 +608,82 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
         "2",
         "7",
     ),
+    "a validator behind the text of a dataclass's type": (
+        """
+        from __future__ import annotations
+        import dataclasses
+        from typing_extensions import TypedDict
+        from pydantic import BaseModel, field_validator
+        class Q(BaseModel):
+            n: int
+            @field_validator('n')
+            @classmethod
+            def v(cls, n): return n + 1
+        @dataclasses.dataclass
+        class D:
+            q: Q
+        def t(d: D) -> int:
+            'T.'
+            return d.q.n
+        """,
+        "n + 1",
+        "n + 2",
+    ),
+    "a validator behind the text of a typed dict's type": (
+        """
+        from __future__ import annotations
+        import dataclasses
+        from typing_extensions import TypedDict
+        from pydantic import BaseModel, field_validator
+        class Q(BaseModel):
+            n: int
+            @field_validator('n')
+            @classmethod
+            def v(cls, n): return n + 1
+        class D(TypedDict):
+            q: list[Q]
+        def t(d: D) -> int:
+            'T.'
+            return d['q'][0].n
+        """,
+        "n + 1",
+        "n + 2",
+    ),
+    "a validator behind a named type": (
+        """
+        from typing import Annotated
+        from typing_extensions import TypeAliasType
+        from pydantic import AfterValidator
+        D = TypeAliasType('D', Annotated[int, AfterValidator(lambda n: n + 1)])
+        def t(n: D) -> int:
+            'T.'
+            return n
+        """,
+        "n + 1",
+        "n + 2",
+    ),
+    "code that was made of a text": (
+        """
+        space = {}
+        exec('def h(n): return n + 1', space)
+        h = space['h']
+        def t(n: int) -> int:
+            'T.'
+            return h(n)
+        """,
+        "n + 1",
+        "n + 2",
+    ),
+    "a named tuple that holds a table": (
+        """
+        from collections import namedtuple
+        P = namedtuple('P', 'a')
+        p = P([1])
+        def t(n: int) -> int:
+            'T.'
+            return p.a[0] * n
+        """,
+        "[1]",
+        "[2]",
+    ),
 }
