@@ -72,16 +72,16 @@ async def test_what_is_watched_is_known_to_the_first_run(world: World) -> None:
 
 
 async def test_a_lookup_reads_an_expired_fact_of_a_watched_source_again(world: World) -> None:
-    engine, rules = world.engine(), Rules(max_age=timedelta(milliseconds=300))
+    engine, rules = world.engine(), Rules(max_age=timedelta(seconds=1))
     agent = deployer(world, engine)
     async with engine, engine.watch([rules]):
         await agent.execute("deploy checkout")
-        await asyncio.sleep(0.35)
+        await asyncio.sleep(1.05)
         reads = rules.reads
         again, asked, _ = await world.count(agent.execute("deploy checkout"))
         assert (asked, misses(again)) == (0, [])
         assert rules.reads == reads + 1
-        await asyncio.sleep(0.35)
+        await asyncio.sleep(1.05)
         rules.documents[_RULE] = {"allow": []}
         changed, asked, _ = await world.count(agent.execute("deploy checkout"))
         assert misses(changed) == ["precondition changed"]

@@ -52,7 +52,9 @@ _WINDOW = 0.7  # seconds in which who is not stopped has done it, as a rule
 async def _held_open(driver: AsyncDriver, name: str, **parameters: Any) -> AsyncIterator[None]:
     """A transaction in which this statement was run, committed when the block is left."""
     async with driver.session() as session, await session.begin_transaction() as transaction:
-        await (await transaction.run(query(name), parameters)).consume()
+        schema = await transaction.run("MATCH (s:ExecgraphSchema) RETURN s.store AS store")
+        store = (await schema.single(strict=True))["store"]
+        await (await transaction.run(query(name), {**parameters, "store": store})).consume()
         yield
         await transaction.commit()
 
