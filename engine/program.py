@@ -65,7 +65,8 @@ class Handle:
 
     What a run does after a value was opened may follow from it, so from then on the decision
     behind it counts as one that chose each write. A handle that is only passed on counts for the
-    step it is passed to, and for what that gives. A copy of a handle is the handle.
+    step it is passed to, and for what that gives. A copy of a handle is the handle. Where the
+    value is meant (in a condition, a comparison, an f-string) a handle raises TypeError.
     """
 
     __slots__ = ("_opened", "_value", "decisions", "position")
@@ -89,6 +90,22 @@ class Handle:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a handle belongs to its run; pickle its .value")
+
+    def __bool__(self) -> bool:
+        raise self._unopened()
+
+    def __format__(self, spec: str) -> str:
+        raise self._unopened()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Handle):
+            return self is other
+        raise self._unopened()
+
+    __hash__ = object.__hash__
+
+    def _unopened(self) -> TypeError:
+        return TypeError(f"{self!r} is not the value that the step gave; open it with .value")
 
     @property
     def value(self) -> Any:

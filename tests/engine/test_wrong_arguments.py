@@ -63,3 +63,23 @@ def test_what_asks_a_model_is_asynchronous_on_the_sync_face_too(engine: Engine) 
             run.decide({"prompt": "hi"}, call=lambda _: {"text": "ho"})
         told = run.execution_id
     assert run.result.execution_id == run.execution_id == told
+
+
+@pytest.mark.parametrize(
+    "use",
+    [bool, lambda it: it == "no", ["no"].count, lambda it: f"It said {it}."],
+    ids=["condition", "comparison", "search", "f-string"],
+)
+async def test_a_handle_is_not_taken_for_its_value(engine: Engine, use: Any) -> None:
+    @engine.tool(effect="read")
+    def allowed() -> str:
+        """Whether."""
+        return "no"
+
+    async with engine, engine.run("triage", "x") as run:
+        handle = await run.act(allowed)
+        with pytest.raises(TypeError, match=r"<Handle of step 0> .* open it with \.value"):
+            use(handle)
+        assert handle.value == "no"
+        run.output = {"told": [handle]}
+    assert run.result.output == {"told": ["no"]}
