@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from ..graphstore.facts import Fact, FactState, Span
+from ..graphstore.model import ChangeKind
 from .cause import MissKind
 from .family import Chooser
 from .notes import LATE_MS, Note, facets_by_resource
@@ -71,15 +72,10 @@ async def _held_since(run: Run, taken: Taken, notes: Sequence[Note]) -> list[Not
     facts = await run.notes.read(facets_by_resource(notes))
     believed = [note for note in notes if note.believed and known[note.resource]]
     whole = await _unbroken(run, believed, [_span(it, known[it.resource]) for it in believed])
+    same = [it for it in notes if not it.believed and known[it.resource] == it.version]
     return [
         *(note for note, ok in zip(believed, whole, strict=True) if ok),
-        *(
-            note
-            for note in notes
-            if not note.believed
-            and known[note.resource] == note.version
-            and _was_unbelieved(facts.of(note.resource), asked_at)
-        ),
+        *[it for it in same if await _was_unbelieved(run, facts.of(it.resource), it, asked_at)],
     ]
 
 
@@ -103,7 +99,13 @@ def _span(note: Note, known: int) -> Span:
     return Span(note.guard.id, note.resource, first - 1, last)
 
 
-def _was_unbelieved(fact: Fact, at: int) -> bool:
-    """Whether a version that is not believed now was not at the moment ``at`` either."""
-    expired = fact.until is not None and fact.until <= at
-    return fact.state is not FactState.PRESENT or expired
+async def _was_unbelieved(run: Run, fact: Fact, note: Note, at: int) -> bool:
+    """Whether a version that is not believed now was not at the moment ``at`` either. Once its
+    expiry is recorded, only the event tells when that was."""
+    if fact.state is not FactState.PRESENT:
+        return True
+    if fact.until:
+        return fact.until <= at
+    namespace = run.session.namespace
+    events = await run.store.changes(namespace, resource=note.resource, limit=1)
+    return any(it.kind is ChangeKind.EXPIRED and it.at <= at for it in events)

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import pickle
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import pytest
@@ -462,3 +463,29 @@ def test_a_copy_of_a_handle_is_the_handle() -> None:
     assert copy.deepcopy({"plan": [handle]})["plan"][0] is handle is copy.copy(handle)
     with pytest.raises(TypeError, match=r"pickle its \.value"):
         pickle.dumps(handle)
+
+
+@pytest.mark.parametrize("when", ["before it was asked", "since it was asked"])
+async def test_a_decision_knew_of_an_expiry_only_if_it_was_asked_later(
+    world: World, when: str
+) -> None:
+    """Also if the expiry is recorded, so that only its event tells when that was."""
+    it = desk(world, [Acl("{service}")])
+
+    async def expire() -> None:
+        await it.engine.observe("acl:shop", {"allow": True}, until=timedelta(0))
+        await it.engine.settle()
+
+    async with it.engine:
+        await allow(it, uri="acl:shop")
+        if when == "before it was asked":
+            await expire()
+        async with it.run() as run:
+            assert (await it.asks(run)).value == "yes"
+            if when == "before it was asked":
+                await it.deploy(run)
+            else:
+                await expire()
+                with pytest.raises(PreconditionChanged, match="acl:shop"):
+                    await it.deploy(run)
+    assert it.done == (["shop"] if when == "before it was asked" else [])
