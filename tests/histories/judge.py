@@ -185,6 +185,8 @@ class Judge:
 
     def _remember(self, told: Told, replies: dict[Decided, list[Ask]]) -> None:
         self._past[_task(told)] = [*self._past[_task(told)], told][-_PATIENCE:]
+        if told.refused:  # traces whose decisions did not know enough may have been unpublished
+            self._recorded[_task(told)] += _KEPT
         if told.result is None or not told.result.recorded:
             return
         self._recorded[_task(told)] += 1

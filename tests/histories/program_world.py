@@ -434,6 +434,7 @@ class _Interpreter:
                 raise
         finally:
             acting.reset(token)
+            act.chosen |= self._opened  # by now; when exactly it began, nobody sees from here
 
 
 def _request(question: str, how: str, handles: Sequence[_Known]) -> dict[str, Any]:
@@ -447,6 +448,11 @@ def _request(question: str, how: str, handles: Sequence[_Known]) -> dict[str, An
         schema = {"type": "object", "properties": {"to": {"type": "string"}}}
         body["tools"] = [{"name": "ship", "description": "Ship.", "input_schema": schema}]
     return body
+
+
+def _may_hold(known: _Known, how: str) -> bool:
+    """Whether such a request can hold this: a message is no text."""
+    return how == "plain" or known.kind not in ("messages", "offering")
 
 
 def _text(value: Any) -> Any:
