@@ -385,6 +385,7 @@ class _Interpreter:
         name = "order" if tool == "send" else {"look": "name", "tell": "what"}.get(tool, "to")
         chosen = frozenset(self._opened) | flows | steered
         act = Act(self._told, tool, {name: value}, steered | flows, chosen)
+        act.moment = next(self._told.moments)
         self._told.acts.append(act)
         if way == "wait":
             act.release.set()
@@ -429,7 +430,6 @@ class _Interpreter:
             self._known[x] = _Known(act.handle, act.tool, flows)
         except PreconditionChanged:
             act.refused = act.ended = True
-            act.moment = next(self._told.moments)
             if not self._told.who.stubborn:
                 raise
         finally:

@@ -69,7 +69,7 @@ class Act:
     begun_inside: bool = False  # before the block ended
     received: Mapping[str, Any] = field(default_factory=dict)
     handle: Any = None
-    moment: int = 0  # when it came to something
+    moment: int = 0  # when its effect began; else, when it did
     refused: bool = False
     ended: bool = False  # it came to something
     started: asyncio.Event = field(default_factory=asyncio.Event)
