@@ -63,7 +63,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [python, "-W", "error", "-c", *arguments],
+        [python, "-W", "error", "-W", "ignore:'click.:DeprecationWarning", "-c", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,

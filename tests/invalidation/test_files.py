@@ -817,7 +817,7 @@ async def test_the_limit_is_noticed_when_only_directories_below_are_too_many(
             ctypes.set_errno(errno.ENOSPC)
             return -1
         added.append(path)
-        return add(descriptor, path, inotify_c.Mask(mask))
+        return add(descriptor, path, mask)
 
     monkeypatch.setattr(inotify_c, "inotify_add_watch", nearly_full)
     put(tmp_path / "acl/a/a.yaml", "1")
