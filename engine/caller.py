@@ -13,7 +13,7 @@ import dis
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from types import CodeType, FunctionType
 from typing import Any
@@ -26,6 +26,7 @@ from .values import IMMUTABLE, state_of
 __all__ = ["caller_name"]
 
 _STATE = "..."
+_MAKING = ("__init__", "__post_init__")
 _DEPTH = 4
 _CREDENTIAL = re.compile(
     r"(^|_|api|access|private)key$|(^|_)token$|secret|passw(or)?d|credential", re.IGNORECASE
@@ -128,11 +129,18 @@ def _object(it: Any, depth: int) -> Json:
 
 @functools.lru_cache(maxsize=256)
 def _rebound_by(kind: type) -> frozenset[str]:
-    """The attributes that methods set after an object was made."""
+    """The attributes that methods, and functions made in them, set after an object was made."""
     methods: Iterable[Any] = (it for base in kind.__mro__ for it in vars(base).values())
     codes = (it.__code__ for it in methods if isinstance(it, FunctionType))
-    after = (code for code in codes if code.co_name not in ("__init__", "__post_init__"))
+    after = (it for code in codes for it in _with_inner(code) if it.co_name not in _MAKING)
     return frozenset(name for code in after for name in _stored(code, "STORE_ATTR"))
+
+
+def _with_inner(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _with_inner(constant)
 
 
 def _stored(code: CodeType, instruction: str) -> frozenset[str]:
