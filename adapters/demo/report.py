@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from ...engine.cause import MissKind
 from ...engine.result import Outcome
 from ...graphstore.model import Mode, StepKind
 from ..commands.cypher import rendered
@@ -198,7 +199,7 @@ def _tree(result: Result, told: Text) -> Tree:
     decision = tree
     for step in result.steps:
         node = (tree if step.kind is StepKind.DECISION else decision).add(_line(step))
-        if step.cause is not None and result.mode is not Mode.LIVE:
+        if step.cause is not None and step.cause.kind is not MissKind.NEW_TASK:
             node.add(Text(f"because {step.cause}", style="dim"))
         if step.kind is StepKind.DECISION:
             decision = node

@@ -108,7 +108,7 @@ async def test_no_answer_is_stale_while_what_nobody_needs_is_collected(place: Pl
 
 async def test_an_engine_that_trusts_its_memory_is_found_out(tmp_path: Path) -> None:
     place = Place(f"sqlite:///{tmp_path}/graph.db", "team")
-    everything, timeline, answers = await told_of(place, seconds=1.5, trusting=True)
+    everything, timeline, answers = await told_of(place, seconds=4, trusting=True)
     assert everything["errors"] == []
     assert [wrong for it in answers if (wrong := timeline.stale(it))] != []
 

@@ -29,6 +29,7 @@ from execgraph.graphstore.model import (
     Precondition,
     Recording,
     SideEffect,
+    Step,
     Value,
     signature,
 )
@@ -108,7 +109,16 @@ def _recording(
         extra=[Value.of(b'{"long":"' + says.encode() * 300 + b'"}')],
         **more,
     )
-    return recording.model_copy(update={"effects": _effects(recording)})
+    steps = tuple(_as_in_every_version(step) for step in recording.steps)
+    return recording.model_copy(update={"effects": _effects(recording), "steps": steps})
+
+
+def _as_in_every_version(step: Step) -> Step:
+    """Without what older versions did not keep of a step: its manifest is to be true of theirs."""
+    if step.usage is None:
+        return step
+    added = {"cache_creation_1h_input_tokens": 0, "web_search_requests": 0}
+    return step.model_copy(update={"cost": None, "usage": step.usage.model_copy(update=added)})
 
 
 _Made = Callable[[str], Recording]
