@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -112,7 +113,9 @@ async def test_the_migration_of_a_graph_is_done_again(
 
 
 def _without(mark: str, schema: object) -> object:
-    return str(schema).replace(mark, "").replace(mark.lower(), "")
+    """Nor the id that each store has of its own."""
+    told = str(schema).replace(mark, "").replace(mark.lower(), "")
+    return re.sub(r"'store', '[0-9a-f-]+'", "'store'", told)
 
 
 # Power --------------------------------------------------------------------------------------
