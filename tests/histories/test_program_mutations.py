@@ -27,7 +27,7 @@ Break = Callable[[pytest.MonkeyPatch], None]
 Operation = tuple[Any, ...]
 
 #: Within how many operations each must be found.
-LIMIT = {"sqlite": 2400, "neo4j": 600}
+LIMIT = {"sqlite": 2400, "neo4j": 1500}
 
 
 # What is broken ---------------------------------------------------------------------------

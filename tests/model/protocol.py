@@ -100,6 +100,7 @@ NOT_MODELLED: dict[str, str] = {
     "effects": "tells people",
     "task": "tells people",
     "write_replays": "what is written of a replay is never looked up",
+    "note_running": "tells what runs have paid that have not ended; they are no traces",
 }
 
 
