@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from ..graphstore.canonical import Json, fingerprint
 from .code import Chain, chains, changed, form_of_code, rebound, stored
 from .installed import installed, is_own, name_of, reaches_outside
 from .values import (
+    BUILT_IN,
     HOLDERS,
     IGNORED,
     contents,
@@ -150,12 +150,12 @@ class Dependencies:
             return self._class(it, path)
         if isinstance(it, ModuleType):
             return self._module(it, path)
-        if inspect.isroutine(it) and not self._is_own(type(it).__module__):
+        if isinstance(it, BUILT_IN):
             return name_of(it)
         return repr(it) if type(it).__module__ == "typing" else self._object(it, path)
 
     def _function(self, function: FunctionType, path: str | None) -> Json:
-        own = self._is_own(function.__globals__.get("__name__", "__main__"))
+        own = self._is_own(function.__globals__.get("__name__"))
         # Generated, or somebody else's: what it holds is followed, and not named.
         within = path if own and function.__code__.co_filename != "<string>" else None
         code, closure = function.__code__, function.__closure__ or ()
@@ -308,7 +308,6 @@ class Dependencies:
         self._members.update(id(it) for it in held.values())
         for name in held:
             self._held(proxy, name)
-        self._reads.append(_Read(functools.partial(len, proxy), len(proxy), _equal))
         bases = [self._refer(it, path) for it in (type(kind), *kind.__mro__[1:])]
         return ["class", kind.__qualname__, bases, self._refer_all(held, _join(path, ""))]
 

@@ -23,16 +23,20 @@ import typing
 import uuid
 import weakref
 import zoneinfo
-from collections import ChainMap, UserDict, UserList, UserString, deque, namedtuple
+from collections import ChainMap, UserDict, UserList, UserString, deque
 from collections.abc import Callable
 from enum import Enum
 from types import (
     BuiltinFunctionType,
+    ClassMethodDescriptorType,
     FunctionType,
     MappingProxyType,
     MemberDescriptorType,
+    MethodDescriptorType,
     MethodType,
+    MethodWrapperType,
     ModuleType,
+    WrapperDescriptorType,
 )
 from typing import Any, get_args, get_origin
 
@@ -43,6 +47,7 @@ from ..graphstore.canonical import digest
 from .installed import name_of
 
 __all__ = [
+    "BUILT_IN",
     "HOLDERS",
     "IGNORED",
     "contents",
@@ -62,8 +67,6 @@ _PLAIN = (
 IGNORED = (
     logging.Logger,
     logging.LoggerAdapter,
-    type(PydanticUndefined),
-    type(vars(namedtuple("_", "a"))["a"]),  # the kind of all such fields
     type(threading.Lock()),
     type(threading.RLock()),
     typing.TypeVar,
@@ -89,6 +92,13 @@ _VALUE_OF: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (struct.Struct, lambda it: it.format),
 )
 
+BUILT_IN = (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    MethodDescriptorType,
+    MethodWrapperType,
+    WrapperDescriptorType,
+)
 
 # What is made of other things, and where it has them.
 _MADE_OF: tuple[tuple[type, tuple[str, ...]], ...] = (
@@ -111,7 +121,6 @@ _MADE = frozenset(
         "__class_vars__",
         "__dict__",
         "__doc__",
-        "__extra_items__",
         "__firstlineno__",
         "__hash__",
         "__module__",
@@ -192,20 +201,8 @@ def _written(kind: type) -> dict[str, Any]:
         held |= {f"declared {it.name}": _how_declared(it) for it in fields.values()}
     if (parameters := held.pop("__dataclass_params__", None)) is not None:
         held["dataclass"] = repr(parameters)
-    held |= {f"type of {name}": it for name, it in _types_in(kind).items()}
     held |= {f"field {name}": it for name, it in _pydantic_fields(kind).items()}
     return {name: value for name, value in held.items() if not _is_generated(value)}
-
-
-def _types_in(kind: type) -> dict[str, Any]:
-    """What the fields of a dataclass, named tuple or typed dict are made of: a class may have their
-    names only."""
-    if not any(hasattr(kind, it) for it in ("__dataclass_fields__", "_fields", "__total__")):
-        return {}
-    try:
-        return typing.get_type_hints(kind, include_extras=True)
-    except Exception:  # noqa: BLE001  (names that pydantic found elsewhere, or nobody will)
-        return {}
 
 
 def _how_declared(field: Any) -> tuple[Any, ...]:
@@ -291,12 +288,6 @@ def parts_of(it: Any) -> list[Any] | None:
         return [it.__name__, it.__self__]
     if inspect.isroutine(it) and hasattr(it, "__wrapped__"):  # as lru_cache makes them
         return [name_of(type(it)), it.__wrapped__]
-    return _parts_of_type(it)
-
-
-def _parts_of_type(it: Any) -> list[Any] | None:
     if (origin := get_origin(it)) is not None:
         return [origin, *get_args(it)]
-    if type(it).__name__ == "TypeAliasType":  # of typing, or of typing_extensions
-        return [it.__name__, it.__value__]
     return None

@@ -176,20 +176,6 @@ def test_a_function_changed_in_place_is_another_key() -> None:
     assert len(set(keys)) == 4
 
 
-def test_an_attribute_that_a_class_is_given_later_is_another_key() -> None:
-    class Rates:
-        pass
-
-    def t(n: int) -> int:
-        """T."""
-        return n * int(getattr(Rates, "eu", 1))
-
-    tool = pure(t)
-    before = tool.code_key
-    Rates.eu = 2  # type: ignore[attr-defined]
-    assert tool.code_key != before
-
-
 def test_what_a_function_counts_of_itself_is_not_in_its_key() -> None:
     def helper(n: int) -> int:
         helper.calls = getattr(helper, "calls", 0) + 1  # type: ignore[attr-defined]
