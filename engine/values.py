@@ -41,7 +41,7 @@ from types import (
 from typing import Any, get_args, get_origin
 
 from pydantic import TypeAdapter
-from pydantic_core import PydanticUndefined
+from pydantic.fields import FieldInfo
 
 from ..graphstore.canonical import digest
 from .installed import name_of
@@ -57,6 +57,9 @@ __all__ = [
     "state_of",
     "value_of",
 ]
+
+#: What pydantic has where there is no default.
+_UNDEFINED = FieldInfo(annotation=int).default
 
 _FEW = 4096  # bytes
 _PLAIN = (
@@ -244,7 +247,7 @@ _TOLD = (
 
 
 def _default_of(declared: Any) -> Any:
-    return None if declared.default is PydanticUndefined else declared.default
+    return None if declared.default is _UNDEFINED else declared.default
 
 
 def _pydantic_validators(kind: type) -> dict[str, Any]:
