@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -86,7 +87,8 @@ async def check_intend_checks_belief(store: GraphStore, namespace: str) -> None:
     await store.change(namespace, _A, Document.of(1), until=timedelta(hours=1))
     believed, noted = [Expected(_A, 1, believed=True)], [Expected(_A, 1, believed=False)]
     equal(await _begun(store, namespace, "r1", believed), True, "until then it is believed")
-    await store.renew(namespace, {_A: 1}, until=timedelta(0))  # by now
+    await store.renew(namespace, {_A: 1}, until=timedelta(milliseconds=1))
+    await asyncio.sleep(0.05)
     equal(await _begun(store, namespace, "r2", believed), False, "from then on it is not")
     equal(await _begun(store, namespace, "r3", noted), True, "an expired one may be expected so")
     await store.change(namespace, _A, None)

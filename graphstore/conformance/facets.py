@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from ..document import Document
@@ -114,7 +115,8 @@ async def check_expiry(store: GraphStore, namespace: str) -> None:
     await store.change(namespace, _URI, _ONE, until=timedelta(hours=1))
     facts = await store.facts(namespace, _A)
     true(facts.of(_URI).believed(facts.now), "until then it is believed")
-    await store.renew(namespace, {_URI: 1}, until=timedelta(0))  # by now
+    await store.renew(namespace, {_URI: 1}, until=timedelta(milliseconds=1))
+    await asyncio.sleep(0.05)
     facts = await store.read_facts(namespace, _A)
     true(not facts.of(_URI).believed(facts.now), "from then on it is not")
     equal(facts.of(_URI).state, FactState.PRESENT, "though it is still there")

@@ -194,7 +194,8 @@ async def check_still_expires(store: GraphStore, namespace: str) -> None:
     await published(store, namespace, sample_recording())
     await store.change(namespace, _URI, Document.of(1), until=timedelta(hours=1))
     equal(await store.still(namespace, "deploy-1", {_URI: 1}), True, "until then it is believed")
-    await store.renew(namespace, {_URI: 1}, until=timedelta(0))  # by now
+    await store.renew(namespace, {_URI: 1}, until=timedelta(milliseconds=1))
+    await asyncio.sleep(0.05)
     equal(await store.still(namespace, "deploy-1", {_URI: 1}), False, "from then on it is not")
     await store.change(namespace, _URI, Document.of(1), until=timedelta(hours=1))
     equal(await store.still(namespace, "deploy-1", {_URI: 1}), True, "renewed, it is again")

@@ -25,7 +25,7 @@ import anthropic
 import neo4j
 
 from execgraph.adapters.anthropic import client_adapter
-from execgraph.engine import host, journal, retention
+from execgraph.engine import host, journal, ledger, retention
 from execgraph.graphstore.neo4j import queries
 from execgraph.graphstore.neo4j import store as _neo4j_store
 from execgraph.graphstore.sqlite import store as _sqlite_store
@@ -129,6 +129,7 @@ async def _life(request: dict[str, Any], fate: Fate) -> list[int]:
     walker.Walker.kick = lambda self: None  # type: ignore[method-assign]
     retention.Keeper.kick = lambda self: None  # type: ignore[method-assign]
     journal._DELAY_SECONDS = 3600
+    ledger.Ledger.note = lambda *_: None  # type: ignore[method-assign]
     where = (request["url"], request["namespace"], request["model"], Path(request["log"]))
     it = declared(*where)
     # Set by name: the module does not export it.

@@ -109,19 +109,28 @@ def _recording(
         extra=[Value.of(b'{"long":"' + says.encode() * 300 + b'"}')],
         **more,
     )
-    steps = tuple(_as_in_every_version(step) for step in recording.steps)
-    return recording.model_copy(update={"effects": _effects(recording), "steps": steps})
+    return recording.model_copy(update={"effects": _effects(recording)})
 
 
-def _as_in_every_version(step: Step) -> Step:
-    """Without what older versions did not keep of a step: its manifest is to be true of theirs."""
+_Made = Callable[[str], Recording]
+
+
+def _of_every_version(made: _Made) -> _Made:
+    """Without what older versions did not keep of steps: their manifests are to be true of it."""
+
+    def do(namespace: str) -> Recording:
+        recording = made(namespace)
+        steps = tuple(map(_step_of_every_version, recording.steps))
+        return recording.model_copy(update={"steps": steps})
+
+    return do
+
+
+def _step_of_every_version(step: Step) -> Step:
     if step.usage is None:
         return step
     added = {"cache_creation_1h_input_tokens": 0, "web_search_requests": 0}
     return step.model_copy(update={"cost": None, "usage": step.usage.model_copy(update=added)})
-
-
-_Made = Callable[[str], Recording]
 
 
 def intend(made: _Made, *resources: str) -> Operation:
@@ -142,6 +151,17 @@ def intend(made: _Made, *resources: str) -> Operation:
 def write(made: _Made) -> Operation:
     """Writes a run as failed or unpublished."""
     return lambda store, namespace: store.write(namespace, made(namespace))
+
+
+def running(made: _Made) -> Operation:
+    """Notes what a run has paid that has not ended."""
+
+    def do(store: GraphStore, namespace: str) -> Awaitable[object]:
+        execution = made(namespace).execution
+        now = execution.model_copy(update={"state": ExecutionState.RUNNING})
+        return store.note_running(namespace, [now])
+
+    return do
 
 
 def publish(made: _Made, keep: int = 8) -> Operation:
@@ -302,13 +322,13 @@ _HISTORY = (
     *_PRESENT,
     *_TRACES,
     intend(_first, _A, _B),
-    write(_first),
-    publish(_first),
-    replays(_first, 7, 8),
+    write(_of_every_version(_first)),
+    publish(_of_every_version(_first)),
+    replays(_of_every_version(_first), 7, 8),
     change(_A, _TWO),
     change(_B, None),
-    write(_late),
-    publish(_late),
+    write(_of_every_version(_late)),
+    publish(_of_every_version(_late)),
     walk(500),
     change(_A, _THREE),
 )
@@ -328,6 +348,7 @@ SCENARIOS = {
             write(_equal),
             publish(_equal),
             change(_B, _TWO),
+            running(_partial),
             intend(_partial, _A, _B),
             write(_partial),
             publish(_partial),

@@ -65,8 +65,7 @@ async def test_an_agent_goes_on_in_the_next_process(
 ) -> None:
     crashes = crashes_of(name, forks, url, tmp_path, model)
     report = await swept(crashes, WITHIN, calls=4)
-    # What a run has paid is written behind it: that call may come before another one or after it.
-    assert report.killed["after"] >= 3
+    assert report.killed["after"] > 3
 
 
 @pytest.mark.parametrize("version", migrating.OLD_VERSIONS)
