@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from ..graphstore.facts import Fact, FactState, Span
 from ..graphstore.model import ChangeKind
+from ..invalidation.feed import LATE_MS
 from .cause import MissKind
 from .family import Chooser
-from .notes import LATE_MS, Note, facets_by_resource
+from .notes import Note, facets_by_resource
 from .run import Run
 from .taken import Taken
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from ..graphstore.facts import Expected, Facts, Span
 from ..graphstore.model import NEVER, FacetRef, Precondition
 from ..graphstore.store import GraphStore
+from ..invalidation.feed import LATE_MS
 
 __all__ = [
-    "LATE_MS",
     "Note",
     "Notes",
     "Refresh",
@@ -29,11 +29,6 @@ __all__ = [
 
 #: Reads expired resources again from sources that are declared here; whether there is any.
 Refresh = Callable[[Collection[str]], Awaitable[bool]]
-
-
-#: How much later than its moment a version may become visible, in milliseconds: transactions of
-#: a shared store end in another order than they began.
-LATE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from ..graphstore.errors import StoreUnavailable
 from ..graphstore.model import ChangeEvent
 from ..graphstore.store import GraphStore
 
-__all__ = ["follow", "now"]
+__all__ = ["LATE_MS", "follow", "now"]
 
 _log = logging.getLogger("execgraph")
 
-#: How late an event may become visible after one that is newer, in milliseconds: transactions of
+#: How late a change may become visible after one that is newer, in milliseconds: transactions of
 #: a shared store end in another order than they began.
-_LATE_MS = 10_000
+LATE_MS = 10_000
 _LONGEST_WAIT = 5.0  # seconds between two looks for a store that is away
 
 
@@ -48,7 +48,7 @@ async def follow(
             found = await store.changes(
                 namespace,
                 resource=resource,
-                since=max(start, newest - _LATE_MS),
+                since=max(start, newest - LATE_MS),
                 limit=None,
             )
         except StoreUnavailable as error:
@@ -62,6 +62,6 @@ async def follow(
         newest = max([newest, *(event.at for event in fresh)])
         for event in fresh:
             yield event
-        told = {key: at for key, at in told.items() if at >= newest - _LATE_MS}
+        told = {key: at for key, at in told.items() if at >= newest - LATE_MS}
         wait = interval.total_seconds()
         await asyncio.sleep(wait)

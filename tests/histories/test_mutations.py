@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -28,6 +28,7 @@ from execgraph.graphstore.sqlite.queries import QUERIES
 from execgraph.graphstore.sqlite.store import SqliteStore
 
 from .history import History, Operation, operations
+from .searching import done_until_found
 from .world import World
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -293,19 +294,14 @@ BROKEN: dict[Break, Choose] = {
 }
 
 
-async def done_until_found(url: str, choose: Choose) -> int | None:
+async def found_at(url: str, choose: Choose) -> int | None:
     """How many operations until something is not as the oracle says; None: there is nothing."""
-    chosen, limit = random.Random(7), LIMIT["sqlite" if url.startswith("sqlite") else "neo4j"]
-    numbers: Iterator[int] = itertools.count(1)
-    while True:
-        async with History([World(url, f"test-{uuid.uuid4().hex[:12]}")]) as history:
-            for _ in range(60):
-                if (number := next(numbers)) > limit:
-                    return None
-                try:
-                    await history.do(choose(chosen))
-                except Exception:  # noqa: BLE001 - a broken engine may also fail by itself
-                    return number
+    chosen = random.Random(7)
+    return await done_until_found(
+        lambda: History([World(url, f"test-{uuid.uuid4().hex[:12]}")]),
+        (choose(chosen) for _ in itertools.count()),
+        LIMIT["sqlite" if url.startswith("sqlite") else "neo4j"],
+    )
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda it: it.__name__)
@@ -313,7 +309,7 @@ async def test_what_is_broken_is_found(
     broken: Break, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(monkeypatch)
-    assert await done_until_found(url, BROKEN[broken]) is not None
+    assert await found_at(url, BROKEN[broken]) is not None
     await asyncio.sleep(0)
 
 
@@ -323,4 +319,4 @@ async def test_what_is_not_broken_is_not_found(
 ) -> None:
     monkeypatch.setitem(LIMIT, "sqlite", 120)
     monkeypatch.setitem(LIMIT, "neo4j", 30)
-    assert await done_until_found(url, choose) is None
+    assert await found_at(url, choose) is None

@@ -3,7 +3,6 @@ programs find it every time."""
 
 from __future__ import annotations
 
-import itertools
 import random
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from execgraph.graphstore.model import StepKind
 from .program_history import ProgramHistory, program_operations
 from .program_world import ProgramWorld
 from .programs import AGENT, Program
+from .searching import done_until_found
 
 Break = Callable[[pytest.MonkeyPatch], None]
 Operation = tuple[Any, ...]
@@ -184,22 +184,13 @@ BROKEN: dict[Break, Callable[[random.Random], Iterator[Operation]]] = {
 }
 
 
-async def done_until_found(
-    url: str, choose: Callable[[random.Random], Iterator[Operation]]
-) -> int | None:
+async def found_at(url: str, choose: Callable[[random.Random], Iterator[Operation]]) -> int | None:
     """How many operations until something is not as the judge says; None: there is nothing."""
-    limit = LIMIT["sqlite" if url.startswith("sqlite") else "neo4j"]
-    operations, numbers = choose(random.Random(7)), itertools.count(1)
-    while True:
-        world = ProgramWorld(url, f"test-{uuid.uuid4().hex[:12]}")
-        async with ProgramHistory([world]) as history:
-            for _ in range(60):
-                if (number := next(numbers)) > limit:
-                    return None
-                try:
-                    await history.do(next(operations))
-                except Exception:  # noqa: BLE001 - a broken engine may also fail by itself
-                    return number
+    return await done_until_found(
+        lambda: ProgramHistory([ProgramWorld(url, f"test-{uuid.uuid4().hex[:12]}")]),
+        choose(random.Random(7)),
+        LIMIT["sqlite" if url.startswith("sqlite") else "neo4j"],
+    )
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda it: it.__name__)
@@ -207,7 +198,7 @@ async def test_what_is_broken_is_found(
     broken: Break, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(monkeypatch)
-    found = await done_until_found(url, BROKEN[broken])
+    found = await found_at(url, BROKEN[broken])
     print(f"found by operation {found}")  # noqa: T201  (pytest captures it)
     assert found is not None
 
@@ -220,4 +211,4 @@ async def test_what_is_not_broken_is_not_found(
 ) -> None:
     monkeypatch.setitem(LIMIT, "sqlite", 120)
     monkeypatch.setitem(LIMIT, "neo4j", 60)
-    assert await done_until_found(url, choose) is None
+    assert await found_at(url, choose) is None
