@@ -82,7 +82,7 @@ def test_a_repeat_leaves_the_databases_as_the_recorded_run_did(scenario: Scenari
     assert len(set(scenario.recorded.databases.values())) > len(DOMAINS)
 
 
-def test_a_changed_policy_asks_again_what_chose_a_write_and_nothing_else(
+def test_a_changed_policy_asks_again_what_led_to_a_write_and_nothing_else(
     scenario: Scenario,
 ) -> None:
     expected = scenario.resting_on(EVERY_WRITE)

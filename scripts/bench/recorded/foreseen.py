@@ -25,7 +25,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Rest:
-    """A turn in which writes were chosen, and the sections of the policy that speak of them."""
+    """A turn in which writes were chosen or that led to one, and the sections of the policy that
+    speak of those writes."""
 
     tid: str
     turn: int
@@ -42,7 +43,8 @@ def steps_of(trajectories: Iterable[Trajectory]) -> int:
 
 
 def rests(workload: Workload, trajectories: Sequence[Trajectory]) -> list[Rest]:
-    """All turns that rest on the policy."""
+    """All turns that rest on the policy. The program opens each reply, so a turn rests on what
+    speaks of its own writes and of all later ones."""
     writes = {
         (domain, tool): frozenset(sections(said))
         for domain in {it.domain for it in trajectories}
@@ -50,10 +52,17 @@ def rests(workload: Workload, trajectories: Sequence[Trajectory]) -> list[Rest]:
         if is_write(said)
     }
     return [
-        Rest(it.tid, number, frozenset().union(*chosen))
+        Rest(it.tid, number, frozenset().union(*spoken_of))
         for it in trajectories
-        for number, turn in enumerate(it.turns)
-        if (chosen := [writes[key] for c in turn.calls if (key := (it.domain, c.tool)) in writes])
+        for number in range(len(it.turns))
+        if (
+            spoken_of := [
+                writes[key]
+                for turn in it.turns[number:]
+                for call in turn.calls
+                if (key := (it.domain, call.tool)) in writes
+            ]
+        )
     ]
 
 
