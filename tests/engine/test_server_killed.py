@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -39,9 +41,7 @@ class Server:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = _lasting_port()
         self.uri = f"neo4j://127.0.0.1:{self.port}"
         self.pid = 0
 
@@ -65,7 +65,19 @@ class Server:
 
     def _script(self, command: str, *options: str) -> str:
         argv = [sys.executable, str(SCRIPT), command, "--home", str(self.home), *options]
-        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+        done = subprocess.run(argv, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def _lasting_port() -> int:
+    """A free port that nobody is given while the server is away: those that systems hand out by
+    themselves begin at 32768."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(scope="module")

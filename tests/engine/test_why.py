@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
@@ -283,17 +284,21 @@ async def test_asking_takes_a_handful_of_store_calls(world: World) -> None:
         result = await agent.execute(TASK)
         calls = _counted(engine)
         await engine.why(result.execution_id)
-        assert len(calls) <= 4, calls
+        assert 0 < len(calls) <= 4, calls
 
 
 def _counted(engine: Engine) -> list[str]:
-    """The names of the store's methods, as they are called from now on."""
-    store, calls = engine.session().store, []
+    """The names of the store's methods, as the caller calls them from now on. What the engine
+    does beside it is not counted: its tasks have begun in other contexts."""
+    store, calls = engine.session().store, list[str]()
+    asking = ContextVar("asking", default=False)
+    asking.set(True)
     for name in ("execution", "values", "changes", "executions", "facts", "dependants", "facets"):
         real = getattr(store, name)
 
         def counting(*args: Any, _name: str = name, _real: Any = real, **more: Any) -> Any:
-            calls.append(_name)
+            if asking.get():
+                calls.append(_name)
             return _real(*args, **more)
 
         setattr(store, name, counting)
