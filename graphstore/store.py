@@ -304,8 +304,8 @@ class GraphStore(ABC):
         ``Document.whole``; or withdrawn again), set ``until`` alone and return None; else
         create version n + 1, HOLDS one precondition for each facet of the resource, set
         ``current`` and ``until``, write the ChangeEvent. ``until``: a moment, or a time from
-        now on by the store's clock; None: until replaced. Withdrawing what was never observed
-        returns None and creates nothing.
+        now on by the store's clock, now if that has passed; None: until replaced. Withdrawing
+        what was never observed returns None and creates nothing.
 
         ``noted``: only if ``current`` is still this number (0: never observed); else raises
         VersionMoved, and nothing is written. An equal document of a resource whose expiry was

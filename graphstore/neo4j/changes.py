@@ -229,10 +229,11 @@ def renewed(resource: str, before: Before, event: str, source: str, at: int) -> 
 
 
 def until_parameters(until: datetime | timedelta | None) -> dict[str, int | None]:
-    """``until`` as a moment, ``lasts`` as a time from now on; in milliseconds."""
+    """``until`` as a moment, ``lasts`` as a time from now on; in milliseconds. The statements take
+    a moment that has passed for now."""
     match until:
         case timedelta():
-            return {"until": None, "lasts": round(until.total_seconds() * 1000)}
+            return {"until": None, "lasts": max(0, round(until.total_seconds() * 1000))}
         case datetime():
             return {"until": round(until.timestamp() * 1000), "lasts": None}
         case None:

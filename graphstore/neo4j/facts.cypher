@@ -55,7 +55,11 @@ SET r.lock = true
 REMOVE r.lock
 WITH r, it
 WHERE r.current = it[1]
-WITH r, it, CASE WHEN $lasts IS NULL THEN $until ELSE timestamp() + $lasts END AS until
+WITH r, it, CASE
+  WHEN $lasts IS NOT NULL THEN timestamp() + $lasts
+  WHEN $until < timestamp() THEN timestamp()
+  ELSE $until
+END AS until
 FOREACH (_ IN CASE r.state WHEN 'present' THEN [1] ELSE [] END |
   SET r.until = until, r.since = CASE WHEN until IS NOT NULL THEN timestamp() END)
 WITH r, it, r.expired IS NOT NULL AND r.state = 'present'
@@ -152,7 +156,11 @@ SET c.kind = $change, c.from_version = $current, c.to_version = $current + 1,
 CREATE (c)-[:TO]->(v)
 SET r.current = $current + 1,
     r.state = CASE WHEN v.withdrawn THEN 'withdrawn' ELSE 'present' END,
-    r.until = CASE WHEN $lasts IS NULL THEN $until ELSE timestamp() + $lasts END,
+    r.until = CASE
+      WHEN $lasts IS NOT NULL THEN timestamp() + $lasts
+      WHEN $until < timestamp() THEN timestamp()
+      ELSE $until
+    END,
     r.since = CASE WHEN $lasts IS NULL AND $until IS NULL THEN null ELSE timestamp() END
 REMOVE r.expired
 WITH r, v, c

@@ -19,15 +19,16 @@ def now_ms() -> int:
 
 
 def moment(until: datetime | timedelta | None, now: int) -> int | None:
-    """``until`` in milliseconds; a timedelta counts from ``now``, None stays None.
+    """``until`` in milliseconds, no earlier than ``now``; None stays None.
 
-    A datetime without a time zone is local time, as everywhere in Python.
+    A timedelta counts from ``now``. A datetime without a time zone is local time, as everywhere
+    in Python. What is to be believed until a moment that has passed was believed until now.
     """
     if until is None:
         return None
     if isinstance(until, timedelta):
-        return now + until // timedelta(milliseconds=1)
-    return (until.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
+        return max(now, now + until // timedelta(milliseconds=1))
+    return max(now, (until.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1))
 
 
 def believed_until(until: int | None, since: int | None, now: int) -> int | None:

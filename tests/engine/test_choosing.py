@@ -465,16 +465,19 @@ def test_a_copy_of_a_handle_is_the_handle() -> None:
         pickle.dumps(handle)
 
 
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "not recorded"])
 @pytest.mark.parametrize("when", ["before it was asked", "since it was asked"])
 async def test_a_decision_knew_of_an_expiry_only_if_it_was_asked_later(
-    world: World, when: str
+    world: World, when: str, recorded: bool
 ) -> None:
-    """Also if the expiry is recorded, so that only its event tells when that was."""
+    """Whether the expiry is recorded, so that only its event tells when that was, or is told to
+    have been at a moment that was long ago."""
     it = desk(world, [Acl("{service}")])
 
     async def expire() -> None:
-        await it.engine.observe("acl:shop", {"allow": True}, until=timedelta(0))
-        await it.engine.settle()
+        await it.engine.observe("acl:shop", {"allow": True}, until=timedelta(days=-1))
+        if recorded:
+            await it.engine.settle()
 
     async with it.engine:
         await allow(it, uri="acl:shop")
