@@ -10,7 +10,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .engine.agent import Agent
-    from .engine.cause import Cause, MissKind
+    from .engine.asking.stats import Stats
+    from .engine.asking.why import Why
     from .engine.engine import Engine
     from .engine.errors import (
         AgentError,
@@ -24,12 +25,11 @@ if TYPE_CHECKING:
         RunFailed,
         ToolError,
     )
-    from .engine.events import ResourceChanged, RunEnded, RunStarted, StepEnded
+    from .engine.outcome.cause import Cause, MissKind
+    from .engine.outcome.events import ResourceChanged, RunEnded, RunStarted, StepEnded
+    from .engine.outcome.result import Result
     from .engine.program import Handle
-    from .engine.result import Result
-    from .engine.stats import Stats
-    from .engine.tool import IdempotencyKey, Tool
-    from .engine.why import Why
+    from .engine.tools.tool import IdempotencyKey, Tool
     from .graphstore.errors import (
         CypherFailed,
         CypherRefused,
@@ -99,7 +99,7 @@ _HOMES = {
     "AgentError": ".engine.errors",
     "ArgumentsInvalid": ".engine.errors",
     "BusinessRule": ".invalidation.resources",
-    "Cause": ".engine.cause",
+    "Cause": ".engine.outcome.cause",
     "ChangeEvent": ".graphstore.model",
     "ChangeKind": ".graphstore.model",
     "Collected": ".graphstore.retention",
@@ -113,31 +113,31 @@ _HOMES = {
     "ExecutionUnknown": ".engine.errors",
     "FileSource": ".invalidation.files",
     "Handle": ".engine.program",
-    "IdempotencyKey": ".engine.tool",
+    "IdempotencyKey": ".engine.tools.tool",
     "Impact": ".invalidation.impact",
-    "MissKind": ".engine.cause",
+    "MissKind": ".engine.outcome.cause",
     "NotCurrent": ".engine.errors",
     "NotOpen": ".engine.errors",
     "NotReplayable": ".engine.errors",
     "PreconditionChanged": ".engine.errors",
     "Resource": ".invalidation.resources",
-    "ResourceChanged": ".engine.events",
-    "Result": ".engine.result",
+    "ResourceChanged": ".engine.outcome.events",
+    "Result": ".engine.outcome.result",
     "Retention": ".graphstore.retention",
-    "RunEnded": ".engine.events",
+    "RunEnded": ".engine.outcome.events",
     "RunFailed": ".engine.errors",
-    "RunStarted": ".engine.events",
+    "RunStarted": ".engine.outcome.events",
     "Schema": ".invalidation.resources",
     "Source": ".invalidation.source",
-    "Stats": ".engine.stats",
-    "StepEnded": ".engine.events",
+    "Stats": ".engine.asking.stats",
+    "StepEnded": ".engine.outcome.events",
     "StoreError": ".graphstore.errors",
     "StoreUnavailable": ".graphstore.errors",
     "Table": ".graphstore.store",
-    "Tool": ".engine.tool",
+    "Tool": ".engine.tools.tool",
     "ToolError": ".engine.errors",
     "Unreadable": ".invalidation.source",
-    "Why": ".engine.why",
+    "Why": ".engine.asking.why",
 }
 
 

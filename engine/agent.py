@@ -12,20 +12,20 @@ from pydantic import BaseModel
 
 from ..graphstore.canonical import Json
 from ..invalidation.resources import Resource
-from .actions import act_on
-from .client import CallResult, ChatClient, chat_client
 from .errors import AgentError
 from .exits import is_ended, is_exit
 from .host import Host
-from .lookup import Decision
-from .recorder import failure, finish, is_store_away, told, write_failure
-from .result import Result
-from .run import AskAgain, Run, Wish
-from .subject import Subject
+from .model.client import CallResult, ChatClient, chat_client
+from .outcome.result import Result
+from .recording import failure, finish, is_store_away, told, write_failure
+from .replay.actions import act_on
+from .replay.judging import Code
+from .replay.plan import Decision
+from .replay.run import AskAgain, Run, Wish
+from .replay.subject import Subject
 from .task import as_json, checked_name, task_key, texts
-from .tool import Tool, checked_requirements
+from .tools.tool import Tool, checked_requirements
 from .transcript import decision_code_key
-from .verdict import Code
 
 __all__ = ["Agent"]
 

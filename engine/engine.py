@@ -22,21 +22,21 @@ from ..invalidation.resources import Resource, check_uri
 from ..invalidation.source import Source
 from ..invalidation.watcher import Watcher
 from .agent import Agent
-from .client import PlainDialect, load_adapter
-from .current import current
+from .asking.impact import foresee
+from .asking.stats import Stats, milliseconds_of
+from .asking.why import Why, why
 from .errors import ConfigurationError, ExecutionUnknown, ToolError
-from .events import OnEvent, ResourceChanged
 from .host import Host
-from .impact import foresee
+from .model.client import PlainDialect, load_adapter
+from .outcome.events import OnEvent, ResourceChanged
 from .program import ProgramRun
-from .run import Wish
-from .session import Session
-from .stats import Stats, milliseconds_of
-from .subject import Subject
+from .replay.current import current
+from .replay.judging import Code
+from .replay.run import Wish
+from .replay.subject import Subject
+from .sessions.session import Session
 from .task import as_json, checked_name, task_key
-from .tool import Tool, checked_requirements
-from .verdict import Code
-from .why import Why, why
+from .tools.tool import Tool, checked_requirements
 
 if TYPE_CHECKING:
     from neo4j import AsyncDriver

@@ -23,7 +23,7 @@ from ..graphstore.errors import ConfigurationError, ExecgraphError
 
 if TYPE_CHECKING:
     from ..graphstore.model import SideEffect
-    from .cause import Cause
+    from .outcome.cause import Cause
 
 __all__ = [
     "AgentError",

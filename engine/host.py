@@ -17,16 +17,18 @@ from ..graphstore.retention import Retention
 from ..graphstore.store import GraphStore
 from ..graphstore.urls import DEFAULT_FILE, absolute, chosen, redacted
 from ..invalidation.walker import Walker
-from .away import Outage, is_away, store_away
-from .cause import Cause, MissKind
 from .errors import ConfigurationError, NotOpen, NotReplayable
-from .events import Events, RunStarted
-from .journal import Journal
-from .lookup import Memory, find_plan, no_plan
-from .retention import Keeper
-from .run import Run, Wish
-from .session import Session
-from .subject import Subject
+from .outcome.cause import Cause, MissKind
+from .outcome.events import Events, RunStarted
+from .replay.lookup import find_plan
+from .replay.plan import no_plan
+from .replay.run import Run, Wish
+from .replay.subject import Subject
+from .sessions.collector import Keeper
+from .sessions.memory import Memory
+from .sessions.outage import Outage, is_away, store_away
+from .sessions.replay_writer import Journal
+from .sessions.session import Session
 
 __all__ = ["Host"]
 

@@ -15,19 +15,19 @@ from weakref import WeakSet
 from ..graphstore.canonical import Json, encode
 from ..graphstore.errors import NotJson, StoreError
 from ..graphstore.model import SideEffect
-from .actions import act
-from .caller import caller_name
-from .client import Dialect, PlainDialect
 from .errors import AgentError, NotOpen, ToolError
 from .exits import is_exit
-from .family import Place
 from .host import Host
-from .recorder import effects_of, failure, finish, is_store_away, told, write_failure
-from .result import Result
-from .run import Ask, MustNotAsk, Run, Wish
-from .subject import Subject
+from .keys.caller import caller_name
+from .model.client import Dialect, PlainDialect
+from .outcome.result import Result
+from .recording import effects_of, failure, finish, is_store_away, told, write_failure
+from .replay.actions import act
+from .replay.family import Place
+from .replay.run import Ask, MustNotAsk, Run, Wish
+from .replay.subject import Subject
 from .task import as_json
-from .tool import Tool
+from .tools.tool import Tool
 
 __all__ = ["Handle", "ProgramRun", "current_run", "open_runs", "set_current"]
 

@@ -16,8 +16,8 @@ from ..graphstore.canonical import Json
 from ..graphstore.model import ChangeEvent
 from ..invalidation.feed import now
 from .errors import NotOpen
+from .outcome.result import Result
 from .program import Handle, ProgramRun, set_current
-from .result import Result
 
 if TYPE_CHECKING:
     from ..graphstore.retention import Collected, Retention
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from ..invalidation.source import Source
     from ..invalidation.watcher import Watcher
     from .agent import Agent
+    from .asking.stats import Stats
+    from .asking.why import Why
     from .engine import Engine
-    from .events import OnEvent
-    from .stats import Stats
-    from .tool import Tool
-    from .why import Why
+    from .outcome.events import OnEvent
+    from .tools.tool import Tool
 
 __all__ = ["SyncAgent", "SyncEngine", "SyncRun"]
 

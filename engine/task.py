@@ -18,8 +18,8 @@ from ..graphstore.canonical import (
     is_text,
 )
 from ..graphstore.errors import NotJson
-from .dumping import Dumper, dumper_of
 from .errors import AgentError
+from .tools.dumping import Dumper, dumper_of
 
 __all__ = ["SubjectKind", "as_json", "checked_labels", "checked_name", "task_key", "texts"]
 

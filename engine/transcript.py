@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from ..graphstore.canonical import Json, canonical, decode, digest, encode, fingerprint, hash_of
 from ..graphstore.model import Step, StepKind, Value
-from .client import Dialect, Names
+from .model.client import Dialect, Names
 
 __all__ = ["Asked", "Transcript", "decision_code_key", "decision_key", "request_messages"]
 

@@ -17,6 +17,10 @@ FOLDERS = (
     "invalidation",
     "graphstore",
 )  # each may import what is to its right
+# The rooms of the engine, likewise, and what all of them may use of the engine itself. What else
+# stands in the folder is its face, which may use all rooms.
+ROOMS = ("asking", "replay", "sessions", "tools", "model", "keys", "outcome")
+SHARED = {"errors", "exits", "task", "transcript"}
 TEST_TOOLS = {"_pytest", "hypothesis", "mypy", "pytest", "pytest_asyncio", "ruff", "unittest"}
 HEAVY = ("anthropic", "genai_prices", "neo4j", "networkx", "starlette", "uvicorn")
 
@@ -55,8 +59,9 @@ def violations(root: Path) -> list[str]:
     found = []
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*.py")):
+            rooms = path.relative_to(root).parts[1:-1]
             for line, name in imports_of(path, root):
-                if why := _broken_rule(folder, name):
+                if why := _broken_rule(folder, name) or _broken_room(folder, rooms, name):
                     found.append(f"{path.relative_to(root).as_posix()}:{line}: {why}")
     return found
 
@@ -78,6 +83,21 @@ def _broken_rule(folder: str, name: str) -> str | None:
     return None
 
 
+def _broken_room(folder: str, rooms: tuple[str, ...], name: str) -> str | None:
+    prefix, _, rest = name.partition("execgraph.engine.")
+    if folder != "engine" or not rooms or prefix or not rest:
+        return None
+    [room], target = rooms, rest.partition(".")[0]
+    if target in SHARED or (target in ROOMS and ROOMS.index(target) >= ROOMS.index(room)):
+        return None
+    return f"engine/{room} must not import {target} ({name})"
+
+
+def test_the_rooms_of_the_engine_are_there_to_be_checked() -> None:
+    there = {it.parent.name for it in (ROOT / "engine").glob("*/__init__.py")}
+    assert there == set(ROOMS)
+
+
 def test_each_folder_imports_only_what_is_to_its_right() -> None:
     assert violations(ROOT) == []
 
@@ -97,6 +117,8 @@ def test_the_four_folders_are_there_to_be_checked() -> None:
             "graphstore must not import engine",
         ),
         ("engine/a.py", "import execgraph.adapters.cli", "engine must not import adapters"),
+        ("engine/keys/a.py", "from ..tools.tool import Tool", "engine/keys must not import tools"),
+        ("engine/keys/a.py", "from ..host import Host", "engine/keys must not import host"),
         (
             "invalidation/a.py",
             "from execgraph.engine import x",
@@ -135,6 +157,7 @@ def test_the_check_finds(module: str, source: str, complaint: str, tmp_path: Pat
     [
         ("adapters/cli.py", "from ..engine import run\nfrom ..graphstore.model import Step"),
         ("engine/a.py", "from .run import Run\nfrom . import tool\nfrom ..invalidation import x"),
+        ("engine/tools/a.py", "from ..errors import x\nfrom ..keys.b import y\nfrom .c import z"),
         (
             "graphstore/neo4j/store.py",
             "import neo4j\nfrom ..model import Step\nfrom . import queries",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import override
 
-from ...engine.client import CallResult, ChatClient
 from ...engine.errors import AgentError
+from ...engine.model.client import CallResult, ChatClient
 from ...graphstore.canonical import Json, as_text, decode, encode
 from .dialect import MessagesDialect
 from .sending import as_sent, body_of, default_base_url

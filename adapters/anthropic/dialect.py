@@ -13,7 +13,7 @@ from itertools import groupby
 
 from typing_extensions import override
 
-from ...engine.client import Call, Dialect, Names
+from ...engine.model.client import Call, Dialect, Names
 from ...graphstore.canonical import Json
 from ...graphstore.model import Usage
 

@@ -16,12 +16,12 @@ from anthropic import Anthropic, APIResponse, AsyncAPIResponse
 from anthropic import Middleware as SdkMiddleware
 from typing_extensions import override
 
-from ...engine.errands import Errands
 from ...engine.errors import AgentError
 from ...engine.program import ProgramRun, current_run, open_runs
 from ...graphstore.canonical import encode
 from .client import being_asked
 from .dialect import MessagesDialect
+from .errands import Errands
 from .passing import IN_A_THREAD, STREAMED, Passing, endpoint
 from .sending import as_sent
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import httpx2
 from typing_extensions import override
 
-from ...engine.cause import Cause, MissKind
-from ...engine.economics import Bill
+from ...engine.model.prices import Bill
+from ...engine.outcome.cause import Cause, MissKind
 from ...engine.program import ProgramRun
 from ...graphstore.canonical import Json
 from ...graphstore.model import Usage

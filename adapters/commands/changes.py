@@ -59,7 +59,7 @@ def changes(
     begin = None if since is None else datetime.now(UTC) - ago(since)
 
     async def show() -> None:
-        from ...engine.as_json import change_as_json
+        from ...engine.asking.as_json import change_as_json
         from ...invalidation.resources import check_uri
 
         only = None if resource is None else check_uri(resource)
@@ -106,7 +106,7 @@ async def _follow(
 
 def as_json_line(event: ChangeEvent) -> str:
     """A change as a JSON object, in one line."""
-    from ...engine.as_json import change_as_json
+    from ...engine.asking.as_json import change_as_json
 
     return json.dumps(change_as_json(event), ensure_ascii=False)
 

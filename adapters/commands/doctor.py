@@ -22,7 +22,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ...engine.doctor import Look
+    from ...engine.asking.examine import Look
     from ...graphstore.finding import Finding
 
 __all__ = ["doctor"]
@@ -59,7 +59,7 @@ def doctor(
 
 
 async def _examined(url: str, namespace: str, show: Look) -> list[Finding]:
-    from ...engine.doctor import examine
+    from ...engine.asking.examine import examine
     from ...graphstore.connect import connect
     from ...graphstore.errors import StoreError
     from ...graphstore.finding import Finding, Level

@@ -21,7 +21,7 @@ from .common import MOST_WALKS, opened
 from .health import Address, serving
 
 if TYPE_CHECKING:
-    from ...engine.session import Session
+    from ...engine.sessions.session import Session
     from ...graphstore.model import ChangeEvent
     from ...graphstore.store import GraphStore
     from ...invalidation.watcher import Watcher

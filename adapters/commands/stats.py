@@ -11,7 +11,7 @@ from .common import JsonOption, NamespaceOption, StoreOption, ago, console, open
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ...engine.stats import Stats
+    from ...engine.asking.stats import Stats
 
 __all__ = ["stats", "table"]
 

@@ -74,7 +74,7 @@ def walk(
 
 
 def _as_json(walk: Walk) -> dict[str, Any]:
-    from ...engine.as_json import iso
+    from ...engine.asking.as_json import iso
 
     ended = None if walk.ended_at is None else iso(walk.ended_at)
     return {**walk.model_dump(mode="json"), "at": iso(walk.at), "ended_at": ended}

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-    from ...engine.cause import Cause
-    from ...engine.why import Why, WhyMiss, WhyStep
+    from ...engine.asking.why import Why, WhyMiss, WhyStep
+    from ...engine.outcome.cause import Cause
     from ...graphstore.model import ChangeEvent, Execution
 
 __all__ = ["tree", "why"]

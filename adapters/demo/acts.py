@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ...engine.result import Outcome
+from ...engine.outcome.result import Outcome
 from .agent import TASK
 from .world import Effects
 
 if TYPE_CHECKING:
-    from ...engine.result import Result
-    from ...engine.why import Why
+    from ...engine.asking.why import Why
+    from ...engine.outcome.result import Result
     from ...graphstore.store import Table
     from ...invalidation.impact import Impact
     from .stage import Stage

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ...engine.events import ResourceChanged
+from ...engine.outcome.events import ResourceChanged
 from ...graphstore.errors import ExecgraphError
 from ..commands.cypher import rendered
 from ..commands.stats import table as stats_table

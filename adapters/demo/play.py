@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
-from ...engine.cause import MissKind
-from ...engine.result import Outcome
+from ...engine.outcome.cause import MissKind
+from ...engine.outcome.result import Outcome
 from ...graphstore.model import ChangeKind, Mode, StepKind
 from .acts import Act, Answer, Claim, perform
 from .agent import TASK
@@ -15,7 +15,7 @@ from .naive import NaiveCache
 from .world import Effects
 
 if TYPE_CHECKING:
-    from ...engine.result import Result
+    from ...engine.outcome.result import Result
     from .acts import Audience
     from .stage import Stage
     from .world import World

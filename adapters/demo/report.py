@@ -20,16 +20,16 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ...engine.cause import MissKind
-from ...engine.result import Outcome
+from ...engine.outcome.cause import MissKind
+from ...engine.outcome.result import Outcome
 from ...graphstore.model import Mode, StepKind
 from ..commands.cypher import rendered
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ...engine.result import Result, StepReport
-    from ...engine.why import Why
+    from ...engine.asking.why import Why
+    from ...engine.outcome.result import Result, StepReport
     from ...invalidation.impact import Impact
     from .acts import Act, Answer
     from .world import Effects

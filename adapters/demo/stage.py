@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import Engine
 from ...engine.errors import ConfigurationError
-from ...engine.events import ResourceChanged
+from ...engine.outcome.events import ResourceChanged
 from ...graphstore.model import ChangeEvent
 from ...graphstore.urls import redacted
 from ...invalidation.files import FileSource

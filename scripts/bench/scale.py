@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Awaitable, Callable
 
-from execgraph.engine.cause import MissKind
 from execgraph.engine.errors import NotReplayable
+from execgraph.engine.outcome.cause import MissKind
 from execgraph.graphstore.canonical import Json
 
 from .measure import Row, Setting, Side, side_by_side

@@ -17,8 +17,8 @@ from typing_extensions import override
 
 from execgraph.adapters.messages_api import Answer, Brain, call, text
 from execgraph.adapters.messages_wire import message
-from execgraph.engine.client import CallResult, ChatClient, chat_client
 from execgraph.engine.engine import Engine
+from execgraph.engine.model.client import CallResult, ChatClient, chat_client
 from execgraph.graphstore.canonical import Json, encode
 from execgraph.invalidation.resources import Acl, DeploymentTarget, Schema
 

@@ -55,7 +55,7 @@ class Desk:
 
     def forget(self) -> None:
         """Have the next run look up its traces, as in a process that has just begun."""
-        self.engine._host._memory._known.clear()
+        self.engine._host._memory._kept.clear()
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from typing import Any
 
 from execgraph import Acl, Engine
 from execgraph.engine.host import Host
-from execgraph.engine.lookup import Memory, Prepared
-from execgraph.engine.needs import needs_of_offered
+from execgraph.engine.replay.plan import Prepared
+from execgraph.engine.replay.required_facets import needs_of_offered
+from execgraph.engine.sessions.memory import Memory
 from execgraph.graphstore.conformance import sample_recording
 from execgraph.graphstore.model import Trace
 
@@ -69,7 +70,7 @@ def test_what_a_process_remembers_may_be_dropped_by_one_thread_while_another_rea
         done = 0
         while time.monotonic() < end:
             for key in keys:
-                memory.put(key, replace(trace))
+                memory.put(key, replace(trace), trace.size)
                 memory.get(key)
                 memory.drop(key)
                 done += 1

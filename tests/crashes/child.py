@@ -25,7 +25,8 @@ import anthropic
 import neo4j
 
 from execgraph.adapters.anthropic import client_adapter
-from execgraph.engine import host, journal, ledger, retention
+from execgraph.engine import host
+from execgraph.engine.sessions import collector, ledger, replay_writer
 from execgraph.graphstore.neo4j import queries
 from execgraph.graphstore.neo4j import store as _neo4j_store
 from execgraph.graphstore.sqlite import store as _sqlite_store
@@ -127,8 +128,8 @@ async def _operations(acts: Sequence[Operation], url: str, namespace: str, fate:
 async def _life(request: dict[str, Any], fate: Fate) -> list[int]:
     """An agent's; what it does in the background is left to the calls that wait for it."""
     walker.Walker.kick = lambda self: None  # type: ignore[method-assign]
-    retention.Keeper.kick = lambda self: None  # type: ignore[method-assign]
-    journal._DELAY_SECONDS = 3600
+    collector.Keeper.kick = lambda self: None  # type: ignore[method-assign]
+    replay_writer._DELAY_SECONDS = 3600
     ledger.Ledger.note = lambda *_: None  # type: ignore[method-assign]
     where = (request["url"], request["namespace"], request["model"], Path(request["log"]))
     it = declared(*where)

@@ -18,7 +18,7 @@ import pytest
 
 from execgraph import Acl, Agent, Engine, Result
 from execgraph.adapters.messages_api import Answer, call, text
-from execgraph.engine.events import Event, RunEnded, RunStarted
+from execgraph.engine.outcome.events import Event, RunEnded, RunStarted
 from execgraph.graphstore.model import EffectState, ExecutionState, SideEffect
 from execgraph.graphstore.store import GraphStore
 

@@ -465,10 +465,10 @@ def test_a_copy_of_a_handle_is_the_handle() -> None:
         pickle.dumps(handle)
 
 
-@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "not recorded"])
+@pytest.mark.parametrize("how", ["recorded", "not recorded"])
 @pytest.mark.parametrize("when", ["before it was asked", "since it was asked"])
 async def test_a_decision_knew_of_an_expiry_only_if_it_was_asked_later(
-    world: World, when: str, recorded: bool
+    world: World, when: str, how: str
 ) -> None:
     """Whether the expiry is recorded, so that only its event tells when that was, or is told to
     have been at a moment that was long ago."""
@@ -476,7 +476,7 @@ async def test_a_decision_knew_of_an_expiry_only_if_it_was_asked_later(
 
     async def expire() -> None:
         await it.engine.observe("acl:shop", {"allow": True}, until=timedelta(days=-1))
-        if recorded:
+        if how == "recorded":
             await it.engine.settle()
 
     async with it.engine:

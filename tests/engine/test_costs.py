@@ -10,7 +10,7 @@ import pytest
 
 from execgraph.adapters.anthropic.dialect import MessagesDialect
 from execgraph.adapters.messages_api import Answer, call, text
-from execgraph.engine.economics import price
+from execgraph.engine.model.prices import price
 from execgraph.tests.models import MODEL, TIERED_MODEL
 
 from .conftest import World, results

@@ -38,7 +38,7 @@ from typing_extensions import TypedDict
 
 from execgraph import Engine
 from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
-from execgraph.engine.exact import exact
+from execgraph.engine.keys.exact import exact
 from execgraph.tests.models import MODEL
 
 from .conftest import turn

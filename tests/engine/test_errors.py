@@ -7,8 +7,8 @@ import pickle
 import pytest
 
 from execgraph import NotReplayable, RunFailed, StoreUnavailable
-from execgraph.engine.cause import Cause, MissKind
 from execgraph.engine.errors import ExecutionUnknown
+from execgraph.engine.outcome.cause import Cause, MissKind
 from execgraph.graphstore.conformance import sample_effect
 from execgraph.graphstore.errors import ExecgraphError, PayloadCorrupted
 

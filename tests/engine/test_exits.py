@@ -13,7 +13,7 @@ from anthropic import AsyncAnthropic
 
 from execgraph import Engine
 from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
-from execgraph.engine.tool import Tool
+from execgraph.engine.tools.tool import Tool
 from execgraph.graphstore.model import ExecutionState
 from execgraph.tests.models import MODEL
 

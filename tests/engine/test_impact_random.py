@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine.impact import foresee
+from execgraph.engine.asking.impact import foresee
 from execgraph.graphstore.conformance import published, sample_recording
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document

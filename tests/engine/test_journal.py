@@ -52,7 +52,7 @@ def written_by(engine: Engine, monkeypatch: pytest.MonkeyPatch, how: Any) -> Non
 async def test_no_replay_is_lost_while_runs_end_faster_than_they_are_written(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("execgraph.engine.journal._CROWD", 50)
+    monkeypatch.setattr("execgraph.engine.sessions.replay_writer._CROWD", 50)
     most = 0
 
     async def slowly(own: Write, namespace: str, replays: Sequence[Replay]) -> None:
@@ -73,8 +73,8 @@ async def test_no_replay_is_lost_while_runs_end_faster_than_they_are_written(
 async def test_replays_are_kept_while_they_cannot_be_written(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("execgraph.engine.journal._CROWD", 50)
-    monkeypatch.setattr("execgraph.engine.journal._AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("execgraph.engine.sessions.replay_writer._CROWD", 50)
+    monkeypatch.setattr("execgraph.engine.sessions.replay_writer._AGAIN_SECONDS", 0.05)
     away = True
 
     async def perhaps(own: Write, namespace: str, replays: Sequence[Replay]) -> None:
@@ -95,7 +95,7 @@ async def test_replays_are_kept_while_they_cannot_be_written(
 async def test_only_what_could_not_be_written_is_dropped_and_that_is_told_once(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("execgraph.engine.journal._LIMIT", 100)
+    monkeypatch.setattr("execgraph.engine.sessions.replay_writer._LIMIT", 100)
     away = True
 
     async def perhaps(own: Write, namespace: str, replays: Sequence[Replay]) -> None:
@@ -115,7 +115,7 @@ async def test_only_what_could_not_be_written_is_dropped_and_that_is_told_once(
 async def test_a_run_that_waits_to_be_written_can_be_cancelled(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("execgraph.engine.journal._CROWD", 20)
+    monkeypatch.setattr("execgraph.engine.sessions.replay_writer._CROWD", 20)
     on = asyncio.Event()
 
     async def held(own: Write, namespace: str, replays: Sequence[Replay]) -> None:

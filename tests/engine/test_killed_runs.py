@@ -10,7 +10,7 @@ import pytest
 
 from execgraph import Engine
 from execgraph.adapters.messages_api import Answer, call, text
-from execgraph.engine.events import Event, RunEnded
+from execgraph.engine.outcome.events import Event, RunEnded
 from execgraph.graphstore.model import KILLED_AFTER_MS, Execution, ExecutionState, Mode
 from execgraph.graphstore.retention import Collected, Retention
 

@@ -17,7 +17,7 @@ from anthropic import Anthropic, AsyncAnthropic
 
 from execgraph import Engine
 from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
-from execgraph.engine.tool import Tool
+from execgraph.engine.tools.tool import Tool
 from execgraph.tests.models import MODEL
 
 from .conftest import results, turn

@@ -12,7 +12,7 @@ from anthropic import Anthropic, AsyncAnthropic
 
 from execgraph import Engine
 from execgraph.adapters.messages_api import Answer, text
-from execgraph.engine.result import Result
+from execgraph.engine.outcome.result import Result
 from execgraph.tests.models import MODEL
 
 from .conftest import World, misses

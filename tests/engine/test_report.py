@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execgraph.engine.cause import Cause, MissKind
-from execgraph.engine.report import Report, ReportedStep
-from execgraph.engine.result import Outcome
+from execgraph.engine.outcome.cause import Cause, MissKind
+from execgraph.engine.outcome.report import Report, ReportedStep
+from execgraph.engine.outcome.result import Outcome
 from execgraph.graphstore.model import FacetRef, StepKind
 
 _texts = st.text(max_size=20)

@@ -11,7 +11,7 @@ import pytest
 
 from execgraph import Agent, Collected, Engine, Retention, Stats
 from execgraph.adapters.messages_api import Answer, call, text
-from execgraph.engine import retention as keeping
+from execgraph.engine.sessions import collector as keeping
 from execgraph.invalidation.resources import Acl
 
 from .conftest import World, misses, turn

@@ -57,9 +57,9 @@ class Place:
 async def place(
     url: str, server: tuple[MessagesServer, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Place]:
-    monkeypatch.setattr("execgraph.engine.away._PROBE_SECONDS", 0.05)
-    monkeypatch.setattr("execgraph.engine.away._OPEN_SECONDS", 1.0)
-    monkeypatch.setattr("execgraph.engine.journal._AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("execgraph.engine.sessions.outage._PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("execgraph.engine.sessions.outage._OPEN_SECONDS", 1.0)
+    monkeypatch.setattr("execgraph.engine.sessions.replay_writer._AGAIN_SECONDS", 0.05)
     outlet: Held | Cut = (Held if url.startswith("sqlite") else Cut)(url, monkeypatch)
     await outlet.come()
     running, script = server

@@ -10,7 +10,7 @@ import pytest
 
 from execgraph import RunFailed
 from execgraph.adapters.messages_api import Answer, call, text
-from execgraph.engine.events import Event, ResourceChanged, RunEnded, RunStarted, StepEnded
+from execgraph.engine.outcome.events import Event, ResourceChanged, RunEnded, RunStarted, StepEnded
 
 from .conftest import World, outcomes, results
 from .test_replay import TASK, example, observe_both

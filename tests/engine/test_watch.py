@@ -102,7 +102,7 @@ async def test_an_expired_fact_of_no_watched_source_fails_closed(world: World) -
 async def test_a_source_that_does_not_answer_keeps_no_run_waiting(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("execgraph.engine.session._REFRESH_SECONDS", 0.1)
+    monkeypatch.setattr("execgraph.engine.sessions.session._REFRESH_SECONDS", 0.1)
     engine, rules = world.engine(), Rules(max_age=timedelta(milliseconds=300))
     agent = deployer(world, engine)
     async with engine, engine.watch([rules]):

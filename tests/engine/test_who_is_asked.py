@@ -14,7 +14,7 @@ from anthropic import AsyncAnthropic
 
 from execgraph import AgentError, Engine
 from execgraph.adapters.messages_api import Answer, MessagesServer, text
-from execgraph.engine.caller import caller_name
+from execgraph.engine.keys.caller import caller_name
 from execgraph.tests.models import MODEL
 
 from .conftest import World

@@ -12,8 +12,8 @@ import pytest
 
 from execgraph import Acl, Engine, RunFailed
 from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.engine.asking.why import Why
 from execgraph.engine.errors import ExecutionUnknown
-from execgraph.engine.why import Why
 from execgraph.graphstore.model import ChangeKind, Mode, Replay
 
 from .conftest import World, outcomes, turn

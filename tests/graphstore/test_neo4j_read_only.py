@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from execgraph.engine.doctor import examine
+from execgraph.engine.asking.examine import examine
 from execgraph.graphstore.conformance import (
     guard,
     newest,

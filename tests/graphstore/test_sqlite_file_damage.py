@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from execgraph.engine.doctor import examine
+from execgraph.engine.asking.examine import examine
 from execgraph.graphstore.conformance import guard, published, sample_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import StoreDamaged, StoreError, StoreUnavailable

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine import actions, jobs, reading, run, shelf, verdict
-from execgraph.engine.notes import Notes
+from execgraph.engine.replay import actions, judging, planned_actions, run, steps_by_key
+from execgraph.engine.replay.noted_facts import Notes
+from execgraph.engine.tools import reading
 from execgraph.graphstore.facts import Fact, Facts, FactState
 from execgraph.graphstore.neo4j import client as neo4j_client
 from execgraph.graphstore.neo4j import lookup as neo4j_lookup
@@ -42,27 +43,27 @@ LIMIT = {"sqlite": 1500, "neo4j": 300}
 
 
 def ignore_guards(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(verdict, "broken_guards", lambda *_: ())
+    patch.setattr(judging, "broken_guards", lambda *_: ())
 
 
 def ignore_code(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(verdict, "_changed_code", lambda *_: None)
+    patch.setattr(judging, "_changed_code", lambda *_: None)
 
 
 def ignore_the_terms_of_writes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(verdict, "_changed_terms", lambda *_: ())
+    patch.setattr(judging, "_changed_terms", lambda *_: ())
 
 
 def trust_marks(patch: pytest.MonkeyPatch) -> None:
     """A step stands unless it is marked, as the walker left it."""
     marked: dict[str, dict[int, str]] = {}
-    judged = verdict._judged
+    judged = judging._judged
 
     def by_marks(step: Any, trace: Any, *more: Any) -> Any:
         found = judged(step, trace, *more)
         return found if step.position in marked[trace.id] else replace(found, cause=None)
 
-    patch.setattr(verdict, "_judged", by_marks)
+    patch.setattr(judging, "_judged", by_marks)
     for store in (SqliteStore, Neo4jStore):
         patch.setattr(store, "lookup", _after_reading_marks(store.lookup, marked))
 
@@ -117,7 +118,7 @@ def forget_what_guards_decisions(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_what_guards_actions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(jobs, "guards_of", lambda _: ())
+    patch.setattr(planned_actions, "guards_of", lambda _: ())
 
 
 def forget_what_feeds_steps(patch: pytest.MonkeyPatch) -> None:
@@ -175,12 +176,12 @@ def parse_what_was_dumped(patch: pytest.MonkeyPatch) -> None:
     def dumped(tool: Any, _call: Any, arguments: bytes) -> reading.Reading:
         return reading.Reading("", arguments, tool.parse(arguments))
 
-    patch.setattr(jobs, "read_served", dumped)
+    patch.setattr(planned_actions, "read_served", dumped)
 
 
 def forget_all_traces_but_one(patch: pytest.MonkeyPatch) -> None:
     """I2: what any trace of the task answers need not be asked."""
-    patch.setattr(shelf, "assess", lambda *_: ())
+    patch.setattr(steps_by_key, "assess", lambda *_: ())
 
 
 # Where it shows ---------------------------------------------------------------------------

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine import agent, effects, engine, verdict
-from execgraph.engine.notes import Note
+from execgraph.engine import agent, engine
 from execgraph.engine.program import Handle
-from execgraph.engine.run import Run
+from execgraph.engine.replay import effect_gate, judging
+from execgraph.engine.replay.noted_facts import Note
+from execgraph.engine.replay.run import Run
 from execgraph.engine.task import task_key
 from execgraph.graphstore.model import StepKind
 
@@ -51,14 +52,14 @@ def act_on_what_was_not_known(patch: pytest.MonkeyPatch) -> None:
     async def none(*_: Any) -> list[Any]:
         return []
 
-    patch.setattr(effects, "doubts", none)
+    patch.setattr(effect_gate, "doubts", none)
 
 
 def check_only_the_write(patch: pytest.MonkeyPatch) -> None:
     def own(gate: Any, notes: Any) -> list[Note]:
         return list(notes)
 
-    patch.setattr(effects.Gate, "_all", own)
+    patch.setattr(effect_gate.Gate, "_all", own)
 
 
 def publish_an_effect_without_a_step(patch: pytest.MonkeyPatch) -> None:
@@ -67,7 +68,7 @@ def publish_an_effect_without_a_step(patch: pytest.MonkeyPatch) -> None:
 
 def let_added_requirements_be(patch: pytest.MonkeyPatch) -> None:
     """Of the recorded terms of a write, and of what its decisions knew, one is enough."""
-    patch.setattr(verdict, "_changed_terms", lambda *_: ())
+    patch.setattr(judging, "_changed_terms", lambda *_: ())
     act_on_what_was_not_known(patch)
 
 
@@ -76,7 +77,7 @@ def follow_any_kind(patch: pytest.MonkeyPatch) -> None:
     key = task_key
     for module in (agent, engine):
         patch.setattr(module, "task_key", lambda space, _, *rest: key(space, "agent", *rest))
-    patch.setattr(verdict, "_changed_code", lambda *_: None)
+    patch.setattr(judging, "_changed_code", lambda *_: None)
     follow = Run.follow
 
     def any_kind(run: Run) -> Any:

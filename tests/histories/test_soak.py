@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from execgraph.engine import verdict
+from execgraph.engine.replay import judging
 from execgraph.scripts import _soak
 from execgraph.scripts._soak_shrink import shrunk
 
@@ -43,7 +43,7 @@ def test_it_runs_random_programs_too(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_violation_is_told_with_its_seed_and_a_short_history(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verdict, "broken_guards", lambda *_: ())
+    monkeypatch.setattr(judging, "broken_guards", lambda *_: ())
     wanted = ["--seed", "1", "--histories", "1", "--length", "120", "--shrink", "10", "--json"]
     assert _soak.main([*wanted, "--programs", "0"]) == 1
     [violation] = json.loads(capsys.readouterr().out)["violations"]

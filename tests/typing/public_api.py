@@ -26,8 +26,8 @@ from execgraph import (
     Schema,
     Tool,
 )
+from execgraph.engine.outcome.result import EffectReport, Outcome, StepReport
 from execgraph.engine.program import ProgramRun
-from execgraph.engine.result import EffectReport, Outcome, StepReport
 from execgraph.engine.sync import SyncAgent, SyncEngine, SyncRun
 from execgraph.graphstore.model import ChangeEvent, EffectState, Mode, SideEffect, StepKind, Usage
 from execgraph.tests.models import MODEL

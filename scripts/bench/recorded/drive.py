@@ -14,8 +14,8 @@ from anthropic import AsyncAnthropic
 
 from execgraph import BusinessRule, Engine, Result
 from execgraph.adapters.messages_api import MessagesServer
+from execgraph.engine.outcome.result import Outcome, StepReport
 from execgraph.engine.program import ProgramRun
-from execgraph.engine.result import Outcome, StepReport
 from execgraph.graphstore.model import StepKind
 
 from .model import RecordedAgent

@@ -1,0 +1,206 @@
+"""Examining a graph: what is wrong with it, and what to do.
+
+A lookup checks what it reads, and does not replay what is damaged. This looks at all of it: each
+trace against its manifest, each payload against its digest, each fact against the document that
+it was computed from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+from ...graphstore.document import Document
+from ...graphstore.errors import PayloadCorrupted, StoreError
+from ...graphstore.facts import Fact, Facts, FactState
+from ...graphstore.finding import Finding, Level
+from ...graphstore.model import Trace
+from ...graphstore.store import GraphStore
+
+__all__ = ["Look", "examine"]
+
+#: Told what is looked at, and how much of it was.
+Look = Callable[[str, int], None]
+
+_PAGE = 500
+_LISTED = 100  # by a store, of open walks and of effects in doubt
+_NAMED = 5  # of those that are damaged
+_CLOCK_MS = 60_000
+_ANEW = (
+    "nothing has to be done: it is never replayed, and the next run records it anew. Check the"
+    " disk, and who else writes to the store"
+)
+
+
+async def examine(
+    store: GraphStore, namespace: str, look: Look = lambda _what, _done: None
+) -> AsyncIterator[Finding]:
+    """All that was found in an open store, one namespace's graph included. Changes nothing but
+    what a lookup does."""
+    for finding in await store.examine():
+        yield finding
+    for part in (_traces, _facts, _clock, _walks, _doubts):
+        try:
+            yield await part(store, namespace, look)
+        except StoreError as error:
+            about = part.__name__.removeprefix("_")
+            yield Finding(Level.ERROR, about, f"they cannot be examined: {error}", "see above")
+
+
+# What is recorded -------------------------------------------------------------------------
+
+
+async def _traces(store: GraphStore, namespace: str, look: Look) -> Finding:
+    damaged: list[str] = []
+    whole = 0
+    async for key in _pages(store.task_keys, namespace):
+        found = await store.lookup(namespace, key, _none)
+        broken = [
+            trace.id for trace in found.traces if not await _readable(store, namespace, trace)
+        ]
+        damaged += [*found.damaged, *broken]
+        whole += len(found.traces) - len(broken)
+        look("traces", whole + len(damaged))
+    if not damaged:
+        return Finding(Level.GOOD, "traces", f"{whole:,} are as they were published")
+    says = f"{len(damaged):,} of {whole + len(damaged):,} are damaged: {_some(damaged)}"
+    return Finding(Level.ERROR, "traces", says, _ANEW)
+
+
+def _none(_traces: Sequence[Trace], _facts: Facts) -> None:
+    return None
+
+
+async def _readable(store: GraphStore, namespace: str, trace: Trace) -> bool:
+    try:
+        await store.values(namespace, trace.payloads)
+    except PayloadCorrupted:
+        return False
+    return True
+
+
+async def _facts(store: GraphStore, namespace: str, look: Look) -> Finding:
+    wrong: list[str] = []
+    seen = 0
+    async for uri in _pages(store.uris, namespace):
+        seen += 1
+        look("resources", seen)
+        if not await _sound(store, namespace, uri):
+            wrong.append(uri)
+    if not wrong:
+        return Finding(Level.GOOD, "facts", f"{seen:,} examined: each is what its document says")
+    return Finding(
+        Level.ERROR,
+        "facts",
+        f"what {len(wrong):,} of {seen:,} resources hold is not what their documents say:"
+        f" {_some(wrong)}",
+        "withdraw and observe them again, so that nothing rests on what is damaged; then check"
+        " the disk, and who else writes to the store",
+    )
+
+
+class _Seen(NamedTuple):
+    """One resource, as it was while nobody changed it."""
+
+    fact: Fact
+    newest: int  # the version of the newest event
+    document: Document | None
+
+
+async def _sound(store: GraphStore, namespace: str, uri: str) -> bool:
+    """Whether the current version is that of the newest event, and holds what its document
+    gives."""
+    fact, newest, document = await _seen(store, namespace, uri)
+    if fact.version != newest:
+        return False
+    if fact.state is not FactState.PRESENT:
+        return True
+    return document is not None and all(
+        document.gives(selector, at) for selector, at in fact.fingerprints.items()
+    )
+
+
+async def _seen(store: GraphStore, namespace: str, uri: str) -> _Seen:
+    wanted = {uri: await store.facets(namespace, uri)}
+    fact = (await store.read_facts(namespace, wanted)).of(uri)
+    while True:
+        events = await store.changes(namespace, resource=uri)
+        newest = max((event.to_version for event in events), default=0)
+        document = await _document(store, namespace, uri)
+        before, fact = fact, (await store.read_facts(namespace, wanted)).of(uri)
+        if before.version == fact.version:
+            return _Seen(fact, newest, document)
+
+
+async def _document(store: GraphStore, namespace: str, uri: str) -> Document | None:
+    try:
+        found = await store.document(namespace, uri)
+    except PayloadCorrupted:
+        return None
+    return None if found is None else found[1]
+
+
+async def _clock(store: GraphStore, namespace: str, look: Look) -> Finding:
+    del look
+    now = (await store.read_facts(namespace, {})).now
+    newest = await store.changes(namespace, limit=1)
+    if newest and newest[0].at > now + _CLOCK_MS:
+        return Finding(
+            Level.WARNING,
+            "time",
+            f"the newest change was made {(newest[0].at - now) / 1000:,.0f} s from now: the"
+            " store's clock was set back since",
+            "have the clock set by a time service. Until it has caught up, facts that were to be"
+            " believed for a time are not believed before they are observed again",
+        )
+    return Finding(Level.GOOD, "time", "no change lies in the future")
+
+
+# What is left to do -----------------------------------------------------------------------
+
+
+async def _walks(store: GraphStore, namespace: str, look: Look) -> Finding:
+    del look
+    open_walks = await store.walks(namespace)
+    if not open_walks:
+        return Finding(Level.GOOD, "marks", "they are exact: no walk is open")
+    return Finding(
+        Level.WARNING,
+        "marks",
+        f"{_counted(open_walks)} walks are open, so marks may be behind; no replay depends on them",
+        "run execgraph walk, or wait for the engine that is at it",
+    )
+
+
+async def _doubts(store: GraphStore, namespace: str, look: Look) -> Finding:
+    del look
+    now = time.time_ns() // 1_000_000
+    effects = [it for it in await store.doubts(namespace) if now - it.begun_at > _CLOCK_MS]
+    if not effects:
+        return Finding(Level.GOOD, "effects", "none is in doubt")
+    named = [f"{it.tool} {it.target} (execution {it.execution})" for it in effects]
+    return Finding(
+        Level.WARNING,
+        "effects",
+        f"{_counted(effects)} were begun and are not known to have ended: {_some(named)}",
+        "look at the target whether they happened: their run was killed, or could not write it",
+    )
+
+
+async def _pages(page: Callable[..., Awaitable[list[str]]], namespace: str) -> AsyncIterator[str]:
+    after = ""
+    while keys := await page(namespace, after=after, limit=_PAGE):
+        for key in keys:
+            yield key
+        after = keys[-1]
+
+
+def _counted(found: Sequence[object]) -> str:
+    """How many; of more than a store lists at once, at least so many."""
+    return f"at least {len(found)}" if len(found) == _LISTED else str(len(found))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")

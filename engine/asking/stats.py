@@ -1,0 +1,186 @@
+"""What all runs of a namespace came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import add
+from typing import Any
+
+from ...graphstore.errors import ConfigurationError
+from ...graphstore.model import ExecutionState, Mode
+from ...graphstore.store import ENDED_WELL, Tally, Totals
+
+__all__ = ["AgentStats", "Stats", "milliseconds_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStats:
+    """What the runs of one agent, or of several, came to.
+
+    ``hits``: asked no model; ``partial``: asked, and something was served; ``live``: all was asked.
+    ``failed``: ended without an answer. ``running``: have begun to pay or to act, and not ended;
+    ``killed``: are not heard of any more. ``calls_asked``: replies that were paid;
+    ``calls_served``: decisions that were not asked.
+
+    ``tokens``: paid, by runs of every kind; among them ``cache_read_tokens`` and
+    ``cache_write_tokens``. ``saved_tokens``: what the recorded runs had paid for what was served.
+    ``cost`` and ``saved_cost``: of these in US dollars, None if a part of it is not known; then
+    ``cost_at_least`` and ``saved_cost_at_least`` are of what is known, and ``unpriced`` and
+    ``saved_unpriced`` count the runs of which it is not.
+    """
+
+    hits: int
+    partial: int
+    live: int
+    failed: int
+    running: int
+    killed: int
+    calls_asked: int
+    calls_served: int
+    tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    saved_tokens: int
+    cost_at_least: float
+    unpriced: int
+    saved_cost_at_least: float
+    saved_unpriced: int
+
+    @property
+    def executions(self) -> int:
+        """Those that have ended well."""
+        return self.hits + self.partial + self.live
+
+    @property
+    def hit_rate(self) -> float | None:
+        """The part of them that asked no model, from 0 to 1; None if there are none."""
+        return self.hits / self.executions if self.executions else None
+
+    @property
+    def cost(self) -> float | None:
+        """Of ``tokens``, in US dollars; None if that of a run is not known."""
+        return None if self.unpriced else self.cost_at_least
+
+    @property
+    def saved_cost(self) -> float | None:
+        """Of ``saved_tokens``, in US dollars; None if that of a run is not known."""
+        return None if self.saved_unpriced else self.saved_cost_at_least
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return {
+            "executions": self.executions,
+            "hits": self.hits,
+            "partial": self.partial,
+            "live": self.live,
+            "failed": self.failed,
+            "running": self.running,
+            "killed": self.killed,
+            "hit_rate": self.hit_rate,
+            "calls_asked": self.calls_asked,
+            "calls_served": self.calls_served,
+            "tokens": self.tokens,
+            "cache_read_tokens": self.cache_read_tokens,
+            "cache_write_tokens": self.cache_write_tokens,
+            "saved_tokens": self.saved_tokens,
+            "cost": self.cost,
+            "cost_at_least": self.cost_at_least,
+            "unpriced": self.unpriced,
+            "saved_cost": self.saved_cost,
+            "saved_cost_at_least": self.saved_cost_at_least,
+            "saved_unpriced": self.saved_unpriced,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Stats(AgentStats):
+    """What the executions came to that began since a moment, all agents together.
+
+    ``misses``: the tokens paid by the kind of cause for which a model was asked;
+    ``missed_calls``: the calls. ``traces``: what may be replayed now. ``agents``: each by its name.
+    ``hint``: that the namespace does not exist, and which do; None: it does.
+    """
+
+    traces: int
+    misses: Mapping[str, int]
+    missed_calls: Mapping[str, int]
+    agents: Mapping[str, AgentStats]
+    hint: str | None = None
+
+    @property
+    def anything(self) -> bool:
+        """Whether there was any run."""
+        return bool(self.executions or self.failed or self.running or self.killed)
+
+    @classmethod
+    def of(cls, totals: Totals) -> Stats:
+        """From what a store counted."""
+        names = sorted({it.agent for it in totals.tallies if it.agent})
+        paid = sorted(totals.misses.items(), key=lambda it: (-it[1].tokens, -it[1].asked, it[0]))
+        return cls(
+            **_counted(totals.tallies),
+            traces=totals.traces,
+            misses={kind: missed.tokens for kind, missed in paid},
+            missed_calls={kind: missed.asked for kind, missed in paid},
+            agents={
+                name: AgentStats(**_counted(it for it in totals.tallies if it.agent == name))
+                for name in names
+            },
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return {
+            **AgentStats.as_json(self),
+            "traces": self.traces,
+            "misses": dict(self.misses),
+            "missed_calls": dict(self.missed_calls),
+            "agents": {name: it.as_json() for name, it in self.agents.items()},
+            "hint": self.hint,
+        }
+
+
+def _counted(tallies: Iterable[Tally]) -> dict[str, Any]:
+    some = list(tallies)
+    whole = reduce(add, some, Tally("", "", ""))
+    by_state: dict[str, int] = {}
+    by_mode: dict[str, int] = {}
+    for it in some:
+        by_state[it.state] = by_state.get(it.state, 0) + it.executions
+    for it in some:
+        if it.state == ENDED_WELL:
+            by_mode[it.mode] = by_mode.get(it.mode, 0) + it.executions
+    return {
+        "hits": by_mode.get(Mode.REPLAY, 0),
+        "partial": by_mode.get(Mode.PARTIAL, 0),
+        "live": by_mode.get(Mode.LIVE, 0),
+        "failed": by_state.get(ExecutionState.FAILED, 0),
+        "running": by_state.get(ExecutionState.RUNNING, 0),
+        "killed": by_state.get(ExecutionState.KILLED, 0),
+        "calls_asked": whole.asked,
+        "calls_served": whole.served,
+        "tokens": whole.usage.total,
+        "cache_read_tokens": whole.usage.cache_read_input_tokens,
+        "cache_write_tokens": whole.usage.cache_creation_input_tokens,
+        "saved_tokens": whole.saved_tokens,
+        "cost_at_least": whole.cost,
+        "unpriced": whole.unpriced,
+        "saved_cost_at_least": whole.saved_cost,
+        "saved_unpriced": whole.saved_unpriced,
+    }
+
+
+def milliseconds_of(since: datetime | timedelta | None) -> int | None:
+    """A moment, or how long ago, in milliseconds since 1970. Raises ConfigurationError."""
+    if since is None:
+        return None
+    moment: object = datetime.now(UTC) - since if isinstance(since, timedelta) else since
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise ConfigurationError(
+            f"since={since!r} is no moment; give a timedelta, as in timedelta(days=7), or a"
+            " datetime with a time zone, as in datetime.now(UTC)"
+        )
+    return int(moment.timestamp() * 1000)

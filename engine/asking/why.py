@@ -1,0 +1,353 @@
+"""Why a run did what it did: for each step what became of it, and the change that was behind."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from ...graphstore.errors import PayloadCorrupted
+from ...graphstore.model import (
+    ChangeEvent,
+    ChangeKind,
+    Execution,
+    ExecutionState,
+    Mode,
+    Step,
+    StepKind,
+    Trace,
+    step_id,
+)
+from ...graphstore.store import GraphStore
+from ..errors import ExecutionUnknown
+from ..outcome.cause import Cause, MissKind
+from ..outcome.report import Report, ReportedStep, plain_report
+from ..outcome.result import Outcome
+from .as_json import change_as_json, iso
+
+__all__ = ["Fate", "Why", "WhyMiss", "WhyStep", "why"]
+
+_EVENTS = 100  # of a resource, looked at first
+_MANY_EVENTS = 10_000
+
+
+class Fate(StrEnum):
+    """What became of a step, as far as it matters for what it cost.
+
+    ``served``: neither asked nor run. ``run again``: its tool was called, and its output
+    compared. ``executed``: nothing was recorded of it. ``unknown``: the run kept no report.
+    """
+
+    SERVED = "served"
+    RUN_AGAIN = "run again"
+    ASKED = "asked"
+    EXECUTED = "executed"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class WhyMiss:
+    """A cause, with the change that made the guard stop holding (None: none is known)."""
+
+    cause: Cause
+    change: ChangeEvent | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The cause, and its path in the graph: event, facet with both fingerprints."""
+        cause, facet = self.cause, self.cause.facet
+        return {
+            "kind": cause.kind.value,
+            "node": cause.node,
+            "resource": None if facet is None else facet.resource,
+            "selector": None if facet is None else facet.selector,
+            "before": cause.before,
+            "after": cause.after,
+            "remedy": cause.remedy,
+            "change": None if self.change is None else change_as_json(self.change),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class WhyStep:
+    """One step of a run. ``step``: the id of the recorded Step, None if it is not recorded.
+
+    ``follows``: the position of the earlier step whose cause this is; None: it is its own.
+    """
+
+    position: int
+    kind: StepKind
+    name: str
+    fate: Fate
+    outcome: Outcome | None
+    tokens: int
+    saved_tokens: int
+    error: bool
+    step: str | None
+    why: WhyMiss | None = None
+    follows: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return {
+            "position": self.position,
+            "kind": self.kind.value,
+            "name": self.name,
+            "fate": self.fate.value,
+            "outcome": None if self.outcome is None else self.outcome.value,
+            "tokens": self.tokens,
+            "saved_tokens": self.saved_tokens,
+            "error": self.error,
+            "step": self.step,
+            "cause": None if self.why is None else self.why.as_json(),
+            "follows": self.follows,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A run with its steps in their order; ``misses``: why it was no plain replay, each once.
+
+    ``hint``: what cannot be told of it, and why.
+    """
+
+    execution: Execution
+    steps: tuple[WhyStep, ...]
+    misses: tuple[WhyMiss, ...]
+    hint: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        it = self.execution
+        return {
+            "execution": it.id,
+            "task": it.task,
+            "agent": it.agent,
+            "mode": it.mode.value,
+            "state": it.state.value,
+            "started_at": iso(it.started_at),
+            "duration_ms": it.duration_ms,
+            "tokens": it.usage.total,
+            "saved_tokens": it.saved_tokens,
+            "cost": it.cost,
+            "replayed": it.replayed,
+            "reason": it.reason,
+            "hint": self.hint,
+            "misses": [miss.as_json() for miss in self.misses],
+            "steps": [step.as_json() for step in self.steps],
+        }
+
+
+async def why(store: GraphStore, namespace: str, execution: str) -> Why:
+    """What became of the steps of an execution, and why. Raises ExecutionUnknown."""
+    run = await store.execution(namespace, execution)
+    if run is None:
+        raise ExecutionUnknown(execution, namespace)
+    run = run.model_copy(update={"execution": run.execution.at(time.time_ns() // 1_000_000)})
+    report, of, hint = await _report(store, namespace, run)
+    misses = (*report.misses, *_torn(run))
+    told = (*misses, *(it.cause for it in report.steps if it.cause is not None))
+    changes = await _changes(store, namespace, told, _end(run.execution))
+    return Why(run.execution, _steps(report, of, changes), _misses(misses, changes), hint)
+
+
+async def _report(
+    store: GraphStore, namespace: str, run: Trace
+) -> tuple[Report, Trace, str | None]:
+    """What became of the steps, and the execution that they are recorded with."""
+    it, hint = run.execution, _UNENDED.get(run.execution.state)
+    if it.report is not None:
+        try:
+            found = await store.values(namespace, [it.report])
+            report = Report.of_value(found[it.report])
+        except (PayloadCorrupted, ValueError):
+            hint = "the report of this run is damaged: what is told here is told by its trace"
+        else:
+            of = run if run.steps or not report.steps else await _replayed(store, namespace, it)
+            return report, of or run, None
+    if run.steps or it.mode is not Mode.REPLAY:
+        if it.mode is not Mode.LIVE and hint is None:
+            hint = "this run kept no report: what became of its steps is not known"
+        return plain_report(run, served=False), run, hint
+    trace = await _replayed(store, namespace, it)
+    if trace is None:
+        return Report(()), run, f"the trace {it.replayed} that it replayed is not in the store"
+    return plain_report(trace, served=True), trace, hint
+
+
+async def _replayed(store: GraphStore, namespace: str, it: Execution) -> Trace | None:
+    return None if it.replayed is None else await store.execution(namespace, it.replayed)
+
+
+def _torn(run: Trace) -> tuple[Cause, ...]:
+    """A tear is found after the report was written; of a trace it is told by its length."""
+    it = run.execution
+    if it.state is not ExecutionState.PUBLISHED or it.complete:
+        return ()
+    step = run.steps[it.published_steps]
+    return (Cause(MissKind.TORN, f"{step.name} (step {step.position})"),)
+
+
+_UNENDED = {
+    ExecutionState.RUNNING: "this run has not ended: what it has paid so far is all that is told",
+    ExecutionState.KILLED: "this run never ended, so its process was killed: what it had paid until"
+    " then is all that is known",
+}
+
+
+# The change behind a cause ----------------------------------------------------------------
+
+_Changes = Mapping[Cause, ChangeEvent | None]
+
+
+async def _changes(
+    store: GraphStore, namespace: str, causes: Iterable[Cause], end: int
+) -> _Changes:
+    """The event that made each cause's guard stop holding, as far as one is known."""
+    by_resource: dict[str, list[Cause]] = {}
+    for cause in dict.fromkeys(causes):
+        if cause.facet is not None and cause.kind is not MissKind.PRECONDITION_NEVER_OBSERVED:
+            by_resource.setdefault(cause.facet.resource, []).append(cause)
+
+    async def of(resource: str, some: Sequence[Cause]) -> dict[Cause, ChangeEvent | None]:
+        events = await store.changes(namespace, resource=resource, limit=_EVENTS)
+        known = all(_behind(cause, events, end) for cause in some)
+        if len(events) == _EVENTS and not known:  # it is long ago, or much else has changed since
+            events = await store.changes(namespace, resource=resource, limit=_MANY_EVENTS)
+        return {cause: _behind(cause, events, end) for cause in some}
+
+    found = await asyncio.gather(*(of(uri, some) for uri, some in by_resource.items()))
+    return {cause: event for some in found for cause, event in some.items()}
+
+
+def _behind(cause: Cause, events: Sequence[ChangeEvent], end: int) -> ChangeEvent | None:
+    """The newest fitting event up to the run's end; if clocks differ, or an expiry was recorded
+    late, the first one after it."""
+    fitting = [event for event in events if _fits(cause, event)]
+    before = [event for event in fitting if event.at <= end]
+    after = fitting[: len(fitting) - len(before)]
+    if before and cause.kind is MissKind.PRECONDITION_EXPIRED:
+        newest = next(event for event in events if event.at <= end)
+        if newest is not before[0] and after:  # that one was renewed since
+            return after[-1]
+    return before[0] if before else (after[-1] if after else None)
+
+
+def _fits(cause: Cause, event: ChangeEvent) -> bool:
+    assert cause.facet is not None
+    match cause.kind:
+        case MissKind.PRECONDITION_EXPIRED:
+            return event.kind is ChangeKind.EXPIRED
+        case MissKind.PRECONDITION_WITHDRAWN:
+            return event.kind is ChangeKind.WITHDRAWN
+        case _:
+            return any(
+                it.selector == cause.facet.selector
+                and it.before == cause.before
+                and it.after != cause.before
+                for it in event.changed
+            )
+
+
+def _end(execution: Execution) -> int:
+    return math.ceil(execution.started_at + execution.duration_ms)
+
+
+# Steps ------------------------------------------------------------------------------------
+
+
+def _misses(causes: Iterable[Cause], changes: _Changes) -> tuple[WhyMiss, ...]:
+    return tuple(WhyMiss(cause, changes.get(cause)) for cause in dict.fromkeys(causes))
+
+
+def _steps(report: Report, of: Trace, changes: _Changes) -> tuple[WhyStep, ...]:
+    recorded = {step_id(of.id, step.position): step for step in of.steps}
+    steps: list[WhyStep] = []
+    for position, told in enumerate(report.steps):
+        step = recorded.get(told.step or "")
+        why = None if told.cause is None else WhyMiss(told.cause, changes.get(told.cause))
+        it = WhyStep(
+            position,
+            told.kind,
+            told.name,
+            _fate(told),
+            told.outcome,
+            told.tokens,
+            told.saved_tokens,
+            told.error,
+            told.step,
+            why,
+        )
+        steps.append(_traced(it, step, of, steps))
+    return tuple(steps)
+
+
+def _fate(told: ReportedStep) -> Fate:
+    if told.outcome is Outcome.REPLAYED and told.kind is StepKind.DECISION:
+        return Fate.SERVED
+    return Fate.UNKNOWN if told.outcome is None else _FATES[told.outcome]
+
+
+_FATES = {
+    Outcome.ASKED: Fate.ASKED,
+    Outcome.REUSED: Fate.SERVED,
+    Outcome.REPLAYED: Fate.RUN_AGAIN,
+    Outcome.DIVERGED: Fate.RUN_AGAIN,
+    Outcome.EXECUTED: Fate.EXECUTED,
+    Outcome.REFUSED: Fate.REFUSED,
+}
+
+
+def _traced(it: WhyStep, step: Step | None, of: Trace, before: Sequence[WhyStep]) -> WhyStep:
+    """The step, with the earlier one from which it follows that it was not served."""
+    if it.why is None or not before:
+        return it
+    cause = it.why.cause
+    if cause.kind is MissKind.REQUEST_CHANGED:
+        origin = _first_upstream(step, of, before)
+    elif _is_own(cause, it, step, of):
+        return it
+    else:
+        origin = next(
+            (one for one in before if one.why is not None and one.why.cause == cause), None
+        )
+    if origin is None:
+        return it
+    first = origin.position if origin.follows is None else origin.follows
+    return replace(it, follows=first, why=origin.why or it.why)
+
+
+def _is_own(cause: Cause, it: WhyStep, step: Step | None, of: Trace) -> bool:
+    """Whether the cause is about this step itself, and not why an earlier one left the trace."""
+    if cause.facet is not None:
+        guards = (of.preconditions.get(guard) for guard in (step.guards if step else ()))
+        return any(guard is not None and guard.ref == cause.facet for guard in guards)
+    return cause.kind is not MissKind.OUTPUT_DIVERGED or it.kind is StepKind.ACTION
+
+
+def _first_upstream(step: Step | None, of: Trace, before: Sequence[WhyStep]) -> WhyStep | None:
+    """The first step that was new in this run, of those that this one can depend on."""
+    upstream = None if step is None else _ancestors(step, of)
+    new = (Fate.ASKED, Fate.EXECUTED, Fate.REFUSED)
+    for it in before:
+        if upstream is not None and it.step not in upstream:
+            continue
+        if it.fate in new or it.outcome is Outcome.DIVERGED:
+            return it
+    return None
+
+
+def _ancestors(step: Step, of: Trace) -> frozenset[str]:
+    """The ids of the steps that feed ``step``, however far up."""
+    feeds = {it.position: it.feeds for it in of.steps}
+    found: set[int] = set()
+    open_ = list(step.feeds)
+    while open_:
+        if (position := open_.pop()) not in found:
+            found.add(position)
+            open_ += feeds.get(position, ())
+    return frozenset(step_id(of.id, position) for position in found)

@@ -1,0 +1,66 @@
+"""What a tool asks of facts while it runs: a document as it is now. Its step rests on that."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, Token
+from typing import Self
+
+from ...graphstore.canonical import Json
+from ...graphstore.facts import Fact, FactState
+from ...graphstore.model import FacetRef
+from ..errors import NotCurrent
+from ..sessions.session import Session
+from .noted_facts import Note, Notes, noted
+
+__all__ = ["Asking", "current"]
+
+_TRIES = 5  # a document is read after its version, which may move in between
+
+
+class Asking:
+    """Entered while a tool runs: the facts it asks for, as they are noted then for its step."""
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+        self._before: Token[Asking | None] | None = None
+
+    def __enter__(self) -> Self:
+        """From here on, what is asked of facts is noted."""
+        self._before = _asking.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._before is not None
+        _asking.reset(self._before)
+
+
+_asking: ContextVar[Asking | None] = ContextVar("execgraph_asking_facts", default=None)
+
+
+async def current(session: Session, resource: str) -> Json:
+    """See ``Engine.current``."""
+    store, namespace = session.store, session.namespace
+    facet = FacetRef(resource, None)
+    notes = Notes(store, namespace, session.refresh)
+    for _ in range(_TRIES):
+        facts = await notes.read({resource: {None}})
+        fact = facts.of(resource)
+        found = await store.document(namespace, resource) if fact.believed(facts.now) else None
+        if found is not None and found[0] != fact.version:
+            continue
+        if (asking := _asking.get()) is not None:
+            asking.notes.append(noted(namespace, facet, facts))
+        if found is None:
+            raise NotCurrent(resource, _why_not(fact))
+        return found[1].content
+    raise NotCurrent(resource, "changes without pause")
+
+
+def _why_not(fact: Fact) -> str:
+    match fact.state:
+        case FactState.ABSENT:
+            return "was never observed"
+        case FactState.WITHDRAWN:
+            return "was withdrawn"
+        case FactState.PRESENT:
+            return "has expired"

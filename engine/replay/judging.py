@@ -1,0 +1,176 @@
+"""Which steps of a trace still stand: a pure function of facts and code (I1, I2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+
+from ...graphstore.canonical import fingerprint
+from ...graphstore.facts import Facts
+from ...graphstore.model import Effect, FacetRef, Step, StepKind, Trace
+from ...invalidation.resources import Resource
+from ...invalidation.validity import broken_guards
+from ..outcome.cause import Cause, MissKind, cause_of
+from ..tools.tool import Tool
+from .noted_facts import Note
+
+__all__ = ["Code", "Recorded", "assess", "chosen", "decisions_behind", "valid_prefix"]
+
+
+@dataclass(frozen=True)
+class Code:
+    """The code that is current: what a recorded step must have been made by.
+
+    ``decision`` is the code key of all decisions of an agent; None where each request has its
+    own, which then is part of the key by which a step is found.
+    """
+
+    tools: Mapping[str, Tool]
+    requires: tuple[Resource, ...]
+    decision: str | None = None
+    # By the number of tools (more of them may be declared, and none is ever taken away), and by
+    # the keys of those that may change while the process runs.
+    _identities: dict[tuple[int | str, ...], str] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    @property
+    def identity(self) -> str:
+        """Equal iff all of it is: a process may hold several versions of an agent."""
+        tools = tuple(self.tools.values())  # other threads may declare more meanwhile
+        state: tuple[int | str, ...] = (
+            len(tools),
+            *(it.code_key for it in tools if it.effect is Effect.PURE),
+        )
+        if (known := self._identities.get(state)) is None:
+            keys = sorted(tool.code_key for tool in tools)
+            known = self._identities[state] = fingerprint([self.decision, *keys])
+        return known
+
+    def of_action(self, name: str) -> str:
+        """The code key of actions of that name; of a tool that is not there, a fixed one."""
+        tool = self.tools.get(name)
+        return tool.code_key if tool is not None else "unknown tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A recorded step as it was judged: why it does not stand, None if it does.
+
+    ``notes`` are its guards at the versions by which they were judged; ``failing`` the facets
+    of those that do not hold.
+    """
+
+    trace: str
+    step: Step
+    notes: tuple[Note, ...]
+    cause: Cause | None
+    failing: tuple[FacetRef, ...] = ()
+
+    @property
+    def facets(self) -> tuple[FacetRef, ...]:
+        """All that it rests on."""
+        return tuple(note.guard.ref for note in self.notes)
+
+    @property
+    def noted(self) -> dict[FacetRef, Note]:
+        """Its notes by what they are about."""
+        return {note.guard.ref: note for note in self.notes}
+
+    def under(self, notes: Mapping[FacetRef, Note]) -> Recorded:
+        """The same, judged by facts read later, in which all its facets are noted."""
+        if self.cause is not None and self.cause.kind is MissKind.CODE_CHANGED:
+            return self
+        failing = [note.guard for note in self.notes if not note.holds_in(notes)]
+        if not failing:
+            now = tuple(notes[facet] for facet in self.facets)
+            return replace(self, notes=now, cause=None, failing=())
+        cause = self.cause or Cause(
+            MissKind.PRECONDITION_CHANGED,
+            str(failing[0].ref),
+            failing[0].fingerprint,
+            facet=failing[0].ref,
+        )
+        return replace(self, cause=cause, failing=tuple(guard.ref for guard in failing))
+
+
+def assess(trace: Trace, facts: Facts, code: Code) -> tuple[Recorded, ...]:
+    """The steps of a trace, each judged."""
+    judged = [_judged(step, trace, facts, code) for step in trace.steps]
+    for position, terms in _changed_terms(trace, code):
+        # Also where a guard does not hold: that may hold again, and the terms stay changed.
+        judged[position] = replace(judged[position], cause=terms)
+    return tuple(judged)
+
+
+def _judged(step: Step, trace: Trace, facts: Facts, code: Code) -> Recorded:
+    fallen = tuple(broken_guards(step, trace.preconditions, facts))
+    guards = (trace.preconditions[key] for key in step.guards)
+    return Recorded(
+        trace=trace.id,
+        step=step,
+        notes=tuple(
+            Note(guard, facts.of(guard.resource).version, believed=True) for guard in guards
+        ),
+        cause=_changed_code(step, code) or (cause_of(fallen[0]) if fallen else None),
+        failing=tuple(broken.guard.ref for broken in fallen),
+    )
+
+
+def _changed_code(step: Step, code: Code) -> Cause | None:
+    now = code.decision if step.kind is StepKind.DECISION else code.of_action(step.name)
+    if now is None or step.code_key == now:
+        return None
+    return Cause(MissKind.CODE_CHANGED, step.name, step.code_key, now)
+
+
+def _changed_terms(trace: Trace, code: Code) -> Iterator[tuple[int, Cause]]:
+    """Decisions that chose a write which requires something else today, and why.
+
+    Their guards name the facets of the day they were recorded; a requirement added to a write
+    since then was never checked for them.
+    """
+    for action in trace.steps:
+        tool = code.tools.get(action.name)
+        if tool is None or not tool.is_write or tool.same_terms(action.code_key):
+            continue
+        cause = Cause(MissKind.CODE_CHANGED, action.name, action.code_key, tool.code_key)
+        for position in decisions_behind(trace.steps, action):
+            yield position, cause
+
+
+def decisions_behind(steps: Sequence[Step], write: Step) -> list[int]:
+    """The decisions that chose a recorded write; of a program's all that may have: they came
+    before it, and what guards it guards them."""
+    if write.decision is not None:
+        return [write.decision]
+    return [
+        step.position
+        for step in steps[: write.position]
+        if step.kind is StepKind.DECISION and set(write.guards) <= set(step.guards)
+    ]
+
+
+def valid_prefix(judged: Sequence[Recorded]) -> int:
+    """How many leading steps stand."""
+    return sum(1 for _ in takewhile(lambda recorded: recorded.cause is None, judged))
+
+
+def chosen(
+    traces: Sequence[Trace], judged: Mapping[str, Sequence[Recorded]], prefer: str | None = None
+) -> Trace | None:
+    """The trace with the longest valid prefix; among equals the newest (I3).
+
+    One that stands to its end is longer than any that does not, however many steps that took;
+    and of these ``prefer`` (an id) comes first.
+    """
+
+    def rank(trace: Trace) -> tuple[float, bool]:
+        prefix = valid_prefix(judged[trace.id])
+        whole = prefix == len(trace.steps) and trace.execution.complete
+        return (math.inf if whole else prefix), whole and trace.id == prefer
+
+    # ``max`` keeps the first of equals, and traces come newest first.
+    return max(traces, key=rank, default=None)

@@ -1,0 +1,87 @@
+"""Finding what may be replayed: a plan, from the store or from this process's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ...graphstore.facts import Facts
+from ...graphstore.model import Trace
+from ...graphstore.store import GraphStore
+from ..outcome.cause import Cause, MissKind
+from ..sessions.memory import Memory, MemoryKey
+from .judging import Code, Recorded, assess, chosen
+from .plan import Plan, Prepared, no_plan
+from .subject import Subject
+
+__all__ = ["find_plan", "look_up", "memory_key"]
+
+
+def memory_key(namespace: str, task: str, code: Code) -> MemoryKey:
+    """What this process remembers of a task depends on the code that asks."""
+    return (namespace, task, code.identity)
+
+
+async def find_plan(
+    store: GraphStore, namespace: str, task: str, subject: Subject, memory: Memory
+) -> Plan:
+    """The plan for the task with this key, as things are at one moment during the call."""
+    key = memory_key(namespace, task, subject.code)
+    here = await store.incarnation()
+    known = memory.get(key)
+    if isinstance(known, Prepared):
+        if known.store == here and await store.still(namespace, known.trace.id, known.accepted):
+            return Plan(known, (known.trace,), None, ())
+        memory.drop(key)
+    prefer = known if isinstance(known, str) else None
+    plan = await look_up(store, namespace, task, subject, prefer=prefer)
+    if plan.best is not None and plan.best.stands:
+        best = replace(plan.best, store=here)
+        memory.put(key, best, best.size)
+    return plan
+
+
+async def look_up(
+    store: GraphStore,
+    namespace: str,
+    task: str,
+    subject: Subject,
+    *,
+    prefer: str | None = None,
+) -> Plan:
+    """The plan from the store, whatever this process remembers."""
+    # By the versions of the last call of ``choose``, which are those of the answer.
+    judged: dict[str, tuple[Recorded, ...]] = {}
+
+    def choose(traces: Sequence[Trace], facts: Facts) -> str | None:
+        judged.update({trace.id: assess(trace, facts, subject.code) for trace in traces})
+        best = chosen(traces, judged, prefer)
+        return best.id if best is not None else None
+
+    found = await store.lookup(namespace, task, choose)
+    damaged = tuple(Cause(MissKind.PAYLOAD_DAMAGED, trace) for trace in found.damaged)
+    best = next((trace for trace in found.traces if trace.id == found.chosen), None)
+    if best is None:
+        return no_plan(*(damaged or (Cause(MissKind.NEW_TASK, task),)))
+    prepared = Prepared(
+        trace=best,
+        judged=judged[best.id],
+        accepted={uri: found.facts.of(uri).version for uri in best.resources},
+        values=_of_steps(best, found.values),
+        dialect=subject.dialect,
+    )
+    return Plan(prepared, found.traces, found.facts, (*damaged, *_why_not_all(prepared)))
+
+
+def _of_steps(trace: Trace, values: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What replaying needs of a trace's payloads: requests are not built from what was asked."""
+    wanted = {it for step in trace.steps for it in (step.arguments, step.output)}
+    return {digest: data for digest, data in values.items() if digest in wanted}
+
+
+def _why_not_all(prepared: Prepared) -> tuple[Cause, ...]:
+    """Each cause for which a step does not stand, once."""
+    if prepared.stands:
+        return ()
+    causes = (recorded.cause for recorded in prepared.judged)
+    return tuple(dict.fromkeys(cause for cause in causes if cause is not None))

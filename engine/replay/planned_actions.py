@@ -1,0 +1,171 @@
+"""From a call to a job: what is to be carried out, and what is recorded of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...graphstore.canonical import as_text, hash_of
+from ...graphstore.model import Effect, FacetRef, Step, StepKind, Value
+from ..model.client import Call
+from ..outcome.cause import Cause, MissKind
+from ..tools.output import KnownOutput
+from ..tools.reading import Reading, read_act, read_call, read_served
+from ..tools.tool import Tool
+from .judging import Recorded
+from .noted_facts import Note, guards_of
+from .plan import Decision, Prepared
+from .required_facets import needed_facets
+from .run import Run
+
+__all__ = ["Job", "job_of_act", "job_of_call", "job_on_path"]
+
+
+@dataclass(slots=True)
+class Job:
+    """One call about to be carried out, under the facts in ``notes``.
+
+    ``recorded`` is what is recorded of it. ``followed``: it is what comes next on this path.
+    ``effect``: how a recording of it may be used, which is the tool's, or less.
+    """
+
+    tool: Tool | None
+    name: str
+    code_key: str
+    key: str
+    occurrence: int
+    reading: Reading
+    facets: tuple[FacetRef, ...]
+    recorded: Recorded | None
+    followed: Prepared | None = None
+    decision: int | None = None
+    call: int | None = None
+    notes: tuple[Note, ...] = ()
+    for_program: bool = False
+    effect: Effect | None = None
+
+    def __post_init__(self) -> None:
+        self.effect = None if self.tool is None else self.tool.effect
+
+    @property
+    def expected(self) -> KnownOutput | None:
+        """The output that it has on this path."""
+        if self.followed is None or self.recorded is None:
+            return None
+        return self.followed.known(self.recorded.step)
+
+    @property
+    def stands(self) -> bool:
+        """Whether a recording of it stands."""
+        return self.recorded is not None and self.recorded.cause is None
+
+    def step(self, feeds: tuple[int, ...], output: Value, output_key: str, *, error: bool) -> Step:
+        """The step it becomes; its position is given when it has ended."""
+        in_reply = self.followed is not None
+        return Step(
+            position=-1,
+            kind=StepKind.ACTION,
+            name=self.name,
+            key=self.key,
+            occurrence=self.occurrence,
+            code_key=self.code_key,
+            output=output.digest,
+            output_key=output_key,
+            error=error,
+            guards=guards_of(self.notes),
+            feeds=(self.decision,) if in_reply and self.decision is not None else feeds,
+            effect=self.effect,
+            arguments=Value.of(self.reading.arguments).digest,
+            decision=self.decision,
+            call=self.call,
+        )
+
+
+async def job_of_call(run: Run, decision: Decision, number: int) -> Job:
+    """The job of one call of a reply."""
+    call = decision.calls[number]
+    if run.on_path and run.followed is not None:
+        recorded = run.followed.actions.get((decision.position, number))
+        if recorded is not None:
+            recorded = _as_its_tool_is_now(run, recorded)
+            return job_on_path(run, run.followed, recorded, _on_path(run, recorded, call))
+    tools, inputs = run.subject.code.tools, run.wish.inputs
+    readings = decision.readings
+    reading = readings[number] if readings else read_call(tools, inputs, call)
+    job = await _by_key(run, as_text(call.tool), tools.get(call.tool), reading)
+    job.decision, job.call = decision.position, number
+    return job
+
+
+async def job_of_act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> Job:
+    """The job of an action of a program. Raises ArgumentsInvalid, NotJson."""
+    job = await _by_key(run, tool.name, tool, read_act(tool, run.wish.inputs, arguments))
+    job.for_program = True
+    return job
+
+
+def _as_its_tool_is_now(run: Run, recorded: Recorded) -> Recorded:
+    """What a pure tool depends on may have become something else since the lookup."""
+    step = recorded.step
+    if step.effect is not Effect.PURE or recorded.cause is not None:
+        return recorded
+    now = run.subject.code.of_action(step.name)
+    if now == step.code_key:
+        return recorded
+    return replace(recorded, cause=Cause(MissKind.CODE_CHANGED, step.name, step.code_key, now))
+
+
+def _on_path(run: Run, recorded: Recorded, call: Call) -> Reading:
+    """A call of a decision that stands, and so does the recorded action, or it is read whole."""
+    tools, step = run.subject.code.tools, recorded.step
+    tool, followed = tools.get(step.name), run.followed
+    # An error may say that the arguments named nothing to rest on: that is found out anew.
+    if tool is None or followed is None or recorded.cause is not None or step.error:
+        return read_call(tools, run.wish.inputs, call)
+    return read_served(tool, call, followed.arguments(step))
+
+
+def job_on_path(run: Run, followed: Prepared, recorded: Recorded, reading: Reading) -> Job:
+    """What the recorded graph has next."""
+    step = recorded.step
+    code = run.subject.code
+    tool = code.tools.get(step.name)
+    code_key = step.code_key if recorded.cause is None else code.of_action(step.name)
+    return Job(
+        tool=tool,
+        name=step.name,
+        code_key=code_key,
+        key=step.key if code_key == step.code_key else _key(step.name, code_key, reading),
+        occurrence=step.occurrence,
+        reading=reading,
+        facets=_facets(run, tool, reading) if reading.said else recorded.facets,
+        recorded=recorded,
+        followed=followed,
+        decision=step.decision,
+        call=step.call,
+    )
+
+
+async def _by_key(run: Run, name: str, tool: Tool | None, reading: Reading) -> Job:
+    code_key = run.subject.code.of_action(name)
+    key = _key(name, code_key, reading)
+    occurrence = run.occurrence(key)
+    recorded = await run.find(key, occurrence)
+    facets = _facets(run, tool, reading)
+    if recorded is not None and not set(facets) <= set(recorded.facets):
+        # Recorded under fewer requirements than are declared today.
+        recorded = replace(recorded, cause=Cause(MissKind.CODE_CHANGED, name))
+    return Job(tool, name, code_key, key, occurrence, reading, facets, recorded)
+
+
+def _facets(run: Run, tool: Tool | None, reading: Reading) -> tuple[FacetRef, ...]:
+    """What an action rests on: an agent's own requirements guard each of its writes."""
+    if tool is None or not tool.is_write or reading.parsed is None:
+        return reading.required
+    own = needed_facets(run.subject.code.requires, run.wish.inputs)
+    return tuple(dict.fromkeys((*reading.required, *own)))
+
+
+def _key(name: str, code_key: str, reading: Reading) -> str:
+    return hash_of("step", StepKind.ACTION, name, code_key, reading.said)

@@ -1,0 +1,85 @@
+"""A step that a run took, whether it was served or carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ...graphstore.model import FacetRef, SideEffect, Step, StepKind, Value
+from ..model.prices import Bill
+from ..outcome.cause import Cause
+from ..outcome.result import Outcome, StepReport
+from .noted_facts import Note
+
+__all__ = ["Taken", "frontier"]
+
+
+@dataclass(slots=True)
+class Taken:
+    """``step`` is the step as this run would record it; ``output`` its exact payload."""
+
+    step: Step
+    outcome: Outcome
+    output: bytes
+    ticket: int | None = None  # by which the run's notes know it, if it was carried out
+    cause: Cause | None = None
+    duration_ms: float = 0.0
+    notes: tuple[Note, ...] = ()  # what it rests on, if it is not a recorded step as it was
+    noted: Mapping[FacetRef, Note] = field(default_factory=dict)  # all that was known before it
+    values: tuple[Value, ...] = ()  # payloads that are not in the store yet
+    effect: SideEffect | None = None
+    bill: Bill | None = None  # of a decision that was asked
+    copied: bool = False  # the followed trace's own step, unchanged
+    followed: bool = False  # an action that the recorded path had next
+    _report: StepReport | None = None
+
+    def report(self) -> StepReport:
+        """What a result says of it; made once, as served decisions are shared by runs."""
+        if self._report is None:
+            self._report = self._reported()
+        return self._report
+
+    def _reported(self) -> StepReport:
+        step = self.step
+        tokens, asked = step.tokens, self.outcome is Outcome.ASKED
+        return StepReport(
+            kind=step.kind,
+            name=step.name,
+            outcome=self.outcome,
+            tokens=tokens if asked else 0,
+            saved_tokens=0 if asked else tokens,
+            duration_ms=self.duration_ms,
+            cause=self.cause,
+            error=step.error,
+        )
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether it gave what is recorded of it."""
+        return self.outcome in (Outcome.REPLAYED, Outcome.REUSED)
+
+    @property
+    def served(self) -> bool:
+        """Whether a recording stands in for it, so that nothing was asked or carried out."""
+        return self.outcome is Outcome.REUSED or (
+            self.outcome is Outcome.REPLAYED and self.step.kind is StepKind.DECISION
+        )
+
+    @property
+    def rests_on(self) -> Iterable[Note]:
+        """The facts that must be as noted for what follows from it to stand."""
+        return self.noted.values() if self.served else self.notes
+
+    def guard_by(self, write: Taken) -> None:
+        """Have what guards a write guard this decision too, which is taken to have chosen it."""
+        guards = tuple(sorted({*self.step.guards, *write.step.guards}))
+        if guards != self.step.guards:
+            self.step = self.step.model_copy(update={"guards": guards})
+            self.notes = (*self.notes, *write.notes)
+            self.copied = False
+
+
+def frontier(steps: Sequence[Step]) -> tuple[int, ...]:
+    """The positions that feed no other step yet: what a next step depends on."""
+    fed = {position for step in steps for position in step.feeds}
+    return tuple(step.position for step in steps if step.position not in fed)

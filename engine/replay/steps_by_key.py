@@ -1,0 +1,33 @@
+"""Steps of a task's traces by key and occurrence (I2), for runs that left the recorded path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .judging import Code, Recorded, assess
+from .plan import Plan
+
+__all__ = ["Shelf"]
+
+
+class Shelf:
+    """All steps of a plan's traces; the followed trace's first, then the newest."""
+
+    def __init__(self, plan: Plan, code: Code) -> None:
+        self._by_key: dict[tuple[str, int], list[Recorded]] = {}
+        if plan.best is None:
+            return
+        self._add(plan.best.judged)
+        for trace in plan.traces:
+            if trace.id != plan.best.trace.id and plan.facts is not None:
+                self._add(assess(trace, plan.facts, code))
+
+    def find(self, key: str, occurrence: int) -> list[Recorded]:
+        """The recorded steps of this key and occurrence, those that stand first."""
+        found = self._by_key.get((key, occurrence), [])
+        return sorted(found, key=lambda recorded: recorded.cause is not None)
+
+    def _add(self, judged: Iterable[Recorded]) -> None:
+        for recorded in judged:
+            key = (recorded.step.key, recorded.step.occurrence)
+            self._by_key.setdefault(key, []).append(recorded)

@@ -1,0 +1,1 @@
+"""The engine as it is open in one event loop: what outlives a run, and works beside runs."""

@@ -1,0 +1,117 @@
+"""The keeper: has what nobody needs deleted, beside runs or when somebody asks for it.
+
+The rules are in ``graphstore.retention``. Beside runs it collects at most once in an interval
+over all processes of a namespace, in small batches with pauses, so that no run waits for long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from ...graphstore.retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
+from ...graphstore.store import GraphStore
+
+__all__ = ["LEASE", "Keeper", "Progress"]
+
+_log = logging.getLogger("execgraph")
+
+#: The name of the lease by which processes take turns. Nobody gives it back: it runs out.
+LEASE = "retention"
+_INTERVAL_SECONDS = 600.0
+_SMALL_BATCH = 100  # executions, versions or payloads
+_REST = 1.0  # a pause is as many times as long as the batch before it
+_SHORT_SECONDS = 0.01  # and at least so long
+_CLOSE_SECONDS = 2.0
+
+#: Told after each batch what was taken away so far.
+Progress = Callable[[Collected], None]
+
+
+class Keeper:
+    """Collects in one namespace of an open store. Of one event loop.
+
+    ``retention`` None: only when asked to. ``owner``: who this is among all that may collect.
+    """
+
+    def __init__(
+        self, store: GraphStore, namespace: str, retention: Retention | None, owner: str
+    ) -> None:
+        self._store = store
+        self._namespace = namespace
+        self._retention = retention
+        self._owner = owner
+        self._next = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def traces(self) -> int:
+        """How many published traces a task keeps."""
+        return TRACES_PER_TASK if self._retention is None else self._retention.traces
+
+    async def collectable(self, retention: Retention | None = None) -> Collected:
+        """What a collection would take away now. Raises StoreError."""
+        return await self._store.collectable(self._namespace, self._by(retention))
+
+    async def collect(
+        self,
+        retention: Retention | None = None,
+        progress: Progress | None = None,
+    ) -> Collected:
+        """A whole collection, now; by the keeper's retention, if none is given. Raises StoreError.
+
+        May be cancelled: each batch is done or not.
+        """
+        return await self._collect(self._by(retention), progress, COLLECT_BATCH, 0.0)
+
+    def _by(self, retention: Retention | None) -> Retention:
+        return retention or self._retention or Retention()
+
+    async def _collect(
+        self, retention: Retention, progress: Progress | None, batch: int, rest: float
+    ) -> Collected:
+        taken = Collected()
+        while True:
+            began = time.monotonic()
+            taken += await self._store.collect(self._namespace, retention, batch=batch)
+            if progress is not None:
+                progress(taken)
+            if not taken.more:
+                return taken
+            if rest and not self._closed:
+                await asyncio.sleep(max(_SHORT_SECONDS, rest * (time.monotonic() - began)))
+
+    # In the background --------------------------------------------------------------------
+
+    def kick(self) -> None:
+        """Something was written: collect, if nobody has for a while. Nobody waits for it."""
+        if self._retention is None or self._closed or time.monotonic() < self._next:
+            return
+        if self._task is None or self._task.done():
+            self._next = time.monotonic() + _INTERVAL_SECONDS
+            self._task = asyncio.get_running_loop().create_task(self._take_turn(self._retention))
+
+    async def close(self) -> None:
+        """Give a collection 2 seconds to end: of processes that all live shortly, one has to."""
+        self._closed = True
+        task, self._task = self._task, None
+        if task is None:
+            return
+        await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def _take_turn(self, retention: Retention) -> None:
+        try:
+            turn = timedelta(seconds=_INTERVAL_SECONDS)
+            if not await self._store.lease(self._namespace, LEASE, self._owner, turn):
+                return
+            taken = await self._collect(retention, None, _SMALL_BATCH, _REST)
+            if taken != Collected():
+                _log.debug("collected: %s", taken)
+        except Exception as error:  # noqa: BLE001  (nobody waits for it)
+            _log.warning("old runs could not be deleted, which is tried again later: %s", error)

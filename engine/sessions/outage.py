@@ -1,0 +1,241 @@
+"""What runs do while the store is away: ``Engine(..., on_store_error="live" | "raise")``.
+
+"raise": a run needs its store. "live": it goes on as if execgraph were not there, and nothing is
+recorded of it. That takes three things. An ``Outage`` knows for all runs of a session whether
+the store is away, and finds out when it is back, so that no run waits for it. ``Lent`` is the
+store as one run has it: once it has gone, it answers as if it kept nothing, to the end of that
+run. And the check right before an effect (``effects.Gate``) stops the writes of a reply that was
+*served*, since nobody can say any more whether it stands.
+
+Away is what ``StoreUnavailable`` says: the store cannot be reached, or is held by somebody else.
+One that is damaged, too new, full, or refuses this user needs a person, and is always raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import ParamSpec, TypeVar
+from uuid import uuid4
+
+from typing_extensions import override
+
+from ...graphstore.document import Document
+from ...graphstore.errors import StoreReplaced, StoreUnavailable
+from ...graphstore.facts import Expected, Facts, Span
+from ...graphstore.model import SideEffect
+from ...graphstore.nowhere import Nowhere
+from ...graphstore.store import Choose, GraphStore, Lookup
+from ..outcome.cause import Cause, MissKind
+
+__all__ = ["Lent", "Outage", "beneath", "is_away", "store_away"]
+
+_log = logging.getLogger("execgraph")
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_OPEN_SECONDS = 5.0  # what opening an engine waits for a store that does not answer
+_PROBE_SECONDS = 2.0  # between two looks for a store that is away
+
+
+class Outage:
+    """Whether the store is away, for all runs of one session. Of one event loop.
+
+    While it is, one task looks for it, and runs do not. Before they use it again ``on_back`` is
+    awaited: what had to be done meanwhile, and could not.
+    """
+
+    def __init__(self, store: GraphStore, namespace: str) -> None:
+        self._store = store
+        self._namespace = namespace
+        self._on_back: Callable[[], Awaitable[None]] | None = None
+        self._since: float | None = None
+        self._trouble: Exception | None = None  # it answers, but not as it should
+        self._tried = asyncio.Event()
+        self._probe: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def now(self) -> bool:
+        """Whether the store is away, as far as is known."""
+        return self._since is not None
+
+    async def open(self, on_back: Callable[[], Awaitable[None]]) -> None:
+        """Open the store, now or as soon as it is there. Raises what is no mere absence."""
+        self._since = time.monotonic()
+        self._probe = asyncio.ensure_future(self._look(pause_first=False))
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_OPEN_SECONDS):
+                    await self._tried.wait()
+        except BaseException:
+            await self.close()
+            raise
+        if self._trouble is not None:
+            await self.close()
+            raise self._trouble
+        self._on_back = on_back
+        if self.now:
+            self._tell(f"{self._store.url} does not answer")
+
+    async def close(self) -> None:
+        """Stop looking for the store."""
+        self._closed = True
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            probe.cancel()
+            await asyncio.gather(probe, return_exceptions=True)
+
+    def began(self, error: StoreUnavailable) -> None:
+        """The store has gone, as ``error`` tells. Logged once per outage."""
+        if self.now or self._closed:
+            return
+        self._since = time.monotonic()
+        self._tell(error)
+        self._probe = asyncio.ensure_future(self._look(pause_first=True))
+
+    async def unless_away(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do ``work`` if the store is there; left undone if it is not."""
+        if not self.now:
+            try:
+                await work()
+            except StoreUnavailable as error:
+                self.began(error)
+
+    def lend(self) -> Lent:
+        """The store, for one run. Raises what is wrong with it, if that is no mere absence."""
+        if self._trouble is not None:
+            raise self._trouble
+        return Lent(self._store.pinned(), self)
+
+    def _tell(self, why: object) -> None:
+        _log.warning(
+            "the store is away; until it is back, runs ask the model and nothing is recorded: %s",
+            why,
+        )
+
+    async def _look(self, *, pause_first: bool) -> None:
+        if pause_first:
+            await asyncio.sleep(_PROBE_SECONDS)
+        while not await self._is_back():
+            self._tried.set()
+            await asyncio.sleep(_PROBE_SECONDS)
+        if self._on_back is not None:
+            _log.info("the store is back after %.0f s", time.monotonic() - (self._since or 0))
+        self._since = self._trouble = None
+        self._tried.set()
+
+    async def _is_back(self) -> bool:
+        try:
+            await self._store.open()
+            if self._on_back is not None:
+                # This changes nothing, and needs all that writing does.
+                await self._store.release(self._namespace, "nobody's", uuid4().hex)
+                await self._on_back()
+        except StoreUnavailable:
+            self._trouble = None
+            return False
+        except Exception as error:  # noqa: BLE001  (each run is to raise it)
+            self._trouble = error
+            return False
+        return True
+
+
+class Lent(Nowhere):
+    """A store as one run has it. ``away``: it has gone, and does not come back for this run."""
+
+    def __init__(self, store: GraphStore, outage: Outage) -> None:
+        self.url = store.url
+        self.away = outage.now
+        self._store = store
+        self._outage = outage
+
+    @property
+    def beneath(self) -> GraphStore:
+        """The store that was lent."""
+        return self._store
+
+    async def _if_there(
+        self,
+        there: Callable[_P, Awaitable[_T]],
+        gone: Callable[_P, Awaitable[_T]],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        if not self.away:
+            try:
+                return await there(*args, **kwargs)
+            except StoreReplaced:
+                self.away = True  # for this run alone: the next one goes by what is there now
+            except StoreUnavailable as error:
+                self.away = True
+                self._outage.began(error)
+        return await gone(*args, **kwargs)
+
+    @override
+    async def incarnation(self) -> str:
+        return await self._if_there(self._store.incarnation, super().incarnation)
+
+    @override
+    async def read_facts(
+        self, namespace: str, wanted: Mapping[str, frozenset[str | None]]
+    ) -> Facts:
+        return await self._if_there(self._store.read_facts, super().read_facts, namespace, wanted)
+
+    @override
+    async def document(
+        self, namespace: str, resource: str, version: int | None = None
+    ) -> tuple[int, Document] | None:
+        there, gone = self._store.document, super().document
+        return await self._if_there(there, gone, namespace, resource, version)
+
+    @override
+    async def hold(
+        self, namespace: str, resource: str, version: int, fingerprints: Mapping[str | None, str]
+    ) -> None:
+        there, gone = self._store.hold, super().hold
+        await self._if_there(there, gone, namespace, resource, version, fingerprints)
+
+    @override
+    async def lookup(self, namespace: str, task: str, choose: Choose) -> Lookup:
+        return await self._if_there(self._store.lookup, super().lookup, namespace, task, choose)
+
+    @override
+    async def still(self, namespace: str, execution: str, accepted: Mapping[str, int]) -> bool:
+        there, gone = self._store.still, super().still
+        return await self._if_there(there, gone, namespace, execution, accepted)
+
+    @override
+    async def values(self, namespace: str, digests: Collection[str]) -> dict[str, bytes]:
+        return await self._if_there(self._store.values, super().values, namespace, digests)
+
+    @override
+    async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
+        # Never made up: what it says is published.
+        return await self._store.unbroken(namespace, spans)
+
+    @override
+    async def intend(
+        self, namespace: str, effect: SideEffect, expected: Sequence[Expected]
+    ) -> bool:
+        there, gone = self._store.intend, super().intend
+        return await self._if_there(there, gone, namespace, effect, expected)
+
+
+def is_away(store: GraphStore) -> bool:
+    """Whether ``store`` is one that has gone for the run it was lent to."""
+    return isinstance(store, Lent) and store.away
+
+
+def beneath(store: GraphStore) -> GraphStore:
+    """Where the run that ``store`` was given to is to be recorded."""
+    return store.beneath if isinstance(store, Lent) else store
+
+
+def store_away(store: GraphStore) -> Cause:
+    """The cause that the store is away."""
+    return Cause(MissKind.STORE_AWAY, store.url)

@@ -1,0 +1,94 @@
+"""What a tool gives: run it, and write down what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ...graphstore.canonical import decode, encode, fingerprint
+from ...graphstore.errors import NotJson
+from ..errors import ArgumentsInvalid
+from ..keys.values import exact
+from .tool import Tool
+
+__all__ = ["KnownOutput", "Output", "not_taken", "run_tool"]
+
+_log = logging.getLogger("execgraph")
+
+
+@dataclass(slots=True)
+class KnownOutput:
+    """The recorded text of an output. ``mark``: by which a plain value is known that gave it to
+    the same tool in this process, so that it need not be written again."""
+
+    data: bytes
+    mark: bytes | str | None = None
+
+
+class Output(NamedTuple):
+    """What a call gave: exact JSON text; if it failed, of a sentence that says how.
+
+    ``value`` is what a program gets. ``returned``: the tool did, so its effect has happened.
+    ``key``: the text's fingerprint, if it is known already. ``shown``: the text is the output, and
+    not a sentence about it.
+    """
+
+    data: bytes
+    value: Any = None
+    error: Exception | None = None
+    returned: bool = True
+    key: str = ""
+    shown: bool = True
+
+    @property
+    def output_key(self) -> str:
+        return self.key or fingerprint(decode(self.data))
+
+
+def not_taken(problem: str) -> Output:
+    """What is told of a call that its tool cannot take."""
+    return Output(encode(problem), error=ArgumentsInvalid(problem), returned=False)
+
+
+async def run_tool(
+    tool: Tool, parsed: Mapping[str, Any], key: str, recorded: KnownOutput | None = None
+) -> Output:
+    """What the tool gives. ``recorded``: what it had given, whose key is known."""
+    try:
+        value = await tool.run(parsed, key)
+    except Exception as error:  # noqa: BLE001  (whatever a tool raises is told to the model)
+        _log.warning("the tool %s failed; the run goes on", tool.name, exc_info=error)
+        told = f"{type(error).__name__}: {error}"
+        return Output(encode(told), error=error, returned=False)
+    try:
+        if recorded is None:
+            return _written(value, tool.dump(value))
+        return _compared(tool, value, recorded)
+    except (NotJson, RecursionError, ValueError) as error:
+        return _not_shown(tool, value, error)
+
+
+def _written(value: Any, data: bytes) -> Output:
+    return Output(data, value, key=fingerprint(decode(data)))
+
+
+def _compared(tool: Tool, value: Any, recorded: KnownOutput) -> Output:
+    mark = exact(value) if tool.writes_alike else None
+    if mark is not None and mark == recorded.mark:
+        return Output(recorded.data, value)
+    if (data := tool.dump(value)) != recorded.data:
+        return _written(value, data)
+    recorded.mark = mark
+    return Output(data, value)
+
+
+def _not_shown(tool: Tool, value: Any, error: Exception) -> Output:
+    """Whoever is told of a failure tries again; but what the tool does is done."""
+    _log.warning("the output of the tool %s cannot be recorded: %s", tool.name, error)
+    told = (
+        f"{tool.name} is done; do not repeat it. Its output (a {type(value).__name__}) cannot be"
+        " written as JSON, so it is not shown."
+    )
+    return Output(encode(told), value, shown=False)
