@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from ..document import Document
 from ..model import ChangeEvent, ChangeKind, FacetChange, FacetRef, Value, new_id
 from ..store import EXPIRY, check_noted
-from .clock import SLACK_MS, moment, now_ms
+from .clock import SLACK_MS, end_of_belief, now_ms
 from .connection import taking_away, writing
 from .marks import open_walk_of_event
 from .names import Names, find
@@ -73,7 +73,7 @@ class Change:
                 self._fingerprint(selector)
 
     def _apply(self, names: Names, now: int) -> ChangeEvent | None:
-        until = moment(self._until, now)
+        until = end_of_belief(self._until, now)
         current = _current(names, self._uri, create=self._document is not None)
         check_noted(self._uri, self._noted, 0 if current is None else current.version)
         if current is None or (current.version == 0 and self._document is None):
@@ -213,7 +213,7 @@ def renew(
                 continue
             renewed.add(uri)
             if current.present:
-                _renew(names, uri, current, until=moment(until, now), now=now, source=source)
+                _renew(names, uri, current, until=end_of_belief(until, now), now=now, source=source)
     return frozenset(renewed)
 
 

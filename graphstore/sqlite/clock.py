@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["SLACK_MS", "believed_until", "moment", "now_ms"]
+__all__ = ["SLACK_MS", "believed_until", "end_of_belief", "moment", "now_ms"]
 
 #: By how much a clock may be put right while nobody minds.
 SLACK_MS = 1000
@@ -18,17 +18,20 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def moment(until: datetime | timedelta | None, now: int) -> int | None:
-    """``until`` in milliseconds, no earlier than ``now``; None stays None.
+def moment(at: datetime | timedelta, now: int) -> int:
+    """``at`` in milliseconds; a timedelta counts from ``now``.
 
-    A timedelta counts from ``now``. A datetime without a time zone is local time, as everywhere
-    in Python. What is to be believed until a moment that has passed was believed until now.
+    A datetime without a time zone is local time, as everywhere in Python.
     """
-    if until is None:
-        return None
-    if isinstance(until, timedelta):
-        return max(now, now + until // timedelta(milliseconds=1))
-    return max(now, (until.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1))
+    if isinstance(at, timedelta):
+        return now + at // timedelta(milliseconds=1)
+    return (at.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def end_of_belief(until: datetime | timedelta | None, now: int) -> int | None:
+    """When belief that is given now ends, in milliseconds; None: never. What is to be believed
+    until a moment that has passed was believed until now."""
+    return None if until is None else max(now, moment(until, now))
 
 
 def believed_until(until: int | None, since: int | None, now: int) -> int | None:
