@@ -1,0 +1,87 @@
+"""The pages agree with each other and with the code: links lead somewhere, what is named exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import execgraph
+
+from .test_structure import FOLDERS, ROOMS
+
+ROOT = Path(execgraph.__file__).resolve().parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+DECISIONS = ROOT / "docs" / "decisions"
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def prose(text: str) -> str:
+    """Without blocks of code, whose lines may look like headings or links."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What ``#...`` may name of a page: its headings as GitHub writes them, and its own anchors."""
+    text = prose(page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", it.lower()).replace(" ", "-") for it in headings}
+    return slugs | set(re.findall(r'<a id="([\w-]+)">', text))
+
+
+def links(page: Path) -> list[tuple[str, str]]:
+    """The relative links of a page: path and anchor, either of which may be empty."""
+    found = re.findall(r"\]\(([^)\s]+)\)", prose(page.read_text(encoding="utf-8")))
+    inside = [it for it in found if not re.match(r"\w+:", it)]
+    return [(path, anchor) for path, _, anchor in (it.partition("#") for it in inside)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda it: it.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(page: Path) -> None:
+    def leads_nowhere(path: str, anchor: str) -> bool:
+        target = page.parent / path if path else page
+        return not target.exists() or bool(anchor and anchor not in anchors(target))
+
+    assert [it for it in links(page) if leads_nowhere(*it)] == []
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_file_that_is_named_is_there(page: str) -> None:
+    named = re.findall(r"`([\w./-]+/[\w./-]*)`", text_of(page))
+    assert named
+    assert [it for it in named if not (ROOT / it).exists()] == []
+
+
+def test_the_map_has_every_folder_and_every_room() -> None:
+    rows = re.findall(r"^\| `([\w/]+)/` \|", text_of("docs/architecture.md"), re.MULTILINE)
+    assert set(rows) == {*FOLDERS, *(f"engine/{room}" for room in ROOMS)}
+
+
+def test_the_rooms_stand_in_the_order_in_which_they_may_import() -> None:
+    rows = re.findall(r"^\| `engine/(\w+)/` \|", text_of("docs/architecture.md"), re.MULTILINE)
+    assert tuple(rows) == ROOMS
+
+
+def test_each_word_of_the_glossary_has_one_meaning() -> None:
+    words = re.findall(r'<a id="([\w-]+)">', text_of("docs/glossary.md"))
+    assert len(words) > 20
+    assert len(words) == len(set(words))
+
+
+def test_each_decision_is_in_the_index_with_its_date_and_status() -> None:
+    index = text_of("docs/decisions/README.md")
+    rows = re.findall(
+        r"^\| (\d+) \| \[(.+)\]\((\S+)\) \| (\S+) \| (.+) \|$", index, flags=re.MULTILINE
+    )
+    told = [
+        (f"# {number}. {title}", f"Date: {date}. Status: {status}.")
+        for number, title, _, date, status in rows
+    ]
+    pages = sorted(DECISIONS.glob("0*.md"))
+    assert [file for _, _, file, _, _ in rows] == [page.name for page in pages]
+    lines = [page.read_text(encoding="utf-8").splitlines() for page in pages]
+    assert told == [(it[0], it[2]) for it in lines]
