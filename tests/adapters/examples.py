@@ -21,22 +21,25 @@ def brain(body: dict[str, Any]) -> Answer:
 
 def said_by_the_example_of(page: str, folder: Path, brain: Brain = brain) -> str:
     """What the only Python block of ``page`` prints, run in ``folder``; it must succeed."""
+    with MessagesServer(brain) as server:
+        return said_without_a_key(
+            page, folder, ANTHROPIC_API_KEY="local", ANTHROPIC_BASE_URL=server.url
+        )
+
+
+def said_without_a_key(page: str, folder: Path, **environment: str) -> str:
+    """The same, of an example that brings its model along, or asks none."""
     [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     program = folder / "example.py"
     program.write_text(example)
-    with MessagesServer(brain) as server:
-        run = subprocess.run(
-            [sys.executable, "-W", "error", program],
-            cwd=folder,
-            env={
-                **os.environ,
-                "ANTHROPIC_API_KEY": "local",
-                "ANTHROPIC_BASE_URL": server.url,
-                "NO_PROXY": "127.0.0.1",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    known = {name: it for name, it in os.environ.items() if not name.startswith("ANTHROPIC_")}
+    run = subprocess.run(
+        [sys.executable, "-W", "error", program],
+        cwd=folder,
+        env={**known, **environment, "NO_PROXY": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert run.returncode == 0, run.stderr
     return run.stdout
