@@ -21,6 +21,7 @@ from .commands.changes import changes
 from .commands.cypher import cypher
 from .commands.doctor import doctor
 from .commands.gc import gc
+from .commands.graph import graph
 from .commands.impact import impact
 from .commands.stats import stats
 from .commands.walk import walk
@@ -55,6 +56,7 @@ app.command(cls=_Command, short_help="Ask the graph in Cypher.")(cypher)
 app.command(short_help="Watch an agent being recorded, replayed, and asked again.")(demo)
 app.command(short_help="Examine a store, and say what to do.")(doctor)
 app.command(short_help="Delete what nobody needs.")(gc)
+app.command(short_help="Print a part of the graph, to draw it or read it elsewhere.")(graph)
 app.command(short_help="Tell what a change would cost before it is made.")(impact)
 app.command(short_help="Show what all runs came to: tokens paid and saved.")(stats)
 app.command(short_help="Bring the marks on steps up to date.")(walk)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -22,6 +22,7 @@ from ..invalidation.resources import Resource, check_uri
 from ..invalidation.source import Source
 from ..invalidation.watcher import Watcher
 from .agent import Agent
+from .asking.graph import graph_of_execution, graph_of_resource, graph_of_task
 from .asking.impact import foresee
 from .asking.stats import Stats, milliseconds_of
 from .asking.why import Why, why
@@ -40,13 +41,16 @@ from .tools.tool import Tool, checked_requirements
 
 if TYPE_CHECKING:
     from neo4j import AsyncDriver
+    from networkx import MultiDiGraph
 
-    from ..graphstore.store import Progress, Table
+    from ..graphstore.store import GraphStore, Progress, Table
     from .sync import SyncEngine
 
 __all__ = ["Engine"]
 
 _log = logging.getLogger("execgraph")
+
+_T = TypeVar("_T")
 
 _RETENTION = Retention()
 _NAMESPACES = 20  # that are named where one is asked for that does not exist
@@ -340,6 +344,48 @@ class Engine:
         ``execution_id`` None: of the newest run, of ``agent`` if it is given. Raises
         ExecutionUnknown.
         """
+        return await self._asked_of(why, execution_id, agent)
+
+    async def graph(
+        self,
+        execution_id: str | None = None,
+        *,
+        agent: str | None = None,
+        task: str | None = None,
+        resource: str | None = None,
+    ) -> MultiDiGraph:
+        """Part of the graph, for networkx: an execution, a task, or what rests on a resource.
+
+        A node's attributes are its ``label`` and its properties, an edge's key and ``type`` is its
+        type: docs/cypher.md has them all, docs/asking.md what is in which graph. Payloads are named
+        by their digests. ``execution_id`` None: the newest run, of ``agent`` if it is given.
+        ``task``: a task's key.
+
+        Raises ExecutionUnknown, TaskUnknown, ResourceUnknown; and ConfigurationError if more than
+        one of them is asked for.
+        """
+        session = self.session()
+        asked = {"execution_id": execution_id, "agent": agent, "task": task, "resource": resource}
+        given = [name for name, value in asked.items() if value is not None]
+        if len(given) > 1:
+            raise ConfigurationError(
+                f"a graph is of one thing, and {' and '.join(given)} were given; ask for each"
+            )
+        if task is None and resource is None:
+            return await self._asked_of(graph_of_execution, execution_id, agent)
+        await session.journal.flush()
+        if resource is not None:
+            return await graph_of_resource(session.store, self.namespace, check_uri(resource))
+        assert task is not None
+        return await graph_of_task(session.store, self.namespace, task)
+
+    async def _asked_of(
+        self,
+        question: Callable[[GraphStore, str, str], Awaitable[_T]],
+        execution_id: str | None,
+        agent: str | None,
+    ) -> _T:
+        """The answer to a question about an execution, by default the newest."""
         session = self.session()
         await session.journal.flush()
         if execution_id is None:
@@ -349,7 +395,7 @@ class Engine:
                 raise ExecutionUnknown(None, self.namespace, agent=agent, hint=hint)
             execution_id = newest[0].id
         try:
-            return await why(session.store, self.namespace, execution_id)
+            return await question(session.store, self.namespace, execution_id)
         except ExecutionUnknown as unknown:
             if (hint := await self._hint()) is None:
                 raise

@@ -9,6 +9,8 @@ ExecgraphError
 ├── NotCurrent               nothing is known of a resource now
 ├── NotReplayable            a replay was required, and the lookup found none
 ├── ExecutionUnknown         an execution is asked about that is not in the store
+├── TaskUnknown              a task is asked about that is not in the store
+├── ResourceUnknown          a resource is asked about that nobody observed or requires
 ├── NotOpen                  the engine is used outside ``async with engine``
 └── RunFailed                a run ended without an answer; says what it did to the world
 """
@@ -35,7 +37,9 @@ __all__ = [
     "NotOpen",
     "NotReplayable",
     "PreconditionChanged",
+    "ResourceUnknown",
     "RunFailed",
+    "TaskUnknown",
     "ToolError",
 ]
 
@@ -112,6 +116,29 @@ class ExecutionUnknown(ExecgraphError):
             f" Result.execution_id and by `execgraph cypher --namespace {quote(namespace)} 'MATCH"
             " (e:Execution {namespace: $namespace}) RETURN e.id, e.agent, e.started_at ORDER BY"
             " e.started_at DESC LIMIT 20'`; `execgraph why` without an id takes the newest."
+        )
+
+
+class TaskUnknown(ExecgraphError):
+    """A task is asked about that is not in the store."""
+
+    def __init__(self, task: str, namespace: str) -> None:
+        self.task = task
+        super().__init__(
+            f"there is no task with the key {task!r} in the namespace {namespace!r}. The key of a"
+            " run's task is the 'task' of `execgraph why --json`; it is a digest, and no name."
+        )
+
+
+class ResourceUnknown(ExecgraphError):
+    """A resource is asked about that nobody observed, and no recorded step requires."""
+
+    def __init__(self, resource: str, namespace: str) -> None:
+        self.resource = resource
+        super().__init__(
+            f"nobody observed {resource}, and no recorded step requires it, in the namespace"
+            f" {namespace!r}. `execgraph changes --namespace {quote(namespace)}` names what"
+            " changed there."
         )
 
 

@@ -20,6 +20,8 @@ from .outcome.result import Result
 from .program import Handle, ProgramRun, set_current
 
 if TYPE_CHECKING:
+    from networkx import MultiDiGraph
+
     from ..graphstore.retention import Collected, Retention
     from ..graphstore.store import Table
     from ..invalidation.impact import Impact
@@ -166,6 +168,18 @@ class SyncEngine:
     def why(self, execution_id: str | None = None, *, agent: str | None = None) -> Why:
         """As ``Engine.why``."""
         return self.wait(self._engine.why(execution_id, agent=agent))
+
+    def graph(
+        self,
+        execution_id: str | None = None,
+        *,
+        agent: str | None = None,
+        task: str | None = None,
+        resource: str | None = None,
+    ) -> MultiDiGraph:
+        """As ``Engine.graph``."""
+        asked = self._engine.graph(execution_id, agent=agent, task=task, resource=resource)
+        return self.wait(asked)
 
     def impact(self, resource: str, document: Json) -> Impact:
         """As ``Engine.impact``."""

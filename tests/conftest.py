@@ -20,6 +20,7 @@ TIERS = {
     "concurrency": "sound",
     "crashes": "sound",
     "engine/test_door_random.py": "sound",
+    "engine/test_graph_random.py": "sound",
     "engine/test_impact_random.py": "sound",
     "engine/test_server_emptied.py": "slow",
     "engine/test_server_killed.py": "slow",

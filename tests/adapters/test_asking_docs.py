@@ -25,6 +25,7 @@ def test_the_example_says_what_a_change_costs_before_and_why_after(tmp_path: Pat
     assert f"ended: partial {would} tokens" in lines
     assert f"decision {MODEL} asked" in lines
     assert "  because of acl:prod/deploy acl:prod/deploy $.groups" in lines
+    assert "done on its word: ['deploy', 'deploy']" in lines
     assert lines[-1] == "0 of 2 runs asked no model"
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "",
     "doctor": "",
     "gc": "",
+    "graph": "[EXECUTION_ID]",
     "impact": "[URI] [DOCUMENT_FILE]",
     "stats": "",
     "walk": "",
