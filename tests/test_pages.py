@@ -66,6 +66,12 @@ def test_the_rooms_stand_in_the_order_in_which_they_may_import() -> None:
     assert tuple(rows) == ROOMS
 
 
+def test_the_page_for_language_models_names_every_page() -> None:
+    named = {path for path, _ in links(ROOT / "llms.txt")}
+    pages = {page.relative_to(ROOT).as_posix() for page in PAGES if page.parent != DECISIONS}
+    assert named == {*pages, "docs/decisions/README.md"}
+
+
 def test_each_word_of_the_glossary_has_one_meaning() -> None:
     words = re.findall(r'<a id="([\w-]+)">', text_of("docs/glossary.md"))
     assert len(words) > 20
