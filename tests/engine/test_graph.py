@@ -173,6 +173,30 @@ def _call_or_end(body: dict[str, Any], tool: str) -> Answer:
     return Answer([call(tool, {})] if turn(body) == 0 else [text("Done.")])
 
 
+async def test_after_a_change_the_marked_steps_are_the_descendants_of_what_it_moved(
+    world: World,
+) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        run = (await agent.execute(TASK)).execution_id
+        foreseen = await engine.impact("acl:two", {"rule": 2})
+        event = await engine.observe("acl:two", {"rule": 2})
+        await engine.settle()
+        graph = await engine.graph(resource="acl:two")
+        marked = await engine.session().store.marks(engine.namespace, run)
+    assert event is not None
+    moved = [
+        key
+        for key in keys(graph, "Precondition")
+        if graph.nodes[key]["fingerprint"] in {it.before for it in event.changed}
+    ]
+    follows = nx.descendants(graph, *moved) & set(keys(graph, "Step"))
+    assert follows == {f"{run}/{position}" for position in marked}
+    assert follows == {step.id for step in foreseen.invalid}
+    assert len(follows) == 3
+
+
 # Runs of all kinds ------------------------------------------------------------------------
 
 
@@ -278,6 +302,30 @@ async def test_an_observed_resource_on_which_nothing_rests_is_shown(world: World
         ("ChangeEvent", "TO", "Version"),
     }
     assert graph.nodes["acl:one"]["until"] > graph.nodes["version 1 of acl:one"]["at"]
+
+
+async def test_a_task_without_a_trace_is_alone(world: World) -> None:
+    engine, _ = example(world)
+    failing = world.agent(engine, list(engine.tools.values()), max_turns=2)
+    async with engine:
+        with pytest.raises(RunFailed) as failed:
+            await failing.execute(TASK)
+        [task] = keys(await engine.graph(failed.value.execution_id), "Task")
+        graph = await engine.graph(task=task)
+    assert list(graph) == [task]
+
+
+async def test_a_graph_says_that_older_changes_are_not_in_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("execgraph.engine.asking.graph._MOST_EVENTS", 2)
+    async with world.engine() as engine:
+        told = []
+        for rule in range(3):
+            await engine.observe("acl:one", {"rule": rule})
+            graph = await engine.graph(resource="acl:one")
+            told.append((graph.graph["truncated"], len(keys(graph, "ChangeEvent"))))
+    assert told == [(False, 1), (False, 2), (True, 2)]
 
 
 # What is not there ------------------------------------------------------------------------
