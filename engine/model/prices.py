@@ -41,6 +41,7 @@ class Bill:
     usage: Usage | None
     cause: Cause
     terms: Mapping[str, str] = field(default_factory=dict)
+    _priced: tuple[Usage, float | None] | None = field(default=None, init=False, compare=False)
 
     @property
     def tokens(self) -> int:
@@ -49,8 +50,12 @@ class Bill:
 
     @property
     def cost(self) -> float | None:
-        """In US dollars; None if it is not known."""
-        return price(self.model, self.usage, self.terms)
+        """In US dollars; None if it is not known. Looked up once: all are summed at each reply."""
+        if self.usage is None:
+            return None
+        if self._priced is None or self._priced[0] is not self.usage:
+            self._priced = self.usage, price(self.model, self.usage, self.terms)
+        return self._priced[1]
 
 
 @cache

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -24,6 +25,33 @@ __all__ = ["Opened", "open_file"]
 _TRIES = 5
 
 _Identity = tuple[int, int, int, int, int, int] | None
+_Folder = tuple[int, int, int, int] | None
+
+#: What a folder holds is what it held if its times have not moved, once they are older than the
+#: coarsest clock of a file system.
+_SETTLED_NS = 2_000_000_000
+
+
+class _Names:
+    """Three names in a folder, and which files they led to. Asking takes one look at the folder
+    as long as no name in it has come or gone."""
+
+    def __init__(self, names: tuple[str, str, str], identity: _Identity) -> None:
+        self._names = names
+        self._identity = identity
+        self._folder = Path(names[0]).parent
+        self._told_by_folder = not Path(names[0]).is_symlink()
+        self._settled: _Folder = None
+
+    def moved(self) -> bool:
+        """Whether one of them leads elsewhere now."""
+        folder = _state(self._folder)
+        if folder is not None and folder == self._settled:
+            return False
+        if self._identity is None or _identity(self._names) != self._identity:
+            return True
+        self._settled = folder if self._told_by_folder and _is_old(folder) else None
+        return False
 
 
 @dataclass(frozen=True)
@@ -32,14 +60,13 @@ class Opened:
 
     read: sqlite3.Connection
     write: sqlite3.Connection
-    names: tuple[str, str, str]  # of the file and its two logs
-    identity: _Identity  # which files those were
+    names: _Names  # of the file and its two logs
     token: str = field(default_factory=lambda: uuid4().hex)
     namespaces: dict[str, int] = field(default_factory=dict)  # rids as committed; never changed
 
     def moved(self) -> bool:
         """Whether the path leads to another file now, or a log is not the one in use."""
-        return self.identity is None or _identity(self.names) != self.identity
+        return self.names.moved()
 
     def close(self) -> None:
         """Close both connections; the last one of all processes folds in the log."""
@@ -95,7 +122,7 @@ def _opened(path: Path, known: Count | None) -> Opened:
     identity = _identity(names)
     if before is not None and identity is not None and before[:2] != identity[:2]:
         identity = None  # it may have been replaced before it was opened, or after
-    return Opened(read, write, names, identity)
+    return Opened(read, write, _Names(names, identity))
 
 
 def _identity(names: tuple[str, str, str]) -> _Identity:
@@ -105,3 +132,16 @@ def _identity(names: tuple[str, str, str]) -> _Identity:
     except OSError:
         return None
     return file.st_dev, file.st_ino, log.st_dev, log.st_ino, shared.st_dev, shared.st_ino
+
+
+def _state(folder: Path) -> _Folder:
+    """Which folder it is, and when a name in it came or went last; None if it is not there."""
+    try:
+        it = folder.stat()
+    except OSError:
+        return None
+    return it.st_dev, it.st_ino, it.st_mtime_ns, it.st_ctime_ns
+
+
+def _is_old(folder: _Folder) -> bool:
+    return folder is not None and max(folder[2:]) < time.time_ns() - _SETTLED_NS

@@ -20,6 +20,7 @@ from execgraph.graphstore.errors import StoreAccessDenied, StoreError, StoreRepl
 from execgraph.graphstore.facts import Expected, FactState
 from execgraph.graphstore.finding import Level
 from execgraph.graphstore.retention import Retention
+from execgraph.graphstore.sqlite import opened
 from execgraph.graphstore.sqlite.store import SqliteStore
 
 SPACE, URI = "team", "acl:prod"
@@ -33,12 +34,20 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "at/graph.db"
 
 
-@pytest.fixture
-async def store(path: Path) -> AsyncIterator[SqliteStore]:
+@pytest.fixture(params=["a young folder", "a folder as it was for long"])
+async def store(
+    path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(str(path))
     await store.open()
     await store.change(SPACE, URI, ALLOWED)
     await published(store, SPACE, sample_recording(guards=[guard(SPACE, URI, {"allow": True})]))
+    if request.param != "a young folder":
+        monkeypatch.setattr(opened, "_SETTLED_NS", 10_000_000)
+        await asyncio.sleep(0.03)
+        assert await store.still(SPACE, "deploy-1", {URI: 1})
+        assert store._place.opened is not None
+        assert store._place.opened.names._settled is not None, "only the folder is looked at now"
     yield store
     await store.close()
 
@@ -196,6 +205,7 @@ async def test_leaving_the_old_file_does_no_harm_to_the_new_one(
 OTHER_PROCESS = """
 import asyncio, sys
 from execgraph.graphstore.document import Document
+from execgraph.graphstore.sqlite import opened
 from execgraph.graphstore.sqlite.store import SqliteStore
 
 async def main():
