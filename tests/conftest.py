@@ -56,6 +56,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(TESTS):
             inside = item.path.relative_to(TESTS).as_posix()
             item.add_marker(tier(f"{inside}::{item.name}"))
+            if inside.startswith("conformance/"):
+                item.add_marker("conformance")
             if inside in TOGETHER:
                 item.add_marker(pytest.mark.xdist_group(inside))
 

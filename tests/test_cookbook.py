@@ -14,13 +14,6 @@ from typing import Any
 import pytest
 
 import execgraph
-from execgraph.graphstore.conformance import (
-    guard,
-    published,
-    sample_effect,
-    sample_recording,
-    sample_replay,
-)
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.cypher import LABELS, RELATIONSHIPS
 from execgraph.graphstore.document import Document
@@ -34,6 +27,13 @@ from execgraph.graphstore.model import (
     step_id,
 )
 from execgraph.graphstore.store import GraphStore, Table
+from execgraph.tests.conformance.samples import (
+    guard,
+    published,
+    sample_effect,
+    sample_recording,
+    sample_replay,
+)
 
 PAGE = (Path(execgraph.__file__).parent / "docs" / "cypher.md").read_text(encoding="utf-8")
 _QUESTION = re.compile(

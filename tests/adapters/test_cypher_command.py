@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from execgraph.adapters import cli
-from execgraph.graphstore.conformance import published, sample_recording
 from execgraph.graphstore.sqlite.store import SqliteStore
+from execgraph.tests.conformance.samples import published, sample_recording
 
 STEPS = "MATCH (s:Step {namespace: $namespace}) RETURN s.id AS step, s.position AS at ORDER BY step"
 

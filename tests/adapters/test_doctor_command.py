@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from execgraph.adapters import cli
-from execgraph.graphstore.conformance import guard, published, sample_effect, sample_recording
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
+from execgraph.tests.conformance.samples import guard, published, sample_effect, sample_recording
 
 _URI = "acl:prod"
 

@@ -16,10 +16,10 @@ from typer.testing import CliRunner, Result
 
 from execgraph import Retention
 from execgraph.adapters import cli
-from execgraph.graphstore.conformance import published, sample_recording, sample_replay
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import ExecutionState
+from execgraph.tests.conformance.samples import published, sample_recording, sample_replay
 
 PAGE = (Path(__file__).parents[2] / "docs" / "retention.md").read_text()
 

@@ -21,12 +21,12 @@ from execgraph.adapters import cli
 from execgraph.adapters.commands import common
 from execgraph.adapters.commands import walk as command
 from execgraph.adapters.commands.walk import Pace
-from execgraph.graphstore.conformance import guard, published
-from execgraph.graphstore.conformance.marking import branching_recording
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import Walk
 from execgraph.graphstore.store import GraphStore
+from execgraph.tests.conformance.marks import branching_recording
+from execgraph.tests.conformance.samples import guard, published
 
 
 @dataclass

@@ -9,8 +9,8 @@ import time
 import uuid
 from pathlib import Path
 
-from execgraph.graphstore.conformance import newest, published, sample_recording
 from execgraph.graphstore.document import Document
+from execgraph.tests.conformance.samples import newest, published, sample_recording
 
 from .conftest import Place
 

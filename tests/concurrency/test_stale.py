@@ -14,8 +14,8 @@ from typing import Any
 
 from execgraph.adapters.messages_api import Answer as Reply
 from execgraph.adapters.messages_api import MessagesServer, text
-from execgraph.graphstore.conformance.marking import expected_marks
 from execgraph.graphstore.store import GraphStore
+from execgraph.tests.conformance.marks import expected_marks
 
 from .conftest import SECONDS, SEED, Place
 from .history import Answer, Belief, Change, Timeline

@@ -17,8 +17,8 @@ from execgraph.engine.host import Host
 from execgraph.engine.replay.plan import Prepared
 from execgraph.engine.replay.required_facets import needs_of_offered
 from execgraph.engine.sessions.memory import Memory
-from execgraph.graphstore.conformance import sample_recording
 from execgraph.graphstore.model import Trace
+from execgraph.tests.conformance.samples import sample_recording
 
 from .conftest import SECONDS, Place
 from .history import Answer, Change, Timeline

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 
-from execgraph.graphstore.conformance import guard, published
-from execgraph.graphstore.conformance.marking import branching_recording, expected_marks
+from execgraph.tests.conformance.marks import branching_recording, expected_marks
+from execgraph.tests.conformance.samples import guard, published
 
 from .conftest import SECONDS, SEED, Place
 from .test_writers import together

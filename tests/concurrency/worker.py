@@ -21,8 +21,6 @@ from typing import Any, ClassVar
 
 from execgraph import BusinessRule, Engine, Handle, PreconditionChanged, Result, Tool
 from execgraph.engine.sync import SyncEngine, SyncRun
-from execgraph.graphstore.conformance import guard, published, sample_recording
-from execgraph.graphstore.conformance.marking import branching_recording
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import VersionMoved
@@ -30,6 +28,8 @@ from execgraph.graphstore.retention import Retention
 from execgraph.graphstore.sqlite.store import SqliteStore
 from execgraph.graphstore.store import GraphStore
 from execgraph.invalidation.walker import Walker
+from execgraph.tests.conformance.marks import branching_recording
+from execgraph.tests.conformance.samples import guard, published, sample_recording
 
 Settings = dict[str, Any]
 

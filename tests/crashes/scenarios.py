@@ -13,15 +13,6 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from execgraph.graphstore.conformance import (
-    guard,
-    none,
-    published,
-    sample_effect,
-    sample_recording,
-    sample_replay,
-)
-from execgraph.graphstore.conformance.marking import branching_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.facts import Expected, Span
 from execgraph.graphstore.model import (
@@ -37,6 +28,15 @@ from execgraph.graphstore.model import manifest as manifest_of
 from execgraph.graphstore.retention import COLLECT_BATCH, Retention
 from execgraph.graphstore.store import GraphStore
 from execgraph.invalidation.walker import Walker
+from execgraph.tests.conformance.marks import branching_recording
+from execgraph.tests.conformance.samples import (
+    guard,
+    none,
+    published,
+    sample_effect,
+    sample_recording,
+    sample_replay,
+)
 
 __all__ = ["SCENARIOS", "Operation", "Scenario"]
 

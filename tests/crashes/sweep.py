@@ -20,10 +20,10 @@ from typing import Any
 
 import execgraph
 from execgraph.adapters.messages_api import MessagesServer
-from execgraph.graphstore.conformance import newest
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.store import GraphStore, Totals
 from execgraph.invalidation.walker import Walker
+from execgraph.tests.conformance.samples import newest
 
 from .agents import LIVES, WRITES, asked, brain, declared
 from .dumps import dump, left_in, neo4j_session

@@ -9,8 +9,8 @@ import pytest
 from execgraph import NotReplayable, RunFailed, StoreUnavailable
 from execgraph.engine.errors import ExecutionUnknown
 from execgraph.engine.outcome.cause import Cause, MissKind
-from execgraph.graphstore.conformance import sample_effect
 from execgraph.graphstore.errors import ExecgraphError, PayloadCorrupted
+from execgraph.tests.conformance.samples import sample_effect
 
 CAUSE = Cause(MissKind.NEW_TASK, "deployer")
 

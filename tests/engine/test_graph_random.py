@@ -20,10 +20,10 @@ from execgraph.engine.asking.graph import (
     graph_of_task,
 )
 from execgraph.engine.asking.impact import foresee
-from execgraph.graphstore.conformance import published
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.store import GraphStore
+from execgraph.tests.conformance.samples import published
 
 from .test_impact_random import (
     _RESOURCES,

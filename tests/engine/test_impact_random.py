@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from execgraph.engine.asking.impact import foresee
-from execgraph.graphstore.conformance import published, sample_recording
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import NEVER, FacetRef, Precondition, Recording
 from execgraph.graphstore.store import GraphStore
+from execgraph.tests.conformance.samples import published, sample_recording
 
 _RESOURCES = ("acl:a", "acl:b", "acl:c")
 _SELECTORS = (None, "$.x", "$.y", "$.none")

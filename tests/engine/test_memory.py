@@ -7,8 +7,8 @@ from typing import Any
 from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.engine.replay.plan import Prepared
 from execgraph.engine.sessions.memory import MEMORY_BYTES, Memory
-from execgraph.graphstore.conformance import sample_recording
 from execgraph.graphstore.model import Trace
+from execgraph.tests.conformance.samples import sample_recording
 
 from .conftest import World, results
 

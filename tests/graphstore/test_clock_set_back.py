@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from execgraph.graphstore.conformance import guard, published, sample_effect, sample_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.facts import Expected
 from execgraph.graphstore.model import ChangeKind
@@ -17,6 +16,7 @@ from execgraph.graphstore.neo4j.store import Neo4jStore
 from execgraph.graphstore.sqlite import clock
 from execgraph.graphstore.sqlite.store import SqliteStore
 from execgraph.graphstore.store import GraphStore
+from execgraph.tests.conformance.samples import guard, published, sample_effect, sample_recording
 
 from .conftest import Cypher
 

@@ -8,7 +8,6 @@ import pytest
 from pydantic import ValidationError
 
 from execgraph.graphstore.canonical import digest, hash_of
-from execgraph.graphstore.conformance import guard, sample_recording
 from execgraph.graphstore.facts import ABSENT, Expected, Fact, Facts, FactState
 from execgraph.graphstore.model import (
     NEVER,
@@ -28,6 +27,7 @@ from execgraph.graphstore.model import (
     step_id,
 )
 from execgraph.graphstore.store import expected_of
+from execgraph.tests.conformance.samples import guard, sample_recording
 
 _HELD = guard("team", "acl:a", {"a": 1}, "$.a")
 _OTHER = guard("team", "acl:b", {"b": 1})

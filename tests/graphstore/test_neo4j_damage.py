@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from execgraph.graphstore.conformance import guard, newest, published, sample_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import PayloadCorrupted
 from execgraph.graphstore.neo4j.store import Neo4jStore
+from execgraph.tests.conformance.samples import guard, newest, published, sample_recording
 
 from .conftest import Cypher
 

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from execgraph.graphstore.conformance import (
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.facts import Expected
+from execgraph.graphstore.model import Recording
+from execgraph.graphstore.neo4j.store import Neo4jStore
+from execgraph.tests.conformance.samples import (
     guard,
     published,
     sample_effect,
     sample_recording,
     sample_replay,
 )
-from execgraph.graphstore.document import Document
-from execgraph.graphstore.facts import Expected
-from execgraph.graphstore.model import Recording
-from execgraph.graphstore.neo4j.store import Neo4jStore
 
 from .conftest import Cypher
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from execgraph.graphstore.conformance import guard, published, sample_recording, sample_replay
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.neo4j.queries import queries, query, schema_statements
 from execgraph.graphstore.neo4j.store import Neo4jStore
+from execgraph.tests.conformance.samples import guard, published, sample_recording, sample_replay
 
 if TYPE_CHECKING:
     from neo4j import AsyncDriver

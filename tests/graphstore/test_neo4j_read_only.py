@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from execgraph.engine.asking.examine import examine
-from execgraph.graphstore.conformance import (
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.errors import StoreAccessDenied
+from execgraph.graphstore.finding import Level
+from execgraph.graphstore.neo4j.address import Address
+from execgraph.graphstore.neo4j.store import Neo4jStore
+from execgraph.tests.conformance.samples import (
     guard,
     newest,
     published,
     sample_effect,
     sample_recording,
 )
-from execgraph.graphstore.document import Document
-from execgraph.graphstore.errors import StoreAccessDenied
-from execgraph.graphstore.finding import Level
-from execgraph.graphstore.neo4j.address import Address
-from execgraph.graphstore.neo4j.store import Neo4jStore
 
 if TYPE_CHECKING:
     from neo4j import AsyncDriver

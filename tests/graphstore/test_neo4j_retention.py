@@ -15,13 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from execgraph.graphstore.conformance import (
-    guard,
-    newest,
-    published,
-    sample_recording,
-    sample_replay,
-)
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import PayloadCorrupted
 from execgraph.graphstore.model import ExecutionState, Recording, Value, manifest, signature
@@ -32,6 +25,13 @@ from execgraph.graphstore.neo4j.recording import replay_parameters, write_parame
 from execgraph.graphstore.neo4j.store import Neo4jStore
 from execgraph.graphstore.retention import Collected, Retention
 from execgraph.graphstore.store import Published
+from execgraph.tests.conformance.samples import (
+    guard,
+    newest,
+    published,
+    sample_recording,
+    sample_replay,
+)
 
 from .conftest import Cypher
 

@@ -10,7 +10,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from execgraph.graphstore.conformance import (
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.errors import VersionMoved
+from execgraph.graphstore.facts import Expected
+from execgraph.graphstore.model import manifest, signature
+from execgraph.graphstore.neo4j.address import Address
+from execgraph.graphstore.neo4j.store import Neo4jStore
+from execgraph.tests.conformance.samples import (
     guard,
     newest,
     published,
@@ -18,12 +24,6 @@ from execgraph.graphstore.conformance import (
     sample_recording,
     sample_replay,
 )
-from execgraph.graphstore.document import Document
-from execgraph.graphstore.errors import VersionMoved
-from execgraph.graphstore.facts import Expected
-from execgraph.graphstore.model import manifest, signature
-from execgraph.graphstore.neo4j.address import Address
-from execgraph.graphstore.neo4j.store import Neo4jStore
 
 pytestmark = pytest.mark.neo4j
 

@@ -8,10 +8,10 @@ import uuid
 import pytest
 from neo4j import AsyncDriver
 
-from execgraph.graphstore.conformance import published, sample_recording
 from execgraph.graphstore.errors import SchemaTooNew
 from execgraph.graphstore.neo4j import queries, schema
 from execgraph.graphstore.neo4j.store import Neo4jStore
+from execgraph.tests.conformance.samples import published, sample_recording
 
 from .conftest import Cypher
 

@@ -10,9 +10,9 @@ from datetime import timedelta
 
 import pytest
 
-from execgraph.graphstore.conformance import sample_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.neo4j.store import Neo4jStore
+from execgraph.tests.conformance.samples import sample_recording
 
 from .conftest import Cypher
 

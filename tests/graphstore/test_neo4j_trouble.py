@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from execgraph.graphstore.conformance import sample_effect
 from execgraph.graphstore.errors import StoreAccessDenied, StoreError, StoreUnavailable
 from execgraph.graphstore.neo4j import client
 from execgraph.graphstore.neo4j.store import Neo4jStore
+from execgraph.tests.conformance.samples import sample_effect
 
 _RUN, _PULL, _LOGON = 0x10, 0x3F, 0x6A
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from execgraph.graphstore.conformance import published, sample_recording, sample_replay
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import (
@@ -25,6 +24,7 @@ from execgraph.graphstore.model import (
 )
 from execgraph.graphstore.retention import Collected, Retention
 from execgraph.graphstore.store import GraphStore, Lookup, Totals
+from execgraph.tests.conformance.samples import published, sample_recording, sample_replay
 
 _URIS = ("acl:a", "acl:b", "acl:c")
 _SELECTORS = (None, "$.x", "$.y")

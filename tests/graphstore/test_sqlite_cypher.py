@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from execgraph.graphstore.conformance import guard, published, sample_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import (
     ConfigurationError,
@@ -25,6 +24,7 @@ from execgraph.graphstore.sqlite.dialect import plain, rewritten
 from execgraph.graphstore.sqlite.store import SqliteStore
 from execgraph.graphstore.sqlite.view import TooLarge, View
 from execgraph.graphstore.store import Table
+from execgraph.tests.conformance.samples import guard, published, sample_recording
 
 SPACE = "default"
 #: Doubles a text until no memory holds it.

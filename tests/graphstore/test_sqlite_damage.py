@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from execgraph.graphstore.conformance import (
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.errors import PayloadCorrupted
+from execgraph.graphstore.facts import Facts
+from execgraph.graphstore.model import Trace
+from execgraph.graphstore.sqlite.store import SqliteStore
+from execgraph.tests.conformance.samples import (
     guard,
     newest,
     none,
     published,
     sample_recording,
 )
-from execgraph.graphstore.document import Document
-from execgraph.graphstore.errors import PayloadCorrupted
-from execgraph.graphstore.facts import Facts
-from execgraph.graphstore.model import Trace
-from execgraph.graphstore.sqlite.store import SqliteStore
 
 Damage = Callable[..., None]
 

@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from execgraph.engine.asking.examine import examine
-from execgraph.graphstore.conformance import guard, published, sample_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import StoreDamaged, StoreError, StoreUnavailable
 from execgraph.graphstore.facts import Facts
 from execgraph.graphstore.finding import Level
 from execgraph.graphstore.model import Trace
 from execgraph.graphstore.sqlite.store import SqliteStore
+from execgraph.tests.conformance.samples import guard, published, sample_recording
 
 SPACE, RULE, OTHER = "team", "acl:rule", "acl:other"
 NEWEST = "deploy-3"  # the only trace whose guards hold

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from execgraph.graphstore import store as store_module
-from execgraph.graphstore.conformance import published, sample_recording
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import (
@@ -28,6 +27,7 @@ from execgraph.graphstore.errors import (
 from execgraph.graphstore.model import ChangeKind
 from execgraph.graphstore.sqlite import connection, files
 from execgraph.graphstore.sqlite.store import SqliteStore
+from execgraph.tests.conformance.samples import published, sample_recording
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from execgraph.graphstore.conformance import newest
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.sqlite.store import SqliteStore
+from execgraph.tests.conformance.samples import newest
 
 _WORKER = """
 import asyncio, itertools, sys
-from execgraph.graphstore.conformance import guard, published, sample_recording
+from execgraph.tests.conformance.samples import guard, published, sample_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.sqlite.store import SqliteStore
 
@@ -37,7 +37,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 # Trace n is published only while version n is current.
 _MOVER = """
 import asyncio, sys
-from execgraph.graphstore.conformance import guard, published, sample_recording
+from execgraph.tests.conformance.samples import guard, published, sample_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.sqlite.store import SqliteStore
 

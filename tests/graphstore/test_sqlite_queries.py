@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from execgraph.graphstore.conformance import guard, published, sample_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.sqlite.lists import add_functions
 from execgraph.graphstore.sqlite.queries import QUERIES, sections, still
 from execgraph.graphstore.sqlite.store import SqliteStore
+from execgraph.tests.conformance.samples import guard, published, sample_recording
 
 _STATEMENTS = {
     **{name: text for name, text in QUERIES.items() if not name.startswith("still")},

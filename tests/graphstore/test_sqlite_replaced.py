@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from execgraph.graphstore.conformance import guard, published, sample_effect, sample_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import StoreAccessDenied, StoreError, StoreReplaced
 from execgraph.graphstore.facts import Expected, FactState
@@ -22,6 +21,7 @@ from execgraph.graphstore.finding import Level
 from execgraph.graphstore.retention import Retention
 from execgraph.graphstore.sqlite import opened
 from execgraph.graphstore.sqlite.store import SqliteStore
+from execgraph.tests.conformance.samples import guard, published, sample_effect, sample_recording
 
 SPACE, URI = "team", "acl:prod"
 ALLOWED, FORBIDDEN = Document.of({"allow": True}), Document.of({"allow": False})

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from execgraph.graphstore.conformance import (
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.model import ExecutionState, Recording
+from execgraph.graphstore.retention import Collected, Retention
+from execgraph.graphstore.sqlite.store import SqliteStore
+from execgraph.tests.conformance.samples import (
     guard,
     none,
     published,
@@ -19,10 +23,6 @@ from execgraph.graphstore.conformance import (
     sample_recording,
     sample_replay,
 )
-from execgraph.graphstore.document import Document
-from execgraph.graphstore.model import ExecutionState, Recording
-from execgraph.graphstore.retention import Collected, Retention
-from execgraph.graphstore.sqlite.store import SqliteStore
 
 _FEW = Retention(traces=2, history=5, versions=3, grace=timedelta(0))
 _ORPHANS = """

@@ -17,8 +17,6 @@ from typing import Any
 
 import pytest
 
-from execgraph.graphstore.conformance import guard, newest, published, sample_effect
-from execgraph.graphstore.conformance.marking import branching_recording, expected_marks
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import StoreError, StoreUnavailable
@@ -28,6 +26,8 @@ from execgraph.graphstore.neo4j.client import Client
 from execgraph.graphstore.store import GraphStore
 from execgraph.invalidation import walker as module
 from execgraph.invalidation.walker import LEASE, Walker
+from execgraph.tests.conformance.marks import branching_recording, expected_marks
+from execgraph.tests.conformance.samples import guard, newest, published, sample_effect
 
 _ONE, _TWO = Document.of({"x": 1}), Document.of({"x": 2})
 _EXECUTIONS = 12

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import execgraph
-from execgraph.graphstore.conformance.samples import guard, sample_effect, sample_recording
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.facts import Expected, Span
 from execgraph.graphstore.model import manifest, signature
@@ -23,6 +22,7 @@ from execgraph.graphstore.neo4j.client import Client
 from execgraph.graphstore.neo4j.store import Neo4jStore
 from execgraph.graphstore.sqlite.store import SqliteStore
 from execgraph.graphstore.store import GraphStore
+from execgraph.tests.conformance.samples import guard, sample_effect, sample_recording
 
 from . import systems
 from .checker import Isolation, explore

@@ -5,37 +5,41 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from ..document import Document
-from ..facts import Expected, Facts
-from ..model import Trace
-from ..store import TRACES_PER_TASK, GraphStore
-from .expect import equal, true
-from .samples import guard, newest, none, published, sample_effect, sample_recording
-
-__all__ = ["SHARING_CHECKS"]
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.facts import Expected, Facts
+from execgraph.graphstore.model import Trace
+from execgraph.graphstore.store import TRACES_PER_TASK, GraphStore
+from execgraph.tests.conformance.samples import (
+    guard,
+    newest,
+    none,
+    published,
+    sample_effect,
+    sample_recording,
+)
 
 _URI = "acl:prod"
 
 
-async def check_changes_are_seen_at_once(one: GraphStore, two: GraphStore, namespace: str) -> None:
+async def test_changes_are_seen_at_once(one: GraphStore, two: GraphStore, namespace: str) -> None:
     held = guard(namespace, _URI, 1)
     await one.change(namespace, _URI, Document.of(1))
     await published(one, namespace, sample_recording(guards=[held]))
-    equal(await two.still(namespace, "deploy-1", {_URI: 1}), True, "what one wrote two reads")
+    assert await two.still(namespace, "deploy-1", {_URI: 1}), "what one wrote two reads"
     for version in range(2, 12):
         await one.change(namespace, _URI, Document.of(version))
         accepted = {_URI: version - 1}
-        equal(await two.still(namespace, "deploy-1", accepted), False, "no stale acceptance")
+        assert not await two.still(namespace, "deploy-1", accepted), "no stale acceptance"
         effect = sample_effect(f"run-{version}")
         expected = [Expected(_URI, version - 1, believed=True)]
-        equal(await two.intend(namespace, effect, expected), False, "no stale effect")
+        assert not await two.intend(namespace, effect, expected), "no stale effect"
         found = await two.lookup(namespace, "deploy", newest)
-        equal(found.facts.of(_URI).version, version, "a lookup reads what was committed before")
+        assert found.facts.of(_URI).version == version, "a lookup reads what was committed before"
     await one.unpublish(namespace, "deploy-1", "test")
-    equal((await two.lookup(namespace, "deploy", newest)).traces, (), "unpublished for all")
+    assert (await two.lookup(namespace, "deploy", newest)).traces == (), "unpublished for all"
 
 
-async def check_no_concurrent_change_is_lost(
+async def test_no_concurrent_change_is_lost(
     one: GraphStore, two: GraphStore, namespace: str
 ) -> None:
     many = 40
@@ -46,27 +50,25 @@ async def check_no_concurrent_change_is_lost(
         )
     )
     steps = sorted((event.from_version, event.to_version) for event in events if event)
-    equal(steps, [(n, n + 1) for n in range(many)], "each change follows the one before it")
+    assert steps == [(n, n + 1) for n in range(many)], "each change follows the one before it"
     facts = await one.facts(namespace, {_URI: frozenset({None})})
-    equal(facts.of(_URI).version, many, "`current` counts them all")
+    assert facts.of(_URI).version == many, "`current` counts them all"
     (last,) = await two.changes(namespace, limit=1)
-    equal(
-        facts.of(_URI).fingerprints[None],
-        Document.of({"n": int(last.source)}).whole,
-        "the current document is that of the last change",
+    assert facts.of(_URI).fingerprints[None] == Document.of({"n": int(last.source)}).whole, (
+        "the current document is that of the last change"
     )
 
 
-async def check_equal_concurrent_changes_are_one(
+async def test_equal_concurrent_changes_are_one(
     one: GraphStore, two: GraphStore, namespace: str
 ) -> None:
     events = await asyncio.gather(
         *((one, two)[n % 2].change(namespace, _URI, Document.of("same")) for n in range(20))
     )
-    equal(sum(event is not None for event in events), 1, "only the first of them is a change")
+    assert sum(event is not None for event in events) == 1, "only the first of them is a change"
 
 
-async def check_change_and_hold_miss_no_facet(
+async def test_change_and_hold_miss_no_facet(
     one: GraphStore, two: GraphStore, namespace: str
 ) -> None:
     """Whichever comes first, the current version holds each facet or it reads as missing."""
@@ -77,17 +79,15 @@ async def check_change_and_hold_miss_no_facet(
         wanted: dict[str, frozenset[str | None]] = {uri: frozenset({selector})}
         await asyncio.gather(one.facts(namespace, wanted), two.change(namespace, uri, after))
         fact = (await one.facts(namespace, wanted)).of(uri)
-        equal(
-            (fact.version, fact.fingerprints[selector]),
-            (2, after.fingerprint(selector)),
-            "a fingerprint belongs to the version it is read with",
+        assert (fact.version, fact.fingerprints[selector]) == (2, after.fingerprint(selector)), (
+            "a fingerprint belongs to the version it is read with"
         )
         await two.change(namespace, uri, before)
         fact = (await one.read_facts(namespace, wanted)).of(uri)
-        true(selector in fact.fingerprints, "a facet that was added is known to the next change")
+        assert selector in fact.fingerprints, "a facet that was added is known to the next change"
 
 
-async def check_concurrent_writers_share_what_they_name(
+async def test_concurrent_writers_share_what_they_name(
     one: GraphStore, two: GraphStore, namespace: str
 ) -> None:
     guards = [guard(namespace, f"acl:{n}", {"a": n}, "$.a") for n in range(5)]
@@ -103,14 +103,14 @@ async def check_concurrent_writers_share_what_they_name(
     for recording in recordings:
         found = await two.execution(namespace, recording.execution.id)
         assert found is not None
-        equal(found.steps, recording.steps, "writers of common nodes do not disturb each other")
+        assert found.steps == recording.steps, "writers of common nodes do not disturb each other"
     wanted = {it.resource: frozenset({it.selector}) for it in guards}
     facts = await one.facts(namespace, wanted)
     held = {(it.resource, facts.of(it.resource).fingerprints["$.a"]) for it in guards}
-    equal(held, {(it.resource, it.fingerprint) for it in guards}, "and all facets are held")
+    assert held == {(it.resource, it.fingerprint) for it in guards}, "and all facets are held"
 
 
-async def check_one_of_equal_runs_is_published(
+async def test_one_of_equal_runs_is_published(
     one: GraphStore, two: GraphStore, namespace: str
 ) -> None:
     answers = await asyncio.gather(
@@ -119,11 +119,11 @@ async def check_one_of_equal_runs_is_published(
             for n in range(10)
         )
     )
-    equal(sum(it.published for it in answers), 1, "of equal runs published at once one is kept")
-    equal(len((await one.lookup(namespace, "deploy", none)).traces), 1, "and one is found")
+    assert sum(it.published for it in answers) == 1, "of equal runs published at once one is kept"
+    assert len((await one.lookup(namespace, "deploy", none)).traces) == 1, "and one is found"
 
 
-async def check_the_limit_holds_under_concurrency(
+async def test_the_limit_holds_under_concurrency(
     one: GraphStore, two: GraphStore, namespace: str
 ) -> None:
     many = TRACES_PER_TASK + 6
@@ -134,10 +134,10 @@ async def check_the_limit_holds_under_concurrency(
         )
     )
     found = await two.lookup(namespace, "deploy", none)
-    equal(len(found.traces), TRACES_PER_TASK, "a task keeps its limit of traces")
+    assert len(found.traces) == TRACES_PER_TASK, "a task keeps its limit of traces"
 
 
-async def check_a_lookup_is_of_one_moment(one: GraphStore, two: GraphStore, namespace: str) -> None:
+async def test_a_lookup_is_of_one_moment(one: GraphStore, two: GraphStore, namespace: str) -> None:
     """``acl:1`` always moves first, so at no moment is ``acl:2`` ahead, or two behind."""
     uris = ("acl:1", "acl:2")
     for uri in uris:
@@ -150,14 +150,14 @@ async def check_a_lookup_is_of_one_moment(one: GraphStore, two: GraphStore, name
         for uri in uris:
             fact = facts.of(uri)
             at = Document.of({"a": fact.version - 1}).fingerprint("$.a")
-            equal(fact.fingerprints["$.a"], at, "a version is read with what it holds")
+            assert fact.fingerprints["$.a"] == at, "a version is read with what it holds"
         return newest(traces, facts)
 
     while not moving.done():
         found = await two.lookup(namespace, "deploy", consistent)
         if found.traces:
             first, second = (found.facts.of(uri).version for uri in uris)
-            true(first - second in (0, 1), f"{first} and {second} held at no moment together")
+            assert first - second in (0, 1), f"{first} and {second} held at no moment together"
         await asyncio.sleep(0)
     await moving
 
@@ -168,7 +168,7 @@ async def _move(store: GraphStore, namespace: str, uris: Sequence[str], rounds: 
             await store.change(namespace, uri, Document.of({"a": n}))
 
 
-async def check_a_lookup_pairs_traces_with_facts(
+async def test_a_lookup_pairs_traces_with_facts(
     one: GraphStore, two: GraphStore, namespace: str
 ) -> None:
     """Trace n is published only while version n is current, so no moment shows it with another."""
@@ -178,8 +178,8 @@ async def check_a_lookup_pairs_traces_with_facts(
         found = await two.lookup(namespace, "deploy", newest)
         for trace in found.traces:
             versions = (trace.execution.id, found.facts.of(_URI).version)
-            equal(versions[0], f"deploy-{versions[1]}", "traces and facts are of one moment")
-        equal(found.damaged, (), "and a trace is read whole")
+            assert versions[0] == f"deploy-{versions[1]}", "traces and facts are of one moment"
+        assert found.damaged == (), "and a trace is read whole"
         await asyncio.sleep(0)
     await moving
 
@@ -193,7 +193,7 @@ async def _publish_and_move(store: GraphStore, namespace: str, rounds: int) -> N
         await store.change(namespace, _URI, Document.of({"a": n + 1}))
 
 
-async def check_an_effect_and_a_change_come_in_some_order(
+async def test_an_effect_and_a_change_come_in_some_order(
     one: GraphStore, two: GraphStore, namespace: str
 ) -> None:
     """Effects that expect version 1 race with the change to version 2."""
@@ -201,23 +201,9 @@ async def check_an_effect_and_a_change_come_in_some_order(
     expected = [Expected(_URI, 1, believed=True)]
     intents = [two.intend(namespace, sample_effect(f"run-{n}"), expected) for n in range(10)]
     *begun, event = await asyncio.gather(*intents, one.change(namespace, _URI, Document.of(2)))
-    true(event, "the change is made")
+    assert event, "the change is made"
     for n, was_begun in enumerate(begun):
         effects = await one.effects(namespace, f"run-{n}")
-        equal(len(effects), int(bool(was_begun)), "an effect is written iff it was begun")
+        assert len(effects) == int(bool(was_begun)), "an effect is written iff it was begun"
     late = await two.intend(namespace, sample_effect("late"), expected)
-    equal(late, False, "after the change none is begun")
-
-
-SHARING_CHECKS = (
-    check_changes_are_seen_at_once,
-    check_no_concurrent_change_is_lost,
-    check_equal_concurrent_changes_are_one,
-    check_change_and_hold_miss_no_facet,
-    check_concurrent_writers_share_what_they_name,
-    check_one_of_equal_runs_is_published,
-    check_the_limit_holds_under_concurrency,
-    check_a_lookup_is_of_one_moment,
-    check_a_lookup_pairs_traces_with_facts,
-    check_an_effect_and_a_change_come_in_some_order,
-)
+    assert not late, "after the change none is begun"

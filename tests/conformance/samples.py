@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..canonical import Json, encode, fingerprint, hash_of
-from ..document import Document
-from ..facts import Facts
-from ..model import (
+from execgraph.graphstore.canonical import Json, encode, fingerprint, hash_of
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.facts import Facts
+from execgraph.graphstore.model import (
     Effect,
     EffectState,
     Execution,
@@ -27,7 +27,7 @@ from ..model import (
     manifest,
     signature,
 )
-from ..store import GraphStore, Published
+from execgraph.graphstore.store import GraphStore, Published
 
 __all__ = [
     "guard",

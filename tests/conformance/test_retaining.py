@@ -10,21 +10,20 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from ..canonical import Json
-from ..document import Document
-from ..errors import PayloadCorrupted
-from ..facts import Span
-from ..model import (
+from execgraph.graphstore.canonical import Json
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.errors import PayloadCorrupted
+from execgraph.graphstore.facts import Span
+from execgraph.graphstore.model import (
     ChangeKind,
     ExecutionState,
     Recording,
     Replay,
     Value,
 )
-from ..retention import Collected, Retention
-from ..store import GraphStore, Totals
-from .expect import equal, true
-from .samples import (
+from execgraph.graphstore.retention import Collected, Retention
+from execgraph.graphstore.store import GraphStore, Totals
+from execgraph.tests.conformance.samples import (
     guard,
     newest,
     none,
@@ -33,8 +32,6 @@ from .samples import (
     sample_recording,
     sample_replay,
 )
-
-__all__ = ["CHECKS", "SHARING_CHECKS"]
 
 _URI = "acl:prod"
 _EVER = timedelta(days=36_500)
@@ -63,8 +60,8 @@ async def _took(
 ) -> None:
     """The collection takes away what is expected; payloads are counted elsewhere."""
     found = await _collect(store, namespace, retention)
-    equal(_nodes(found), _nodes(expected), promise)
-    equal(await _collect(store, namespace, retention), Collected(), "and nothing a second time")
+    assert _nodes(found) == _nodes(expected), promise
+    assert await _collect(store, namespace, retention) == Collected(), "and nothing a second time"
 
 
 def _nodes(collected: Collected) -> Collected:
@@ -85,7 +82,7 @@ async def _change(store: GraphStore, namespace: str, *contents: Json, source: st
 
 async def _traces(store: GraphStore, namespace: str, task: str = "deploy") -> list[str]:
     found = await store.lookup(namespace, task, newest)
-    equal(found.damaged, (), "no trace is damaged by a collection")
+    assert found.damaged == (), "no trace is damaged by a collection"
     return [trace.id for trace in found.traces]
 
 
@@ -124,22 +121,22 @@ def _without_traces(totals: Totals) -> Totals:
     return replace(totals, traces=0).rounded()
 
 
-async def check_what_is_wanted_stays(store: GraphStore, namespace: str) -> None:
-    equal(await store.collect(namespace, _LEAST), Collected(), "there is nothing yet")
-    equal(await store.collectable(namespace, _LEAST), Collected(), "and nothing to be told of")
+async def test_what_is_wanted_stays(store: GraphStore, namespace: str) -> None:
+    assert await store.collect(namespace, _LEAST) == Collected(), "there is nothing yet"
+    assert await store.collectable(namespace, _LEAST) == Collected(), "and nothing to be told of"
     await _change(store, namespace, {"a": 1}, {"a": 2})
     recording = _ended(guards=[guard(namespace, _URI, {"a": 2}, "$.a")])
     await published(store, namespace, recording)
     await store.write_replays(namespace, [sample_replay(recording, 1)])
     await _walk_all(store, namespace)
     before = await store.lookup(namespace, "deploy", newest)
-    equal(await store.collectable(namespace, _ALL), Collected(), "all of it is within the limits")
-    equal(await store.collect(namespace, _ALL), Collected(), "so nothing is collected")
+    assert await store.collectable(namespace, _ALL) == Collected(), "all of it is within the limits"
+    assert await store.collect(namespace, _ALL) == Collected(), "so nothing is collected"
     found = await store.lookup(namespace, "deploy", newest)
-    equal((found.traces, found.values), (before.traces, before.values), "a lookup finds the same")
+    assert (found.traces, found.values) == (before.traces, before.values), "a lookup finds the same"
 
 
-async def check_history_is_folded_into_totals(store: GraphStore, namespace: str) -> None:
+async def test_history_is_folded_into_totals(store: GraphStore, namespace: str) -> None:
     recording = _ended(number=1)
     await published(store, namespace, recording)
     effects = [sample_effect("deploy-replay-2", n, done=True) for n in (1, 2)]
@@ -154,14 +151,14 @@ async def check_history_is_folded_into_totals(store: GraphStore, namespace: str)
     few = replace(_ALL, history=2)
     await _took(store, namespace, few, expected, "all but the newest of the history goes")
     stay = {"deploy-1", "deploy-100", "deploy-replay-5"}
-    equal(await _stored(store, namespace), stay, "the trace, and the newest others, stay")
-    equal(await store.effects(namespace, "deploy-replay-2"), [], "effects go with who did them")
+    assert await _stored(store, namespace) == stay, "the trace, and the newest others, stay"
+    assert await store.effects(namespace, "deploy-replay-2") == [], "effects go with who did them"
     after = await store.totals(namespace)
-    equal(_without_traces(after), _without_traces(before), "the totals are what they were")
-    equal(after.traces, before.traces, "and so is the number of traces")
+    assert _without_traces(after) == _without_traces(before), "the totals are what they were"
+    assert after.traces == before.traces, "and so is the number of traces"
 
 
-async def check_totals_since_a_day(store: GraphStore, namespace: str) -> None:
+async def test_totals_since_a_day(store: GraphStore, namespace: str) -> None:
     day = 1_700_000_000_000 // 86_400_000 * 86_400_000
     for number, at in enumerate((day, day + 86_399_999, day + 86_400_000)):
         recording = _ended(f"task-{number}")
@@ -171,29 +168,29 @@ async def check_totals_since_a_day(store: GraphStore, namespace: str) -> None:
     before = [_without_traces(await store.totals(namespace, since=it)) for it in sinces]
     await _took(store, namespace, _LEAST, Collected(executions=3, tasks=3), "all of them go")
     after = [_without_traces(await store.totals(namespace, since=it)) for it in sinces]
-    equal(after, before, "they count in the totals of their day")
+    assert after == before, "they count in the totals of their day"
     found = await store.totals(namespace, since=day + 1)
-    equal(found.executions, {"partial": 3}, "and a day counts as long as it has not ended")
+    assert found.executions == {"partial": 3}, "and a day counts as long as it has not ended"
 
 
-async def check_traces_beyond_the_limit(store: GraphStore, namespace: str) -> None:
+async def test_traces_beyond_the_limit(store: GraphStore, namespace: str) -> None:
     for number in (1, 2, 3):
         await published(store, namespace, _ended(number=number, says=f"{number}"))
     later = replace(_LEAST, grace=timedelta(hours=1))
     await _took(store, namespace, later, Collected(unpublished=2), "the oldest are unpublished")
-    equal(await _traces(store, namespace), ["deploy-3"], "so that no lookup finds them")
-    equal(await store.still(namespace, "deploy-2", {}), False, "and no process goes on with them")
+    assert await _traces(store, namespace) == ["deploy-3"], "so that no lookup finds them"
+    assert not await store.still(namespace, "deploy-2", {}), "and no process goes on with them"
     for number in (1, 2):
         found = await store.execution(namespace, f"deploy-{number}")
         assert found is not None, "who is replaying it has its time to end"
-        equal(found.execution.state, ExecutionState.UNPUBLISHED, "it is no trace any more")
-        true(found.execution.reason, "and says why")
-        equal(await _missing(store, namespace, found.payloads), set(), "its payloads are there")
+        assert found.execution.state == ExecutionState.UNPUBLISHED, "it is no trace any more"
+        assert found.execution.reason, "and says why"
+        assert await _missing(store, namespace, found.payloads) == set(), "its payloads are there"
     await _took(store, namespace, _LEAST, Collected(executions=2), "after that they are deleted")
-    equal(await _traces(store, namespace), ["deploy-3"], "and the newest is as it was")
+    assert await _traces(store, namespace) == ["deploy-3"], "and the newest is as it was"
 
 
-async def check_a_trace_that_is_used_is_kept(store: GraphStore, namespace: str) -> None:
+async def test_a_trace_that_is_used_is_kept(store: GraphStore, namespace: str) -> None:
     for task in ("used", "unused"):
         recording = _ended(task)
         await published(store, namespace, recording)
@@ -205,12 +202,12 @@ async def check_a_trace_that_is_used_is_kept(store: GraphStore, namespace: str) 
     least = replace(_LEAST, max_age=timedelta(days=1))
     expected = Collected(unpublished=1, executions=1, replays=2 + 3, tasks=1)
     await _took(store, namespace, least, expected, "only what nobody replayed lately goes")
-    equal(await _traces(store, namespace, "used"), ["used-1"], "a trace in use stays a trace")
-    equal(await _stored(store, namespace), {"used-1", "used-replay-3"}, "with its newest replay")
-    equal(await store.task(namespace, "unused"), None, "and a task goes with its last execution")
+    assert await _traces(store, namespace, "used") == ["used-1"], "a trace in use stays a trace"
+    assert await _stored(store, namespace) == {"used-1", "used-replay-3"}, "with its newest replay"
+    assert await store.task(namespace, "unused") is None, "and a task goes with its last execution"
 
 
-async def check_a_trace_for_its_age_goes_after_grace(store: GraphStore, namespace: str) -> None:
+async def test_a_trace_for_its_age_goes_after_grace(store: GraphStore, namespace: str) -> None:
     await published(store, namespace, _ended())
     old = replace(_ALL, max_age=timedelta(days=1), grace=timedelta(hours=1))
     await _took(store, namespace, old, Collected(unpublished=1), "an unused trace is unpublished")
@@ -219,7 +216,7 @@ async def check_a_trace_for_its_age_goes_after_grace(store: GraphStore, namespac
     await _took(store, namespace, after, expected, "and deleted whatever the history is to be")
 
 
-async def check_grace_counts_from_the_end(store: GraphStore, namespace: str) -> None:
+async def test_grace_counts_from_the_end(store: GraphStore, namespace: str) -> None:
     """A run that took long was begun long ago, and has ended just now."""
     recording = _ended()
     long = {"started_at": _now() - 7_200_000, "duration_ms": 7_199_000.0}
@@ -232,17 +229,17 @@ async def check_grace_counts_from_the_end(store: GraphStore, namespace: str) -> 
     await _took(store, namespace, least, Collected(), "what was unpublished just now stays too")
 
 
-async def check_history_has_an_age(store: GraphStore, namespace: str) -> None:
+async def test_history_has_an_age(store: GraphStore, namespace: str) -> None:
     await store.write(namespace, _ended(number=1))
     fresh = _ended(number=2, says="more")
     execution = fresh.execution.model_copy(update={"started_at": _now()})
     await store.write(namespace, fresh.model_copy(update={"execution": execution}))
     young = replace(_ALL, history_age=timedelta(days=1))
     await _took(store, namespace, young, Collected(executions=1), "what is older goes")
-    equal(await _stored(store, namespace), {"deploy-2"}, "what is not stays")
+    assert await _stored(store, namespace) == {"deploy-2"}, "what is not stays"
 
 
-async def check_effects_in_doubt_stay(store: GraphStore, namespace: str) -> None:
+async def test_effects_in_doubt_stay(store: GraphStore, namespace: str) -> None:
     failed = {"state": ExecutionState.FAILED}
     for number in (1, 2):
         run = f"deploy-{number}"
@@ -254,34 +251,34 @@ async def check_effects_in_doubt_stay(store: GraphStore, namespace: str) -> None
     expected = Collected(executions=1, effects=1)
     await _took(store, namespace, _LEAST, expected, "only what is known to have ended goes")
     for run in ("deploy-1", "begun"):
-        equal(await store.effects(namespace, run), [sample_effect(run)], "what is in doubt stays")
-        true(await store.execution(namespace, run), "with the run that began it")
+        assert await store.effects(namespace, run) == [sample_effect(run)], "what is in doubt stays"
+        assert await store.execution(namespace, run), "with the run that began it"
     found = await store.execution(namespace, "deploy-1")
     assert found is not None
-    equal(await _missing(store, namespace, found.payloads), set(), "and with all its payloads")
+    assert await _missing(store, namespace, found.payloads) == set(), "and with all its payloads"
 
 
-async def check_open_walks_stay(store: GraphStore, namespace: str) -> None:
+async def test_open_walks_stay(store: GraphStore, namespace: str) -> None:
     await _change(store, namespace, 1)
     await store.facts(namespace, {_URI: frozenset({None})})
     answer = await published(store, namespace, _ended(guards=[guard(namespace, _URI, 2)]))
-    true(answer.moved, "its guard does not hold, so a walk of the execution is open")
+    assert answer.moved, "its guard does not hold, so a walk of the execution is open"
     await store.unpublish(namespace, "deploy-1", "rejected")
     for content in (3, 4):
         await store.change(namespace, _URI, Document.of(content))
     kept = Retention(traces=1, history=0, versions=0, history_age=_EVER, grace=_AT_ONCE)
     expected = Collected(versions=1, events=1, preconditions=1)
     await _took(store, namespace, kept, expected, "what has an open walk stays")
-    true(await store.execution(namespace, "deploy-1"), "the execution")
+    assert await store.execution(namespace, "deploy-1"), "the execution"
     events = await store.changes(namespace)
-    equal([it.to_version for it in events], [3, 2], "and the events, of old versions too")
+    assert [it.to_version for it in events] == [3, 2], "and the events, of old versions too"
     await _walk_all(store, namespace)
-    equal(await store.walks(namespace), [], "all walks can be ended")
+    assert await store.walks(namespace) == [], "all walks can be ended"
     expected = Collected(executions=1, tasks=1, versions=1, events=1, preconditions=3, facets=1)
     await _took(store, namespace, kept, expected, "then they go")
 
 
-async def check_versions(store: GraphStore, namespace: str) -> None:
+async def test_versions(store: GraphStore, namespace: str) -> None:
     await _change(store, namespace, {"a": 1}, source="git")
     await store.facts(namespace, {_URI: frozenset({"$.a"})})
     await _change(store, namespace, *({"a": n} for n in range(2, 6)), source="git")
@@ -292,61 +289,61 @@ async def check_versions(store: GraphStore, namespace: str) -> None:
     await _took(store, namespace, later, Collected(), "who noted one may still compare with it")
     await _took(store, namespace, one, expected, "old versions go with their events")
     events = await store.changes(namespace, resource=_URI)
-    equal([it.to_version for it in events], [5, 4], "the newest stay")
+    assert [it.to_version for it in events] == [5, 4], "the newest stay"
     gone = await _missing(store, namespace, [it.payload.digest for it in documents])
-    equal(gone, {it.payload.digest for it in documents[:3]}, "and so do their documents")
-    equal(
-        await _document(store, namespace),
-        (5, documents[4].payload.digest),
-        "what is now is as it was",
+    assert gone == {it.payload.digest for it in documents[:3]}, "and so do their documents"
+    assert await _document(store, namespace) == (5, documents[4].payload.digest), (
+        "what is now is as it was"
     )
-    equal(await store.resources(namespace, "git"), {_URI: 5}, "and by whose word is known")
+    assert await store.resources(namespace, "git") == {_URI: 5}, "and by whose word is known"
     await _took(store, namespace, _LEAST, Collected(versions=1, events=1, preconditions=1), "all")
-    equal(await store.resources(namespace, "git"), {_URI: 5}, "but the one that made it so")
+    assert await store.resources(namespace, "git") == {_URI: 5}, "but the one that made it so"
     held = [guard(namespace, _URI, {"a": n}, "$.a").id for n in (4, 5)]
     spans = [Span(held[n], _URI, *upto) for n, upto in ((0, (3, 4)), (1, (4, 5)), (1, (3, 5)))]
-    equal(
-        await store.unbroken(namespace, spans), [False, True, False], "what is gone holds nothing"
+    assert await store.unbroken(namespace, spans) == [False, True, False], (
+        "what is gone holds nothing"
     )
     event = await store.change(namespace, _URI, documents[0])
     assert event is not None
-    equal(event.to_version, 6, "numbers only grow")
+    assert event.to_version == 6, "numbers only grow"
     facts = await store.facts(namespace, {_URI: frozenset({"$.a"})})
     at = documents[0].fingerprint("$.a")
-    equal(facts.of(_URI).fingerprints["$.a"], at, "and a facet that stayed is held")
-    equal(await _document(store, namespace), (6, documents[0].payload.digest), "with its document")
+    assert facts.of(_URI).fingerprints["$.a"] == at, "and a facet that stayed is held"
+    assert await _document(store, namespace) == (6, documents[0].payload.digest), (
+        "with its document"
+    )
 
 
-async def check_versions_have_an_age(store: GraphStore, namespace: str) -> None:
+async def test_versions_have_an_age(store: GraphStore, namespace: str) -> None:
     await _change(store, namespace, 1, 2)
     await store.change(namespace, _URI, None)
     await _walk_all(store, namespace)
     old = replace(_ALL, history_age=_AT_ONCE)
     await _took(store, namespace, old, Collected(versions=2, events=2), "what is older goes")
     (event,) = await store.changes(namespace, resource=_URI)
-    equal(event.kind, ChangeKind.WITHDRAWN, "that it is gone is known")
-    equal(await store.document(namespace, _URI), None, "and stays so")
+    assert event.kind == ChangeKind.WITHDRAWN, "that it is gone is known"
+    assert await store.document(namespace, _URI) is None, "and stays so"
 
 
-async def check_expiries_do_not_pile_up(store: GraphStore, namespace: str) -> None:
+async def test_expiries_do_not_pile_up(store: GraphStore, namespace: str) -> None:
     await _change(store, namespace, 1)
     for _ in range(3):
         await store.change(namespace, _URI, Document.of(1), until=_AT_ONCE)
         await store.expire(namespace)
         await store.change(namespace, _URI, Document.of(1))
     await _walk_all(store, namespace)
-    equal(len(await store.changes(namespace)), 7, "each expiry and each renewal is an event")
+    assert len(await store.changes(namespace)) == 7, "each expiry and each renewal is an event"
     two = replace(_ALL, versions=2)
     await _took(store, namespace, two, Collected(events=4), "only the newest of them stay")
     kinds = [it.kind for it in await store.changes(namespace)]
     stay = [ChangeKind.RENEWED, ChangeKind.EXPIRED, ChangeKind.CHANGED]
-    equal(kinds, stay, "with the one that made the version")
+    assert kinds == stay, "with the one that made the version"
     await _took(store, namespace, _LEAST, Collected(events=1), "the newest always stays")
     kinds = [it.kind for it in await store.changes(namespace)]
-    equal(kinds, [ChangeKind.RENEWED, ChangeKind.CHANGED], "and so does that one")
+    assert kinds == [ChangeKind.RENEWED, ChangeKind.CHANGED], "and so does that one"
 
 
-async def check_facets_go_with_what_rests_on_them(store: GraphStore, namespace: str) -> None:
+async def test_facets_go_with_what_rests_on_them(store: GraphStore, namespace: str) -> None:
     await _change(store, namespace, {"a": 1, "b": 1})
     wanted: dict[str, frozenset[str | None]] = {_URI: frozenset({"$.a", "$.b"})}
     await store.facts(namespace, wanted)
@@ -361,18 +358,18 @@ async def check_facets_go_with_what_rests_on_them(store: GraphStore, namespace: 
     expected = Collected(executions=1, tasks=1, preconditions=3, facets=1)
     few = replace(_ALL, history=0)
     await _took(store, namespace, few, expected, "a facet goes with all that it was found to be")
-    equal(await store.facets(namespace, _URI), frozenset({"$.a"}), "one that guards stays")
+    assert await store.facets(namespace, _URI) == frozenset({"$.a"}), "one that guards stays"
     for event in await store.changes(namespace):
         told = {it.selector for it in event.changed}
-        true("$.b" not in told, "events do not speak of what nobody wants")
-    equal(await _traces(store, namespace, "one"), ["one-1"], "what stays can be replayed")
+        assert "$.b" not in told, "events do not speak of what nobody wants"
+    assert await _traces(store, namespace, "one") == ["one-1"], "what stays can be replayed"
     facts = await store.facts(namespace, wanted)
     now = Document.of({"a": 1, "b": 3})
     at = {it: now.fingerprint(it) for it in ("$.a", "$.b")}
-    equal(dict(facts.of(_URI).fingerprints), at, "who requires it again has it computed again")
+    assert dict(facts.of(_URI).fingerprints) == at, "who requires it again has it computed again"
 
 
-async def check_preconditions_go_with_steps_and_versions(store: GraphStore, namespace: str) -> None:
+async def test_preconditions_go_with_steps_and_versions(store: GraphStore, namespace: str) -> None:
     await _change(store, namespace, 1)
     await store.facts(namespace, {_URI: frozenset({None})})
     for number in (1, 2, 3):
@@ -387,27 +384,27 @@ async def check_preconditions_go_with_steps_and_versions(store: GraphStore, name
         store, namespace, few, expected, "one goes that holds at no version and guards nothing"
     )
     facts = await store.read_facts(namespace, {_URI: frozenset({None})})
-    true(facts.of(_URI).fingerprints, "what the current version holds needs not be computed again")
+    assert facts.of(_URI).fingerprints, "what the current version holds needs not be computed again"
 
 
-async def check_a_task_can_come_back(store: GraphStore, namespace: str) -> None:
+async def test_a_task_can_come_back(store: GraphStore, namespace: str) -> None:
     recording = _ended(guards=[guard(namespace, _URI, 1)])
     for _ in range(2):
         await _change(store, namespace, 1)
         await published(store, namespace, recording)
         await _walk_all(store, namespace)
         found = await store.lookup(namespace, "deploy", newest)
-        equal((len(found.traces), found.damaged), (1, ()), "it is recorded")
-        equal(len(found.values), len(found.traces[0].payloads), "with its payloads")
+        assert (len(found.traces), found.damaged) == (1, ()), "it is recorded"
+        assert len(found.values) == len(found.traces[0].payloads), "with its payloads"
         await store.unpublish(namespace, "deploy-1", "rejected")
         expected = Collected(executions=1, tasks=1, preconditions=1, facets=1)
         await _took(store, namespace, _LEAST, expected, "it is all deleted")
-        equal(await store.task(namespace, "deploy"), None, "the task too")
+        assert await store.task(namespace, "deploy") is None, "the task too"
         digests = [it.digest for it in recording.values]
-        equal(await _missing(store, namespace, digests), set(digests), "and its payloads")
+        assert await _missing(store, namespace, digests) == set(digests), "and its payloads"
 
 
-async def check_payloads_that_are_named_stay(store: GraphStore, namespace: str) -> None:
+async def test_payloads_that_are_named_stay(store: GraphStore, namespace: str) -> None:
     gone, kept = _ended("gone", says="one"), _ended("kept", says="two")
     await published(store, namespace, gone)
     await store.unpublish(namespace, "gone-1", "rejected")
@@ -418,13 +415,13 @@ async def check_payloads_that_are_named_stay(store: GraphStore, namespace: str) 
     found = await _collect(store, namespace, _LEAST)
     named = {it.digest for it in kept.values} | {told.digest}
     digests = {it.digest for it in (*gone.values, *kept.values)}
-    equal(await _missing(store, namespace, digests), digests - named, "what nobody names goes")
-    equal(found.values, len(digests - named), "and is counted")
-    true(found.bytes > 0, "with what it took")
-    equal(await _collect(store, namespace, _LEAST), Collected(), "once")
+    assert await _missing(store, namespace, digests) == digests - named, "what nobody names goes"
+    assert found.values == len(digests - named), "and is counted"
+    assert found.bytes > 0, "with what it took"
+    assert await _collect(store, namespace, _LEAST) == Collected(), "once"
 
 
-async def check_reports_and_outputs_go_with_replays(store: GraphStore, namespace: str) -> None:
+async def test_reports_and_outputs_go_with_replays(store: GraphStore, namespace: str) -> None:
     recording = _ended()
     await published(store, namespace, recording)
     own = [Value.of(f'{{"of":{n}}}'.encode()) for n in range(6)]
@@ -439,14 +436,14 @@ async def check_reports_and_outputs_go_with_replays(store: GraphStore, namespace
         [it.model_copy(update={"values": own[2 * n : 2 * n + 2]}) for n, it in enumerate(replays)],
     )
     found = await _collect(store, namespace, _LEAST)
-    equal((found.replays, found.values), (2, 4), "what only a replay named goes with it")
+    assert (found.replays, found.values) == (2, 4), "what only a replay named goes with it"
     digests = {it.digest for it in own}
     left = {own[4].digest, own[5].digest}
-    equal(digests - await _missing(store, namespace, digests), left, "and no more")
-    equal(await _traces(store, namespace), ["deploy-1"], "the trace is whole")
+    assert digests - await _missing(store, namespace, digests) == left, "and no more"
+    assert await _traces(store, namespace) == ["deploy-1"], "the trace is whole"
 
 
-async def check_who_names_a_payload_keeps_it(store: GraphStore, namespace: str) -> None:
+async def test_who_names_a_payload_keeps_it(store: GraphStore, namespace: str) -> None:
     """A run that ends between any two batches, and names payloads without bringing them."""
     for number, batches in enumerate((*range(6), *[2] * 10)):  # when a look has just been
         task = f"at-{number}"
@@ -459,17 +456,17 @@ async def check_who_names_a_payload_keeps_it(store: GraphStore, namespace: str) 
         answer = await published(store, namespace, bare)
         named = {digest for step in later.steps for digest in step.payloads}
         missing = await _missing(store, namespace, named)
-        equal(answer.published, not missing, "it is a trace iff its payloads are all there")
+        assert answer.published == (not missing), "it is a trace iff its payloads are all there"
         await _collect(store, namespace, _LEAST, batch=1)
         if answer.published:
-            equal(await _missing(store, namespace, named), set(), "what a trace names stays")
-        equal(len(await _traces(store, namespace, task)), int(answer.published), "as it stays")
+            assert await _missing(store, namespace, named) == set(), "what a trace names stays"
+        assert len(await _traces(store, namespace, task)) == int(answer.published), "as it stays"
         await published(store, namespace, _ended(task, number=3, says=task))
-        equal(len(await _traces(store, namespace, task)), 1, "who brings them has them stored")
+        assert len(await _traces(store, namespace, task)) == 1, "who brings them has them stored"
         await _collect(store, namespace, _LEAST)
 
 
-async def check_a_document_seen_again_stays(store: GraphStore, namespace: str) -> None:
+async def test_a_document_seen_again_stays(store: GraphStore, namespace: str) -> None:
     for batches in range(10):
         for again in range(3):
             uri = f"rule:{batches}-{again}"
@@ -482,12 +479,12 @@ async def check_a_document_seen_again_stays(store: GraphStore, namespace: str) -
             await store.change(namespace, uri, documents[again])
             await _collect(store, namespace, _LEAST, batch=1)
             found = await _document(store, namespace, uri)
-            equal(found, (5, documents[again].payload.digest), "what is the document now stays")
+            assert found == (5, documents[again].payload.digest), "what is the document now stays"
             await _walk_all(store, namespace)
             await _collect(store, namespace, _LEAST)
 
 
-async def check_publish_refuses_what_lost_a_payload(store: GraphStore, namespace: str) -> None:
+async def test_publish_refuses_what_lost_a_payload(store: GraphStore, namespace: str) -> None:
     recording = _ended()
     decision, action = recording.steps[:2]
     assert decision.head is not None and action.arguments is not None  # noqa: PT018
@@ -497,19 +494,19 @@ async def check_publish_refuses_what_lost_a_payload(store: GraphStore, namespace
         for _ in range(2):
             bare = recording.model_copy(update={"values": left})
             answer = await published(store, space, bare)
-            equal((answer.published, answer.equal_to), (False, None), "it cannot be replayed")
+            assert (answer.published, answer.equal_to) == (False, None), "it cannot be replayed"
         found = await store.execution(space, "deploy-1")
         assert found is not None
-        equal(found.execution.state, ExecutionState.UNPUBLISHED, "it is kept for people")
-        true(found.execution.reason, "and says why")
+        assert found.execution.state == ExecutionState.UNPUBLISHED, "it is kept for people"
+        assert found.execution.reason, "and says why"
     *whole, last = recording.steps
     last = last.model_copy(update={"output": Value.of(b'"gone"').digest})
     part = recording.model_copy(update={"steps": (*whole, last)})
     answer = await published(store, namespace, part, steps=len(whole))
-    equal(answer.published, True, "what is not published may miss some")
+    assert answer.published, "what is not published may miss some"
 
 
-async def check_a_replay_may_come_late(store: GraphStore, namespace: str) -> None:
+async def test_a_replay_may_come_late(store: GraphStore, namespace: str) -> None:
     recording = _ended()
     await published(store, namespace, recording)
     await store.unpublish(namespace, "deploy-1", "rejected")
@@ -517,18 +514,20 @@ async def check_a_replay_may_come_late(store: GraphStore, namespace: str) -> Non
     before = await store.totals(namespace)
     late = sample_replay(recording, 7, [sample_effect("deploy-replay-7")])
     await store.write_replays(namespace, [late])
-    equal(await store.execution(namespace, late.execution.id), None, "its task is gone")
+    assert await store.execution(namespace, late.execution.id) is None, "its task is gone"
     after = await store.totals(namespace)
     expected = {**before.executions, "replay": 1}
-    equal(dict(after.executions), expected, "but it was made, and counts")
+    assert dict(after.executions) == expected, "but it was made, and counts"
     saved = before.saved_tokens + late.execution.saved_tokens
-    equal(after.saved_tokens, saved, "with what it saved")
-    equal(await _collect(store, namespace, _LEAST), Collected(), "and there is nothing to collect")
+    assert after.saved_tokens == saved, "with what it saved"
+    assert await _collect(store, namespace, _LEAST) == Collected(), (
+        "and there is nothing to collect"
+    )
     doubtful = sample_effect("deploy-replay-8", 2)
     await store.intend(namespace, doubtful, [])
     await store.write_replays(namespace, [sample_replay(recording, 8)])
     left = [effect.id for effect in await store.doubts(namespace)]
-    equal(left, [doubtful.id], "an effect in doubt stays, whatever becomes of its run")
+    assert left == [doubtful.id], "an effect in doubt stays, whatever becomes of its run"
 
 
 async def _mixed(store: GraphStore, namespace: str) -> None:
@@ -563,21 +562,21 @@ _WAYS = (
 )
 
 
-async def check_a_dry_run_tells_what_is_done(store: GraphStore, namespace: str) -> None:
+async def test_a_dry_run_tells_what_is_done(store: GraphStore, namespace: str) -> None:
     for number, way in enumerate(_WAYS):
         space = f"{namespace}-{number}"
         await _mixed(store, space)
         told = await store.collectable(space, way)
-        equal(await store.collectable(space, way), told, "telling changes nothing")
+        assert await store.collectable(space, way) == told, "telling changes nothing"
         done = await _collect(store, space, way, batch=1 + 3 * number)
-        equal(_nodes(told), _nodes(done), f"a dry run tells what is done, by {way}")
-        true(told.values >= done.values, "and at least as many payloads")
-        true(told.bytes >= done.bytes, "and what they take")
-        true(told.more, "and that there is something")
-        equal(await store.collectable(space, way), Collected(), "then there is nothing left")
+        assert _nodes(told) == _nodes(done), f"a dry run tells what is done, by {way}"
+        assert told.values >= done.values, "and at least as many payloads"
+        assert told.bytes >= done.bytes, "and what they take"
+        assert told.more, "and that there is something"
+        assert await store.collectable(space, way) == Collected(), "then there is nothing left"
 
 
-async def check_a_collection_changes_no_answer(store: GraphStore, namespace: str) -> None:
+async def test_a_collection_changes_no_answer(store: GraphStore, namespace: str) -> None:
     for number, way in enumerate(_WAYS):
         space = f"{namespace}-{number}"
         await _mixed(store, space)
@@ -590,52 +589,53 @@ async def check_a_collection_changes_no_answer(store: GraphStore, namespace: str
             after = await store.lookup(space, task, newest)
             known = {trace.id: trace for trace in before[task].traces}
             ids = [trace.id for trace in after.traces]
-            equal(ids, [it for it in known if it in ids], "traces that stay stay in their order")
+            assert ids == [it for it in known if it in ids], "traces that stay stay in their order"
             for trace in after.traces:
-                equal(trace, known[trace.id], "a trace that stays is as it was")
+                assert trace == known[trace.id], "a trace that stays is as it was"
                 kept += 1
                 for it in trace.preconditions.values():
                     was, now = (look.facts.of(it.resource) for look in (before[task], after))
                     at = (now.version, now.fingerprints.get(it.selector))
                     stood = (was.version, was.fingerprints.get(it.selector))
-                    equal(at, stood, "what it rests on is what it was")
+                    assert at == stood, "what it rests on is what it was"
                 payloads = await _missing(store, space, trace.payloads)
-                equal(payloads, set(), "and its payloads are there")
+                assert payloads == set(), "and its payloads are there"
                 marks = await store.marks(space, trace.id)
-                true(set(marks) <= {step.position for step in trace.steps}, "so are its marks")
-        true(kept or way.max_age is not None, "something stays")
+                assert set(marks) <= {step.position for step in trace.steps}, "so are its marks"
+        assert kept or way.max_age is not None, "something stays"
         after_all = await store.totals(space)
-        equal(_without_traces(after_all), _without_traces(totals), "no total changes")
+        assert _without_traces(after_all) == _without_traces(totals), "no total changes"
 
 
-async def check_marks_stay(store: GraphStore, namespace: str) -> None:
+async def test_marks_stay(store: GraphStore, namespace: str) -> None:
     await _mixed(store, namespace)
     ids = [f"deploy-{n}" for n in range(1, 7)]
     before = {it: await store.marks(namespace, it) for it in ids}
-    true(any(before.values()) and not all(before.values()), "some steps are invalid")
+    assert any(before.values()), "some steps are invalid"
+    assert not all(before.values()), "and some are not"
     await _collect(store, namespace, replace(_LEAST, traces=4), batch=2)
     for it in ids[2:]:
-        equal(await store.marks(namespace, it), before[it], "marks of what stays stay")
+        assert await store.marks(namespace, it) == before[it], "marks of what stays stay"
     for it in ids[:2]:
-        equal(await store.marks(namespace, it), {}, "marks go with their execution")
+        assert await store.marks(namespace, it) == {}, "marks go with their execution"
 
 
-async def check_other_namespaces_are_left_alone(store: GraphStore, namespace: str) -> None:
+async def test_other_namespaces_are_left_alone(store: GraphStore, namespace: str) -> None:
     here, there = f"{namespace}-here", f"{namespace}-there"
     for space in (here, there):
         await _mixed(store, space)
     told = await store.collectable(there, _LEAST)
     stored = await _stored(store, there)
     await _collect(store, here, _LEAST)
-    equal(await _stored(store, there), stored, "what is another's stays")
-    equal(await store.collectable(there, _LEAST), told, "all of it")
+    assert await _stored(store, there) == stored, "what is another's stays"
+    assert await store.collectable(there, _LEAST) == told, "all of it"
     values = sample_recording(says="1").values
     digests = {it.digest for it in values if b"is at" in it.data}
-    equal(await _missing(store, there, digests), set(), "payloads too, though they are equal")
+    assert await _missing(store, there, digests) == set(), "payloads too, though they are equal"
 
 
 def _large(task: str, number: int) -> Recording:
-    noise = random.Random(task).randbytes(20_000).hex()  # noqa: S311 - incompressible, no secret
+    noise = random.Random(task).randbytes(20_000).hex()
     return _ended(task, number=number, says=noise)
 
 
@@ -646,7 +646,7 @@ async def _take(store: GraphStore, namespace: str, task: str) -> int:
     return (await _collect(store, namespace, replace(_ALL, history=0))).bytes
 
 
-async def check_a_size_is_kept(store: GraphStore, namespace: str) -> None:
+async def test_a_size_is_kept(store: GraphStore, namespace: str) -> None:
     size = await _take(store, namespace, "measured")
     recordings = [_large(task, number) for number, task in enumerate(("one", "two", "three"))]
     for recording in recordings:
@@ -659,8 +659,8 @@ async def check_a_size_is_kept(store: GraphStore, namespace: str) -> None:
     tight = replace(_ALL, max_bytes=int(2.5 * size), grace=timedelta(hours=1))
     expected = Collected(executions=1, unpublished=1)
     await _took(store, namespace, tight, expected, "history goes, and what was used longest ago")
-    equal(await _traces(store, namespace, "two"), [], "which was not replayed")
-    equal(await _traces(store, namespace, "one"), ["one-0"], "as this one was")
+    assert await _traces(store, namespace, "two") == [], "which was not replayed"
+    assert await _traces(store, namespace, "one") == ["one-0"], "as this one was"
     expected = Collected(executions=1, tasks=1)
     after = replace(tight, grace=_AT_ONCE)
     await _took(store, namespace, after, expected, "no more goes than is needed")
@@ -669,41 +669,10 @@ async def check_a_size_is_kept(store: GraphStore, namespace: str) -> None:
     expected = Collected(unpublished=2, executions=2, replays=1, tasks=2, versions=1, events=1)
     await _took(store, namespace, none_left, expected, "the limit goes before everything")
     found = await _document(store, namespace)
-    equal(found, (2, Document.of(2).payload.digest), "but what is now")
+    assert found == (2, Document.of(2).payload.digest), "but what is now"
 
 
-CHECKS = (
-    check_what_is_wanted_stays,
-    check_history_is_folded_into_totals,
-    check_totals_since_a_day,
-    check_traces_beyond_the_limit,
-    check_a_trace_that_is_used_is_kept,
-    check_a_trace_for_its_age_goes_after_grace,
-    check_grace_counts_from_the_end,
-    check_history_has_an_age,
-    check_effects_in_doubt_stay,
-    check_open_walks_stay,
-    check_versions,
-    check_versions_have_an_age,
-    check_expiries_do_not_pile_up,
-    check_facets_go_with_what_rests_on_them,
-    check_preconditions_go_with_steps_and_versions,
-    check_a_task_can_come_back,
-    check_payloads_that_are_named_stay,
-    check_reports_and_outputs_go_with_replays,
-    check_who_names_a_payload_keeps_it,
-    check_a_document_seen_again_stays,
-    check_publish_refuses_what_lost_a_payload,
-    check_a_replay_may_come_late,
-    check_a_dry_run_tells_what_is_done,
-    check_a_collection_changes_no_answer,
-    check_marks_stay,
-    check_other_namespaces_are_left_alone,
-    check_a_size_is_kept,
-)
-
-
-async def check_collecting_beside_runs(one: GraphStore, two: GraphStore, namespace: str) -> None:
+async def test_collecting_beside_runs(one: GraphStore, two: GraphStore, namespace: str) -> None:
     """Two processes collect at once all they may, while a third and a fourth record and replay."""
     ended = False
     taken = [Collected(), Collected()]
@@ -722,8 +691,8 @@ async def check_collecting_beside_runs(one: GraphStore, two: GraphStore, namespa
             recording = _ended(task, number=n, says=f"{n % 4}", guards=[held])
             answer = await published(store, namespace, recording)
             found = await store.lookup(namespace, task, newest)
-            equal(found.damaged, (), "a trace is found whole")
-            true(found.chosen or not answer.published, "and what was published can be replayed")
+            assert found.damaged == (), "a trace is found whole"
+            assert found.chosen or not answer.published, "and what was published can be replayed"
             replays = [sample_replay(recording, 100 * n + it) for it in range(3)]
             await store.write_replays(namespace, replays)
             runs += 1 + len(replays)
@@ -736,15 +705,12 @@ async def check_collecting_beside_runs(one: GraphStore, two: GraphStore, namespa
         ended = True
         await asyncio.gather(*collecting)
     totals = await one.totals(namespace)
-    equal(sum(totals.executions.values()), runs, "each run is counted once, folded or not")
+    assert sum(totals.executions.values()) == runs, "each run is counted once, folded or not"
     for walk in await one.walks(namespace, limit=1000):
         await one.walk(namespace, walk.id)
     gone = taken[0] + taken[1] + await _collect(one, namespace, _LEAST)
     kept = len(await _stored(two, namespace))
-    true(gone.replays + gone.executions + kept <= runs, "what one has taken no other takes")
-    equal(await two.collectable(namespace, _LEAST), Collected(), "and nothing is left over")
+    assert gone.replays + gone.executions + kept <= runs, "what one has taken no other takes"
+    assert await two.collectable(namespace, _LEAST) == Collected(), "and nothing is left over"
     totals = await two.totals(namespace)
-    equal(sum(totals.executions.values()), runs, "whatever was collected")
-
-
-SHARING_CHECKS = (check_collecting_beside_runs,)
+    assert sum(totals.executions.values()) == runs, "whatever was collected"

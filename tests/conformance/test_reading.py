@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..canonical import encode
-from ..document import Document
-from ..model import (
+from execgraph.graphstore.canonical import encode
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.model import (
     Execution,
     ExecutionState,
     Outline,
@@ -19,44 +19,42 @@ from ..model import (
     manifest,
     signature,
 )
-from ..store import GraphStore, Totals
-from .expect import equal, true
-from .samples import guard, published, sample_recording, sample_replay
-
-__all__ = ["CHECKS"]
+from execgraph.graphstore.store import GraphStore, Totals
+from execgraph.tests.conformance.samples import guard, published, sample_recording, sample_replay
 
 _NOTHING = Totals()
 
 
-async def check_dependants_are_whole_traces_in_outline(store: GraphStore, namespace: str) -> None:
+async def test_dependants_are_whole_traces_in_outline(store: GraphStore, namespace: str) -> None:
     first, second = guard(namespace, "acl:a", 1), guard(namespace, "acl:b", {"x": 1}, "$.x")
     recording = sample_recording(guards=[first, second])
     await published(store, namespace, recording)
     [outline] = await store.dependants(namespace, [first.id])
     _outlines(recording, outline)
-    equal(outline.complete, True, "all its steps are published")
+    assert outline.complete, "all its steps are published"
     used = {key: outline.preconditions[key] for key in (first.id, second.id)}
-    equal(used, {first.id: first, second.id: second}, "it tells all that guards its steps")
+    assert used == {first.id: first, second.id: second}, "it tells all that guards its steps"
 
 
 def _outlines(recording: Recording, outline: Outline, steps: int | None = None) -> None:
     execution = recording.execution
-    equal(
-        (outline.execution, outline.task, outline.agent, outline.started_at),
-        (execution.id, recording.task.key, execution.agent, execution.started_at),
-        "an outline says whose it is",
-    )
+    assert (outline.execution, outline.task, outline.agent, outline.started_at) == (
+        execution.id,
+        recording.task.key,
+        execution.agent,
+        execution.started_at,
+    ), "an outline says whose it is"
     expected = tuple(
         OutlineStep(
             it.position, it.kind, it.name, it.key, it.occurrence, it.tokens, it.guards, it.feeds
         )
         for it in recording.steps[:steps]
     )
-    equal(outline.steps, expected, "and has the published steps, in their order")
-    equal({type(it.kind) for it in outline.steps}, {StepKind}, "kinds are kinds")
+    assert outline.steps == expected, "and has the published steps, in their order"
+    assert {type(it.kind) for it in outline.steps} == {StepKind}, "kinds are kinds"
 
 
-async def check_dependants_come_with_the_tasks_other_traces(
+async def test_dependants_come_with_the_tasks_other_traces(
     store: GraphStore, namespace: str
 ) -> None:
     old, new = guard(namespace, "acl:a", 1), guard(namespace, "acl:a", 2)
@@ -67,30 +65,30 @@ async def check_dependants_come_with_the_tasks_other_traces(
 
     async def ids(*wanted: str) -> list[str]:
         found = await store.dependants(namespace, wanted)
-        equal(found, sorted(found, key=lambda it: it.started_at, reverse=True), "newest first")
+        assert found == sorted(found, key=lambda it: it.started_at, reverse=True), "newest first"
         return sorted(it.execution for it in found)
 
-    equal(await ids(old.id), ["deploy-1", "deploy-2"], "a task comes with all its traces")
+    assert await ids(old.id) == ["deploy-1", "deploy-2"], "a task comes with all its traces"
     both = ["deploy-1", "deploy-2", "other-1"]
-    equal(await ids(old.id, new.id, new.id), both, "each trace comes once")
-    equal(await ids("unknown"), [], "nothing rests on what nobody stated")
-    equal(await ids(), [], "and nothing on nothing")
+    assert await ids(old.id, new.id, new.id) == both, "each trace comes once"
+    assert await ids("unknown") == [], "nothing rests on what nobody stated"
+    assert await ids() == [], "and nothing on nothing"
 
 
-async def check_only_published_steps_are_dependants(store: GraphStore, namespace: str) -> None:
+async def test_only_published_steps_are_dependants(store: GraphStore, namespace: str) -> None:
     it = guard(namespace, "acl:a", 1)
     recording = sample_recording(guards=[it], turns=3)
     await store.write(namespace, recording)
-    equal(await store.dependants(namespace, [it.id]), [], "a run that is no trace has none")
+    assert await store.dependants(namespace, [it.id]) == [], "a run that is no trace has none"
     await published(store, namespace, recording, steps=3)
     [outline] = await store.dependants(namespace, [it.id])
     _outlines(recording, outline, 3)
-    equal(outline.complete, False, "what is not published was cut off")
+    assert not outline.complete, "what is not published was cut off"
     await store.unpublish(namespace, recording.execution.id, "rejected")
-    equal(await store.dependants(namespace, [it.id]), [], "nor has one that is a trace no more")
+    assert await store.dependants(namespace, [it.id]) == [], "nor has one that is a trace no more"
 
 
-async def check_a_guard_beyond_the_published_steps_has_no_dependants(
+async def test_a_guard_beyond_the_published_steps_has_no_dependants(
     store: GraphStore, namespace: str
 ) -> None:
     it = guard(namespace, "acl:a", 1)
@@ -101,32 +99,32 @@ async def check_a_guard_beyond_the_published_steps_has_no_dependants(
     )
     recording = recording.model_copy(update={"steps": steps})
     await published(store, namespace, recording, steps=2)
-    equal(await store.dependants(namespace, [it.id]), [], "only what may be replayed counts")
+    assert await store.dependants(namespace, [it.id]) == [], "only what may be replayed counts"
 
 
-async def check_totals(store: GraphStore, namespace: str) -> None:
-    equal(await store.totals(namespace), _NOTHING, "an empty namespace comes to nothing")
+async def test_totals(store: GraphStore, namespace: str) -> None:
+    assert await store.totals(namespace) == _NOTHING, "an empty namespace comes to nothing"
     recording = sample_recording(number=1)
     await published(store, namespace, recording)
     await store.write_replays(namespace, [sample_replay(recording, n) for n in (10, 20)])
     failed = sample_recording("other", number=30, state=ExecutionState.FAILED)
     await store.write(namespace, failed)
     found = await store.totals(namespace)
-    equal(found.executions, {"partial": 1, "replay": 2}, "those that ended well, by mode")
-    equal((found.failed, found.traces), (1, 1), "failed ones and traces")
+    assert found.executions == {"partial": 1, "replay": 2}, "those that ended well, by mode"
+    assert (found.failed, found.traces) == (1, 1), "failed ones and traces"
     misses = {"precondition changed": (2, 1800), "request changed": (4, 2200)}
-    equal(found.misses, misses, "each kind of cause, by calls and tokens")
-    equal((found.tokens, found.saved_tokens), (2 * 2007, 2 * 4200 + 2 * 3), "tokens of all")
-    equal(round(found.cost, 6), 0.025, "cost of those whose price is known")
+    assert found.misses == misses, "each kind of cause, by calls and tokens"
+    assert (found.tokens, found.saved_tokens) == (2 * 2007, 2 * 4200 + 2 * 3), "tokens of all"
+    assert round(found.cost, 6) == 0.025, "cost of those whose price is known"
     later = await store.totals(namespace, since=recording.execution.started_at + 20)
-    equal((later.executions, later.failed), ({"replay": 1}, 1), "`since` counts from then on")
-    equal(later.traces, 1, "traces are those of now, whatever `since`")
+    assert (later.executions, later.failed) == ({"replay": 1}, 1), "`since` counts from then on"
+    assert later.traces == 1, "traces are those of now, whatever `since`"
     none = await store.totals(namespace, since=recording.execution.started_at + 10_000)
-    equal(none, dataclasses.replace(_NOTHING, traces=1), "nothing started since then")
+    assert none == dataclasses.replace(_NOTHING, traces=1), "nothing started since then"
 
 
-async def check_the_newest_executions(store: GraphStore, namespace: str) -> None:
-    equal(await store.executions(namespace), [], "an empty namespace has none")
+async def test_the_newest_executions(store: GraphStore, namespace: str) -> None:
+    assert await store.executions(namespace) == [], "an empty namespace has none"
     recording = sample_recording(number=1)
     await published(store, namespace, recording)
     other = sample_recording("other", number=5)
@@ -136,16 +134,16 @@ async def check_the_newest_executions(store: GraphStore, namespace: str) -> None
 
     async def ids(agent: str | None = None, limit: int = 20) -> list[str]:
         found = await store.executions(namespace, agent=agent, limit=limit)
-        true(all(isinstance(it, Execution) for it in found), "they are executions")
+        assert all(isinstance(it, Execution) for it in found), "they are executions"
         return [it.id for it in found]
 
-    equal(await ids(), ["other-5", "deploy-replay-2", "deploy-1"], "the newest comes first")
-    equal(await ids("deployer"), ["deploy-replay-2", "deploy-1"], "those of one agent")
-    equal(await ids(limit=1), ["other-5"], "not more than asked for")
-    equal(await ids("nobody"), [], "an agent that never ran has none")
+    assert await ids() == ["other-5", "deploy-replay-2", "deploy-1"], "the newest comes first"
+    assert await ids("deployer") == ["deploy-replay-2", "deploy-1"], "those of one agent"
+    assert await ids(limit=1) == ["other-5"], "not more than asked for"
+    assert await ids("nobody") == [], "an agent that never ran has none"
 
 
-async def check_a_replay_brings_its_report(store: GraphStore, namespace: str) -> None:
+async def test_a_replay_brings_its_report(store: GraphStore, namespace: str) -> None:
     recording = sample_recording()
     await published(store, namespace, recording)
     report = Value.of(encode({"steps": ["what became of each"]}))
@@ -158,21 +156,21 @@ async def check_a_replay_brings_its_report(store: GraphStore, namespace: str) ->
         await store.write_replays(namespace, [replay, sample_replay(recording, 8)])
     found = await store.execution(namespace, told.id)
     assert found is not None
-    equal((found.execution.miss, found.execution.report), (told.miss, told.report), "kept")
+    assert (found.execution.miss, found.execution.report) == (told.miss, told.report), "kept"
     kept = await store.values(namespace, [report.digest])
-    equal(kept, {report.digest: report.data}, "its report is a value")
+    assert kept == {report.digest: report.data}, "its report is a value"
 
 
-async def check_namespaces_are_named_in_order(store: GraphStore, namespace: str) -> None:
+async def test_namespaces_are_named_in_order(store: GraphStore, namespace: str) -> None:
     first, second = f"{namespace}-1", f"{namespace}-2"
     await published(store, second, sample_recording())
     await store.change(first, "acl:a", Document.of(1))
     many = await store.namespaces(limit=100_000)
-    equal([it for it in many if it.startswith(namespace)], [first, second], "those there are")
-    equal(await store.namespaces(limit=1), many[:1], "no more than are wanted")
+    assert [it for it in many if it.startswith(namespace)] == [first, second], "those there are"
+    assert await store.namespaces(limit=1) == many[:1], "no more than are wanted"
 
 
-async def check_why_a_run_is_not_published_is_told_alike(store: GraphStore, namespace: str) -> None:
+async def test_why_a_run_is_not_published_is_told_alike(store: GraphStore, namespace: str) -> None:
     await published(store, namespace, sample_recording(number=1))
     await published(store, namespace, sample_recording(number=2))
     await _publish_keeping(store, namespace, sample_recording(number=3, says="other"), keep=1)
@@ -185,8 +183,8 @@ async def check_why_a_run_is_not_published_is_told_alike(store: GraphStore, name
     }
     for execution, reason in expected.items():
         found = await store.execution(namespace, execution)
-        true(found is not None, execution)
-        equal(found and found.execution.reason, reason, f"why {execution} is no trace")
+        assert found is not None, execution
+        assert found.execution.reason == reason, f"why {execution} is no trace"
 
 
 async def _publish_keeping(
@@ -201,16 +199,3 @@ async def _publish_keeping(
         signature=signature(recording.steps),
         keep=keep,
     )
-
-
-CHECKS = (
-    check_namespaces_are_named_in_order,
-    check_why_a_run_is_not_published_is_told_alike,
-    check_dependants_are_whole_traces_in_outline,
-    check_dependants_come_with_the_tasks_other_traces,
-    check_only_published_steps_are_dependants,
-    check_a_guard_beyond_the_published_steps_has_no_dependants,
-    check_totals,
-    check_the_newest_executions,
-    check_a_replay_brings_its_report,
-)

@@ -6,37 +6,34 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from ..document import Document
-from ..errors import StoreNotOpen
-from ..retention import Retention
-from ..store import GraphStore
-from .expect import equal, true
-from .samples import published, sample_recording
+import pytest
 
-__all__ = ["CHECKS"]
+from execgraph.graphstore.document import Document
+from execgraph.graphstore.errors import StoreNotOpen
+from execgraph.graphstore.retention import Retention
+from execgraph.graphstore.store import GraphStore
+from execgraph.tests.conformance.samples import published, sample_recording
 
 
-async def check_opening_twice_does_nothing(store: GraphStore, namespace: str) -> None:
+async def test_opening_twice_does_nothing(store: GraphStore, namespace: str) -> None:
     await published(store, namespace, sample_recording())
     await store.open()
-    equal(await store.still(namespace, "deploy-1", {}), True, "an open store stays as it is")
+    assert await store.still(namespace, "deploy-1", {}), "an open store stays as it is"
 
 
-async def check_closing_loses_nothing(store: GraphStore, namespace: str) -> None:
+async def test_closing_loses_nothing(store: GraphStore, namespace: str) -> None:
     await store.change(namespace, "acl:a", Document.of(1))
     await store.close()
     await store.close()
     said = f"the store {store.url} is not open: `await store.open()` first"
     for what, use in _USES.items():
-        try:
+        with pytest.raises(StoreNotOpen) as refused:
             await use(store, namespace)
-        except StoreNotOpen as error:
-            equal(str(error), said, f"a closed store says so: {what}")
-        else:
-            raise AssertionError(f"a closed store does nothing, and says so: {what}")
+        assert str(refused.value) == said, f"a closed store says so: {what}"
     await store.open()
     found = await store.document(namespace, "acl:a")
-    true(found is not None and found[0] == 1, "what was committed is there after reopening")
+    assert found is not None
+    assert found[0] == 1, "what was committed is there after reopening"
     await store.change(namespace, "acl:a", Document.of(2))
 
 
@@ -53,5 +50,3 @@ _USES: Mapping[str, _Use] = {
         space, "RETURN 1 AS one", {}, time_limit=timedelta(seconds=5), limit=1
     ),
 }
-
-CHECKS = (check_opening_twice_does_nothing, check_closing_loses_nothing)
