@@ -21,8 +21,10 @@ from .recording import failure, finish, is_store_away, told, write_failure
 from .replay.actions import act_on
 from .replay.judging import Code
 from .replay.plan import Decision
-from .replay.run import AskAgain, Run, Wish
+from .replay.refusals import AskAgain
+from .replay.run import Run
 from .replay.subject import Subject
+from .replay.wish import Wish
 from .task import as_json, checked_name, task_key, texts
 from .tools.tool import Tool, checked_requirements
 from .transcript import decision_code_key

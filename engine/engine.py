@@ -33,8 +33,8 @@ from .outcome.events import OnEvent, ResourceChanged
 from .program import ProgramRun
 from .replay.current import current
 from .replay.judging import Code
-from .replay.run import Wish
 from .replay.subject import Subject
+from .replay.wish import Wish
 from .sessions.session import Session
 from .task import as_json, checked_name, task_key
 from .tools.tool import Tool, checked_requirements

@@ -22,8 +22,9 @@ from .outcome.cause import Cause, MissKind
 from .outcome.events import Events, RunStarted
 from .replay.lookup import find_plan
 from .replay.plan import no_plan
-from .replay.run import Run, Wish
+from .replay.run import Run
 from .replay.subject import Subject
+from .replay.wish import Wish
 from .sessions.collector import Keeper
 from .sessions.memory import Memory
 from .sessions.outage import Outage, is_away, store_away

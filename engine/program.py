@@ -24,8 +24,9 @@ from .outcome.result import Result
 from .recording import effects_of, failure, finish, is_store_away, told, write_failure
 from .replay.actions import act
 from .replay.family import Place
-from .replay.run import Ask, MustNotAsk, Run, Wish
+from .replay.run import Ask, Run
 from .replay.subject import Subject
+from .replay.wish import MustNotAsk, Wish
 from .task import as_json
 from .tools.tool import Tool
 

@@ -35,8 +35,8 @@ from .outcome.events import RunEnded
 from .outcome.report import report_of
 from .outcome.result import EffectReport, Outcome, Result
 from .replay.judging import decisions_behind
-from .replay.run import MustNotAsk, Run
-from .replay.underway import total
+from .replay.run import Run
+from .replay.wish import MustNotAsk
 from .sessions.outage import beneath, store_away
 
 __all__ = ["effects_of", "failure", "finish", "is_store_away", "told", "write_failure"]
@@ -54,11 +54,11 @@ async def finish(
     """
     run.over = True
     if lost := {tool.name for tool in run.unfinished if tool.is_write}:
-        run.do_not_publish(Cause(MissKind.UNFINISHED_EFFECT, ", ".join(sorted(lost))))
+        run.account.do_not_publish(Cause(MissKind.UNFINISHED_EFFECT, ", ".join(sorted(lost))))
     cost = await _priced(run)
     run.session.journal.running.forget(run.id)
     if run.away:
-        run.do_not_publish(store_away(run.store))
+        run.account.do_not_publish(store_away(run.store))
     spared = _spared(run)
     if (equal := _equal_trace(run, spared)) is not None:
         await run.session.journal.room()
@@ -132,8 +132,8 @@ def effects_of(run: Run) -> list[SideEffect]:
 
 async def _priced(run: Run) -> float | None:
     """What a run has cost. Its steps are told what each of them has."""
-    cost = await cost_of(run.bills)
-    for bill in run.bills:
+    cost = await cost_of(run.account.bills)
+    for bill in run.account.bills:
         for taken in run.taken:
             if taken.bill is bill:
                 taken.step = taken.step.model_copy(update={"cost": bill.cost})
@@ -151,7 +151,7 @@ async def _record_if_there(run: Run, steps: list[Step], output: Json, cost: floa
         return await _record(run, steps, output, cost)
     except StoreUnavailable as error:
         run.session.went_away(error)
-        run.do_not_publish(store_away(run.store))
+        run.account.do_not_publish(store_away(run.store))
         _log.warning("the execution %s has ended well and is not recorded: %s", run.id, error)
         return False
 
@@ -161,17 +161,17 @@ async def _record(run: Run, steps: list[Step], output: Json, cost: float | None)
     store, namespace = beneath(run.store), run.session.namespace
     execution = _execution(run, steps, output, cost)
     current = await store.write(namespace, _recording(run, execution, output))
-    if run.unpublishable is not None or not steps:
+    if run.account.unpublishable is not None or not steps:
         return False
     guards = {it.ticket: it.step.guards for it in run.taken if it.ticket is not None}
     torn = await run.notes.torn(guards, current)
     whole = next((n for n, taken in enumerate(run.taken) if taken.ticket in torn), len(steps))
     if whole < len(steps):
-        run.trouble(Cause(MissKind.TORN, f"{steps[whole].name} (step {whole})"))
+        run.account.trouble(Cause(MissKind.TORN, f"{steps[whole].name} (step {whole})"))
         whole = _with_its_writes(steps, whole)
     if whole == 0:
         return False
-    for cause in run.causes:
+    for cause in run.account.causes:
         if cause.kind is MissKind.PAYLOAD_DAMAGED:
             # Else this run, being equal, would not take its place, and nothing ever replayed.
             await store.unpublish(namespace, cause.node, str(cause.kind))
@@ -212,7 +212,7 @@ def _with_its_writes(steps: Sequence[Step], whole: int) -> int:
 
 def _equal_trace(run: Run, spared: Spared) -> Trace | None:
     """The trace that this run equals in its steps and guards."""
-    if run.unpublishable is not None:
+    if run.account.unpublishable is not None:
         return None
     if run.followed is not None and spared is run.followed.spared:
         return run.followed.trace
@@ -237,7 +237,7 @@ def _signature(steps: Iterable[Step]) -> str:
 def _replay(run: Run, trace: Trace, output: Json, cost: float | None, spared: Spared) -> Replay:
     execution = _execution(run, (), output, cost, spared, replayed=trace.id)
     values: tuple[Value, ...] = ()
-    if run.causes:  # else it is told by the trace it replayed
+    if run.account.causes:  # else it is told by the trace it replayed
         execution, report = _with_report(run, execution, _places(trace), trace.id)
         values = (report,)
     done = [
@@ -266,7 +266,7 @@ def _with_report(
 ) -> tuple[Execution, Value]:
     """The execution with what became of its steps, and the payload that tells it."""
     taken = [(it.step, it.report()) for it in run.taken]
-    report = report_of(taken, run.causes, recorded_with or run.id, places).value()
+    report = report_of(taken, run.account.causes, recorded_with or run.id, places).value()
     return execution.model_copy(update={"report": report.digest}), report
 
 
@@ -325,7 +325,7 @@ def _execution(
     *,
     replayed: str | None = None,
 ) -> Execution:
-    spared, paid = spared or _spared(run), paid_for(run.bills)
+    spared, paid = spared or _spared(run), paid_for(run.account.bills)
     fields = {
         "id": run.id,
         "task": run.wish.task,
@@ -336,13 +336,13 @@ def _execution(
         "steps": len(steps),
         "replayed": replayed or run.began_with,
         "output": None if output is None else digest(encode(output)),
-        "usage": total(run),
+        "usage": run.account.usage,
         "saved_tokens": spared.tokens,
         "cost": cost,
         "labels": dict(run.wish.labels),
-        "reason": None if run.unpublishable is None else str(run.unpublishable),
+        "reason": None if run.account.unpublishable is None else str(run.account.unpublishable),
         "miss": tuple(paid),
-        "asked": len(run.bills),
+        "asked": len(run.account.bills),
         "served": spared.decisions,
         "saved_cost": spared.cost,
         "miss_asked": tuple([it.asked for it in paid.values()]),
@@ -393,7 +393,7 @@ def _result(
         execution_id=run.id,
         mode=mode,
         steps=tuple([taken.report() for taken in run.taken]),
-        usage=total(run),
+        usage=run.account.usage,
         saved_tokens=spared.tokens,
         cost=cost,
         saved_cost=spared.cost,
@@ -410,10 +410,10 @@ def _result(
 def _missed(run: Run) -> tuple[Cause, ...]:
     """Why a model was asked, each cause once, and why this will not be replayed; of a run that
     asked nobody, nothing."""
-    if not run.calls:
+    if not run.account.calls:
         return ()
-    asked = (bill.cause for bill in run.bills)
-    return tuple(dict.fromkeys([*asked, *run.troubles]))
+    asked = (bill.cause for bill in run.account.bills)
+    return tuple(dict.fromkeys([*asked, *run.account.troubles]))
 
 
 def _spared(run: Run) -> Spared:
@@ -426,7 +426,7 @@ def _spared(run: Run) -> Spared:
 def _mode(run: Run) -> Mode:
     """Live: nothing recorded was of use; replay: it was, and no model was asked; partial: one was,
     and something was served. What was carried out again was not served."""
-    if run.calls:
+    if run.account.calls:
         return Mode.PARTIAL if any(taken.served for taken in run.taken) else Mode.LIVE
     return Mode.REPLAY if any(taken.unchanged for taken in run.taken) else Mode.LIVE
 

@@ -61,9 +61,9 @@ class Passing:
         self._cause = Cause(MissKind.UNRECORDED, what)
         self._bills: list[Bill] = []
         for run in runs:
-            run.running.calls += 1
+            run.running.account.calls += 1
             if not self._free:  # which may have chosen what the run did
-                run.running.do_not_publish(self._cause)
+                run.running.account.do_not_publish(self._cause)
 
     def warn(self) -> None:
         """Tell it to the people who run this."""

@@ -101,12 +101,13 @@ def _span(note: Note, known: int) -> Span:
 
 
 async def _was_unbelieved(run: Run, fact: Fact, note: Note, at: int) -> bool:
-    """Whether a version that is not believed now was not at the moment ``at`` either. Once its
-    expiry is recorded, only the event tells when that was."""
+    """Whether a version that is not believed now was not at the moment ``at`` either: nobody knows
+    what came first within a millisecond. Once its expiry is recorded, only the event tells when
+    that was."""
     if fact.state is not FactState.PRESENT:
         return True
     if fact.until:
-        return fact.until <= at
+        return fact.until < at
     namespace = run.session.namespace
     events = await run.store.changes(namespace, resource=note.resource, limit=1)
-    return any(it.kind is ChangeKind.EXPIRED and it.at <= at for it in events)
+    return any(it.kind is ChangeKind.EXPIRED and it.at < at for it in events)

@@ -13,7 +13,8 @@ from ..sessions.outage import is_away, store_away
 from .choosing import doubts, mistrust
 from .family import Chooser
 from .noted_facts import Note, facets_by_resource
-from .run import AskAgain, Run
+from .refusals import AskAgain
+from .run import Run
 
 __all__ = ["Gate"]
 

@@ -13,14 +13,16 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ...graphstore.canonical import Json, decode, fingerprint
 from ...graphstore.errors import PayloadCorrupted
 from ...graphstore.model import (
     Effect,
+    Execution,
+    ExecutionState,
     FacetRef,
+    Mode,
     Precondition,
     SideEffect,
     Step,
@@ -30,7 +32,6 @@ from ...graphstore.model import (
     new_id,
 )
 from ...graphstore.store import GraphStore, Published
-from ..errors import AgentError
 from ..model.client import Dialect
 from ..model.prices import Bill, load_prices_early
 from ..outcome.cause import Cause, MissKind
@@ -39,15 +40,16 @@ from ..outcome.result import Outcome
 from ..sessions.memory import MemoryKey
 from ..sessions.outage import is_away, store_away
 from ..sessions.session import Session
-from ..task import checked_labels
 from ..tools.reading import read_call
 from ..tools.tool import Tool
 from ..transcript import Asked, Transcript, request_messages
+from .account import Account
 from .family import Chooser, Family, Place
 from .judging import Recorded
 from .lookup import look_up, memory_key
 from .noted_facts import Note, Notes, guards_of, merged
 from .plan import Decision, Plan, Prepared
+from .refusals import AskAgain, Refusals
 from .required_facets import (
     needed_facets,
     needs_of_calls,
@@ -57,108 +59,14 @@ from .required_facets import (
 from .step_taken import Taken, frontier
 from .steps_by_key import Shelf
 from .subject import Subject
-from .underway import underway
+from .wish import MustNotAsk, Wish
 
-__all__ = ["Ask", "AskAgain", "MustNotAsk", "Run", "Wish"]
+__all__ = ["Ask", "Run"]
 
 #: Puts a request to a model and gives the exact body of its reply.
 Ask = Callable[[Mapping[str, Json]], Awaitable[bytes]]
 
 _MAY_BE_NEW = (Outcome.ASKED, Outcome.EXECUTED, Outcome.DIVERGED, Outcome.REFUSED)
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What one call asks for. ``task`` is the task's key."""
-
-    task: str
-    inputs: Json
-    context: Json = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    may_serve: bool = True
-    must_serve: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        task: str,
-        inputs: Json,
-        context: Json,
-        *,
-        labels: Mapping[str, str] | None,
-        replay: bool,
-        require: str | None,
-    ) -> Wish:
-        """What the arguments of a public call ask for. Raises AgentError."""
-        if require not in (None, "replay"):
-            raise AgentError(f"require={require!r} is unknown; the only requirement is 'replay'")
-        known = checked_labels(labels)
-        return cls(task, inputs, context, known, replay, require == "replay")
-
-    def within(self, session: Session) -> Wish:
-        """The same, as EXECGRAPH_MODE allows it."""
-        if session.may_serve and not session.must_serve:
-            return self
-        return replace(
-            self,
-            may_serve=self.may_serve and session.may_serve,
-            must_serve=self.must_serve or session.must_serve,
-        )
-
-
-class MustNotAsk(Exception):
-    """The model would have to be asked, where a replay is required."""
-
-    def __init__(self, cause: Cause) -> None:
-        self.cause = cause
-        super().__init__(f"a replay is required, and the model would have to be asked: {cause}")
-
-
-class AskAgain(Exception):
-    """Facts moved before the first effect of a reply, or cannot be checked any more (I5)."""
-
-    def __init__(self, cause: Cause, moved: Iterable[Note] = (), now: Iterable[Note] = ()) -> None:
-        moved = tuple(moved)
-        self.cause = cause
-        self.now = {note.guard.ref: note for note in (*moved, *now)}  # what moved, as it is now
-        self.guards = frozenset(note.guard.id for note in moved)
-        self.facets = tuple(dict.fromkeys(note.guard.ref for note in moved))
-        super().__init__(str(cause))
-
-
-@dataclass(frozen=True)
-class _Told:
-    """What a run was told of as effects were refused: by facet, what it is now, and the position
-    before which steps did not know. Of the steps before ``all_before`` nothing is known any more,
-    as the store is away."""
-
-    facts: Mapping[FacetRef, tuple[int, Note]] = field(default_factory=dict)
-    all_before: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.facts or self.all_before)
-
-    def before(self, taken: Taken) -> dict[FacetRef, Note]:
-        """What the step at this position did not know."""
-        position = taken.step.position
-        return {ref: note for ref, (at, note) in self.facts.items() if position < at}
-
-    def with_more(self, why: AskAgain, position: int) -> _Told:
-        """The same, and why a refusal came now."""
-        if not why.now:
-            return replace(self, all_before=position)
-        told = {ref: (position, note) for ref, note in why.now.items()}
-        return replace(self, facts={**self.facts, **told})
-
-    def and_then(self, later: _Told) -> _Told:
-        """Both."""
-        if not later:
-            return self
-        before = max(self.all_before, later.all_before)
-        return _Told({**self.facts, **later.facts}, before)
-
-
-_NOTHING_TOLD = _Told()
 
 
 class _Question(NamedTuple):
@@ -194,10 +102,7 @@ class Run:
         self.begun: dict[str, SideEffect] = {}  # by id, also those whose step was never taken
         self.preconditions: dict[str, Precondition] = plan.preconditions
         self.notes = Notes(store, session.namespace, session.refresh)
-        self.unpublishable: Cause | None = None
-        self.causes: list[Cause] = list(plan.causes)
-        self.troubles: list[Cause] = []  # those of the causes for which it will not be replayed
-        self.bills: list[Bill] = []  # of replies, also of those that were replaced
+        self.account = Account(plan.causes)
         self._clock = time.perf_counter()
         self._path: int | None = 0 if self.followed is not None else None
         self._left: Cause | None = None  # why it left the path
@@ -205,16 +110,15 @@ class Run:
         self._unanswered: dict[str, set[int]] = {}  # by key, occurrences free to be asked again
         self._transcripts: dict[str, Transcript] = {}
         self._shelf: Shelf | None = None
-        self.calls = 0  # to a model, those for decisions that were replaced included
         self.publishing: asyncio.Future[Published] | None = None
         self.asked = False  # time has passed since the lookup, so facts are read again
         self.over = False  # it has come to its end: nothing more begins
         self.unfinished: list[Tool] = []  # what a program acts with, or was kept from ending
         self.family = Family()
         self.family.runs.append(self)
-        self.told = _NOTHING_TOLD  # what was decided since knows of
-        self.knows: dict[int, dict[Run, _Told]] = {}  # of a program's, until it is opened
-        self.refusals = _NOTHING_TOLD  # and what is decided from now on will
+        self.told = Refusals()  # what was decided since knows of
+        self.knows: dict[int, dict[Run, Refusals]] = {}  # of a program's, until it is opened
+        self.refusals = Refusals()  # and what is decided from now on will
 
     @property
     def elapsed_ms(self) -> float:
@@ -298,29 +202,34 @@ class Run:
     def refused(self, why: AskAgain, chosen: Iterable[Chooser]) -> None:
         """An effect was refused, and who chose it told so. What is decided from now on knows."""
         for run in {self, *(it.run for it in chosen)}:
-            run.do_not_publish(why.cause)
+            run.account.do_not_publish(why.cause)
         for run in self.family.runs:
             run.asked = True
             run.refusals = run.refusals.with_more(why, len(run.taken))
 
-    def do_not_publish(self, cause: Cause) -> None:
-        """This run goes on, and will not be a trace."""
-        self.unpublishable = self.unpublishable or cause
-        self.trouble(cause)
-
-    def trouble(self, cause: Cause) -> None:
-        """Tell why this run cannot be replayed, or not to its end."""
-        self.causes.append(cause)
-        self.troubles.append(cause)
-
     def pay(self, bill: Bill) -> None:
         """A reply has come that is paid for, whatever becomes of this run. In its event loop."""
-        self.bills.append(bill)
+        self.account.bills.append(bill)
         self.keep_bills()
 
     def keep_bills(self) -> None:
         """Have what was paid so far written soon: it is told even if this process is killed."""
-        self.session.journal.running.note(self.id, lambda: underway(self))
+        self.session.journal.running.note(self.id, self._so_far)
+
+    def _so_far(self) -> Execution:
+        """This run as it is now. Prices are to be at hand."""
+        return Execution(
+            id=self.id,
+            task=self.wish.task,
+            agent=self.subject.name,
+            mode=Mode.LIVE,
+            state=ExecutionState.RUNNING,
+            started_at=self.started_at,
+            duration_ms=self.elapsed_ms,
+            usage=self.account.usage,
+            cost=self.account.cost,
+            asked=len(self.account.bills),
+        )
 
     def take(self, taken: Taken) -> None:
         """Give a step its place: after all that ended before it."""
@@ -329,7 +238,7 @@ class Run:
             taken.step = taken.step.model_copy(update={"position": position})
         self.taken.append(taken)
         if taken.cause is not None:
-            self.causes.append(taken.cause)
+            self.account.causes.append(taken.cause)
         self._tell(taken)
 
     def _tell(self, taken: Taken) -> None:
@@ -366,7 +275,7 @@ class Run:
         told = {run: run.refusals for run in self.family.runs if run.refusals}
         decision = await self._decide(request, ask, dialect, again)
         if self.subject.follows:
-            self.told = self.told.and_then(told.get(self, _Told()))
+            self.told = self.told.and_then(told.get(self, Refusals()))
         else:  # nothing follows from it before it is opened or passed on
             self.knows[decision.position] = told
         return decision
@@ -449,7 +358,7 @@ class Run:
         ]
         back = min([decision.position, *(it for it in fallen if it >= history)])
         if any(it < history for it in fallen):
-            self.do_not_publish(again.cause)
+            self.account.do_not_publish(again.cause)
             self.told = self.told.with_more(again, back)
         self._forget(back, again)
         return back
@@ -506,8 +415,8 @@ class Run:
             return first
         if self.away:
             return store_away(self.store)
-        if self.plan.best is None and self.causes:
-            return self.causes[0]
+        if self.plan.best is None and self.account.causes:
+            return self.account.causes[0]
         if self.followed is not None:
             return Cause(MissKind.RECORDING_ENDS, self.followed.trace.id)
         return Cause(MissKind.REQUEST_CHANGED, asked.model)
@@ -565,7 +474,7 @@ class Run:
         before = await self.notes.take((*own, *offered))
         asked_at, seen = await self._newest_versions()
         self.asked = True
-        self.calls += 1
+        self.account.calls += 1
         load_prices_early()
         feeds = frontier(self.steps)
         started = time.perf_counter()
@@ -584,7 +493,7 @@ class Run:
         self.notes.ended(ticket, (noted[facet] for facet in chosen if facet not in before))
         notes = merged([noted[facet] for facet in (*own, *chosen)])
         if not (dialect.complete(reply) or (self.subject.follows and dialect.paused(reply))):
-            self.do_not_publish(Cause(MissKind.INCOMPLETE, asked.model))
+            self.account.do_not_publish(Cause(MissKind.INCOMPLETE, asked.model))
         values = (asked.head, *asked.messages, Value.of(output))
         step = self._decision_step(asked, question.occurrence).model_copy(
             update={
@@ -697,5 +606,5 @@ class Run:
             return (await self.store.values(self.session.namespace, [digest]))[digest]
         except PayloadCorrupted:
             if not self.away:
-                self.causes.append(Cause(MissKind.PAYLOAD_DAMAGED, found.trace))
+                self.account.causes.append(Cause(MissKind.PAYLOAD_DAMAGED, found.trace))
             return None

@@ -1,0 +1,48 @@
+"""What a run has cost so far, and why it was not simply replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...graphstore.model import Usage
+from ..model.prices import Bill, sum_of
+from ..outcome.cause import Cause
+
+__all__ = ["Account"]
+
+
+class Account:
+    """``bills``: of replies, also of those that were replaced. ``calls``: to a model, likewise.
+
+    ``causes``: why it was not simply replayed, in the order of time; ``troubles``: those for
+    which it will not be replayed either, or not to its end; ``unpublishable``: the first that
+    keeps it from being a trace.
+    """
+
+    def __init__(self, causes: Iterable[Cause]) -> None:
+        self.causes = list(causes)
+        self.troubles: list[Cause] = []
+        self.unpublishable: Cause | None = None
+        self.bills: list[Bill] = []
+        self.calls = 0
+
+    @property
+    def usage(self) -> Usage:
+        """What it was billed, as far as replies told."""
+        bills = tuple(self.bills)
+        return sum((bill.usage for bill in bills if bill.usage is not None), Usage())
+
+    @property
+    def cost(self) -> float | None:
+        """In US dollars; None if it is not known. Prices are to be at hand."""
+        return sum_of(bill.cost for bill in tuple(self.bills))
+
+    def trouble(self, cause: Cause) -> None:
+        """Tell why this run cannot be replayed, or not to its end."""
+        self.causes.append(cause)
+        self.troubles.append(cause)
+
+    def do_not_publish(self, cause: Cause) -> None:
+        """This run goes on, and will not be a trace."""
+        self.unpublishable = self.unpublishable or cause
+        self.trouble(cause)

@@ -1,0 +1,61 @@
+"""What one call asks for, and what it must not cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ...graphstore.canonical import Json
+from ..errors import AgentError
+from ..outcome.cause import Cause
+from ..sessions.session import Session
+from ..task import checked_labels
+
+__all__ = ["MustNotAsk", "Wish"]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What one call asks for. ``task`` is the task's key."""
+
+    task: str
+    inputs: Json
+    context: Json = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    may_serve: bool = True
+    must_serve: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        task: str,
+        inputs: Json,
+        context: Json,
+        *,
+        labels: Mapping[str, str] | None,
+        replay: bool,
+        require: str | None,
+    ) -> Wish:
+        """What the arguments of a public call ask for. Raises AgentError."""
+        if require not in (None, "replay"):
+            raise AgentError(f"require={require!r} is unknown; the only requirement is 'replay'")
+        known = checked_labels(labels)
+        return cls(task, inputs, context, known, replay, require == "replay")
+
+    def within(self, session: Session) -> Wish:
+        """The same, as EXECGRAPH_MODE allows it."""
+        if session.may_serve and not session.must_serve:
+            return self
+        return replace(
+            self,
+            may_serve=self.may_serve and session.may_serve,
+            must_serve=self.must_serve or session.must_serve,
+        )
+
+
+class MustNotAsk(Exception):
+    """The model would have to be asked, where a replay is required."""
+
+    def __init__(self, cause: Cause) -> None:
+        self.cause = cause
+        super().__init__(f"a replay is required, and the model would have to be asked: {cause}")
