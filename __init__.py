@@ -29,18 +29,20 @@ if TYPE_CHECKING:
     )
     from .engine.outcome.cause import Cause, MissKind
     from .engine.outcome.events import ResourceChanged, RunEnded, RunStarted, StepEnded
-    from .engine.outcome.result import Result
-    from .engine.program import Handle
+    from .engine.outcome.result import Outcome, Result
+    from .engine.program import Handle, ProgramRun
+    from .engine.sync import SyncEngine
     from .engine.tools.tool import IdempotencyKey, Tool
     from .graphstore.errors import (
         CypherFailed,
         CypherRefused,
         CypherTimeout,
         ExecgraphError,
+        NotJson,
         StoreError,
         StoreUnavailable,
     )
-    from .graphstore.model import ChangeEvent, ChangeKind
+    from .graphstore.model import ChangeEvent, ChangeKind, Mode
     from .graphstore.retention import Collected, Retention
     from .graphstore.store import Table
     from .invalidation.files import FileSource
@@ -71,10 +73,14 @@ __all__ = [
     "IdempotencyKey",
     "Impact",
     "MissKind",
+    "Mode",
     "NotCurrent",
+    "NotJson",
     "NotOpen",
     "NotReplayable",
+    "Outcome",
     "PreconditionChanged",
+    "ProgramRun",
     "Resource",
     "ResourceChanged",
     "ResourceUnknown",
@@ -89,6 +95,7 @@ __all__ = [
     "StepEnded",
     "StoreError",
     "StoreUnavailable",
+    "SyncEngine",
     "Table",
     "TaskUnknown",
     "Tool",
@@ -120,10 +127,14 @@ _HOMES = {
     "IdempotencyKey": ".engine.tools.tool",
     "Impact": ".invalidation.impact",
     "MissKind": ".engine.outcome.cause",
+    "Mode": ".graphstore.model",
     "NotCurrent": ".engine.errors",
+    "NotJson": ".graphstore.errors",
     "NotOpen": ".engine.errors",
     "NotReplayable": ".engine.errors",
+    "Outcome": ".engine.outcome.result",
     "PreconditionChanged": ".engine.errors",
+    "ProgramRun": ".engine.program",
     "Resource": ".invalidation.resources",
     "ResourceChanged": ".engine.outcome.events",
     "ResourceUnknown": ".engine.errors",
@@ -138,6 +149,7 @@ _HOMES = {
     "StepEnded": ".engine.outcome.events",
     "StoreError": ".graphstore.errors",
     "StoreUnavailable": ".graphstore.errors",
+    "SyncEngine": ".engine.sync",
     "Table": ".graphstore.store",
     "TaskUnknown": ".engine.errors",
     "Tool": ".engine.tools.tool",
