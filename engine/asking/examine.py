@@ -40,11 +40,10 @@ async def examine(
     what a lookup does."""
     for finding in await store.examine():
         yield finding
-    for part in (_traces, _facts, _clock, _walks, _doubts):
+    for about, part in _PARTS.items():
         try:
             yield await part(store, namespace, look)
         except StoreError as error:
-            about = part.__name__.removeprefix("_")
             yield Finding(Level.ERROR, about, f"they cannot be examined: {error}", "see above")
 
 
@@ -204,3 +203,12 @@ def _counted(found: Sequence[object]) -> str:
 def _some(names: Sequence[str]) -> str:
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+_PARTS = {
+    "traces": _traces,
+    "facts": _facts,
+    "clock": _clock,
+    "walks": _walks,
+    "doubts": _doubts,
+}
