@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from execgraph import Engine
+from execgraph import Engine, Retention
 
 from .__main__ import with_credentials
 from .bolt import bolt
@@ -36,6 +36,8 @@ from .recorded.trajectories import ALL_DOMAINS, Workload, chosen, folder, rows, 
 __all__ = ["main"]
 
 _BOTH = ("sqlite", "neo4j")
+# A conversation has a trace for each version of the rules that says something else of it.
+_KEPT = Retention(traces=16)
 #: store -> domain -> what came out
 _Found = Mapping[str, Mapping[str, Domain]]
 
@@ -154,7 +156,7 @@ async def _on(
                 return of_sqlite(path)
 
             def engine() -> Engine:
-                return Engine(f"sqlite:///{path}")
+                return Engine(f"sqlite:///{path}", retention=_KEPT)
 
             return await Play(workload, domain, some, engine=engine, size=size, say=say).play()
     async with bolt(with_credentials(options.neo4j) or "") as it:
@@ -162,7 +164,9 @@ async def _on(
             workload,
             domain,
             some,
-            engine=lambda: Engine(it.url, namespace=it.namespace, driver=it.driver),
+            engine=lambda: Engine(
+                it.url, namespace=it.namespace, driver=it.driver, retention=_KEPT
+            ),
             size=lambda: of_neo4j(it, it.namespace),
             say=say,
         ).play()
