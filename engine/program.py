@@ -39,6 +39,11 @@ _current: contextvars.ContextVar[ProgramRun | None] = contextvars.ContextVar(
 
 _open: WeakSet[ProgramRun] = WeakSet()
 
+#: The decisions that were passed to the tools in whose calls the caller is.
+_passed: contextvars.ContextVar[frozenset[Place]] = contextvars.ContextVar(
+    "execgraph_passed", default=frozenset()
+)
+
 
 def current_run() -> ProgramRun | None:
     """The run in whose context the caller is; None once it has ended."""
@@ -65,9 +70,9 @@ class Handle:
     """What a step gave: pass it on as it is, or open it with ``.value``.
 
     What a run does after a value was opened may follow from it, so from then on the decision
-    behind it counts as one that chose each write. A handle that is only passed on counts for the
-    step it is passed to, and for what that gives. A copy of a handle is the handle. Where the
-    value is meant (in a condition, a comparison, an f-string) a handle raises TypeError.
+    behind it counts as one that chose each write. So it does once a step has ended to which the
+    handle was passed, since whether that raised tells of it too. A copy of a handle is the handle.
+    Where the value is meant (in a condition, a comparison, an f-string) a handle raises TypeError.
     """
 
     __slots__ = ("_opened", "_value", "decisions", "position")
@@ -189,12 +194,20 @@ class ProgramRun:
             )
         passed: set[Place] = set()
         opened = _passed_on(dict(request), passed)
+        with self._steering(passed):
+            return (await self._ask(opened, call, version)).following(passed)
+
+    async def _ask(
+        self,
+        request: Mapping[str, Json],
+        call: Callable[[Mapping[str, Json]], Awaitable[Json]] | None,
+        version: str | None,
+    ) -> Handle:
         if call is None:
             if version is not None:
                 raise AgentError("version= says who call= asks; give call=, or leave version= out")
             client = self._running.session.client(self._client)
-            handle = await self.ask(client.as_sent(opened), client.ask, client.dialect)
-            return handle.following(passed)
+            return await self.ask(client.as_sent(request), client.ask, client.dialect)
 
         async def ask(body: Mapping[str, Json]) -> bytes:
             reply = call(body)
@@ -203,7 +216,7 @@ class ProgramRun:
             return encode(await reply)
 
         who = caller_name(call) if version is None else f"version {version}"
-        return (await self.ask(opened, ask, PlainDialect(who))).following(passed)
+        return await self.ask(request, ask, PlainDialect(who))
 
     async def ask(self, request: Mapping[str, Json], ask: Ask, dialect: Dialect) -> Handle:
         """``decide`` for adapters: ``ask`` gives the exact body of the reply.
@@ -237,14 +250,28 @@ class ProgramRun:
         run = self._running
         if run.session.pace.due:
             await run.session.pace.rest()
+        passed: set[Place] = set()
+        given = _passed_on(arguments, passed)
+        with self._steering(passed):
+            try:
+                acted = await act(run, tool, given, passed)
+            except StoreError as error:
+                raise failure(run, str(error)) from error
+            if acted.error is not None:
+                raise acted.error
+            return Handle(acted.value, acted.position, frozenset(passed), run.family.opened)
+
+    @contextmanager
+    def _steering(self, passed: set[Place]) -> Iterator[None]:
+        """A step is given what these decisions said. Runs inside it know of that, and once it has
+        ended the program does: that it raised, or that it did not."""
+        opened = self._running.family.opened
+        token = _passed.set(_passed.get() | passed)
         try:
-            passed: set[Place] = set()
-            acted = await act(run, tool, _passed_on(arguments, passed), passed)
-        except StoreError as error:
-            raise failure(run, str(error)) from error
-        if acted.error is not None:
-            raise acted.error
-        return Handle(acted.value, acted.position, frozenset(passed), run.family.opened)
+            yield
+        finally:
+            _passed.reset(token)
+            opened.update(passed)
 
     async def begin(self) -> None:
         """Look up what may be replayed; ``async with`` does it."""
@@ -255,6 +282,7 @@ class ProgramRun:
         self._run = await self._host.start(self._subject, self._wish)
         if outer is not None:
             self._run.join(outer.running)
+            self._run.family.opened.update(_passed.get())
         _open.add(self)
 
     async def end(self, error: BaseException | None = None) -> None:
@@ -264,7 +292,7 @@ class ProgramRun:
             await self._fail(run, error)
             return
         try:
-            output = as_json(_passed_on(self.output, set()), "the output")
+            output = as_json(_passed_on(self.output, run.family.opened), "the output")
         except NotJson as wrong:
             await self._fail(run, wrong)
             raise

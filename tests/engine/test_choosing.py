@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from execgraph import Acl, BusinessRule, Engine, Handle, NotOpen, PreconditionChanged, Resource
+from execgraph import (
+    Acl,
+    ArgumentsInvalid,
+    BusinessRule,
+    Engine,
+    Handle,
+    NotOpen,
+    PreconditionChanged,
+    Resource,
+)
 from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.engine.program import ProgramRun
 
@@ -22,17 +31,18 @@ THERE: Any = ("a run", 3)
 
 
 class Asked:
-    """A provider that answers ``yes``; ``meanwhile`` is done while it thinks."""
+    """A provider that answers what it ``says``; ``meanwhile`` is done while it thinks."""
 
     def __init__(self) -> None:
         self.times = 0
+        self.says = "yes"
         self.meanwhile: Any = None
 
     async def __call__(self, request: Any) -> str:
         self.times += 1
         if self.meanwhile is not None:
             await self.meanwhile()
-        return "yes"
+        return self.says
 
 
 class Desk(NamedTuple):
@@ -44,7 +54,8 @@ class Desk(NamedTuple):
         return self.engine.run("triage", "go")
 
     async def asks(self, run: ProgramRun, what: str = "May I?") -> Any:
-        return await run.decide({"model": "m", "prompt": what}, call=self.model)
+        request = {"model": "m", "prompt": what}
+        return await run.decide(request, call=self.model, version="1")  # whatever it says
 
     async def deploy(self, run: ProgramRun, service: Any = "shop") -> Any:
         return await run.act(self.engine.tools["deploy"], service=service)
@@ -125,6 +136,110 @@ async def test_every_decision_that_led_to_a_write_rests_on_its_rule(world: World
         before = it.model.times
         await work()
         assert it.model.times - before == (3 if how == "passed on to a decision" else 2)
+
+
+async def _through_a_check(it: Desk, run: ProgramRun, decision: Any) -> None:
+    await run.act(it.engine.tools["check"], of=decision)
+
+
+async def _through_an_argument(it: Desk, run: ProgramRun, decision: Any) -> None:
+    await run.act(it.engine.tools["only_yes"], of=decision)
+
+
+async def _through_another_provider(it: Desk, run: ProgramRun, decision: Any) -> None:
+    async def judge(request: Any) -> str:
+        if request["of"] != "yes":
+            raise ValueError("refused")
+        return "fine"
+
+    await run.decide({"of": decision}, call=judge)
+
+
+@pytest.mark.parametrize(
+    "given", [_through_a_check, _through_an_argument, _through_another_provider]
+)
+async def test_that_a_step_raised_or_did_not_tells_of_what_it_was_given(
+    world: World, given: Callable[[Desk, ProgramRun, Any], Awaitable[None]]
+) -> None:
+    it = desk(world)
+
+    @it.engine.tool(effect="read")
+    def check(of: str) -> str:
+        """Check."""
+        if of != "yes":
+            raise ValueError("refused")
+        return "fine"
+
+    @it.engine.tool(effect="read")
+    def only_yes(of: Literal["yes"]) -> str:
+        """Check."""
+        return "fine"
+
+    async def work() -> None:
+        async with it.run() as run:
+            decision = await it.asks(run)
+            try:
+                await given(it, run, decision)
+            except (ValueError, ArgumentsInvalid):
+                return
+            await it.deploy(run)
+
+    async with it.engine:
+        await allow(it)
+        await work()
+        assert it.done == ["shop"]
+        await allow(it, allowed=False)
+        it.model.says = "no"
+        await work()
+        assert (it.model.times, it.done) == (2, ["shop"])
+
+
+@pytest.mark.parametrize("how", ["itself", "inside of a list"])
+async def test_what_a_run_comes_to_tells_the_run_around_it(world: World, how: str) -> None:
+    it = desk(world)
+
+    async def work() -> None:
+        async with it.run() as outer:
+            async with it.engine.run("part", "go") as inner:
+                says = await it.asks(inner)
+                inner.output = says if how == "itself" else [says]
+            if inner.result.output in ("yes", ["yes"]):
+                await it.deploy(outer)
+
+    async with it.engine:
+        await allow(it)
+        await work()
+        await allow(it, allowed=False)
+        it.model.says = "no"
+        with pytest.raises(PreconditionChanged):  # its recording does not know of the write
+            await work()
+        await work()
+        assert (it.model.times, it.done) == (2, ["shop"])
+
+
+async def test_what_a_tool_was_given_chose_what_is_done_in_a_run_inside_it(world: World) -> None:
+    it = desk(world)
+
+    @it.engine.tool(effect="read")
+    async def handle(of: str) -> str:
+        """Do it, or not."""
+        if of == "yes":
+            async with it.engine.run("part", "go") as inner:
+                await it.deploy(inner)
+        return "handled"
+
+    async def work() -> None:
+        async with it.run() as run:
+            await run.act(handle, of=await it.asks(run))
+
+    async with it.engine:
+        await allow(it)
+        await work()
+        assert it.done == ["shop"]
+        await allow(it, allowed=False)
+        it.model.says = "no"
+        await work()
+        assert (it.model.times, it.done) == (2, ["shop"])
 
 
 async def test_a_decision_that_nobody_looked_at_before_a_write_did_not_choose_it(
