@@ -134,13 +134,15 @@ class MessagesServer:
 
     `brain` is called with the decoded body, one call at a time, on the server's thread. If it
     raises, the client gets a 500 that names the exception and is not retried. `latency`, in
-    seconds, passes before an answer begins; it may be set while the server runs. With
-    `keep_bodies` the decoded bodies of all ``/v1/messages`` calls are kept in `bodies`.
+    seconds, passes before an answer begins; it may be set while the server runs. `port` 0 is any
+    free one: recordings are found again at the same address only. With `keep_bodies` the decoded
+    bodies of all ``/v1/messages`` calls are kept in `bodies`.
     """
 
     brain: Brain
     latency: float = 0.0
     keep_bodies: bool = False
+    port: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
     _counts: Counts = field(default_factory=Counts, init=False, repr=False)
     _failures: list[_Failure] = field(default_factory=list, init=False, repr=False)
@@ -189,7 +191,8 @@ class MessagesServer:
         # Without IPPROTO_TCP asyncio leaves TCP_NODELAY off: 48 ms a call instead of 4.
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            listener.bind(("127.0.0.1", 0))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", self.port))
             config = uvicorn.Config(
                 self._application(),
                 loop="asyncio",

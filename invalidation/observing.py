@@ -160,10 +160,13 @@ class Observation:
 
     def _dead(self) -> bool:
         observer = self._observer
-        if observer is None or not all(it.is_alive() for it in (observer, *self._readers)):
-            _log.warning("watching for changes of files stopped unexpectedly; it is begun anew")
+        if observer is None:  # it was told to stop
             return True
-        return not all(emitter.is_alive() for emitter in observer.emitters)
+        if all(it.is_alive() for it in (observer, *self._readers)):
+            return not all(emitter.is_alive() for emitter in observer.emitters)
+        if self._observer is observer:  # or it was told so meanwhile
+            _log.warning("watching for changes of files stopped unexpectedly; it is begun anew")
+        return True
 
     async def burst(self, *, quiet: float, longest: float, patience: float) -> list[Event]:
         """The next events: until nothing happened for ``quiet`` seconds, at most ``longest``.

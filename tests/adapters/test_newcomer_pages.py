@@ -33,6 +33,8 @@ def test_the_quickstart_needs_no_key_and_prints_what_it_says(tmp_path: Path) -> 
     text = page("quickstart.md")
     said = said_without_a_key(text, tmp_path).splitlines()
     assert without_numbers(said) == without_numbers(shown(text))
+    again = said_without_a_key(text, tmp_path).splitlines()
+    assert again[0] == "first: replay, 0 requests, 0 tokens"
 
 
 def test_the_tools_of_the_page_do_what_it_says(tmp_path: Path) -> None:

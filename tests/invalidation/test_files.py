@@ -785,6 +785,17 @@ async def test_threads_that_die_are_replaced(
         await until("acl:a")
 
 
+async def test_threads_that_were_told_to_stop_have_not_died(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    places = observing.Places({}, {})
+    observation = observing.Observation(places)
+    observation.start()
+    observation.stop()
+    assert observation.stale
+    assert caplog.text == ""
+
+
 async def test_when_no_more_can_be_watched_it_polls_and_says_which_limit_to_raise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
