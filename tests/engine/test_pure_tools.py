@@ -18,6 +18,7 @@ import pytest
 
 from execgraph import Engine, Tool, ToolError
 from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.engine.keys.installed import is_own
 
 from .conftest import World, outcomes, results, turn
 from .programs import PROGRAMS
@@ -333,6 +334,21 @@ def any_variable(n: str) -> str:
     return os.environ[n]
 
 
+def expanded(n: str) -> str:
+    """Reads the environment in passing."""
+    return os.path.expandvars(n)
+
+
+def home(n: str) -> str:
+    """Likewise."""
+    return os.path.expanduser(n)  # noqa: PTH111
+
+
+def started_with(n: int) -> str:
+    """Reads how the process was started."""
+    return sys.argv[n]
+
+
 @pytest.mark.parametrize(
     ("function", "named"),
     [
@@ -341,6 +357,9 @@ def any_variable(n: str) -> str:
         (chance, "DICE"),
         (file, "open"),
         (any_variable, "os.environ"),
+        (expanded, "os.path.expandvars"),
+        (home, "os.path.expanduser"),
+        (started_with, "sys.argv"),
     ],
 )
 def test_what_a_key_cannot_see_is_named_once_with_the_remedy(
@@ -353,6 +372,11 @@ def test_what_a_key_cannot_see_is_named_once_with_the_remedy(
     assert named in warning
     assert "uses=[...]" in warning
     assert "version='1'" in warning
+
+
+@pytest.mark.parametrize("module", ["graphstore.model", "engine.keys.installed", "adapters.cli"])
+def test_this_library_is_no_code_of_the_program(module: str) -> None:
+    assert not is_own(f"execgraph.{module}", frozenset())
 
 
 @pytest.mark.parametrize("how", [{"version": "1"}, {"uses": [fee]}])
