@@ -242,7 +242,7 @@ def _answers(port: int) -> bool:
     return len(answer) == 4 and any(answer)
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -256,15 +256,15 @@ def _is_free(port: int) -> bool:
 
 
 def _start(home: Path, port: int | None, heap: int, password: str | None) -> Server:
-    if port is not None and not _is_free(port):
+    if port is not None and not is_free(port):
         raise Failure(f"port {port} is in use; another one: --port, or none for any that is free")
     python = _prepare_downloads()
     if port is None:
-        port = DEFAULT_PORT if _is_free(DEFAULT_PORT) else 0
+        port = DEFAULT_PORT if is_free(DEFAULT_PORT) else 0
         try:
             return _launch(python, home, port, heap, password)
         except Failure:
-            if port == 0 or _is_free(DEFAULT_PORT):
+            if port == 0 or is_free(DEFAULT_PORT):
                 raise
             _say(f"  somebody else took port {DEFAULT_PORT} meanwhile")
             port = 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from execgraph.tests.stores import BOTH, store_url
+from execgraph.graphstore.store import GraphStore
+from execgraph.tests.stores import BOTH, opened, store_url
 
 TESTS = Path(__file__).parent
 
@@ -75,3 +77,10 @@ def neo4j_uri() -> str:
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of a real store: a fresh SQLite file, and the Neo4j of this test run."""
     return store_url(request, tmp_path)
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[GraphStore]:
+    """A real store, open."""
+    async with opened(url) as store:
+        yield store

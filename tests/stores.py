@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
+from execgraph.graphstore.connect import connect
+from execgraph.graphstore.store import GraphStore
 
 #: For fixtures of a whole module or session; a test has its store by the fixture ``url``.
 BOTH = ["sqlite", pytest.param("neo4j", marks=pytest.mark.neo4j)]
@@ -16,3 +21,12 @@ def store_url(request: pytest.FixtureRequest, folder: Path) -> str:
         return f"sqlite:///{folder}/graph.db"
     uri: str = request.getfixturevalue("neo4j_uri")
     return uri
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[GraphStore]:
+    """The store at this address, open."""
+    store = connect(url)
+    await store.open()
+    yield store
+    await store.close()

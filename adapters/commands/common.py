@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MOST_WALKS",
+    "AgentOption",
+    "ExecutionArgument",
     "JsonOption",
     "NamespaceOption",
     "StoreOption",
@@ -55,6 +57,14 @@ StoreOption = Annotated[
 ]
 NamespaceOption = Annotated[
     str, typer.Option("--namespace", metavar="NAME", help="Whose graph it is.")
+]
+ExecutionArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="EXECUTION_ID", help="The run. By default the newest one."),
+]
+AgentOption = Annotated[
+    str | None,
+    typer.Option("--agent", metavar="NAME", help="Without an id: the newest run of this agent."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import JsonOption, NamespaceOption, StoreOption, opened, run
+from .common import (
+    AgentOption,
+    ExecutionArgument,
+    JsonOption,
+    NamespaceOption,
+    StoreOption,
+    opened,
+    run,
+)
 
 if TYPE_CHECKING:
     from networkx import MultiDiGraph
@@ -29,15 +37,9 @@ class Format(StrEnum):
 
 
 def graph(
-    execution_id: Annotated[
-        str | None,
-        typer.Argument(metavar="EXECUTION_ID", help="The run. By default the newest one."),
-    ] = None,
+    execution_id: ExecutionArgument = None,
     *,
-    agent: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Without an id: the newest run of this agent."),
-    ] = None,
+    agent: AgentOption = None,
     task: Annotated[
         str | None,
         typer.Option(metavar="KEY", help="Instead of a run: a task, with all its traces."),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from .common import (
+    AgentOption,
+    ExecutionArgument,
     JsonOption,
     NamespaceOption,
     StoreOption,
@@ -39,15 +41,9 @@ _STYLES = {
 
 
 def why(
-    execution_id: Annotated[
-        str | None,
-        typer.Argument(metavar="EXECUTION_ID", help="The run. By default the newest one."),
-    ] = None,
+    execution_id: ExecutionArgument = None,
     *,
-    agent: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Without an id: the newest run of this agent."),
-    ] = None,
+    agent: AgentOption = None,
     json_output: JsonOption = False,
     store: StoreOption = None,
     namespace: NamespaceOption = "default",

@@ -1,4 +1,4 @@
-"""Open stores, and a namespace that nobody used before."""
+"""Two open stores on the same data, and a namespace that nobody used before."""
 
 from __future__ import annotations
 
@@ -7,32 +7,21 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from execgraph.graphstore.connect import connect
 from execgraph.graphstore.store import GraphStore
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[GraphStore]:
-    """An open store."""
-    store = connect(url)
-    await store.open()
-    yield store
-    await store.close()
+from execgraph.tests.stores import opened
 
 
 @pytest.fixture
 def one(store: GraphStore) -> GraphStore:
-    """The first of two open stores on the same data."""
+    """The first of the two."""
     return store
 
 
 @pytest.fixture
 async def two(url: str, one: GraphStore) -> AsyncIterator[GraphStore]:
-    """The second of two open stores on the same data."""
-    store = connect(url)
-    await store.open()
-    yield store
-    await store.close()
+    """The second, opened after the first."""
+    async with opened(url) as store:
+        yield store
 
 
 @pytest.fixture

@@ -138,6 +138,18 @@ async def test_every_decision_that_led_to_a_write_rests_on_its_rule(world: World
         assert it.model.times - before == (3 if how == "passed on to a decision" else 2)
 
 
+async def _is_asked_again(it: Desk, work: Callable[[], Awaitable[None]]) -> None:
+    """Once the rule of the write has changed; and nothing is done, as the answer is no."""
+    async with it.engine:
+        await allow(it)
+        await work()
+        assert it.done == ["shop"]
+        await allow(it, allowed=False)
+        it.model.says = "no"
+        await work()
+        assert (it.model.times, it.done) == (2, ["shop"])
+
+
 async def _through_a_check(it: Desk, run: ProgramRun, decision: Any) -> None:
     await run.act(it.engine.tools["check"], of=decision)
 
@@ -184,14 +196,7 @@ async def test_that_a_step_raised_or_did_not_tells_of_what_it_was_given(
                 return
             await it.deploy(run)
 
-    async with it.engine:
-        await allow(it)
-        await work()
-        assert it.done == ["shop"]
-        await allow(it, allowed=False)
-        it.model.says = "no"
-        await work()
-        assert (it.model.times, it.done) == (2, ["shop"])
+    await _is_asked_again(it, work)
 
 
 @pytest.mark.parametrize("how", ["itself", "inside of a list"])
@@ -232,14 +237,7 @@ async def test_what_a_tool_was_given_chose_what_is_done_in_a_run_inside_it(world
         async with it.run() as run:
             await run.act(handle, of=await it.asks(run))
 
-    async with it.engine:
-        await allow(it)
-        await work()
-        assert it.done == ["shop"]
-        await allow(it, allowed=False)
-        it.model.says = "no"
-        await work()
-        assert (it.model.times, it.done) == (2, ["shop"])
+    await _is_asked_again(it, work)
 
 
 async def test_a_decision_that_nobody_looked_at_before_a_write_did_not_choose_it(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from execgraph.engine.asking.impact import foresee
-from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import NEVER, FacetRef, Precondition, Recording
 from execgraph.graphstore.store import GraphStore
@@ -18,14 +16,6 @@ from execgraph.tests.conformance.samples import published, sample_recording
 
 _RESOURCES = ("acl:a", "acl:b", "acl:c")
 _SELECTORS = (None, "$.x", "$.y", "$.none")
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[GraphStore]:
-    opened = connect(url)
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 def document(dice: random.Random) -> Document:

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import ChangeEvent, EffectState
 from execgraph.graphstore.store import GraphStore
+from execgraph.scripts._neo4j_control import is_free
 
 from .conftest import World, misses, turn
 
@@ -51,7 +51,7 @@ class Server:
     def kill(self) -> None:
         """Gone once its port is: the process counts as ended before all its threads have."""
         os.kill(self.pid, signal.SIGKILL)
-        while not _is_free(self.port):
+        while not is_free(self.port):
             time.sleep(0.01)
 
     def stop(self) -> None:
@@ -67,17 +67,7 @@ class Server:
 def _lasting_port() -> int:
     """A free port that nobody is given while the server is away: those that systems hand out by
     themselves begin at 32768."""
-    return next(it for _ in range(1000) if _is_free(it := random.randrange(20_000, 32_000)))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    return next(it for _ in range(1000) if is_free(it := random.randrange(20_000, 32_000)))
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import (
     NEVER,
@@ -29,14 +27,6 @@ from execgraph.tests.conformance.samples import published, sample_recording, sam
 _URIS = ("acl:a", "acl:b", "acl:c")
 _SELECTORS = (None, "$.x", "$.y")
 _TASKS = ("one", "two", "three")
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[GraphStore]:
-    made = connect(url)
-    await made.open()
-    yield made
-    await made.close()
 
 
 @dataclass

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import StoreUnavailable
 from execgraph.graphstore.facts import Fact, FactState
@@ -62,14 +61,6 @@ class Shelf:
     async def changes(self) -> AsyncIterator[str | None]:
         while True:
             yield await self.hints.get()
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[GraphStore]:
-    store = connect(url)
-    await store.open()
-    yield store
-    await store.close()
 
 
 @pytest.fixture
