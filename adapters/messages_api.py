@@ -191,8 +191,7 @@ class MessagesServer:
         # Without IPPROTO_TCP asyncio leaves TCP_NODELAY off: 48 ms a call instead of 4.
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", self.port))
+            _listen(listener, self.port)
             config = uvicorn.Config(
                 self._application(),
                 loop="asyncio",
@@ -302,6 +301,16 @@ async def _as_stream(message: Mapping[str, Any]) -> AsyncIterator[bytes]:
     for event in wire.as_events(message):
         yield event
         await asyncio.sleep(0)
+
+
+def _listen(listener: socket.socket, port: int) -> None:
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+    except OSError as error:
+        said = f"127.0.0.1:{port} cannot be used ({error.strerror}); choose another port=, or 0"
+        raise OSError(error.errno, f"{said} for any free one") from error
 
 
 def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:

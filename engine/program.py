@@ -7,7 +7,7 @@ import contextvars
 import inspect
 import operator
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, NoReturn
 from weakref import WeakSet
@@ -39,11 +39,6 @@ _current: contextvars.ContextVar[ProgramRun | None] = contextvars.ContextVar(
 
 _open: WeakSet[ProgramRun] = WeakSet()
 
-#: The decisions that were passed to the tools in whose calls the caller is.
-_passed: contextvars.ContextVar[frozenset[Place]] = contextvars.ContextVar(
-    "execgraph_passed", default=frozenset()
-)
-
 
 def current_run() -> ProgramRun | None:
     """The run in whose context the caller is; None once it has ended."""
@@ -63,15 +58,16 @@ def set_current(run: ProgramRun) -> Iterator[None]:
     try:
         yield
     finally:
-        _current.reset(token)
+        with suppress(ValueError):  # left in another context, which has not been changed
+            _current.reset(token)
 
 
 class Handle:
     """What a step gave: pass it on as it is, or open it with ``.value``.
 
     What a run does after a value was opened may follow from it, so from then on the decision
-    behind it counts as one that chose each write. So it does once a step has ended to which the
-    handle was passed, since whether that raised tells of it too. A copy of a handle is the handle.
+    behind it counts as one that chose each write. So it does once the handle was passed to a step,
+    since what that does, and whether it ends, tells of it too. A copy of a handle is the handle.
     Where the value is meant (in a condition, a comparison, an f-string) a handle raises TypeError.
     """
 
@@ -192,10 +188,8 @@ class ProgramRun:
                 f"the request {request!r} is no mapping; give the body of the Messages API,"
                 " {'model': ..., 'max_tokens': ..., 'messages': [...]}, or with call= any other one"
             )
-        passed: set[Place] = set()
-        opened = _passed_on(dict(request), passed)
-        with self._steering(passed):
-            return (await self._ask(opened, call, version)).following(passed)
+        opened, passed = _given(self._running, dict(request))
+        return (await self._ask(opened, call, version)).following(passed)
 
     async def _ask(
         self,
@@ -250,39 +244,24 @@ class ProgramRun:
         run = self._running
         if run.session.pace.due:
             await run.session.pace.rest()
-        passed: set[Place] = set()
-        given = _passed_on(arguments, passed)
-        with self._steering(passed):
-            try:
-                acted = await act(run, tool, given, passed)
-            except StoreError as error:
-                raise failure(run, str(error)) from error
-            if acted.error is not None:
-                raise acted.error
-            return Handle(acted.value, acted.position, frozenset(passed), run.family.opened)
-
-    @contextmanager
-    def _steering(self, passed: set[Place]) -> Iterator[None]:
-        """A step is given what these decisions said. Runs inside it know of that, and once it has
-        ended the program does: that it raised, or that it did not."""
-        opened = self._running.family.opened
-        token = _passed.set(_passed.get() | passed)
+        given, passed = _given(run, arguments)
         try:
-            yield
-        finally:
-            _passed.reset(token)
-            opened.update(passed)
+            acted = await act(run, tool, given, passed)
+        except StoreError as error:
+            raise failure(run, str(error)) from error
+        if acted.error is not None:
+            raise acted.error
+        return Handle(acted.value, acted.position, passed, run.family.opened)
 
     async def begin(self) -> None:
         """Look up what may be replayed; ``async with`` does it."""
         if self._run is not None:
             raise AgentError("a run is entered once; call engine.run(...) for another")
         self._loop = asyncio.get_running_loop()
-        outer = current_run()
+        outer = _current.get()  # it may have ended, if this is a task that it has begun
         self._run = await self._host.start(self._subject, self._wish)
-        if outer is not None:
-            self._run.join(outer.running)
-            self._run.family.opened.update(_passed.get())
+        if outer is not None and outer.begun is not None:
+            self._run.join(outer.begun)
         _open.add(self)
 
     async def end(self, error: BaseException | None = None) -> None:
@@ -292,8 +271,8 @@ class ProgramRun:
             await self._fail(run, error)
             return
         try:
-            output = as_json(_passed_on(self.output, run.family.opened), "the output")
-        except NotJson as wrong:
+            output = as_json(_given(run, self.output)[0], "the output")
+        except (NotJson, AgentError) as wrong:
             await self._fail(run, wrong)
             raise
         try:
@@ -327,6 +306,11 @@ class ProgramRun:
             await kept
 
     @property
+    def begun(self) -> Run | None:
+        """The run itself, also once it has ended; None before its block has begun."""
+        return self._run
+
+    @property
     def running(self) -> Run:
         """The run itself, for adapters."""
         return self._running
@@ -336,6 +320,20 @@ class ProgramRun:
         if self._run is None or self._ended:
             raise NotOpen("use the run inside 'async with engine.run(...) as run:'")
         return self._run
+
+
+def _given(run: Run, value: Any) -> tuple[Any, frozenset[Place]]:
+    """``value`` as a step of ``run`` is given it, and the decisions whose word is in it. They count
+    as opened from now on: what the step does, and whether it ends, tells of them."""
+    passed = set[Place]()
+    given = _passed_on(value, passed)
+    if not all(run.is_beside(place.run) for place in passed):
+        raise AgentError(
+            "a handle was given that belongs to a run on another store or namespace, whose facts"
+            " are not known here; open it with .value"
+        )
+    run.family.opened.update(passed)
+    return given, frozenset(passed)
 
 
 def _passed_on(value: Any, decisions: set[Place]) -> Any:

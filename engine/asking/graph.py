@@ -149,7 +149,7 @@ async def _run(store: GraphStore, namespace: str, execution: str) -> _Run | None
 
 
 async def _runs(store: GraphStore, namespace: str, executions: Sequence[str]) -> list[_Run]:
-    """Those that are still there."""
+    """The runs of these ids, without those that were deleted meanwhile."""
     found = await _in_turn(executions, lambda execution: _run(store, namespace, execution))
     return [run for run in found if run is not None]
 
@@ -289,7 +289,7 @@ class _Drawing:
 
 
 def _without_others(graph: MultiDiGraph, key: str) -> MultiDiGraph:
-    """Without the steps that do not follow from this node, and their effects."""
+    """``graph`` without the steps that no path from ``key`` leads to, and their effects."""
     import networkx as nx
 
     follows = nx.descendants(graph, key)

@@ -1,4 +1,4 @@
-"""Runs of programs inside one another: what one has looked at steers the others too."""
+"""Runs of programs inside one another: a decision that one has opened steers all of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
 
 class Family:
-    """A run and those that are begun inside it. ``opened``: what they have looked at."""
+    """A run and those that are begun inside it. ``opened``: the decisions they have opened."""
 
     def __init__(self) -> None:
         self.runs: list[Run] = []

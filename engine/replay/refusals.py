@@ -38,7 +38,7 @@ class Refusals:
         return bool(self.facts or self.all_before)
 
     def before(self, taken: Taken) -> dict[FacetRef, Note]:
-        """What the step at this position did not know."""
+        """The facts that refusals told of after ``taken``, as they are now."""
         position = taken.step.position
         return {ref: note for ref, (at, note) in self.facts.items() if position < at}
 
@@ -50,7 +50,7 @@ class Refusals:
         return replace(self, facts={**self.facts, **told})
 
     def and_then(self, later: Refusals) -> Refusals:
-        """Both."""
+        """What this one told, and then ``later``: of a facet in both, what ``later`` says."""
         if not later:
             return self
         before = max(self.all_before, later.all_before)

@@ -165,10 +165,23 @@ class Run:
         self.unfinished.remove(tool)
 
     def join(self, outer: Run) -> None:
-        """This run has begun inside another one, which steers it, and learns what it gives."""
-        if outer.session is self.session:
+        """This run has begun inside another one, which steers it, and learns what it gives; it is
+        only steered by one that has ended."""
+        if outer.session is not self.session:
+            return
+        if outer.over:
+            self.family.opened |= outer.family.opened
+        else:
             self.family = outer.family
             self.family.runs.append(self)
+
+    def is_beside(self, other: Run) -> bool:
+        """Whether the facts of both are the same: of one namespace of one store."""
+        here, there = self.session, other.session
+        return here is there or (here.namespace, here.store.url) == (
+            there.namespace,
+            there.store.url,
+        )
 
     def choosing(self, passed: Iterable[Place]) -> list[Chooser]:
         """The decisions that chose a program's write: those ``passed`` to it as handles, and all

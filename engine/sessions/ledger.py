@@ -1,4 +1,4 @@
-"""What runs have paid that have not ended: written at once, by nobody's waiting."""
+"""Writes what runs have paid that have not ended, so that it is told if they are killed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Ledger:
         self._failing = False  # the last write failed
 
     def note(self, execution: str, told: Callable[[], Execution]) -> None:
-        """Have a run written as ``told`` says then."""
+        """Have a run written, as ``told`` describes it when that is done."""
         self._noted[execution] = told
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write())

@@ -7,12 +7,14 @@ import copy
 import pickle
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
 
 from execgraph import (
     Acl,
+    AgentError,
     ArgumentsInvalid,
     BusinessRule,
     Engine,
@@ -22,7 +24,7 @@ from execgraph import (
     Resource,
 )
 from execgraph.adapters.messages_api import Answer, call, text
-from execgraph.engine.program import ProgramRun
+from execgraph.engine.program import ProgramRun, current_run
 
 from .conftest import World, misses
 
@@ -238,6 +240,85 @@ async def test_what_a_tool_was_given_chose_what_is_done_in_a_run_inside_it(world
             await run.act(handle, of=await it.asks(run))
 
     await _is_asked_again(it, work)
+
+
+async def test_what_a_tool_was_given_chose_what_it_does_in_its_own_run(world: World) -> None:
+    it = desk(world)
+
+    @it.engine.tool(effect="read")
+    async def handle(of: str) -> str:
+        """Do it, or not."""
+        run = current_run()
+        assert run is not None
+        if of == "yes":
+            await it.deploy(run)
+        return "handled"
+
+    async def work() -> None:
+        async with it.run() as run:
+            await run.act(handle, of=await it.asks(run))
+
+    await _is_asked_again(it, work)
+
+
+async def test_that_a_step_has_not_ended_yet_tells_of_what_it_was_given(world: World) -> None:
+    it = desk(world)
+
+    @it.engine.tool(effect="read")
+    async def check(of: str) -> str:
+        """Check, for long if it is forbidden."""
+        await asyncio.sleep(0 if of == "no" else 0.05)
+        return "checked"
+
+    async def work() -> None:
+        async with it.run() as run:
+            act = asyncio.ensure_future(run.act(check, of=await it.asks(run)))
+            done, _ = await asyncio.wait({act}, timeout=0.01)
+            if not done:
+                await it.deploy(run)
+            await act
+
+    await _is_asked_again(it, work)
+
+
+async def test_a_task_that_a_run_has_begun_is_steered_by_it_after_its_end(world: World) -> None:
+    it = desk(world)
+
+    async def later() -> None:
+        await ended.wait()
+        async with it.engine.run("part", "go") as inner:
+            await it.deploy(inner)
+
+    async def work() -> None:
+        ended.clear()
+        async with it.run() as run:
+            yes = (await it.asks(run)).value == "yes"
+            task = asyncio.ensure_future(later()) if yes else None
+        ended.set()
+        if task is not None:
+            await task
+
+    ended = asyncio.Event()
+    async with it.engine:
+        await allow(it)
+        await work()
+        assert it.done == ["shop"]
+        await allow(it, allowed=False)
+        it.model.says = "no"
+        with pytest.raises(PreconditionChanged):  # its recording does not know of the write
+            await work()
+        await work()
+        assert (it.model.times, it.done) == (2, ["shop"])
+
+
+async def test_a_handle_of_another_store_says_so(world: World, tmp_path: Path) -> None:
+    it = desk(world)
+    other = Engine(f"sqlite:///{tmp_path}/other.db")
+    async with it.engine, other, it.run() as run, other.run("other", "go") as there:
+        says = await it.asks(there)
+        with pytest.raises(AgentError, match=r"another store or namespace.*open it with \.value"):
+            await it.deploy(run, says)
+        assert it.done == []
 
 
 async def test_a_decision_that_nobody_looked_at_before_a_write_did_not_choose_it(

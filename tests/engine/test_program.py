@@ -638,3 +638,14 @@ async def test_an_effect_in_doubt_stays_so_in_a_replay(world: World) -> None:
 def test_a_name_is_needed(tmp_path: Any) -> None:
     with pytest.raises(ConfigurationError, match="needs a name"):
         Engine(f"sqlite:///{tmp_path}/x.db").run("", "go")
+
+
+async def test_a_run_may_be_left_in_another_context_than_it_was_entered_in(world: World) -> None:
+    """As in the two halves of a fixture."""
+    engine = world.engine()
+    async with engine:
+        run = engine.run("triage", "go")
+        await asyncio.create_task(run.__aenter__())
+        await asyncio.create_task(run.__aexit__(None, None, None))
+        assert not run.is_open
+        assert run.result.output is None

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine import agent, engine
+from execgraph.engine import agent, engine, program
 from execgraph.engine.program import Handle
 from execgraph.engine.replay import effect_gate, judging
 from execgraph.engine.replay.noted_facts import Note
@@ -44,8 +44,15 @@ def do_not_notice_opening(patch: pytest.MonkeyPatch) -> None:
 
 
 def do_not_notice_what_is_passed_on(patch: pytest.MonkeyPatch) -> None:
-    choosing = Run.choosing
-    patch.setattr(Run, "choosing", lambda run, _: choosing(run, ()))
+    given = program._given
+
+    def unnoticed(run: Run, value: Any) -> Any:
+        known = set(run.family.opened)
+        made, _ = given(run, value)
+        run.family.opened &= known
+        return made, frozenset()
+
+    patch.setattr(program, "_given", unnoticed)
 
 
 def act_on_what_was_not_known(patch: pytest.MonkeyPatch) -> None:
