@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .graphstore.model import ChangeEvent, ChangeKind, Mode
     from .graphstore.retention import Collected, Retention
     from .graphstore.store import Table
-    from .invalidation.files import FileSource
+    from .invalidation.files.file_source import FileSource
     from .invalidation.impact import Impact
     from .invalidation.resources import Acl, BusinessRule, DeploymentTarget, Resource, Schema
     from .invalidation.source import Source, Unreadable
@@ -122,7 +122,7 @@ _HOMES = {
     "Engine": ".engine.engine",
     "ExecgraphError": ".graphstore.errors",
     "ExecutionUnknown": ".engine.errors",
-    "FileSource": ".invalidation.files",
+    "FileSource": ".invalidation.files.file_source",
     "Handle": ".engine.program",
     "IdempotencyKey": ".engine.tools.tool",
     "Impact": ".invalidation.impact",

@@ -20,7 +20,7 @@ from ..invalidation.feed import follow
 from ..invalidation.impact import Impact
 from ..invalidation.resources import Resource, check_uri
 from ..invalidation.source import Source
-from ..invalidation.watcher import Watcher
+from ..invalidation.watching.watcher import Watcher
 from .agent import Agent
 from .asking.graph import graph_of_execution, graph_of_resource, graph_of_task
 from .asking.impact import foresee

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..graphstore.store import Table
     from ..invalidation.impact import Impact
     from ..invalidation.source import Source
-    from ..invalidation.watcher import Watcher
+    from ..invalidation.watching.watcher import Watcher
     from .agent import Agent
     from .asking.stats import Stats
     from .asking.why import Why

@@ -17,10 +17,29 @@ FOLDERS = (
     "invalidation",
     "graphstore",
 )  # each may import what is to its right
-# The rooms of the engine, likewise, and what all of them may use of the engine itself. What else
-# stands in the folder is its face, which may use all rooms.
-ROOMS = ("asking", "replay", "sessions", "tools", "model", "keys", "outcome")
-SHARED = {"errors", "exits", "task", "transcript"}
+# The rooms of a folder, likewise, and what all of them may use of the folder itself. What else
+# stands in it may use all rooms.
+ROOMS = {
+    "engine": ("asking", "replay", "sessions", "tools", "model", "keys", "outcome"),
+    "invalidation": ("files", "formats", "watching"),
+}
+SHARED = {
+    "engine": {"errors", "exits", "task", "transcript"},
+    "invalidation": {"resources", "source"},
+}
+# What decides by facts alone, and all that it may import of the package.
+PURE = {"invalidation/validity.py", "invalidation/impact.py"}
+FACTS = {
+    f"execgraph.{name}"
+    for name in (
+        "graphstore.document",
+        "graphstore.errors",
+        "graphstore.facts",
+        "graphstore.model",
+        "invalidation.validity",
+    )
+}
+PLAIN = {"__future__", "collections", "dataclasses", "enum", "itertools", "math", "typing"}
 TEST_TOOLS = {"_pytest", "hypothesis", "mypy", "pytest", "pytest_asyncio", "ruff", "unittest"}
 HEAVY = ("anthropic", "genai_prices", "neo4j", "networkx", "starlette", "uvicorn")
 
@@ -59,10 +78,11 @@ def violations(root: Path) -> list[str]:
     found = []
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*.py")):
-            rooms = path.relative_to(root).parts[1:-1]
+            here, rooms = path.relative_to(root).as_posix(), path.relative_to(root).parts[1:-1]
             for line, name in imports_of(path, root):
-                if why := _broken_rule(folder, name) or _broken_room(folder, rooms, name):
-                    found.append(f"{path.relative_to(root).as_posix()}:{line}: {why}")
+                why = _broken_rule(folder, name) or _broken_room(folder, rooms, name)
+                if why := why or _broken_promise(here, name):
+                    found.append(f"{here}:{line}: {why}")
     return found
 
 
@@ -78,24 +98,33 @@ def _broken_rule(folder: str, name: str) -> str | None:
             return f"{folder} must not import {target} ({name})"
     if top in TEST_TOOLS:
         return f"the package must not import the test tool {top}"
-    if top == "watchdog" and folder != "invalidation":
-        return f"only invalidation imports watchdog, not {folder}"
     return None
 
 
 def _broken_room(folder: str, rooms: tuple[str, ...], name: str) -> str | None:
-    prefix, _, rest = name.partition("execgraph.engine.")
-    if folder != "engine" or not rooms or prefix or not rest:
+    prefix, _, rest = name.partition(f"execgraph.{folder}.")
+    if folder not in ROOMS or not rooms or prefix or not rest:
         return None
     [room], target = rooms, rest.partition(".")[0]
-    if target in SHARED or (target in ROOMS and ROOMS.index(target) >= ROOMS.index(room)):
+    order = ROOMS[folder]
+    if target in SHARED[folder] or (target in order and order.index(target) >= order.index(room)):
         return None
-    return f"engine/{room} must not import {target} ({name})"
+    return f"{folder}/{room} must not import {target} ({name})"
 
 
-def test_the_rooms_of_the_engine_are_there_to_be_checked() -> None:
-    there = {it.parent.name for it in (ROOT / "engine").glob("*/__init__.py")}
-    assert there == set(ROOMS)
+def _broken_promise(path: str, name: str) -> str | None:
+    top, base = name.partition(".")[0], name.rpartition(".")[0]
+    if top == "watchdog" and not path.startswith("invalidation/files/"):
+        return f"only invalidation/files imports watchdog, not {path}"
+    if path not in PURE or top in PLAIN or base in FACTS:
+        return None
+    return f"{path} decides by facts alone and must not import {name}"
+
+
+@pytest.mark.parametrize("folder", ROOMS)
+def test_the_rooms_of_a_folder_are_there_to_be_checked(folder: str) -> None:
+    there = {it.parent.name for it in (ROOT / folder).glob("*/__init__.py")}
+    assert there == set(ROOMS[folder])
 
 
 def test_each_folder_imports_only_what_is_to_its_right() -> None:
@@ -120,6 +149,22 @@ def test_the_four_folders_are_there_to_be_checked() -> None:
         ("engine/keys/a.py", "from ..tools.tool import Tool", "engine/keys must not import tools"),
         ("engine/keys/a.py", "from ..host import Host", "engine/keys must not import host"),
         (
+            "invalidation/watching/a.py",
+            "from ..files.globs import Glob",
+            "invalidation/watching must not import files",
+        ),
+        (
+            "invalidation/formats/a.py",
+            "from ..walker import Walker",
+            "invalidation/formats must not import walker",
+        ),
+        ("invalidation/validity.py", "import asyncio", "must not import asyncio"),
+        (
+            "invalidation/impact.py",
+            "from ..graphstore.store import GraphStore",
+            "decides by facts alone",
+        ),
+        (
             "invalidation/a.py",
             "from execgraph.engine import x",
             "invalidation must not import engine",
@@ -141,6 +186,7 @@ def test_the_four_folders_are_there_to_be_checked() -> None:
         ("graphstore/a.py", "import pytest", "test tool pytest"),
         ("graphstore/a.py", "from hypothesis import given", "test tool hypothesis"),
         ("adapters/a.py", "from watchdog.observers import Observer", "only invalidation"),
+        ("invalidation/walker.py", "import watchdog", "only invalidation/files"),
     ],
 )
 def test_the_check_finds(module: str, source: str, complaint: str, tmp_path: Path) -> None:
@@ -162,7 +208,9 @@ def test_the_check_finds(module: str, source: str, complaint: str, tmp_path: Pat
             "graphstore/neo4j/store.py",
             "import neo4j\nfrom ..model import Step\nfrom . import queries",
         ),
-        ("invalidation/watcher.py", "import watchdog.events"),
+        ("invalidation/files/a.py", "import watchdog.events\nfrom ..formats import parse"),
+        ("invalidation/watching/a.py", "from ..source import Source\nfrom .hints import Hints"),
+        ("invalidation/impact.py", "from .validity import broken\nimport math"),
         ("adapters/demo/agent.py", "from ... import Engine, Schema"),
         ("graphstore/sqlite/store.py", "from ... import __version__"),
     ],

@@ -20,7 +20,7 @@ from .common import duration
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
-    from ...invalidation.files import FileSource
+    from ...invalidation.files.file_source import FileSource
 
 __all__ = ["Config", "read_config"]
 
@@ -114,7 +114,7 @@ def _models() -> dict[str, type[BaseModel]]:
 
 
 def _source(where: str, told: Any, folder: Path) -> FileSource:
-    from ...invalidation.files import FileSource
+    from ...invalidation.files.file_source import FileSource
 
     globs = [told.glob] if isinstance(told.glob, str) else told.glob
     settings = told.model_dump(exclude={"glob"})

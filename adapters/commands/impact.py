@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ...graphstore.canonical import Json
-    from ...invalidation.files import FileSource
+    from ...invalidation.files.file_source import FileSource
     from ...invalidation.impact import Impact
 
 __all__ = ["impact"]

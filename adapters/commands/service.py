@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ...engine.sessions.session import Session
     from ...graphstore.model import ChangeEvent
     from ...graphstore.store import GraphStore
-    from ...invalidation.watcher import Watcher
+    from ...invalidation.watching.watcher import Watcher
     from .config import Config
 
 __all__ = ["Service", "look_once"]
@@ -38,7 +38,7 @@ _WALK_SECONDS = 2.0  # how often it is asked whether there is something to be ma
 
 async def look_once(config: Config, *, json_output: bool) -> bool:
     """Scan once, mark what follows, print what changed; whether all could be read."""
-    from ...invalidation.watcher import Watcher
+    from ...invalidation.watching.watcher import Watcher
 
     with _logging():
         async with opened(config.store, config.namespace, new=True) as engine:
@@ -143,7 +143,7 @@ class Service:
             await asyncio.wait([work])
 
     async def _watch(self, session: Session) -> None:
-        from ...invalidation.watcher import Watcher
+        from ...invalidation.watching.watcher import Watcher
 
         tell = _printer(json_output=self._json_output)
 

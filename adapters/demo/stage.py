@@ -16,7 +16,7 @@ from ...engine.errors import ConfigurationError
 from ...engine.outcome.events import ResourceChanged
 from ...graphstore.model import ChangeEvent
 from ...graphstore.urls import redacted
-from ...invalidation.files import FileSource
+from ...invalidation.files.file_source import FileSource
 from ..messages_api import MessagesServer
 from .agent import deployment_agent
 from .brain import answer

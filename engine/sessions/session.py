@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ...graphstore.errors import StoreReplaced, StoreUnavailable
 from ...graphstore.store import GraphStore
 from ...invalidation.walker import Walker
-from ...invalidation.watcher import Watcher
+from ...invalidation.watching.watcher import Watcher
 from ..model.client import ChatClient, chat_client
 from ..outcome.events import Events
 from .collector import Keeper

@@ -21,8 +21,8 @@ from execgraph.graphstore.canonical import Json
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.model import ChangeEvent
 from execgraph.graphstore.store import GraphStore
-from execgraph.invalidation.files import FileSource
-from execgraph.invalidation.watcher import Watcher
+from execgraph.invalidation.files.file_source import FileSource
+from execgraph.invalidation.watching.watcher import Watcher
 
 from .measure import Row, Setting
 

@@ -16,9 +16,9 @@ from execgraph import Source
 from execgraph.adapters.commands.config import read_config
 from execgraph.adapters.commands.service import Service
 from execgraph.graphstore.connect import connect
-from execgraph.invalidation.files import _KNOWN
+from execgraph.invalidation.files.file_source import _KNOWN
 from execgraph.invalidation.formats import FORMATS, format_of, parse
-from execgraph.invalidation.watcher import Watcher
+from execgraph.invalidation.watching.watcher import Watcher
 
 ROOT = Path(execgraph.__file__).resolve().parent
 PAGE = (ROOT / "docs/watching.md").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ from execgraph.engine.errors import PreconditionChanged
 from execgraph.graphstore.canonical import Json, encode
 from execgraph.graphstore.model import Effect
 from execgraph.graphstore.store import GraphStore
-from execgraph.invalidation.watcher import Watcher
+from execgraph.invalidation.watching.watcher import Watcher
 from execgraph.tests.models import MODEL
 
 from .between import unwatch_lookup, watch_effects, watch_lookup

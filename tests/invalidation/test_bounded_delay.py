@@ -16,9 +16,9 @@ import pytest
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import GONE, NULL
 from execgraph.graphstore.store import GraphStore
-from execgraph.invalidation.files import FileSource
+from execgraph.invalidation.files.file_source import FileSource
 from execgraph.invalidation.source import Source
-from execgraph.invalidation.watcher import Watcher
+from execgraph.invalidation.watching.watcher import Watcher
 
 PATIENCE = 20.0  # a test that waits so long has failed; what holds is far below
 NEVER = timedelta(hours=1)

@@ -19,8 +19,10 @@ from typing import Any
 import pytest
 
 from execgraph import ConfigurationError
-from execgraph.invalidation import files, observing
-from execgraph.invalidation.files import FileSource
+from execgraph.invalidation.files import file_source
+from execgraph.invalidation.files.file_source import FileSource
+from execgraph.invalidation.files.observation import Observation
+from execgraph.invalidation.files.places import Places
 from execgraph.invalidation.source import Source, Unreadable
 
 QUICK = timedelta(milliseconds=50)
@@ -484,7 +486,7 @@ async def test_a_claim_of_another_file_changes_the_stamp(tmp_path: Path) -> None
 async def test_a_half_written_file_is_waited_for(
     tmp_path: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_FRESH_SECONDS", PATIENCE)
+    monkeypatch.setattr(file_source, "_FRESH_SECONDS", PATIENCE)
     path = put(tmp_path / "a.json", '{"who": ')
     it = source(tmp_path, "*.json", debounce=timedelta(seconds=1))
     reading = asyncio.create_task(it.read("acl:a"))
@@ -497,7 +499,7 @@ async def test_a_half_written_file_is_waited_for(
 async def test_one_that_stays_half_written_is_unreadable(
     tmp_path: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_FRESH_SECONDS", PATIENCE)
+    monkeypatch.setattr(file_source, "_FRESH_SECONDS", PATIENCE)
     put(tmp_path / "a.json", '{"who": ')
     with pytest.raises(Unreadable, match=r"a\.json is not JSON"):
         await source(tmp_path, "*.json").read("acl:a")
@@ -748,7 +750,7 @@ async def test_files_in_a_new_directory_are_hinted(tmp_path: Path) -> None:
 async def test_a_storm_of_events_says_look_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_BURST", 50)
+    monkeypatch.setattr(file_source, "_BURST", 50)
     async with listening(source(tmp_path)) as until:
         for number in range(100):
             put(tmp_path / f"{number}.yaml", "1")
@@ -759,15 +761,15 @@ async def test_a_storm_of_events_says_look_at_all(
 async def test_threads_that_die_are_replaced(
     which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(files, "_CHECK_SECONDS", 0.1)
-    begun: list[observing.Observation] = []
-    start = observing.Observation.start
+    monkeypatch.setattr(file_source, "_CHECK_SECONDS", 0.1)
+    begun: list[Observation] = []
+    start = Observation.start
 
-    def remembered(self: observing.Observation) -> None:
+    def remembered(self: Observation) -> None:
         begun.append(self)
         start(self)
 
-    monkeypatch.setattr(observing.Observation, "start", remembered)
+    monkeypatch.setattr(Observation, "start", remembered)
     path = put(tmp_path / "a.yaml", "1")
     async with listening(source(tmp_path)) as until:
         observer = begun[0]._observer
@@ -788,8 +790,8 @@ async def test_threads_that_die_are_replaced(
 async def test_threads_that_were_told_to_stop_have_not_died(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    places = observing.Places({}, {})
-    observation = observing.Observation(places)
+    places = Places({}, {})
+    observation = Observation(places)
     observation.start()
     observation.stop()
     assert observation.stale

@@ -15,8 +15,8 @@ import pytest
 from execgraph.graphstore.canonical import Json
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.store import GraphStore
-from execgraph.invalidation.files import FileSource
-from execgraph.invalidation.watcher import Watcher
+from execgraph.invalidation.files.file_source import FileSource
+from execgraph.invalidation.watching.watcher import Watcher
 
 PATIENCE = 30.0
 NEVER = timedelta(hours=1)

@@ -15,9 +15,9 @@ import pytest
 
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.store import GraphStore
-from execgraph.invalidation.files import FileSource
-from execgraph.invalidation.links import trail
-from execgraph.invalidation.watcher import Watcher
+from execgraph.invalidation.files.file_source import FileSource
+from execgraph.invalidation.files.links import trail
+from execgraph.invalidation.watching.watcher import Watcher
 
 PATIENCE = 30.0  # a test that waits so long has failed; what holds is far below
 NEVER = timedelta(hours=1)

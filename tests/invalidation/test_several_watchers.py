@@ -13,8 +13,8 @@ from execgraph.graphstore.document import Document
 from execgraph.graphstore.facts import FactState
 from execgraph.graphstore.sqlite.store import SqliteStore
 from execgraph.graphstore.store import GraphStore
-from execgraph.invalidation.files import FileSource
-from execgraph.invalidation.watcher import Watcher
+from execgraph.invalidation.files.file_source import FileSource
+from execgraph.invalidation.watching.watcher import Watcher
 
 SPACE = "default"
 

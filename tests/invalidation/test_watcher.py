@@ -17,7 +17,7 @@ from execgraph.graphstore.model import ChangeEvent, ChangeKind
 from execgraph.graphstore.store import GraphStore
 from execgraph.invalidation.feed import follow
 from execgraph.invalidation.source import Unreadable
-from execgraph.invalidation.watcher import Watcher
+from execgraph.invalidation.watching.watcher import Watcher
 
 NEVER = timedelta(hours=1)
 

@@ -15,16 +15,17 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path, PurePath
 
-from ..graphstore.canonical import Json
-from ..graphstore.errors import ConfigurationError
-from ..graphstore.threads import in_thread
-from ..graphstore.urls import absolute
-from .formats import FORMATS, Format, format_of, parse
+from ...graphstore.canonical import Json
+from ...graphstore.errors import ConfigurationError
+from ...graphstore.threads import in_thread
+from ...graphstore.urls import absolute
+from ..formats import FORMATS, Format, format_of, parse
+from ..resources import check_uri
+from ..source import Stamp, Unreadable
 from .globs import Found, Glob, Scan
 from .links import trail
-from .observing import Event, Observation, Places, exhausted
-from .resources import check_uri
-from .source import Stamp, Unreadable
+from .observation import Event, Observation, exhausted
+from .places import Places
 
 __all__ = ["FileSource"]
 

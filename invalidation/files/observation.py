@@ -16,21 +16,19 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from .places import Places
 
 if TYPE_CHECKING:
     from watchdog.events import FileSystemEvent
     from watchdog.observers.api import BaseObserver
 
-    from .globs import Glob
-
-__all__ = ["Event", "Observation", "Places", "exhausted"]
+__all__ = ["Event", "Observation", "exhausted"]
 
 _log = logging.getLogger("execgraph")
 
-_Identity = tuple[int, int] | None
 _making = threading.Lock()
 
 
@@ -40,77 +38,6 @@ class Event:
 
     paths: tuple[str, ...]
     of_directory: bool
-
-
-@dataclass
-class Places:
-    """What is to be watched: real directories, and the paths under which they are known.
-
-    ``trails``: as in a ``Scan``.
-    """
-
-    links: Mapping[str, str]  # directories reached through symbolic links, with what they are
-    trails: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    deep: dict[str, bool] = field(default_factory=dict)  # by real path
-    known_as: dict[str, set[str]] = field(default_factory=dict)  # by real path
-    entries: dict[str, set[str]] = field(default_factory=dict)  # by real path of a parent: names
-    identities: dict[str, _Identity] = field(default_factory=dict)
-    passed: dict[str, set[str]] = field(default_factory=dict)  # by real path: links through it
-
-    @classmethod
-    def of(
-        cls,
-        globs: Iterable[Glob],
-        links: Mapping[str, str],
-        trails: Mapping[str, tuple[str, ...]],
-    ) -> Places:
-        """The directories that the globs look in, and the entries that lead to them."""
-        places = cls(dict(links), dict(trails))
-        for glob in globs:
-            places._add(glob.prefix, deep=glob.deep)
-            places._add_entry(glob.prefix)
-        for path in links:
-            places._add(path, deep=True)
-        for path, passed in trails.items():
-            for entry in passed:
-                places._add_passed(entry, path)
-        return places
-
-    def _add_passed(self, entry: str, link: str) -> None:
-        if _identity(os.path.dirname(entry)) is None:  # noqa: PTH120 - strings, see globs
-            self._add_entry(entry)
-        else:
-            self.passed.setdefault(entry, set()).add(link)
-
-    def _add(self, path: str, *, deep: bool) -> None:
-        real = os.path.realpath(path)
-        identity = self.identities[path] = _identity(path)
-        if identity is not None:
-            self.deep[real] = self.deep.get(real, False) or deep
-            self.known_as.setdefault(real, set()).add(path)
-
-    def _add_entry(self, path: str) -> None:
-        """Watch for ``path`` to appear or to be replaced, in the nearest directory there is."""
-        parent, name = os.path.split(path)
-        while name and _identity(parent) is None:
-            parent, name = os.path.split(parent)
-        if name:
-            real = os.path.realpath(parent)
-            self.entries.setdefault(real, set()).add(os.path.join(real, name))  # noqa: PTH118
-
-    def known(self, path: str) -> Iterator[str]:
-        """The paths that a real path is known as."""
-        yield from self.passed.get(path, ())
-        for real, names in self.known_as.items():
-            if path == real:
-                yield from names
-            elif path.startswith(real.rstrip(os.sep) + os.sep):
-                rest = path[len(real.rstrip(os.sep)) :]
-                yield from (name.rstrip(os.sep) + rest for name in names)
-
-    def moved(self) -> bool:
-        """Whether a directory is another one now, or is there or gone since."""
-        return any(_identity(path) != was for path, was in self.identities.items())
 
 
 class Observation:
@@ -280,11 +207,3 @@ def exhausted(error: OSError) -> str | None:
 
 def _paths(event: FileSystemEvent) -> tuple[str, ...]:
     return tuple(os.fsdecode(path) for path in (event.src_path, event.dest_path) if path)
-
-
-def _identity(path: str) -> _Identity:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - beside os.scandir's plain strings
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 from yaml import events
 
-from ..graphstore.canonical import Json
-from .source import Unreadable
+from ...graphstore.canonical import Json
+from ..source import Unreadable
 
 __all__ = ["documents"]
 

@@ -10,25 +10,22 @@ expires.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any
 
-from ..graphstore.errors import ConfigurationError, StoreError
-from ..graphstore.store import GraphStore
-from .source import Source
-from .watched import Listing, OnChange, WatchedSource
+from ...graphstore.errors import ConfigurationError, StoreError
+from ...graphstore.store import GraphStore
+from ..source import Source
+from .hints import RETRY_SECONDS, Hints, listen
+from .looks import Looks
+from .watched_source import Listing, OnChange, WatchedSource
 
 __all__ = ["Watcher"]
 
-_log = logging.getLogger("execgraph")
-
-_RETRY_SECONDS = 5.0  # after a source or the store failed
-_AT_ONCE = 256  # looks of a source at the same time: what is slow is to leave places
 _ALL = ""  # what a scan looks at: no resource is named so
 
 
@@ -72,9 +69,9 @@ class Watcher:
     def begin(self) -> None:
         """Look from now on, without having scanned."""
         for watched in self._watched:
-            hints = _Hints()
+            hints = Hints()
             self._tasks += [
-                asyncio.ensure_future(_listen(watched, hints)),
+                asyncio.ensure_future(listen(watched.source, hints)),
                 asyncio.ensure_future(self._work(watched, hints)),
             ]
 
@@ -129,13 +126,13 @@ class Watcher:
         if self._on_scan is not None:
             self._on_scan()
 
-    async def _work(self, watched: WatchedSource, hints: _Hints) -> None:
+    async def _work(self, watched: WatchedSource, hints: Hints) -> None:
         """Look at what is hinted at, and scan once in an interval; for ever.
 
         Each resource is looked at by itself, so that one whose reading takes long delays no other.
         """
         interval = watched.source.interval.total_seconds()
-        looks = _Looks(watched.source.name, hints, min(_RETRY_SECONDS, interval))
+        looks = Looks(watched.source.name, hints, min(RETRY_SECONDS, interval))
 
         async def scan() -> None:
             await self._scan(watched, await watched.listing())
@@ -160,93 +157,6 @@ class Watcher:
 
     def _claimants(self, uri: str) -> list[str]:
         return [it.source.name for it in self._watched if uri in it.claimed]
-
-
-class _Looks:
-    """What is being looked at, each by a task of its own; what is asked for meanwhile is looked at
-    once more after that."""
-
-    def __init__(self, name: str, hints: _Hints, retry: float) -> None:
-        self._name = name
-        self._hints = hints
-        self._retry = retry
-        self._tasks: dict[Hashable, asyncio.Task[None]] = {}
-        self._again: set[Hashable] = set()
-        self._places = asyncio.Semaphore(_AT_ONCE)
-
-    def begin(self, what: Hashable, look: Callable[[], Awaitable[None]]) -> None:
-        if what in self._tasks:
-            self._again.add(what)
-        else:
-            self._tasks[what] = asyncio.ensure_future(self._do(what, look))
-
-    async def _do(self, what: Hashable, look: Callable[[], Awaitable[None]]) -> None:
-        try:
-            while True:
-                self._again.discard(what)
-                async with self._places:
-                    await look()
-                if what not in self._again:
-                    return
-        except Exception as error:  # noqa: BLE001  (else nobody would look any more)
-            _log.warning("%s could not be looked at: %s", self._name, error)
-            await asyncio.sleep(self._retry)
-            self._hints.add(None)
-        finally:
-            del self._tasks[what]
-
-    async def end(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class _Hints:
-    """What is to be looked at again, each once. None: all of it."""
-
-    def __init__(self) -> None:
-        self._uris: set[str] = set()
-        self._scan_at = 0.0
-        self._all = False
-        self._stirred = asyncio.Event()
-
-    def add(self, uri: str | None) -> None:
-        if uri is None:
-            self._all = True
-        else:
-            self._uris.add(uri)
-        self._stirred.set()
-
-    async def within(self, seconds: float) -> set[str] | None:
-        """The next hints; None if all is to be looked at, or no scan was for so long."""
-        clock = asyncio.get_running_loop().time
-        self._scan_at = self._scan_at or clock() + seconds
-        if clock() >= self._scan_at:
-            self.add(None)  # hints that never cease do not keep a scan from its turn
-        try:
-            async with asyncio.timeout_at(self._scan_at):
-                await self._stirred.wait()
-        except TimeoutError:
-            self._all = True
-        self._stirred.clear()
-        uris, self._uris = self._uris, set()
-        if not self._all:
-            return uris
-        self._all, self._scan_at = False, 0.0
-        return None
-
-
-async def _listen(watched: WatchedSource, hints: _Hints) -> None:
-    """Take hints for ever; a source that fails is listened to again after a while."""
-    while True:
-        try:
-            async for uri in watched.source.changes():
-                hints.add(uri)
-        except Exception as error:  # noqa: BLE001  (a source is foreign code)
-            _log.warning("%s gives no hints: %s", watched.source.name, error)
-        await asyncio.sleep(_RETRY_SECONDS)
-        hints.add(None)
 
 
 def _checked(sources: Any) -> Sequence[Source]:

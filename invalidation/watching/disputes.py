@@ -16,10 +16,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from ..graphstore.document import Document
-from ..graphstore.facts import Facts, FactState
-from ..graphstore.model import ChangeKind
-from ..graphstore.store import GraphStore
+from ...graphstore.document import Document
+from ...graphstore.facts import Facts, FactState
+from ...graphstore.model import ChangeKind
+from ...graphstore.store import GraphStore
 
 __all__ = ["Disputes", "dispute_of"]
 

@@ -18,7 +18,7 @@ from fnmatch import translate
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from ..graphstore.errors import ConfigurationError
+from ...graphstore.errors import ConfigurationError
 from .links import trail
 
 __all__ = ["Found", "Glob", "Scan"]

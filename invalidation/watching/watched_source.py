@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from ..graphstore.canonical import Json
-from ..graphstore.document import GONE, Document
-from ..graphstore.errors import StoreReplaced, VersionMoved
-from ..graphstore.facts import Facts
-from ..graphstore.model import ChangeEvent, ChangeKind
-from ..graphstore.store import GraphStore
-from ..graphstore.threads import in_thread
+from ...graphstore.canonical import Json
+from ...graphstore.document import GONE, Document
+from ...graphstore.errors import StoreReplaced, VersionMoved
+from ...graphstore.facts import Facts
+from ...graphstore.model import ChangeEvent, ChangeKind
+from ...graphstore.store import GraphStore
+from ...graphstore.threads import in_thread
+from ..resources import check_uri
+from ..source import Source, Stamp, stamps
 from .disputes import Disputes, dispute_of
-from .resources import check_uri
-from .source import Source, Stamp, stamps
 
 __all__ = ["Claimants", "Listing", "OnChange", "WatchedSource"]
 

@@ -1,0 +1,1 @@
+"""Files as resources: which there are, what each says, and when one may have changed."""
