@@ -25,15 +25,13 @@ if TYPE_CHECKING:
     from watchdog.events import FileSystemEvent
     from watchdog.observers.api import BaseObserver
 
-__all__ = ["Event", "Observation", "exhausted"]
+__all__ = ["Observation", "PathEvent", "exhausted"]
 
 _log = logging.getLogger("execgraph")
 
-_making = threading.Lock()
-
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class PathEvent:
     """Something happened at these real paths."""
 
     paths: tuple[str, ...]
@@ -48,19 +46,20 @@ class Observation:
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._observer: BaseObserver | None = None
-        self._readers: frozenset[threading.Thread] = frozenset()
         self._wake = asyncio.Event()
         self._signalled = False
-        self._events: deque[Event] = deque()
+        self._events: deque[PathEvent] = deque()
         self._last = 0.0
         self._entry_changed = False
 
     def start(self) -> None:
         """Start watching; blocks. Raises OSError (see ``exhausted``)."""
+        from watchdog.observers import Observer
+
         _calm()
         with self._lock:
             # Constructing it starts threads already, so it is kept before anything can fail.
-            self._observer, self._readers = _observer()
+            self._observer = Observer()
             self._observer.start()
             for real, deep in self.places.deep.items():
                 self._schedule(real, self._inside, recursive=deep)
@@ -89,13 +88,13 @@ class Observation:
         observer = self._observer
         if observer is None:  # it was told to stop
             return True
-        if all(it.is_alive() for it in (observer, *self._readers)):
+        if observer.is_alive() and all(reader.is_alive() for reader in _readers(observer)):
             return not all(emitter.is_alive() for emitter in observer.emitters)
         if self._observer is observer:  # or it was told so meanwhile
             _log.warning("watching for changes of files stopped unexpectedly; it is begun anew")
         return True
 
-    async def burst(self, *, quiet: float, longest: float, patience: float) -> list[Event]:
+    async def burst(self, *, quiet: float, longest: float, patience: float) -> list[PathEvent]:
         """The next events: until nothing happened for ``quiet`` seconds, at most ``longest``.
 
         Nothing after ``patience`` seconds without any.
@@ -140,7 +139,7 @@ class Observation:
             self._observer.schedule(Handler(), path, recursive=recursive, event_filter=wanted)
 
     def _inside(self, event: FileSystemEvent) -> None:
-        self._tell(Event(_paths(event), event.is_directory))
+        self._tell(PathEvent(_paths(event), event.is_directory))
 
     def _passed(self) -> dict[str, set[str]]:
         """What links pass, by its directory."""
@@ -152,7 +151,7 @@ class Observation:
     def _about(self, entries: frozenset[str]) -> Any:
         def report(event: FileSystemEvent) -> None:
             if touched := entries.intersection(_paths(event)):
-                self._tell(Event(tuple(touched), of_directory=False))
+                self._tell(PathEvent(tuple(touched), of_directory=False))
 
         return report
 
@@ -160,11 +159,11 @@ class Observation:
         def report(event: FileSystemEvent) -> None:
             if names.intersection(_paths(event)):
                 self._entry_changed = True
-                self._tell(Event((), of_directory=True))
+                self._tell(PathEvent((), of_directory=True))
 
         return report
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: PathEvent) -> None:
         self._last = time.monotonic()
         self._events.append(event)
         if not self._signalled:
@@ -173,16 +172,9 @@ class Observation:
                 self._loop.call_soon_threadsafe(self._wake.set)
 
 
-def _observer() -> tuple[BaseObserver, frozenset[threading.Thread]]:
-    """An observer, and the threads it has started by being made: nobody else tells of them."""
-    from watchdog.observers import Observer
-    from watchdog.utils import BaseThread
-
-    with _making:
-        before = set(threading.enumerate())
-        observer = Observer()
-        new = (it for it in threading.enumerate() if it not in before)
-        return observer, frozenset(it for it in new if isinstance(it, BaseThread))
+def _readers(observer: BaseObserver) -> list[threading.Thread]:
+    """The threads that read for all emitters: watchdog 7 has one, and no public name for it."""
+    return [held for held in vars(observer).values() if isinstance(held, threading.Thread)]
 
 
 def _calm() -> None:

@@ -16,7 +16,7 @@ from execgraph import Source
 from execgraph.adapters.commands.config import read_config
 from execgraph.adapters.commands.service import Service
 from execgraph.graphstore.connect import connect
-from execgraph.invalidation.files.file_source import _KNOWN
+from execgraph.invalidation.files.template import PLACEHOLDERS
 from execgraph.invalidation.formats import FORMATS, format_of, parse
 from execgraph.invalidation.watching.watcher import Watcher
 
@@ -53,7 +53,7 @@ def test_the_file_has_every_key_there_is() -> None:
 
 
 def test_every_placeholder_and_format_is_there() -> None:
-    for name in _KNOWN:
+    for name in PLACEHOLDERS:
         assert f"| `{{{name}}}` |" in PAGE
     rows = dict(re.findall(r"^\| `(\w+)` \| (\.[\w .]+|all others) \|", PAGE, re.MULTILINE))
     assert set(rows) == set(FORMATS)

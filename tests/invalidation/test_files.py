@@ -19,10 +19,13 @@ from typing import Any
 import pytest
 
 from execgraph import ConfigurationError
-from execgraph.invalidation.files import file_source
+from execgraph.invalidation.files import hints as hints_module
+from execgraph.invalidation.files import reading as reading_module
+from execgraph.invalidation.files.claims import Claims
 from execgraph.invalidation.files.file_source import FileSource
-from execgraph.invalidation.files.observation import Observation
+from execgraph.invalidation.files.observation import Observation, _readers
 from execgraph.invalidation.files.places import Places
+from execgraph.invalidation.files.reading import FileReader
 from execgraph.invalidation.source import Source, Unreadable
 
 QUICK = timedelta(milliseconds=50)
@@ -95,13 +98,13 @@ def no_thread_stays() -> Iterator[None]:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of all files whose content is read."""
     read: list[str] = []
-    whole = FileSource._bytes
+    whole = FileReader._bytes
 
-    def count(self: FileSource, path: str) -> tuple[bytes, os.stat_result]:
+    def count(self: FileReader, path: str) -> tuple[bytes, os.stat_result]:
         read.append(path)
         return whole(self, path)
 
-    monkeypatch.setattr(FileSource, "_bytes", count)
+    monkeypatch.setattr(FileReader, "_bytes", count)
     return read
 
 
@@ -132,7 +135,7 @@ async def test_asking_for_many_that_are_gone_looks_for_them_once(
     put(tmp_path / "deploy.yaml", "who: [ada]")
     it = source(tmp_path)
     await it.resources()
-    monkeypatch.setattr(FileSource, "_scan", None)
+    monkeypatch.setattr(Claims, "scan", None)
     assert [await it.read(f"acl:{number}") for number in range(100)] == [None] * 100
 
 
@@ -486,7 +489,7 @@ async def test_a_claim_of_another_file_changes_the_stamp(tmp_path: Path) -> None
 async def test_a_half_written_file_is_waited_for(
     tmp_path: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_source, "_FRESH_SECONDS", PATIENCE)
+    monkeypatch.setattr(reading_module, "_FRESH_SECONDS", PATIENCE)
     path = put(tmp_path / "a.json", '{"who": ')
     it = source(tmp_path, "*.json", debounce=timedelta(seconds=1))
     reading = asyncio.create_task(it.read("acl:a"))
@@ -499,7 +502,7 @@ async def test_a_half_written_file_is_waited_for(
 async def test_one_that_stays_half_written_is_unreadable(
     tmp_path: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_source, "_FRESH_SECONDS", PATIENCE)
+    monkeypatch.setattr(reading_module, "_FRESH_SECONDS", PATIENCE)
     put(tmp_path / "a.json", '{"who": ')
     with pytest.raises(Unreadable, match=r"a\.json is not JSON"):
         await source(tmp_path, "*.json").read("acl:a")
@@ -750,7 +753,7 @@ async def test_files_in_a_new_directory_are_hinted(tmp_path: Path) -> None:
 async def test_a_storm_of_events_says_look_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_source, "_BURST", 50)
+    monkeypatch.setattr(hints_module, "_BURST", 50)
     async with listening(source(tmp_path)) as until:
         for number in range(100):
             put(tmp_path / f"{number}.yaml", "1")
@@ -761,7 +764,7 @@ async def test_a_storm_of_events_says_look_at_all(
 async def test_threads_that_die_are_replaced(
     which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(file_source, "_CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(hints_module, "_CHECK_SECONDS", 0.1)
     begun: list[Observation] = []
     start = Observation.start
 
@@ -774,7 +777,7 @@ async def test_threads_that_die_are_replaced(
     async with listening(source(tmp_path)) as until:
         observer = begun[0]._observer
         assert observer is not None
-        threads: list[Any] = [observer] if which == "the observer" else [*begun[0]._readers]
+        threads: list[Any] = [observer] if which == "the observer" else _readers(observer)
         if not threads:
             pytest.skip("no such thread here")
         for thread in threads:
