@@ -74,6 +74,23 @@ def test_the_page_for_language_models_names_every_page() -> None:
     assert named == {*pages, "docs/decisions/README.md"}
 
 
+def test_every_public_name_is_in_the_reference_once() -> None:
+    pages = sorted((ROOT / "docs" / "reference").glob("*.md"))
+    named = [
+        name
+        for page in pages
+        for name in re.findall(r"^::: execgraph\.(\w+)$", page.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert sorted(named) == list(execgraph.__all__)
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    site = text_of("mkdocs.yml")
+    named = re.findall(r"^ +- (?:\w+: )?(\S+\.md)$", site, re.MULTILINE)
+    commands = "docs/reference/commands.md"  # made when the site is built
+    assert sorted(named) == sorted([commands, *(it.relative_to(ROOT).as_posix() for it in PAGES)])
+
+
 def test_each_word_of_the_glossary_has_one_meaning() -> None:
     words = re.findall(r'<a id="([\w-]+)">', text_of("docs/glossary.md"))
     assert len(words) > 20
