@@ -6,9 +6,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
-from typing import Any, Literal
-
-from pydantic import BaseModel
 
 from ..graphstore.canonical import Json
 from ..invalidation.resources import Resource
@@ -16,7 +13,9 @@ from .errors import AgentError
 from .exits import is_ended, is_exit
 from .host import Host
 from .model.client import CallResult, ChatClient, chat_client
+from .options import AgentOptions, ExecuteOptions
 from .outcome.result import Result
+from .parameters import takes
 from .recording import failure, finish, is_store_away, told, write_failure
 from .replay.actions import act_on
 from .replay.judging import Code
@@ -24,64 +23,35 @@ from .replay.plan import Decision
 from .replay.refusals import AskAgain
 from .replay.run import Run
 from .replay.subject import Subject
-from .replay.wish import Wish
-from .task import as_json, checked_name, task_key, texts
+from .task import Task
 from .tools.tool import Tool, checked_requirements
 from .transcript import decision_code_key
 
 __all__ = ["Agent"]
 
+#: How an agent tells its model a task is part of what its decisions are: shown by this one.
+_EXAMPLE = Task.of("", "agent", "", {"task": ""}, "context")
 _ASK_AGAIN = 2  # how often a decision is asked again because facts moved before its effect
 
 
 class Agent:
     """A model with a system prompt and tools. Made by ``engine.agent``; does no I/O by itself."""
 
-    def __init__(
-        self,
-        host: Host,
-        name: str,
-        *,
-        client: object = None,
-        model: str,
-        system: str | None = None,
-        tools: Sequence[Tool] = (),
-        requires: Sequence[Resource] = (),
-        max_tokens: int = 4096,
-        params: Mapping[str, Json] | None = None,
-        max_turns: int = 20,
-    ) -> None:
-        checked_name(name, "an agent")
-        if max_turns < 1:
-            raise AgentError(f"max_turns={max_turns} leaves the agent {name} no turn")
+    def __init__(self, host: Host, options: AgentOptions) -> None:
         self._host = host
-        self.name = name
-        self.tools = _checked_tools(tools, name)
-        self.requires = checked_requirements(requires, f"the agent {name}")
+        self._options = options
+        self.name = options.name
+        self.max_turns = options.max_turns
+        self.tools = _checked_tools(options.tools, self.name)
+        self.requires = checked_requirements(options.requires, f"the agent {self.name}")
         for requirement in self.requires:
-            requirement.check((), f"the agent {name}")
-        self.max_turns = max_turns
-        self._given = client
-        self._settings: dict[str, Any] = {
-            "model": model,
-            "system": system,
-            "tools": tuple(self.tools.values()),
-            "max_tokens": max_tokens,
-            "params": dict(params or {}),
-        }
+            requirement.check((), f"the agent {self.name}")
 
     def __repr__(self) -> str:
-        return f"<Agent {self.name} ({self._settings['model']}, {len(self.tools)} tools)>"
+        return f"<Agent {self.name} ({self._options.model}, {len(self.tools)} tools)>"
 
-    async def execute(
-        self,
-        task: str | Mapping[str, Json] | BaseModel,
-        *,
-        context: Json | BaseModel = None,
-        labels: Mapping[str, str] | None = None,
-        replay: bool = True,
-        require: Literal["replay"] | None = None,
-    ) -> Result:
+    @takes(ExecuteOptions)
+    async def execute(self, options: ExecuteOptions) -> Result:
         """Do ``task``: by replaying what is recorded of it and still stands, else by asking.
 
         ``context`` is what else the model is told and belongs to the task's identity;
@@ -90,26 +60,30 @@ class Agent:
         Raises RunFailed; and StoreError if the store is away when the run begins, unless the
         engine goes on without it (``on_store_error="live"``).
         """
-        inputs = as_json(task, "the task")
-        given = None if context is None else as_json(context, "the context")
-        self._check_inputs(inputs)
-        key = task_key(self._host.namespace, "agent", self.name, inputs, given)
-        wish = Wish.of(key, inputs, given, labels=labels, replay=replay, require=require)
-        return await self._run(await self._host.start(self.subject, wish))
+        task = Task.of(self._host.namespace, "agent", self.name, options.task, options.context)
+        self._check_inputs(task)
+        return await self._run(await self._host.start(self.subject, options.wish(task)))
 
     @cached_property
     def client(self) -> ChatClient:
         """The model's client; by default Anthropic's, configured by the environment."""
-        return chat_client(self._given)
+        return chat_client(self._options.client)
 
     @cached_property
     def head(self) -> Mapping[str, Json]:
         """A request without its messages."""
-        return self.client.head(**self._settings)
+        it = self._options
+        return self.client.head(
+            model=it.model,
+            system=it.system,
+            tools=tuple(self.tools.values()),
+            max_tokens=it.max_tokens,
+            params=dict(it.params or {}),
+        )
 
     @cached_property
     def subject(self) -> Subject:
-        dialect, opening = self.client.dialect, self.client.opening(texts({"task": ""}, "context"))
+        dialect, opening = self.client.dialect, self.client.opening(_EXAMPLE.texts)
         declared = Subject(self.name, Code(self.tools, self.requires), dialect, opening).declared
         decision = decision_code_key(dialect, self.head, declared)
         return Subject(self.name, Code(self.tools, self.requires, decision), dialect, opening)
@@ -136,12 +110,12 @@ class Agent:
 
         A reply that pauses is one with the next: it is sent back as it is, and the model goes on.
         """
-        client = run.session.client(self._given)
+        client = run.session.client(self._options.client)
         dialect = client.dialect
         turns: list[tuple[Decision, list[CallResult]]] = []
 
         def request() -> Mapping[str, Json]:
-            messages = [client.opening(texts(run.wish.inputs, run.wish.context))]
+            messages = [client.opening(run.wish.task.texts)]
             for decision, results in turns:
                 messages += client.turn(decision.reply, results)
             return {**self.head, "messages": messages}
@@ -169,10 +143,10 @@ class Agent:
             f"no answer after {self.max_turns} turns; raise max_turns if the task needs more"
         )
 
-    def _check_inputs(self, inputs: Json) -> None:
+    def _check_inputs(self, task: Task) -> None:
         """Raises ConfigurationError now, and not in the middle, if an input is missing."""
         for requirement in self._static:
-            requirement.resolve(inputs)
+            requirement.resolve(task.inputs.json)
 
     @cached_property
     def _static(self) -> list[Resource]:

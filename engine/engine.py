@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
-
-from pydantic import BaseModel
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..graphstore.canonical import Json, is_text
 from ..graphstore.document import GONE, Document
-from ..graphstore.model import ChangeEvent, Effect
+from ..graphstore.model import ChangeEvent
 from ..graphstore.retention import Collected, Retention
 from ..invalidation.feed import follow
 from ..invalidation.impact import Impact
-from ..invalidation.resources import Resource, check_uri
+from ..invalidation.resources import check_uri
 from ..invalidation.source import Source
 from ..invalidation.watching.watcher import Watcher
 from .agent import Agent
@@ -26,18 +24,19 @@ from .asking.graph import graph_of_execution, graph_of_resource, graph_of_task
 from .asking.impact import foresee
 from .asking.stats import Stats, milliseconds_of
 from .asking.why import Why, why
-from .errors import ConfigurationError, ExecutionUnknown, ToolError
+from .errors import ConfigurationError, ExecutionUnknown
 from .host import Host
 from .model.client import PlainDialect, load_adapter
+from .options import AgentOptions, ProgramOptions
 from .outcome.events import OnEvent, ResourceChanged
+from .parameters import takes
 from .program import ProgramRun
 from .replay.current import current
 from .replay.judging import Code
 from .replay.subject import Subject
-from .replay.wish import Wish
 from .sessions.session import Session
-from .task import as_json, checked_name, task_key
-from .tools.tool import Tool, checked_requirements
+from .task import Task
+from .tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from neo4j import AsyncDriver
@@ -56,7 +55,7 @@ _RETENTION = Retention()
 _NAMESPACES = 20  # that are named where one is asked for that does not exist
 
 
-class Engine:
+class Engine(Toolbox):
     """Declares tools and agents, and keeps what they did in a store.
 
     ``url``: ``sqlite:///graph.db`` or ``neo4j://user:password@host:7687/database``; by default
@@ -91,6 +90,7 @@ class Engine:
                 f"a namespace needs a name, a text, and not {namespace!r}; leave it out for"
                 " 'default'"
             )
+        super().__init__({})
         self.namespace = namespace
         self.client = client
         self._host = Host(
@@ -101,132 +101,32 @@ class Engine:
             auth=auth,
             driver=driver,
         )
-        self._tools: dict[str, Tool] = {}
 
     def __repr__(self) -> str:
         return f"<Engine {self._host.shown_url} namespace={self.namespace!r}>"
 
-    @property
-    def tools(self) -> Mapping[str, Tool]:
-        """The tools declared so far, by name."""
-        return MappingProxyType(self._tools)
-
     # Declaring ----------------------------------------------------------------------------
 
-    @overload
-    def tool(
-        self,
-        function: Callable[..., Any],
-        /,
-        *,
-        effect: Literal["pure", "read", "write"] | Effect | None = None,
-        requires: Sequence[Resource] | None = None,
-        name: str | None = None,
-        version: str | None = None,
-        uses: Iterable[object] = (),
-    ) -> Tool: ...
-
-    @overload
-    def tool(
-        self,
-        /,
-        *,
-        effect: Literal["pure", "read", "write"] | Effect | None = None,
-        requires: Sequence[Resource] | None = None,
-        name: str | None = None,
-        version: str | None = None,
-        uses: Iterable[object] = (),
-    ) -> Callable[[Callable[..., Any]], Tool]: ...
-
-    def tool(
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        effect: Literal["pure", "read", "write"] | Effect | None = None,
-        requires: Sequence[Resource] | None = None,
-        name: str | None = None,
-        version: str | None = None,
-        uses: Iterable[object] = (),
-    ) -> Tool | Callable[[Callable[..., Any]], Tool]:
-        """Declare a function as a tool. Raises ToolError, naming what is missing.
-
-        ``effect``: ``pure`` (its output may be reused), ``read`` (runs again, is compared) or
-        ``write`` (the default; must state ``requires``). ``uses``: functions, classes, modules and
-        values that are part of this tool's source; ``version`` stands for all of it. Of what a
-        ``pure`` tool is seen to depend on and its key cannot see, a warning is logged once.
-        """
-
-        def declare(function: Callable[..., Any]) -> Tool:
-            tool = Tool(
-                function, effect=effect, requires=requires, name=name, version=version, uses=uses
-            )
-            if tool.name in self._tools:
-                raise ToolError(
-                    f"the engine has a tool named {tool.name} already; name this one otherwise:"
-                    " @engine.tool(name=...)"
-                )
-            self._tools[tool.name] = tool
-            return tool
-
-        return declare if function is None else declare(function)
-
-    def agent(
-        self,
-        name: str,
-        *,
-        model: str,
-        client: object = None,
-        system: str | None = None,
-        tools: Sequence[Tool] = (),
-        requires: Sequence[Resource] = (),
-        max_tokens: int = 4096,
-        params: Mapping[str, Json] | None = None,
-        max_turns: int = 20,
-    ) -> Agent:
+    @takes(AgentOptions)
+    def agent(self, options: AgentOptions) -> Agent:
         """Declare an agent. ``requires`` guards each of its decisions and writes. Raises
         AgentError, naming what is wrong."""
-        return Agent(
-            self._host,
-            name,
-            client=client if client is not None else self.client,
-            model=model,
-            system=system,
-            tools=tools,
-            requires=requires,
-            max_tokens=max_tokens,
-            params=params,
-            max_turns=max_turns,
-        )
+        return Agent(self._host, replace(options, client=self._client_or_own(options.client)))
 
-    def run(
-        self,
-        name: str,
-        inputs: str | Mapping[str, Json] | BaseModel,
-        *,
-        context: Json | BaseModel = None,
-        requires: Sequence[Resource] = (),
-        client: object = None,
-        labels: Mapping[str, str] | None = None,
-        replay: bool = True,
-        require: Literal["replay"] | None = None,
-    ) -> ProgramRun:
+    @takes(ProgramOptions)
+    def run(self, options: ProgramOptions) -> ProgramRun:
         """A run of a program of this name: ``async with engine.run("triage", inputs) as run``.
 
         ``client`` is asked by ``run.decide``. The rest is as in ``Agent.execute``.
         """
-        checked_name(name, "a run")
-        json = as_json(inputs, "the inputs")
-        told = None if context is None else as_json(context, "the context")
-        rests_on = checked_requirements(requires, f"the run {name}")
-        for requirement in rests_on:
-            requirement.check((), f"the run {name}")
-            requirement.resolve(json)
+        name = options.name
+        task = Task.of(self.namespace, "program", name, options.inputs, options.context)
+        subject = Subject(name, Code(self._tools, options.checked_requires(task)), PlainDialect())
+        client = self._client_or_own(options.client)
+        return ProgramRun(self._host, subject, options.wish(task), client)
 
-        key = task_key(self.namespace, "program", name, json, told)
-        wish = Wish.of(key, json, told, labels=labels, replay=replay, require=require)
-        subject = Subject(name, Code(self._tools, rests_on), PlainDialect())
-        return ProgramRun(self._host, subject, wish, client if client is not None else self.client)
+    def _client_or_own(self, client: object) -> object:
+        return client if client is not None else self.client
 
     def middleware(self, *, outside: Literal["pass", "raise"] = "pass") -> Any:
         """Middleware for the Anthropic SDK: calls inside a run are decisions of that run.
@@ -490,7 +390,7 @@ class Engine:
         """The same for programs without an event loop: ``with engine.sync() as e: ...``."""
         from .sync import SyncEngine
 
-        return SyncEngine(self)
+        return SyncEngine(self, self._tools)
 
     def session(self) -> Session:
         """The open engine of this event loop. Raises NotOpen."""

@@ -102,10 +102,11 @@ class Host:
             await session.pace.rest()
         wish = wish.within(session)
         store, namespace, memory = session.lent(), session.namespace, session.memory
+        task = wish.task.key
         if wish.may_serve:
-            plan = await find_plan(store, namespace, wish.task, subject, memory)
+            plan = await find_plan(store, namespace, task, subject, memory)
             if plan.expired and await session.refresh(plan.expired):
-                plan = await find_plan(store, namespace, wish.task, subject, memory)
+                plan = await find_plan(store, namespace, task, subject, memory)
             if plan.expired:
                 session.walker.kick()  # which has the expiry recorded
         else:
@@ -117,7 +118,7 @@ class Host:
             raise NotReplayable(plan.causes)
         run = Run(session, store, subject, wish, plan=plan)
         if session.events.listeners:
-            session.events.emit(RunStarted(run.id, wish.task, subject.name))
+            session.events.emit(RunStarted(run.id, task, subject.name))
         return run
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:

@@ -27,7 +27,7 @@ from .replay.family import Place
 from .replay.run import Ask, Run
 from .replay.subject import Subject
 from .replay.wish import MustNotAsk, Wish
-from .task import as_json
+from .task import Payload
 from .tools.tool import Tool
 
 __all__ = ["Handle", "ProgramRun", "current_run", "open_runs", "set_current"]
@@ -271,7 +271,7 @@ class ProgramRun:
             await self._fail(run, error)
             return
         try:
-            output = as_json(_given(run, self.output)[0], "the output")
+            output = Payload.of(_given(run, self.output)[0], "the output").json
         except (NotJson, AgentError) as wrong:
             await self._fail(run, wrong)
             raise

@@ -20,7 +20,6 @@ from ..graphstore.model import (
     SideEffect,
     Step,
     StepKind,
-    Task,
     Trace,
     Value,
     manifest,
@@ -44,12 +43,9 @@ __all__ = ["effects_of", "failure", "finish", "is_store_away", "told", "write_fa
 _log = logging.getLogger("execgraph")
 
 
-async def finish(
-    run: Run, output: Json, *, answer: object = None, stop_reason: str | None = None
-) -> Result:
+async def finish(run: Run, output: Json, *, stop_reason: str | None = None) -> Result:
     """Record what is new in a run that has ended well, and report it.
 
-    ``output`` is recorded; ``answer`` is given back instead of it, unless it is None.
     ``stop_reason``: why the reply ended that gave it.
     """
     run.over = True
@@ -71,8 +67,7 @@ async def finish(
     came_out_as = run.id if recorded else known_as
     if came_out_as is not None and came_out_as != run.began_with:
         run.session.memory.put(run.memory_key, came_out_as)
-    given = output if answer is None else answer
-    result = _result(run, given, stop_reason, spared, recorded=recorded, cost=cost)
+    result = _result(run, output, stop_reason, spared, recorded=recorded, cost=cost)
     if run.session.events.listeners:
         _tell(run, _execution(run, run.steps, None, cost), recorded=recorded)
     return result
@@ -271,10 +266,7 @@ def _with_report(
 
 
 def _recording(run: Run, execution: Execution, output: Json) -> Recording:
-    inputs, context = Value.of(encode(run.wish.inputs)), None
-    if run.wish.context is not None:
-        context = Value.of(encode(run.wish.context))
-    values = [inputs, *([context] if context is not None else [])]
+    values = run.wish.task.values
     values += [value for taken in run.taken for value in taken.values]
     if output is not None:
         values.append(Value.of(encode(output)))
@@ -289,12 +281,7 @@ def _recording(run: Run, execution: Execution, output: Json) -> Recording:
         effect.model_copy(update={"step": steps.get(effect.id)}) for effect in effects_of(run)
     )
     return Recording(
-        task=Task(
-            key=run.wish.task,
-            agent=run.subject.name,
-            inputs=inputs.digest,
-            context=None if context is None else context.digest,
-        ),
+        task=run.wish.task.stored,
         execution=execution,
         steps=tuple(run.steps),
         preconditions=_preconditions(run),
@@ -328,7 +315,7 @@ def _execution(
     spared, paid = spared or _spared(run), paid_for(run.account.bills)
     fields = {
         "id": run.id,
-        "task": run.wish.task,
+        "task": run.wish.task.key,
         "agent": run.subject.name,
         "mode": _mode(run),
         "started_at": run.started_at,

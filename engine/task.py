@@ -1,9 +1,10 @@
-"""What is asked: its JSON form, its key, and how a model is told."""
+"""What is to be done: one value with its inputs, its key, its payloads, and how a model is told."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -18,26 +19,105 @@ from ..graphstore.canonical import (
     is_text,
 )
 from ..graphstore.errors import NotJson
+from ..graphstore.model import Task as StoredTask
+from ..graphstore.model import Value
 from .errors import AgentError
 from .tools.dumping import Dumper, dumper_of
 
-__all__ = ["SubjectKind", "as_json", "checked_labels", "checked_name", "task_key", "texts"]
+__all__ = [
+    "Given",
+    "Payload",
+    "SubjectKind",
+    "Task",
+    "checked_labels",
+    "checked_name",
+    "task_key",
+]
 
 #: Who is given a task: an agent that converses by itself, or a program that calls a model.
 SubjectKind = Literal["agent", "program"]
 
 
-def as_json(value: str | Mapping[str, Any] | BaseModel | Json, what: str) -> Json:
-    """``value`` as JSON knows it. Raises NotJson, naming ``what``."""
-    if isinstance(value, str):
-        return value
-    try:
-        if isinstance(value, BaseModel):
-            return decode(encode(_dumper(type(value)).json(value, "it")))
-        check_members(value)
-        return decode(encode(value))
-    except (NotJson, RecursionError) as error:
-        raise NotJson(f"{what} cannot be recorded: {error}") from None
+#: What a caller may give where JSON is meant.
+Given = str | Mapping[str, Any] | BaseModel | Json
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What a caller gave, as JSON: its exact bytes, and what is read from them."""
+
+    data: bytes
+    json: Json
+
+    @classmethod
+    def of(cls, given: Given, what: str) -> Payload:
+        """Raises NotJson, naming ``what``, for what cannot be recorded."""
+        try:
+            if isinstance(given, BaseModel):
+                given = _dumper(type(given)).json(given, "it")
+            else:
+                check_members(given)
+            data = encode(given)
+        except (NotJson, RecursionError) as error:
+            raise NotJson(f"{what} cannot be recorded: {error}") from None
+        # What is given may be changed by who gave it, and is not always what JSON makes of it.
+        return cls(data, given if isinstance(given, str) else decode(data))
+
+    @cached_property
+    def value(self) -> Value:
+        """As it is stored."""
+        return Value.of(self.data)
+
+    @property
+    def text(self) -> str:
+        """As a model is told it: text as it is, everything else as JSON."""
+        return self.json if isinstance(self.json, str) else self.data.decode()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done, and by whom: made once for a run, and never changed.
+
+    ``name``: of the agent or program. ``context``: what else the model is told, if anything.
+    ``{task.name}`` in a requirement means a part of ``inputs``.
+    """
+
+    key: str
+    name: str
+    inputs: Payload
+    context: Payload | None = None
+
+    @classmethod
+    def of(
+        cls, namespace: str, kind: SubjectKind, name: str, inputs: Given, context: Given = None
+    ) -> Task:
+        """Raises NotJson for inputs or a context that cannot be recorded."""
+        known = Payload.of(inputs, "the task" if kind == "agent" else "the inputs")
+        more = None if context is None else Payload.of(context, "the context")
+        if more is not None and more.json is None:  # a model that is null
+            more = None
+        return cls(task_key(namespace, kind, name, known, more), name, known, more)
+
+    @cached_property
+    def texts(self) -> Sequence[str]:
+        """What the first message says: the inputs, and the context apart from them."""
+        context = () if self.context is None else (f"Context:\n{self.context.text}",)
+        return (self.inputs.text, *context)
+
+    @property
+    def values(self) -> list[Value]:
+        """Its payloads, as they are stored."""
+        return [it.value for it in (self.inputs, self.context) if it is not None]
+
+    @property
+    def stored(self) -> StoredTask:
+        """As it is stored: payloads by their digests."""
+        return StoredTask(
+            key=self.key,
+            agent=self.name,
+            inputs=self.inputs.value.digest,
+            context=None if self.context is None else self.context.value.digest,
+        )
 
 
 @lru_cache(maxsize=256)
@@ -68,24 +148,17 @@ def checked_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
     return checked
 
 
-def task_key(namespace: str, kind: SubjectKind, name: str, inputs: Json, context: Json) -> str:
+def task_key(
+    namespace: str, kind: SubjectKind, name: str, inputs: Payload, context: Payload | None
+) -> str:
     """H(namespace, kind, name, canonical inputs, canonical context): an agent never follows what
     a program of its name recorded. No code: that is checked step by step, so that a change of
     code costs only the steps made by it."""
     # Canonical form takes ten times as long as exact text, whose digest finds it again.
-    return _key(namespace, kind, name, encode(inputs), encode(context))
+    return _key(namespace, kind, name, inputs.data, b"null" if context is None else context.data)
 
 
 @lru_cache(maxsize=4096)
 def _key(namespace: str, kind: SubjectKind, name: str, inputs: bytes, context: bytes) -> str:
     parts = (fingerprint(decode(inputs)), fingerprint(decode(context)))
     return hash_of("task", namespace, kind, name, *parts)
-
-
-def texts(inputs: Json, context: Json) -> list[str]:
-    """What the first message says: text as it is, everything else as JSON."""
-    said = [inputs if isinstance(inputs, str) else encode(inputs).decode()]
-    if context is not None:
-        told = context if isinstance(context, str) else encode(context).decode()
-        said.append(f"Context:\n{told}")
-    return said

@@ -90,7 +90,7 @@ async def job_of_call(run: Run, decision: Decision, number: int) -> Job:
         if recorded is not None:
             recorded = _as_its_tool_is_now(run, recorded)
             return job_on_path(run, run.followed, recorded, _on_path(run, recorded, call))
-    tools, inputs = run.subject.code.tools, run.wish.inputs
+    tools, inputs = run.subject.code.tools, run.inputs
     readings = decision.readings
     reading = readings[number] if readings else read_call(tools, inputs, call)
     job = await _by_key(run, as_text(call.tool), tools.get(call.tool), reading)
@@ -100,7 +100,7 @@ async def job_of_call(run: Run, decision: Decision, number: int) -> Job:
 
 async def job_of_act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> Job:
     """The job of an action of a program. Raises ArgumentsInvalid, NotJson."""
-    job = await _by_key(run, tool.name, tool, read_act(tool, run.wish.inputs, arguments))
+    job = await _by_key(run, tool.name, tool, read_act(tool, run.inputs, arguments))
     job.for_program = True
     return job
 
@@ -122,7 +122,7 @@ def _on_path(run: Run, recorded: Recorded, call: Call) -> Reading:
     tool, followed = tools.get(step.name), run.followed
     # An error may say that the arguments named nothing to rest on: that is found out anew.
     if tool is None or followed is None or recorded.cause is not None or step.error:
-        return read_call(tools, run.wish.inputs, call)
+        return read_call(tools, run.inputs, call)
     return read_served(tool, call, followed.arguments(step))
 
 
@@ -163,7 +163,7 @@ def _facets(run: Run, tool: Tool | None, reading: Reading) -> tuple[FacetRef, ..
     """What an action rests on: an agent's own requirements guard each of its writes."""
     if tool is None or not tool.is_write or reading.parsed is None:
         return reading.required
-    own = needed_facets(run.subject.code.requires, run.wish.inputs)
+    own = needed_facets(run.subject.code.requires, run.inputs)
     return tuple(dict.fromkeys((*reading.required, *own)))
 
 

@@ -121,6 +121,11 @@ class Run:
         self.refusals = Refusals()  # and what is decided from now on will
 
     @property
+    def inputs(self) -> Json:
+        """The task's, as requirements name them."""
+        return self.wish.task.inputs.json
+
+    @property
     def elapsed_ms(self) -> float:
         return (time.perf_counter() - self._clock) * 1000
 
@@ -131,7 +136,7 @@ class Run:
     @property
     def memory_key(self) -> MemoryKey:
         """Under what the process remembers which trace serves this task."""
-        return memory_key(self.session.namespace, self.wish.task, self.subject.code)
+        return memory_key(self.session.namespace, self.wish.task.key, self.subject.code)
 
     @property
     def as_followed(self) -> bool:
@@ -233,7 +238,7 @@ class Run:
         """This run as it is now. Prices are to be at hand."""
         return Execution(
             id=self.id,
-            task=self.wish.task,
+            task=self.wish.task.key,
             agent=self.subject.name,
             mode=Mode.LIVE,
             state=ExecutionState.RUNNING,
@@ -479,7 +484,7 @@ class Run:
         if self.wish.must_serve:
             raise MustNotAsk(question.cause)
         asked, ticket = question.asked, self.notes.ticket()
-        tools, inputs = self.subject.code.tools, self.wish.inputs
+        tools, inputs = self.subject.code.tools, self.inputs
         own = (*needed_facets(self.subject.code.requires, inputs), *question.inherited)
         # A program may act with any tool, whatever it offers to the model.
         names = dialect.offered(question.body) if self.subject.follows else None
@@ -542,7 +547,7 @@ class Run:
         if self.subject.follows or self.away:
             return None, {}
         tools = tuple(self.subject.code.tools.values())
-        return await self.notes.newest(required_by_writes(tools, self.wish.inputs))
+        return await self.notes.newest(required_by_writes(tools, self.inputs))
 
     def _decision_step(self, asked: Asked, occurrence: int) -> Step:
         """The step of a request, its messages told as a continuation of the last one's."""
@@ -607,7 +612,9 @@ class Run:
         return self.plan.traces
 
     async def _look_up(self) -> None:
-        self.plan = await look_up(self.store, self.session.namespace, self.wish.task, self.subject)
+        self.plan = await look_up(
+            self.store, self.session.namespace, self.wish.task.key, self.subject
+        )
         self.preconditions |= self.plan.preconditions
         self._shelf = Shelf(self.plan, self.subject.code)
 

@@ -5,42 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ...graphstore.canonical import Json
-from ..errors import AgentError
 from ..outcome.cause import Cause
 from ..sessions.session import Session
-from ..task import checked_labels
+from ..task import Task
 
 __all__ = ["MustNotAsk", "Wish"]
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What one call asks for. ``task`` is the task's key."""
+    """What one call asks for: a task, and how it may be done."""
 
-    task: str
-    inputs: Json
-    context: Json = None
+    task: Task
     labels: Mapping[str, str] = field(default_factory=dict)
     may_serve: bool = True
     must_serve: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        task: str,
-        inputs: Json,
-        context: Json,
-        *,
-        labels: Mapping[str, str] | None,
-        replay: bool,
-        require: str | None,
-    ) -> Wish:
-        """What the arguments of a public call ask for. Raises AgentError."""
-        if require not in (None, "replay"):
-            raise AgentError(f"require={require!r} is unknown; the only requirement is 'replay'")
-        known = checked_labels(labels)
-        return cls(task, inputs, context, known, replay, require == "replay")
 
     def within(self, session: Session) -> Wish:
         """The same, as EXECGRAPH_MODE allows it."""

@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
@@ -24,9 +24,12 @@ from ..keys.source import Source
 from .dumping import Dumper
 from .signature import IdempotencyKey, Signature
 
-__all__ = ["IdempotencyKey", "Tool"]
+__all__ = ["DeclaredTool", "IdempotencyKey", "Tool"]
 
 _WHOLE = frozenset({str, dict, list, tuple, int, float, bool, type(None)})
+
+
+_F_co = TypeVar("_F_co", covariant=True)
 
 
 class Tool:
@@ -263,6 +266,15 @@ class Tool:
                     " names of resources are stored in clear, so name it by another argument"
                 )
         return {name: self._signature.dumper(name) for name in names}
+
+
+class DeclaredTool(Tool, Generic[_F_co]):
+    """A tool whose function type checkers know: it is called as that."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def __call__(self) -> _F_co: ...  # type: ignore[override]
 
 
 def _what_is_wrong(error: ValidationError) -> str:

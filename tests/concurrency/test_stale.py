@@ -32,7 +32,7 @@ def model(place: Place) -> Iterator[str]:
     with place.engine().sync() as engine:
 
         async def rule() -> Any:
-            store = engine._engine.session().store
+            store = engine.asynchronous.session().store
             found = await store.document(place.namespace, CYCLES[0])
             content: Any = {"value": None} if found is None else found[1].content
             return content["value"]

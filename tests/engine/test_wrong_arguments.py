@@ -57,10 +57,14 @@ async def test_a_request_is_a_mapping(engine: Engine) -> None:
             await run.decide(wrong)
 
 
+def at_once(_: Any) -> Any:
+    return {"text": "ho"}
+
+
 def test_what_asks_a_model_is_asynchronous_on_the_sync_face_too(engine: Engine) -> None:
     with engine.sync() as e, e.run("triage", "x") as run:
         with pytest.raises(ConfigurationError, match="make it an async function"):
-            run.decide({"prompt": "hi"}, call=lambda _: {"text": "ho"})
+            run.decide({"prompt": "hi"}, call=at_once)
         told = run.execution_id
     assert run.result.execution_id == run.execution_id == told
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine import agent, engine, program
+from execgraph.engine import program, task
 from execgraph.engine.program import Handle
 from execgraph.engine.replay import effect_gate, judging
 from execgraph.engine.replay.noted_facts import Note
 from execgraph.engine.replay.run import Run
-from execgraph.engine.task import task_key
 from execgraph.graphstore.model import StepKind
 
 from .program_history import ProgramHistory, program_operations
@@ -81,9 +80,8 @@ def let_added_requirements_be(patch: pytest.MonkeyPatch) -> None:
 
 def follow_any_kind(patch: pytest.MonkeyPatch) -> None:
     """An agent's path is whatever stands under its name."""
-    key = task_key
-    for module in (agent, engine):
-        patch.setattr(module, "task_key", lambda space, _, *rest: key(space, "agent", *rest))
+    key = task.task_key
+    patch.setattr(task, "task_key", lambda space, _, *rest: key(space, "agent", *rest))
     patch.setattr(judging, "_changed_code", lambda *_: None)
     follow = Run.follow
 

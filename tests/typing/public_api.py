@@ -26,10 +26,14 @@ from execgraph import (
     Schema,
     Tool,
 )
+from execgraph.engine.asking.stats import Stats
+from execgraph.engine.asking.why import Why
 from execgraph.engine.outcome.result import EffectReport, Outcome, StepReport
 from execgraph.engine.program import ProgramRun
 from execgraph.engine.sync import SyncAgent, SyncEngine, SyncRun
 from execgraph.graphstore.model import ChangeEvent, EffectState, Mode, SideEffect, StepKind, Usage
+from execgraph.graphstore.retention import Collected
+from execgraph.graphstore.store import Table
 from execgraph.tests.models import MODEL
 
 engine = Engine("sqlite:///graph.db", namespace="team-a", client=AsyncAnthropic())
@@ -62,10 +66,11 @@ def plain(x: int) -> int:
     return x
 
 
-assert_type(look, Tool)
-assert_type(deploy, Tool)
-assert_type(undeclared, Tool)
-assert_type(engine.tool(plain, effect="pure", version="1"), Tool)
+assert_type(deploy("eu", key="k"), str)
+assert_type(engine.tool(plain, effect="pure", version="1")(1), int)
+deploy("eu")  # type: ignore[call-arg]
+tools = [look, deploy, undeclared]
+declared: list[Tool] = [*tools]
 engine.tool(effect="deletes")  # type: ignore[call-overload]
 engine.tool(effect="read", requires=["acl:prod"])  # type: ignore[call-overload]
 
@@ -80,7 +85,14 @@ agent = engine.agent(
 )
 assert_type(agent, Agent)
 engine.agent("no model")  # type: ignore[call-arg]
+engine.agent("misspelt", model="m", sistem="You deploy.")  # type: ignore[call-arg]
+engine.agent("mistyped", model="m", max_turns="2")  # type: ignore[arg-type]
 engine.agent("no tools", model="m", tools=[plain])  # type: ignore[list-item]
+
+
+async def call_a_tool_as_its_function() -> None:
+    assert_type(await look("x"), dict[str, int])
+    await look(7)  # type: ignore[arg-type]
 
 
 async def execute() -> None:
@@ -92,6 +104,7 @@ async def execute() -> None:
         assert_type(await agent.execute(Ticket(title="x"), require="replay"), Result)
         await agent.execute("text", require="luck")  # type: ignore[arg-type]
         await agent.execute("text", labels={"n": 7})  # type: ignore[dict-item]
+        await agent.execute("text", label={"n": "7"})  # type: ignore[call-arg]
         report(result)
 
 
@@ -120,6 +133,7 @@ async def program() -> None:
         found = await run.act(look, name="x")
         assert_type(found, Handle)
         assert_type(await run.decide({"messages": [found]}), Handle)
+        engine.run("triage", "x", replays=False)  # type: ignore[call-arg]
         await run.act("look", name="x")  # type: ignore[arg-type]
         await run.act(plain, x=1)  # type: ignore[arg-type]
         run.output = found.value
@@ -141,7 +155,18 @@ def without_await() -> None:
         assert_type(e, SyncEngine)
         assert_type(e.agent(agent), SyncAgent)
         assert_type(e.agent(agent).execute("text"), Result)
+        assert_type(e.agent(agent).agent, Agent)
+        assert_type(e.agent("deployer", model=MODEL, tools=tools), SyncAgent)
+        e.agent("deployer", modle=MODEL)  # type: ignore[call-overload]
+        e.agent(agent).execute("text", replay="no")  # type: ignore[arg-type]
         assert_type(e.observe("acl:prod", 1), ChangeEvent | None)
+        e.observe("acl:prod", 1, till=timedelta(hours=1))  # type: ignore[call-arg]
+        assert_type(e.why(agent="deployer"), Why)
+        assert_type(e.stats(timedelta(days=1)), Stats)
+        assert_type(e.cypher("RETURN 1", limit=1), Table)
+        assert_type(e.collect(dry_run=True), Collected)
+        e.collect(dryrun=True)  # type: ignore[call-arg]
+        assert_type(e.tool(plain, effect="pure")(1), int)
         with e.run("triage", "text") as run:
             assert_type(run, SyncRun)
             assert_type(run.act(look, name="x"), Handle)
