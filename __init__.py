@@ -28,11 +28,12 @@ if TYPE_CHECKING:
         ToolError,
     )
     from .engine.outcome.cause import Cause, MissKind
-    from .engine.outcome.events import ResourceChanged, RunEnded, RunStarted, StepEnded
+    from .engine.outcome.events import Event, ResourceChanged, RunEnded, RunStarted, StepEnded
     from .engine.outcome.result import Outcome, Result
     from .engine.program import Handle, ProgramRun
     from .engine.sync import SyncEngine
     from .engine.tools.tool import IdempotencyKey, Tool
+    from .graphstore.canonical import Json
     from .graphstore.errors import (
         CypherFailed,
         CypherRefused,
@@ -66,12 +67,14 @@ __all__ = [
     "CypherTimeout",
     "DeploymentTarget",
     "Engine",
+    "Event",
     "ExecgraphError",
     "ExecutionUnknown",
     "FileSource",
     "Handle",
     "IdempotencyKey",
     "Impact",
+    "Json",
     "MissKind",
     "Mode",
     "NotCurrent",
@@ -120,12 +123,14 @@ _HOMES = {
     "CypherTimeout": ".graphstore.errors",
     "DeploymentTarget": ".invalidation.resources",
     "Engine": ".engine.engine",
+    "Event": ".engine.outcome.events",
     "ExecgraphError": ".graphstore.errors",
     "ExecutionUnknown": ".engine.errors",
     "FileSource": ".invalidation.files.file_source",
     "Handle": ".engine.program",
     "IdempotencyKey": ".engine.tools.tool",
     "Impact": ".invalidation.impact",
+    "Json": ".graphstore.canonical",
     "MissKind": ".engine.outcome.cause",
     "Mode": ".graphstore.model",
     "NotCurrent": ".engine.errors",

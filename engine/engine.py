@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..graphstore.canonical import Json, is_text
-from ..graphstore.document import GONE, Document
+from ..graphstore.document import GONE, Document, Gone
 from ..graphstore.model import ChangeEvent
 from ..graphstore.retention import Collected, Retention
 from ..invalidation.feed import follow
@@ -160,7 +160,7 @@ class Engine(Toolbox):
             await self.session().store.change(self.namespace, check_uri(resource), None)
         )
 
-    async def current(self, resource: str) -> Json:
+    async def current(self, resource: str) -> Any:
         """The document that a resource is now; for a tool that has to see a rule itself.
 
         Asked by a tool while it runs, it counts as a read: the step of a pure or reading tool rests
@@ -309,7 +309,7 @@ class Engine(Toolbox):
         others = ", ".join(map(repr, known)) or "none"
         return f"there is nothing in the namespace {self.namespace!r}; in this store are: {others}"
 
-    async def impact(self, resource: str, document: Json) -> Impact:
+    async def impact(self, resource: str, document: Json | Gone) -> Impact:
         """What it would cost if ``resource`` became ``document`` (GONE: were withdrawn; None is
         ``null``, as for ``observe``): which steps would be invalid or valid again, and the tokens
         of the next runs. Changes nothing.
@@ -318,7 +318,7 @@ class Engine(Toolbox):
         """
         return await self.impact_of({resource: document})
 
-    async def impact_of(self, changes: Mapping[str, Json]) -> Impact:
+    async def impact_of(self, changes: Mapping[str, Json | Gone]) -> Impact:
         """``impact`` of several changes together: documents by resource (GONE: withdrawn)."""
         documents = {
             check_uri(uri): None if document is GONE else Document.of(document)

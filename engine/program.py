@@ -142,7 +142,7 @@ class ProgramRun:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = False
         self._context = ExitStack()
-        self.output: Json = None
+        self.output: Any = None
 
     @property
     def result(self) -> Result:
@@ -171,7 +171,7 @@ class ProgramRun:
 
     async def decide(
         self,
-        request: Mapping[str, Json],
+        request: Mapping[str, Any],
         *,
         call: Callable[[Mapping[str, Json]], Awaitable[Json]] | None = None,
         version: str | None = None,

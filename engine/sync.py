@@ -13,7 +13,6 @@ from functools import wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from ..graphstore.canonical import Json
 from ..graphstore.model import ChangeEvent
 from ..invalidation.feed import now
 from .agent import Agent
@@ -117,11 +116,11 @@ class SyncRun(_Face[ProgramRun]):
         return self.asynchronous.execution_id
 
     @property
-    def output(self) -> Json:
+    def output(self) -> Any:
         return self.asynchronous.output
 
     @output.setter
-    def output(self, value: Json) -> None:
+    def output(self, value: Any) -> None:
         self.asynchronous.output = value
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -39,7 +39,7 @@ SubjectKind = Literal["agent", "program"]
 
 
 #: What a caller may give where JSON is meant.
-Given = str | Mapping[str, Any] | BaseModel | Json
+Given = BaseModel | Json
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Payload:
         """Raises NotJson, naming ``what``, for what cannot be recorded."""
         try:
             if isinstance(given, BaseModel):
-                given = _dumper(type(given)).json(given, "it")
+                data = encode(_dumper(type(given)).json(given, "it"))
             else:
                 check_members(given)
-            data = encode(given)
+                data = encode(given)
         except (NotJson, RecursionError) as error:
             raise NotJson(f"{what} cannot be recorded: {error}") from None
         # What is given may be changed by who gave it, and is not always what JSON makes of it.

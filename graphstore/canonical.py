@@ -21,10 +21,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import rfc8785
+from typing_extensions import TypeAliasType
 
 from .errors import NotJson
 
@@ -41,8 +42,11 @@ __all__ = [
     "is_text",
 ]
 
-#: What may be recorded: JSON, and the extensions listed above.
-Json = Any
+#: What may be recorded: JSON, and the extensions listed above. Functions take it; those that read
+#: what was recorded give it as Any, as ``json.loads`` does.
+Json = TypeAliasType(
+    "Json", "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+)
 
 _DIGITS = 40  # hexadecimal digits kept of SHA-256: 160 bits, collisions out of reach
 _EXACT = 2**53
@@ -86,7 +90,7 @@ def encode(value: Json) -> bytes:
     return text.encode("ascii")
 
 
-def decode(data: bytes) -> Json:
+def decode(data: bytes) -> Any:
     """The value that ``encode`` wrote, or any JSON text in UTF-8.
 
     Raises NotJson for text that is nested too deeply, and ValueError for what is no JSON text.
@@ -97,7 +101,7 @@ def decode(data: bytes) -> Json:
         raise NotJson("the text is nested too deeply for JSON") from None
 
 
-def check_members(value: Json) -> None:
+def check_members(value: Any) -> None:
     """Raises NotJson if ``encode`` would write two members of an object under one name."""
     if isinstance(value, Mapping):
         _check_names(value)
@@ -145,7 +149,7 @@ def _name(value: object) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
-def _is_plain(value: Json) -> bool:
+def _is_plain(value: Any) -> bool:
     """Whether RFC 8785 can write ``value`` as it is: the common case, tested without copying."""
     kind: type = type(value)
     if kind is str:
@@ -180,7 +184,7 @@ def _paired(text: str) -> str:
     return text.encode("utf-16-be", "surrogatepass").decode("utf-16-be", "surrogatepass")
 
 
-def _extended(value: Json, where: str) -> Json:
+def _extended(value: Any, where: str) -> Json:
     match value:
         case None | bool():
             return value

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .canonical import Json, canonical, decode, digest, encode, fingerprint
 from .errors import NotJson, SelectorError
@@ -60,7 +60,7 @@ class Document:
         return cls(Value.of(encode(content)))
 
     @cached_property
-    def content(self) -> Json:
+    def content(self) -> Any:
         """The content as JSON knows it: every key a string."""
         return decode(self.payload.data)
 
@@ -131,7 +131,7 @@ def check_selector(selector: str | None) -> None:
         query_of(selector)
 
 
-def _projection(content: Json, paths: Iterable[Path]) -> Json:
+def _projection(content: Any, paths: Iterable[Path]) -> Any:
     """``content`` with only what lies on one of ``paths``; a path that ends keeps all below."""
     below: dict[int | str, list[Path]] = {}
     for path in paths:
@@ -144,7 +144,7 @@ def _projection(content: Json, paths: Iterable[Path]) -> Json:
     return {part: _projection(content[part], below[part]) for part in below}
 
 
-def _refuse_unreadable(content: Json, levels: int) -> None:
+def _refuse_unreadable(content: Any, levels: int) -> None:
     """Raises NotJson for keys that become one in JSON, and for too many levels."""
     if not isinstance(content, dict | list | tuple):
         return
@@ -159,7 +159,7 @@ def _refuse_unreadable(content: Json, levels: int) -> None:
         _refuse_unreadable(item, levels - 1)
 
 
-def _refuse_colliding_keys(content: dict[object, Json]) -> None:
+def _refuse_colliding_keys(content: dict[Any, Any]) -> None:
     strings = {key for key in content if isinstance(key, str)}
     for key in content:
         if isinstance(key, str):

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jsonpath import filter as filters
 from jsonpath import selectors as parts
 from jsonpath.segments import JSONPathRecursiveDescentSegment, JSONPathSegment
 
-from .canonical import Json, canonical, digest
+from .canonical import canonical, digest
 from .selectors import Query, operands, pattern_of
 
 __all__ = ["Path", "Selection", "TooCostly", "select"]
 
 Path = tuple[int | str, ...]
-_Node = tuple[Path, Json]
+_Node = tuple[Path, Any]
 _T = TypeVar("_T")
 
 _STEPS = 2_000_000
@@ -55,7 +55,7 @@ class Selection:
     stopped: list[int | str]
 
 
-def select(query: Query, content: Json) -> Selection:
+def select(query: Query, content: Any) -> Selection:
     """Apply ``query`` to ``content``. Raises TooCostly; how soon depends on these two alone."""
     search = _Search(content, _STEPS)
     nodes: list[_Node] = [((), content)]
@@ -68,7 +68,7 @@ def select(query: Query, content: Json) -> Selection:
     return Selection([path for path, _ in nodes], sorted(search.strangers), stopped)
 
 
-def _type(value: Json) -> str:
+def _type(value: Any) -> str:
     match value:
         case None:
             return "null"
@@ -87,7 +87,7 @@ def _type(value: Json) -> str:
 class _Search:
     """One application of a selector to ``root``."""
 
-    root: Json
+    root: Any
     _steps: int  # that are left
     strangers: set[str] = field(default_factory=set)
     _everywhere: int = 0  # how many ``..`` this is in
@@ -95,7 +95,7 @@ class _Search:
 
     # Queries ------------------------------------------------------------------------------
 
-    def query(self, query: Query, start: Json) -> list[_Node]:
+    def query(self, query: Query, start: Any) -> list[_Node]:
         nodes: list[_Node] = [((), start)]
         for segment in query.segments:
             nodes = self.segment(segment, nodes)
@@ -156,7 +156,7 @@ class _Search:
                 return (it for it in items if self._holds(expression.expression, it[1]))
         return _items(node)
 
-    def _note(self, stranger: Json, where: str) -> None:
+    def _note(self, stranger: Any, where: str) -> None:
         if not self._everywhere:
             written = canonical(stranger)
             self._spend(len(written) // _CHARACTERS)
@@ -164,7 +164,7 @@ class _Search:
 
     # Filters ------------------------------------------------------------------------------
 
-    def _holds(self, expression: filters.BaseExpression, current: Json) -> bool:
+    def _holds(self, expression: filters.BaseExpression, current: Any) -> bool:
         match expression:
             case filters.InfixExpression(operator="&&"):
                 return all(self._holds(it, current) for it in operands(expression))
@@ -183,14 +183,14 @@ class _Search:
                 return self._matches(name, text, pattern)
         raise AssertionError(f"{expression} is no test")
 
-    def _nodes(self, query: filters.FilterQuery, current: Json) -> list[_Node]:
+    def _nodes(self, query: filters.FilterQuery, current: Any) -> list[_Node]:
         if isinstance(query, filters.RelativeFilterQuery):
             return self.query(query.path, current)
         if id(query) not in self._absolute:
             self._absolute[id(query)] = self.query(query.path, self.root)
         return self._absolute[id(query)]
 
-    def _value(self, expression: filters.BaseExpression, current: Json) -> Json:
+    def _value(self, expression: filters.BaseExpression, current: Any) -> Any:
         match expression:
             case filters.Nil():
                 return None
@@ -206,14 +206,14 @@ class _Search:
                 return _only(self._nodes(of, current))
         raise AssertionError(f"{expression} is no value")
 
-    def _length(self, value: Json) -> Json:
+    def _length(self, value: Any) -> Any:
         if isinstance(value, str | list | dict):
             return len(value)
         if value is not _NOTHING:
             self._note(value, "length")
         return _NOTHING
 
-    def _matches(self, name: str, text: Json, pattern: Json) -> bool:
+    def _matches(self, name: str, text: Any, pattern: Any) -> bool:
         for value in (text, pattern):
             if value is not _NOTHING and not isinstance(value, str):
                 self._note(value, name)
@@ -228,7 +228,7 @@ class _Search:
         find = compiled.fullmatch if name == "match" else compiled.search
         return find(readable) is not None
 
-    def _compares(self, left: Json, operator: str, right: Json) -> bool:
+    def _compares(self, left: Any, operator: str, right: Any) -> bool:
         if left is not _NOTHING and right is not _NOTHING and _type(left) != _type(right):
             # Scalars of two types are not equal, whatever they are; a list may hold what was meant.
             by_type = operator in ("==", "!=")
@@ -248,7 +248,7 @@ class _Search:
                 return _less(left, right) or self._equal(left, right)
         return _less(right, left) or self._equal(left, right)
 
-    def _equal(self, one: Json, two: Json) -> bool:
+    def _equal(self, one: Any, two: Any) -> bool:
         """Exact for all numbers; True is no 1, at any depth."""
         self._spend(1)
         if one is _NOTHING or two is _NOTHING:
@@ -272,11 +272,11 @@ def _items(node: _Node) -> Iterator[_Node]:
             yield (*path, index), item
 
 
-def _only(nodes: list[_Node]) -> Json:
+def _only(nodes: list[_Node]) -> Any:
     return nodes[0][1] if len(nodes) == 1 else _NOTHING
 
 
-def _less(one: Json, two: Json) -> bool:
+def _less(one: Any, two: Any) -> bool:
     if one is _NOTHING or two is _NOTHING or _type(one) != _type(two):
         return False
     return bool(one < two) if _type(one) in ("number", "string") else False

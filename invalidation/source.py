@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
 from ..graphstore.canonical import Json
+from ..graphstore.document import Document, Gone
 from ..graphstore.errors import ExecgraphError
 
 __all__ = ["Source", "Stamp", "Unreadable", "stamps"]
@@ -46,7 +47,7 @@ class Source(Protocol):
         withdrawn, and what is known expires in its time.
         """
 
-    async def read(self, uri: str) -> Json:
+    async def read(self, uri: str) -> Json | Gone | Document:
         """The document under ``uri``. None, or GONE: there is none any more; NULL: it is ``null``.
 
         Raises Unreadable for what is there and is no document, OSError for what cannot be read

@@ -7,8 +7,10 @@ import inspect
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 import execgraph
 from execgraph.engine.sync import SyncEngine
@@ -20,7 +22,11 @@ def test_the_names_are_sorted_and_each_is_there_once() -> None:
     assert list(execgraph.__all__) == sorted(set(execgraph.__all__))
 
 
-@pytest.mark.parametrize("name", execgraph.__all__)
+#: What is no class: names of types that are made of others.
+ALIASES = {"Event", "Json"}
+
+
+@pytest.mark.parametrize("name", sorted(set(execgraph.__all__) - ALIASES))
 def test_every_name_can_be_imported_and_says_what_it_is(name: str) -> None:
     thing = getattr(execgraph, name)
     assert inspect.isclass(thing)
@@ -28,6 +34,22 @@ def test_every_name_can_be_imported_and_says_what_it_is(name: str) -> None:
     assert thing.__module__.startswith("execgraph.")
     assert inspect.getdoc(thing), f"{name} has no docstring"
     assert getattr(execgraph, name) is thing
+
+
+def test_the_events_are_those_that_a_subscriber_is_given() -> None:
+    kinds = {execgraph.RunStarted, execgraph.StepEnded, execgraph.RunEnded}
+    assert set(get_args(execgraph.Event)) == {*kinds, execgraph.ResourceChanged}
+
+
+@pytest.mark.parametrize("value", [None, True, 1, 1.5, "a", [1, [None]], {"a": [{"b": "c"}]}])
+def test_json_is_what_json_holds_at_any_depth(value: object) -> None:
+    assert TypeAdapter(execgraph.Json).validate_python(value) == value
+
+
+@pytest.mark.parametrize("value", [object(), [{1}], {"a": [{"b": 1j}]}])
+def test_what_json_cannot_hold_is_none_at_any_depth(value: object) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(execgraph.Json).validate_python(value)
 
 
 def test_type_checkers_are_told_the_same_names_as_everybody_else() -> None:
@@ -78,7 +100,7 @@ def test_every_error_is_one_of_ours() -> None:
     errors = [
         thing
         for thing in (getattr(execgraph, name) for name in execgraph.__all__)
-        if issubclass(thing, BaseException)
+        if inspect.isclass(thing) and issubclass(thing, BaseException)
     ]
     assert len(errors) > 5
     assert all(issubclass(error, execgraph.ExecgraphError) for error in errors)

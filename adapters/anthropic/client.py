@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from ...engine.errors import AgentError
 from ...engine.model.client import CallResult, ChatClient
-from ...graphstore.canonical import Json, as_text, decode, encode
+from ...graphstore.canonical import as_text, decode, encode
 from .dialect import MessagesDialect
 from .sending import as_sent, body_of, default_base_url
 
@@ -62,7 +62,7 @@ class AnthropicClient(ChatClient):
             await asked.close()
 
     @override
-    async def ask(self, request: Mapping[str, Json]) -> bytes:
+    async def ask(self, request: Mapping[str, Any]) -> bytes:
         if request.get("stream"):
             raise AgentError("a reply is recorded as a whole; leave 'stream' out of the request")
         messages = self._client().messages
@@ -83,8 +83,8 @@ class AnthropicClient(ChatClient):
         system: str | None,
         tools: Sequence[Any],
         max_tokens: int,
-        params: Mapping[str, Json],
-    ) -> dict[str, Json]:
+        params: Mapping[str, Any],
+    ) -> dict[str, Any]:
         offered = [
             {"name": tool.name, "description": tool.description, "input_schema": tool.schema}
             for tool in tools
@@ -100,7 +100,7 @@ class AnthropicClient(ChatClient):
         )
 
     @override
-    def as_sent(self, request: Mapping[str, Json]) -> dict[str, Json]:
+    def as_sent(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if self._given is None and (default := default_base_url()) is not None:
             return as_sent(request, headers={}, query={}, base_url=default)
         client = self._given or self._client()
@@ -112,18 +112,18 @@ class AnthropicClient(ChatClient):
         )
 
     @override
-    def opening(self, texts: Sequence[str]) -> Json:
+    def opening(self, texts: Sequence[str]) -> Any:
         return {"role": "user", "content": [{"type": "text", "text": text} for text in texts]}
 
     @override
-    def turn(self, reply: Json, results: Sequence[CallResult]) -> list[Json]:
+    def turn(self, reply: Any, results: Sequence[CallResult]) -> list[Any]:
         said = [{"role": "assistant", "content": reply["content"]}]
         if results:
             said.append({"role": "user", "content": [_result(result) for result in results]})
         return said
 
     @override
-    def text(self, reply: Json) -> str:
+    def text(self, reply: Any) -> str:
         return "".join(block["text"] for block in reply["content"] if block["type"] == "text")
 
 
@@ -153,14 +153,14 @@ def _check(client: object) -> None:
         )
 
 
-def _sendable(body: dict[str, Json]) -> dict[str, Json]:
+def _sendable(body: dict[str, Any]) -> dict[str, Any]:
     """HTTP sends UTF-8, which has no half of a surrogate pair: it is spelled out."""
     if b"\\ud" not in encode(body):
         return body
-    return cast(dict[str, Json], _spelled_out(body))
+    return cast(dict[str, Any], _spelled_out(body))
 
 
-def _spelled_out(value: Json) -> Json:
+def _spelled_out(value: Any) -> Any:
     match value:
         case str():
             return as_text(value)
@@ -171,7 +171,7 @@ def _spelled_out(value: Json) -> Json:
     return value
 
 
-def _result(result: CallResult) -> Json:
+def _result(result: CallResult) -> Any:
     """A tool_result block: text as it is, everything else as JSON."""
     output = decode(result.output)
     return {

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
+from typing import Any
 
 from typing_extensions import override
 
 from ...engine.model.client import Call, Dialect, Names
-from ...graphstore.canonical import Json
 from ...graphstore.model import Usage
 
 __all__ = ["CHANGES_NO_ANSWER", "MessagesDialect", "terms_of", "usage_of"]
@@ -64,16 +64,16 @@ class MessagesDialect(Dialect):
     name = "anthropic.messages"
 
     @override
-    def model(self, request: Mapping[str, Json]) -> str:
+    def model(self, request: Mapping[str, Any]) -> str:
         return str(request.get("model", "unknown"))
 
     @override
-    def split(self, request: Mapping[str, Json]) -> tuple[Json, list[Json]]:
+    def split(self, request: Mapping[str, Any]) -> tuple[Any, list[Any]]:
         head = {key: value for key, value in request.items() if key != "messages"}
         return head, list(request.get("messages", ()))
 
     @override
-    def canonical_head(self, head: Json) -> Json:
+    def canonical_head(self, head: Any) -> Any:
         kept = {
             key: value
             for key, value in head.items()
@@ -90,52 +90,52 @@ class MessagesDialect(Dialect):
         return kept
 
     @override
-    def canonical_message(self, message: Json, names: Names) -> Json:
+    def canonical_message(self, message: Any, names: Names) -> Any:
         said = {key: value for key, value in message.items() if value is not None}
         return {**said, "content": _canonical_content(message.get("content"), names)}
 
     @override
-    def canonical_reply(self, reply: Json, names: Names) -> Json:
+    def canonical_reply(self, reply: Any, names: Names) -> Any:
         kept = {key: reply[key] for key in _REPLY if key in reply}
         return {**kept, "content": _canonical_content(reply.get("content"), names)}
 
     @override
-    def calls(self, reply: Json) -> tuple[Call, ...]:
+    def calls(self, reply: Any) -> tuple[Call, ...]:
         if reply.get("stop_reason") not in _CALLS:
             return ()
         return tuple(Call(it["id"], it["name"], it["input"]) for it in _of_type("tool_use", reply))
 
     @override
-    def offered(self, request: Mapping[str, Json]) -> tuple[str, ...]:
+    def offered(self, request: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(tool["name"] for tool in request.get("tools", ()) if "name" in tool)
 
     @override
-    def usage(self, reply: Json) -> Usage | None:
+    def usage(self, reply: Any) -> Usage | None:
         billed = reply.get("usage")
         return usage_of(billed) if isinstance(billed, Mapping) else None
 
     @override
-    def terms(self, reply: Json) -> Mapping[str, str]:
+    def terms(self, reply: Any) -> Mapping[str, str]:
         billed = reply.get("usage")
         return terms_of(billed) if isinstance(billed, Mapping) else {}
 
     @override
-    def complete(self, reply: Json) -> bool:
+    def complete(self, reply: Any) -> bool:
         return reply.get("stop_reason") in _COMPLETE
 
     @override
-    def stop_reason(self, reply: Json) -> str | None:
+    def stop_reason(self, reply: Any) -> str | None:
         reason: str | None = reply.get("stop_reason")
         return reason
 
     @override
-    def paused(self, reply: Json) -> bool:
+    def paused(self, reply: Any) -> bool:
         if reply.get("stop_reason") not in _PAUSED or not reply.get("content"):
             return False
         return not any(_of_type("tool_use", reply))
 
     @override
-    def no_answer(self, reply: Json) -> str | None:
+    def no_answer(self, reply: Any) -> str | None:
         reason, called = reply.get("stop_reason"), list(_of_type("tool_use", reply))
         if reason in _CALLS or (reason in _COMPLETE and not called):
             return None
@@ -151,7 +151,7 @@ class MessagesDialect(Dialect):
         return None
 
 
-def usage_of(billed: Mapping[str, Json]) -> Usage:
+def usage_of(billed: Mapping[str, Any]) -> Usage:
     """The usage that a reply, or the events of a stream, tell of."""
     plain = {
         name: billed.get(name) or 0
@@ -170,7 +170,7 @@ def usage_of(billed: Mapping[str, Json]) -> Usage:
     )
 
 
-def terms_of(billed: Mapping[str, Json]) -> dict[str, str]:
+def terms_of(billed: Mapping[str, Any]) -> dict[str, str]:
     """On what else the price depends. Where the table knows no such price, none is told."""
     tier, speed, place = (billed.get(it) for it in ("service_tier", "speed", "inference_geo"))
     return {
@@ -184,24 +184,24 @@ def terms_of(billed: Mapping[str, Json]) -> dict[str, str]:
 _NO_SURCHARGE = (None, "", "global", "not_available")
 
 
-def _explained(reply: Json) -> str:
+def _explained(reply: Any) -> str:
     details = reply.get("stop_details") or {}
     said = ": ".join(details[key] for key in ("category", "explanation") if details.get(key))
     return f" ({said})" if said else ""
 
 
-def _of_type(kind: str, reply: Json) -> Iterator[Json]:
+def _of_type(kind: str, reply: Any) -> Iterator[Any]:
     return (block for block in reply.get("content") or () if block.get("type") == kind)
 
 
-def _without_hint(value: Json) -> Json:
+def _without_hint(value: Any) -> Any:
     """A tool or a block without its hint. What is inside may be data, in which it is no hint."""
     if not isinstance(value, Mapping):
         return value
     return {key: item for key, item in value.items() if key != _HINT and item is not None}
 
 
-def _canonical_system(system: Json) -> Json:
+def _canonical_system(system: Any) -> Any:
     """A prompt of one text is that text, whether it came as a block or not."""
     if isinstance(system, str):
         return system
@@ -212,14 +212,14 @@ def _canonical_system(system: Json) -> Json:
     return blocks
 
 
-def _canonical_content(content: Json, names: Names) -> Json:
+def _canonical_content(content: Any, names: Names) -> Any:
     """Content blocks; a plain string is the block the API makes of it."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     return [_canonical_block(block, names) for block in _in_order(content or (), names)]
 
 
-def _in_order(blocks: Iterable[Json], names: Names) -> Iterator[Json]:
+def _in_order(blocks: Iterable[Any], names: Names) -> Iterator[Any]:
     """Results that stand side by side in the order of their calls: they came as they ended."""
     for is_result, group in groupby(blocks, lambda block: block.get("type") == "tool_result"):
         results = list(group)
@@ -228,7 +228,7 @@ def _in_order(blocks: Iterable[Json], names: Names) -> Iterator[Json]:
         yield from results
 
 
-def _canonical_block(block: Json, names: Names) -> Json:
+def _canonical_block(block: Any, names: Names) -> Any:
     if not isinstance(block, Mapping):
         return block
     kept = {key: _canonical_part(block, key, names) for key in _without_hint(block)}
@@ -238,7 +238,7 @@ def _canonical_block(block: Json, names: Names) -> Json:
     return kept
 
 
-def _canonical_part(block: Json, key: str, names: Names) -> Json:
+def _canonical_part(block: Any, key: str, names: Names) -> Any:
     """What stands in ``block`` under ``key``. Nested blocks have hints too; all else is data."""
     kind, value = str(block.get("type")), block[key]
     if key in _IDS and kind.endswith(("tool_use", "tool_result")):
@@ -250,7 +250,7 @@ def _canonical_part(block: Json, key: str, names: Names) -> Json:
     return value
 
 
-def _canonical_inner(key: str, value: Mapping[str, Json], names: Names) -> Json:
+def _canonical_inner(key: str, value: Mapping[str, Any], names: Names) -> Any:
     if key in ("content", "source"):
         return _canonical_block(value, names)
     if key == "caller" and "tool_id" in value:

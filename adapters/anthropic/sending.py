@@ -19,7 +19,7 @@ _CONFIGURES = ("ANTHROPIC_PROFILE", "ANTHROPIC_CUSTOM_HEADERS")
 
 
 def as_sent(
-    body: Mapping[str, Json],
+    body: Mapping[str, Any],
     *,
     headers: Mapping[str, Any],
     query: Mapping[str, Any],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...graphstore.document import GONE
+from ...graphstore.document import GONE, Gone
 from ...graphstore.errors import ConfigurationError
 from .common import JsonOption, StoreOption, console, count, opened, print_json, run
 
@@ -31,7 +31,7 @@ _SHOWN = 20  # rows of a table; --json has all
 class _Question:
     """Which changes are asked about, and in which graph."""
 
-    changes: Mapping[str, Json]
+    changes: Mapping[str, Json | Gone]
     store: str | None
     namespace: str
     notes: tuple[str, ...] = ()
@@ -197,11 +197,11 @@ def _config_near(after: Path) -> Path:
     return there if there.exists() and not here.exists() else here
 
 
-async def _documents(sources: tuple[FileSource, ...], notes: list[str]) -> dict[str, Json]:
+async def _documents(sources: tuple[FileSource, ...], notes: list[str]) -> dict[str, Json | Gone]:
     """What each resource is in one tree; what is unreadable is GONE, as if it were not there."""
     from ...invalidation.source import Unreadable
 
-    found: dict[str, Json] = {}
+    found: dict[str, Json | Gone] = {}
     claimed: set[str] = set()
     for source in sources:
         try:
@@ -210,7 +210,7 @@ async def _documents(sources: tuple[FileSource, ...], notes: list[str]) -> dict[
             raise ConfigurationError(f"the files cannot be listed: {error}") from None
         for uri in resources:
             try:
-                content = await source.read(uri)
+                content: Json | Gone = await source.read(uri)
             except (Unreadable, OSError) as error:
                 notes.append(f"{uri} counts as withdrawn: {error}")
                 content = GONE
@@ -222,7 +222,7 @@ async def _documents(sources: tuple[FileSource, ...], notes: list[str]) -> dict[
     return found
 
 
-def _differ(one: Json, other: Json) -> bool:
+def _differ(one: Json | Gone, other: Json | Gone) -> bool:
     from ...graphstore.document import Document
 
     if one is GONE or other is GONE:

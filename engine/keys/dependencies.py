@@ -89,7 +89,7 @@ class Dependencies:
         self._rebound: dict[int, frozenset[str]] = {}  # by object, attributes that they bind anew
         self._kept: list[object] = []  # so that an id is of one object as long as the walk lasts
         self._queue: deque[tuple[object, str | None]] = deque()
-        forms = [[self._refer(root, "") for root in roots]]
+        forms: list[Json] = [[self._refer(root, "") for root in roots]]
         while self._queue:
             it, path = self._queue.popleft()
             forms.append(self._form(it, path))

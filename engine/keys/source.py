@@ -6,7 +6,7 @@ import ast
 import inspect
 import logging
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_type_hints
 
 from ...graphstore.canonical import Json, fingerprint
@@ -52,7 +52,7 @@ class Source:
             # What is declared below the tool is not there yet: this is for the warning alone.
             self._tell(Dependencies(self._roots, self._packages, imports=False))
 
-    def key(self, declared: Json) -> str:
+    def key(self, declared: Sequence[Json]) -> str:
         """The digest of ``declared`` (always the same for one tool) and of the source."""
         if self._roots is not None and (self._seen is None or not self._seen.stand):
             self._seen = Dependencies(self._roots, self._packages)

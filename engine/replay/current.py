@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from contextvars import ContextVar, Token
-from typing import Self
+from typing import Any, Self
 
-from ...graphstore.canonical import Json
 from ...graphstore.facts import Fact, FactState
 from ...graphstore.model import FacetRef
 from ..errors import NotCurrent
@@ -37,7 +36,7 @@ class Asking:
 _asking: ContextVar[Asking | None] = ContextVar("execgraph_asking_facts", default=None)
 
 
-async def current(session: Session, resource: str) -> Json:
+async def current(session: Session, resource: str) -> Any:
     """See ``Engine.current``."""
     store, namespace = session.store, session.namespace
     facet = FacetRef(resource, None)

@@ -31,5 +31,5 @@ class Subject:
     def declared(self) -> list[Json]:
         """What beside a request makes a decision what it is, as it enters code keys: the
         requirements, and how a task is told."""
-        declared = [requirement.declaration() for requirement in self.code.requires]
+        declared: list[Json] = [requirement.declaration() for requirement in self.code.requires]
         return [*declared, self.opening] if self.follows else declared

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter
 from pydantic.functional_serializers import PlainSerializer, WrapSerializer
 from typing_extensions import TypeAliasType, is_typeddict
 
-from ...graphstore.canonical import Json, encode
+from ...graphstore.canonical import encode
 from ...graphstore.errors import NotJson
 from ..keys.exact import NotExact, exact
 
@@ -42,7 +42,7 @@ class Dumper:
         self._hint = hint
         self.adapter = adapter
 
-    def json(self, value: Any, what: str) -> Json:
+    def json(self, value: Any, what: str) -> Any:
         """``value`` as JSON. Raises NotJson, naming ``what``."""
         try:
             return self._json(_prepared(value, self._classes))
@@ -74,7 +74,7 @@ class Dumper:
     def _classes(self) -> frozenset[type]:
         return _classes_in(self._hint)
 
-    def _json(self, value: Any) -> Json:
+    def _json(self, value: Any) -> Any:
         return self.adapter.dump_python(value, mode="json", warnings=False, **_WHOLE)
 
     def _written(self, value: Any) -> bytes | None:

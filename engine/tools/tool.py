@@ -104,7 +104,7 @@ class Tool:
         return code_key.rpartition(".")[2] == self._terms
 
     @cached_property
-    def _declared(self) -> Json:
+    def _declared(self) -> Sequence[Json]:
         """What its body is known by beside its source. An output that is used again is what its
         type makes of what was recorded."""
         made = [self._output_schema()] if self.effect is Effect.PURE else []
@@ -158,7 +158,7 @@ class Tool:
             parsed = self._adapter.validate_python(decode(arguments))
         return parsed
 
-    def arguments_of(self, parsed: Mapping[str, Any]) -> Json:
+    def arguments_of(self, parsed: Mapping[str, Any]) -> Any:
         """Parsed arguments as JSON again. Raises NotJson."""
         return self._signature.arguments.json(parsed, f"an argument of {self.name}")
 

@@ -64,7 +64,7 @@ def parse(data: bytes, format: Format) -> Json:  # noqa: A002 - what it is calle
 # JSON --------------------------------------------------------------------------------------
 
 
-def _json(text: str) -> Json:
+def _json(text: str) -> Any:
     try:
         return json.loads(
             text,
@@ -110,7 +110,7 @@ def _yaml(text: str) -> Json:
 # TOML --------------------------------------------------------------------------------------
 
 
-def _toml(text: str) -> Json:
+def _toml(text: str) -> Any:
     import tomllib
 
     import re2
@@ -126,7 +126,7 @@ def _toml(text: str) -> Json:
         raise Unreadable(f"is not TOML: {error}") from None
 
 
-def _without_times(value: Any) -> Json:
+def _without_times(value: Any) -> Any:
     match value:
         case dict():
             return {key: _without_times(item) for key, item in value.items()}

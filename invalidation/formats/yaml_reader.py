@@ -216,7 +216,7 @@ def _key(value: Json, event: Any) -> str:
     )
 
 
-def _scalar(event: Any) -> Json:
+def _scalar(event: Any) -> Any:
     if event.tag is None or event.tag == "!":
         plain = event.implicit[0] and event.tag is None
         return _resolved(event.value, event) if plain else event.value

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+from ...graphstore.canonical import Json
 from ...graphstore.document import Document
 from ...graphstore.facts import Facts, FactState
 from ...graphstore.model import ChangeKind
@@ -76,9 +77,9 @@ class Disputes:
             return None
         said = [it["name"] for it in alive.values() if it["name"] != self.name]
         against = said or [await self._other_watcher(store, uri, sees) or self.name]
-        mine = {self._me: {"name": self.name, "sees": sees}}
+        mine: dict[str, Json] = {self._me: {"name": self.name, "sees": sees}}
         await store.lease(self.namespace, self._lease(self._me), self._me, self.lasts)
-        document = {"since": since or facts.now, "watchers": alive | mine}
+        document: Json = {"since": since or facts.now, "watchers": {**alive, **mine}}
         await self._note(store, uri, facts, Document.of(document))
         return self._told.setdefault(uri, _words(self.name, against))
 

@@ -129,8 +129,9 @@ class _Run:
     def _turn(self, turn: int) -> Iterator[Step]:
         is_write = turn % 3 == 2
         guards = (self._guard(turn),)
-        arguments = {"item": self._number * _TURNS + turn, "place": f"place-{turn}"}
-        says = {
+        item = self._number * _TURNS + turn
+        arguments: dict[str, Json] = {"item": item, "place": f"place-{turn}"}
+        says: Json = {
             "role": "assistant",
             "content": [{"type": "tool_use", "name": "act", "input": arguments}],
         }
@@ -153,7 +154,7 @@ class _Run:
             messages=(self._value({"role": "user", "content": f"turn {turn} of {self._number}"}),),
             usage=Usage(input_tokens=400, output_tokens=20),
         )
-        output = {"item": arguments["item"], "state": "done"}
+        output: Json = {"item": item, "state": "done"}
         name = "act" if is_write else "look"
         yield Step(
             position=position + 1,

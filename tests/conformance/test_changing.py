@@ -35,7 +35,7 @@ async def test_first_change_makes_version_1(store: GraphStore, namespace: str) -
 
 
 async def test_versions_only_grow(store: GraphStore, namespace: str) -> None:
-    contents: list[object] = [1, 2, None, 1, None, 2, 1]
+    contents: list[int | None] = [1, 2, None, 1, None, 2, 1]
     for n, content in enumerate(contents, start=1):
         document = None if content is None else Document.of({"v": content})
         event = await store.change(namespace, _URI, document)

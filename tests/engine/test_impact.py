@@ -133,7 +133,7 @@ async def test_an_equal_document_has_no_impact(world: World) -> None:
     async with engine:
         await observe_both(engine)
         await agent.execute(TASK)
-        same = {"comment": "none", "rule": 1}
+        same: Json = {"comment": "none", "rule": 1}
         assert await engine.impact("acl:two", same) == Impact(("acl:two",))
 
 
@@ -155,7 +155,7 @@ async def test_what_has_expired_is_judged_by_its_last_document(world: World) -> 
     async with engine:
         await observe_both(engine)
         await agent.execute(TASK)
-        other = {"rule": 9, "comment": "none"}
+        other: Json = {"rule": 9, "comment": "none"}
         expected = await engine.impact("acl:two", other)
         assert expected.tokens > 0
         for uri in ("acl:one", "acl:two"):
@@ -200,8 +200,9 @@ async def test_a_second_trace_that_serves_costs_nothing(world: World) -> None:
 
 async def test_what_is_no_document_or_no_resource(world: World) -> None:
     async with world.engine() as engine:
+        nothing: Any = object()
         with pytest.raises(NotJson):
-            await engine.impact("acl:one", object())
+            await engine.impact("acl:one", nothing)
         with pytest.raises(ConfigurationError):
             await engine.impact("one", {})
 

@@ -14,6 +14,7 @@ from execgraph import Acl, Engine, RunFailed
 from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.engine.asking.why import Why
 from execgraph.engine.errors import ExecutionUnknown
+from execgraph.graphstore.canonical import Json
 from execgraph.graphstore.model import ChangeKind, Mode, Replay
 
 from .conftest import World, outcomes, turn
@@ -144,7 +145,7 @@ async def test_of_two_expiries_the_one_since_the_renewal_is_named(world: World) 
         store, space = engine.session().store, engine.namespace
         await observe_both(engine)
         await agent.execute(TASK)
-        again = {"rule": 1, "comment": "none"}
+        again: Json = {"rule": 1, "comment": "none"}
         for _ in range(2):
             await engine.observe("acl:two", again, until=timedelta(milliseconds=1))
             await asyncio.sleep(0.02)

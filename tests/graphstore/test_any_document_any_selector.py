@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execgraph.graphstore.canonical import canonical
+from execgraph.graphstore.canonical import Json, canonical
 from execgraph.graphstore.document import Document, check_selector
 from execgraph.graphstore.errors import SelectorError
 from execgraph.graphstore.model import Value
@@ -94,7 +94,7 @@ def test_what_another_evaluator_tells_apart_has_two_fingerprints(
 def _names_and_values(content: Any, selector: str) -> bytes:
     """What another evaluator selects: values, in the order and under the names they have."""
     found = _REFERENCE.compile(f"$[0]{selector[1:]}").finditer([content])  # a text it would parse
-    places = {
+    places: dict[tuple[str, ...], Any] = {
         tuple(part if isinstance(part, str) else f"{part:09}" for part in match.parts): match.obj
         for match in found
     }
@@ -189,7 +189,7 @@ def test_large_integers_are_exact(number: int) -> None:
 
 
 def test_true_is_no_one_at_any_depth() -> None:
-    content = {"a": [{"v": [True]}, {"v": [1]}, {"v": [1.0]}]}
+    content: Json = {"a": [{"v": [True]}, {"v": [1]}, {"v": [1.0]}]}
     selected = Document.of(content).fingerprint("$.a[?@.v == $.a[1].v].v")
     assert selected == Document.of({"a": [{"v": [True]}, {"v": [1]}, {"v": [1]}]}).fingerprint(
         "$.a[?@.v == $.a[1].v].v"
@@ -221,7 +221,7 @@ def test_a_selector_that_takes_too_long_rests_on_the_whole(
     selector: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("execgraph.graphstore.selecting._STEPS", 5_000)
-    content = {"x": [[n, [n]] for n in range(2_000)]}
+    content: dict[str, Json] = {"x": [[n, [n]] for n in range(2_000)]}
     before = Document.of(content).fingerprint(selector)
     assert Document.of(content).fingerprint(selector) == before
     assert Document.of({**content, "y": 1}).fingerprint(selector) != before

@@ -13,7 +13,15 @@ import rfc8785
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from execgraph.graphstore.canonical import canonical, decode, digest, encode, fingerprint, hash_of
+from execgraph.graphstore.canonical import (
+    Json,
+    canonical,
+    decode,
+    digest,
+    encode,
+    fingerprint,
+    hash_of,
+)
 from execgraph.graphstore.errors import NotJson
 
 # Any code unit, halves of characters included, and the words that extensions are made of.
@@ -145,7 +153,7 @@ class _Size(IntEnum):
 
 
 def test_subclasses_count_as_what_they_are() -> None:
-    value = OrderedDict(colour=_Colour.RED, size=_Size.LARGE)
+    value: OrderedDict[str, Json] = OrderedDict(colour=_Colour.RED, size=_Size.LARGE)
     assert (
         canonical(value)
         == canonical({"colour": "red", "size": 3})
@@ -162,8 +170,9 @@ def test_what_is_not_json_is_refused(value: Any) -> None:
 
 
 def test_a_refusal_says_where() -> None:
+    value: Any = {"a": [{"b": {3}}]}
     with pytest.raises(NotJson, match=r"a set at \$\.a\[0\]\.b is not JSON"):
-        canonical({"a": [{"b": {3}}]})
+        canonical(value)
 
 
 def test_a_value_within_itself_is_refused() -> None:

@@ -183,7 +183,8 @@ def test_any_selector_is_read_or_refused(selector: str, content: Any) -> None:
 
 
 def test_other_keys_become_text() -> None:
-    assert Document.of({1: "a"}).whole == Document.of({"1": "a"}).whole
+    numbered: Any = {1: "a"}
+    assert Document.of(numbered).whole == Document.of({"1": "a"}).whole
 
 
 @given(_JSON)

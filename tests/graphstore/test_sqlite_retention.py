@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from execgraph.graphstore.canonical import Json
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import ExecutionState, Recording
 from execgraph.graphstore.retention import Collected, Retention
@@ -75,7 +76,7 @@ def _rows(path: Path) -> dict[str, int]:
 async def _rounds(store: SqliteStore, first: int, last: int, replays: int = 10) -> None:
     """The same task, recorded under ever new facts, and replayed."""
     for number in range(first, last):
-        content = {"a": number, "noise": f"{number:x}" * 50}
+        content: Json = {"a": number, "noise": f"{number:x}" * 50}
         await store.change("team", "acl:prod", Document.of(content))
         await store.facts("team", {"acl:prod": frozenset({"$.a"})})
         held = guard("team", "acl:prod", content, "$.a")

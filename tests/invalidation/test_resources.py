@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from execgraph.graphstore.canonical import Json
 from execgraph.graphstore.document import Document, check_selector
 from execgraph.graphstore.errors import ConfigurationError, SelectorError
 from execgraph.graphstore.model import FacetRef
@@ -33,7 +34,8 @@ def _facet(requirement: Resource, **arguments: Any) -> FacetRef:
 @given(table=st.text(_READABLE) | st.text("'\"\\[]{}$@.*?|&()", max_size=8))
 def test_a_quoted_value_is_that_value_whatever_it_holds(selector: str, table: str) -> None:
     filled = _facet(Acl("db", selector), table=table).selector
-    mine, other = {"name": table, "rows": 1}, {"name": f"{table}.", "rows": 2}
+    mine: dict[str, Json] = {"name": table, "rows": 1}
+    other: Json = {"name": f"{table}.", "rows": 2}
     only = Document.of({"tables": [mine]}).fingerprint(filled)
     assert Document.of({"tables": [other, mine]}).fingerprint(filled) == only
     assert Document.of({"tables": [other, {**mine, "rows": 3}]}).fingerprint(filled) != only

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, assert_type
+from typing import Annotated, Any, assert_never, assert_type
 
 from anthropic import AsyncAnthropic
 from pydantic import BaseModel
@@ -16,14 +16,20 @@ from execgraph import (
     Cause,
     DeploymentTarget,
     Engine,
+    Event,
     Handle,
     IdempotencyKey,
+    Json,
     MissKind,
     NotReplayable,
     Resource,
+    ResourceChanged,
     Result,
+    RunEnded,
     RunFailed,
+    RunStarted,
     Schema,
+    StepEnded,
     Tool,
 )
 from execgraph.engine.asking.stats import Stats
@@ -146,6 +152,11 @@ async def facts() -> None:
     assert_type(changed, ChangeEvent | None)
     await engine.observe("acl:prod", None, until=datetime.now(UTC))
     assert_type(await engine.withdraw("acl:prod"), ChangeEvent | None)
+    document: Json = {"allow": ["ann", {"since": 1}], "deny": None}
+    await engine.observe("acl:prod", document)
+    assert_type(await engine.current("acl:prod"), Any)
+    await engine.observe("acl:prod", {"allow": {"ann"}})  # type: ignore[dict-item]
+    await engine.observe("acl:prod", object())  # type: ignore[arg-type]
     await engine.observe("acl:prod")  # type: ignore[call-arg]
     await engine.observe("acl:prod", 1, until=7)  # type: ignore[arg-type]
 
@@ -171,6 +182,16 @@ def without_await() -> None:
             assert_type(run, SyncRun)
             assert_type(run.act(look, name="x"), Handle)
         assert_type(run.result, Result)
+
+
+def told(event: Event) -> str:
+    match event:
+        case RunStarted() | StepEnded() | RunEnded():
+            return event.execution_id
+        case ResourceChanged():
+            return event.event.resource
+        case _:
+            assert_never(event)
 
 
 def failures(failed: RunFailed, refused: NotReplayable) -> None:
