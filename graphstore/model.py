@@ -412,7 +412,7 @@ class Walk(_Node):
     """
 
     id: str
-    resource: str | None
+    resource: str | None = None
     at: int
     cursor: str | None = None
     marked: int = 0

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PayloadCorrupted
 from ..facts import ABSENT, Fact, Facts
+from ..records import trace_of
 from ..store import LOOKUP_TRIES, Choose, Lookup
-from .mapping import fact_of, trace_of, verified
+from .mapping import fact_of, verified
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence

@@ -6,14 +6,15 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..model import Walk
+from ..records import walk_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
+    from ..model import Walk
     from .client import Client
 
-__all__ = ["Walks", "walk_of"]
+__all__ = ["Walks"]
 
 #: How many executions are listed at once. A server keeps no list in order, so that finding the
 #: next few costs as much as finding all of them.
@@ -21,13 +22,6 @@ _LISTED = 20_000
 #: A batch is divided in parts of so many executions at least, which a server with several
 #: processors marks at the same time; a small one, made beside runs, leaves it the others.
 _PART, _AT_ONCE = 250, 2
-_WALK = ("id", "resource", "at", "cursor", "marked", "cleared", "visited", "ended_at")
-
-
-def walk_of(row: Sequence[Any]) -> Walk:
-    """From the columns of `walks` and `walk`; what is None is at its default."""
-    named = zip(_WALK, row, strict=False)
-    return Walk(**{name: value for name, value in named if value is not None or name == "resource"})
 
 
 @dataclass

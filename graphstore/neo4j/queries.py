@@ -1,26 +1,16 @@
-"""The named queries of the ``.cypher`` files beside this module.
-
-A file is a list of sections; each begins with a line ``// name: <name>`` and holds one statement.
-"""
+"""The named queries of the ``.cypher`` files beside this module."""
 
 from __future__ import annotations
 
 import re
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
+
+from ..statements import sections
 
 __all__ = ["constraint_names", "is_of_schema", "queries", "query", "schema_statements", "writes"]
 
-_FILES = (
-    "schema.cypher",
-    "facts.cypher",
-    "traces.cypher",
-    "reading.cypher",
-    "marks.cypher",
-    "retention.cypher",
-)
-_SECTION = re.compile(r"^// name: (\w+)\n", re.MULTILINE)
-
+_FILES = ("facts", "traces", "reading", "marks", "retention")
 
 #: What a statement that writes begins with: it does nothing in any other store that may have
 #: come to be at the same address. Without that store's constraints it would make duplicates.
@@ -42,23 +32,28 @@ def query(name: str) -> str:
 @cache
 def queries() -> dict[str, str]:
     """All statements by name."""
-    found: dict[str, str] = {}
+    found = dict(_of_schema())
     for file in _FILES:
-        sections = _sections((files(__package__) / file).read_text(encoding="utf-8"))
-        if file != "schema.cypher":
-            sections = {name: _here(text) for name, text in sections.items()}
-        found |= sections
+        found |= {name: _here(text) for name, text in _sections(file).items()}
     return found
+
+
+def _sections(file: str) -> dict[str, str]:
+    return sections(Path(__file__).with_name(f"{file}.cypher"))
+
+
+@cache
+def _of_schema() -> dict[str, str]:
+    return _sections("schema")
 
 
 def _here(text: str) -> str:
     return _HERE + text if _WRITES.search(text) else text
 
 
-@cache
 def is_of_schema(name: str) -> bool:
     """Whether the statement finds or makes the schema, so that it needs none."""
-    return name in _sections((files(__package__) / "schema.cypher").read_text(encoding="utf-8"))
+    return name in _of_schema()
 
 
 @cache
@@ -77,14 +72,3 @@ def constraint_names() -> frozenset[str]:
 def schema_statements() -> list[str]:
     """The names of the statements that make the schema, in the order to run them."""
     return [name for name in queries() if name.startswith(_SCHEMA)]
-
-
-def _sections(text: str) -> dict[str, str]:
-    _, *parts = _SECTION.split(text)
-    return {
-        name: _without_comments(body) for name, body in zip(parts[::2], parts[1::2], strict=True)
-    }
-
-
-def _without_comments(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if not line.startswith("//")).strip()

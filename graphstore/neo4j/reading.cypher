@@ -28,7 +28,7 @@ CALL (e) {
 CALL (e) {
   MATCH (e)-[:HAS_STEP]->(:Step)<-[:GUARDS]-(p:Precondition)
   WITH DISTINCT p
-  RETURN collect([p.id, p.facet, p.resource, p.selector, p.fingerprint]) AS guards
+  RETURN collect([{{precondition: p.*}}]) AS guards
 }
 RETURN e.id, task, e.agent, e.started_at, e.published_steps = e.steps, steps, guards
 ORDER BY e.started_at DESC, e.id DESC
@@ -43,9 +43,7 @@ CALL () {
   MATCH (d:DailyTotals)
   WHERE d.namespace = $namespace AND d.totals_of >= toString(date(datetime({epochMillis: $since})))
   RETURN collect([
-    d.agent, d.mode, d.state, d.executions, d.input_tokens, d.output_tokens,
-    d.cache_creation_input_tokens, d.cache_read_input_tokens,
-    coalesce(d.cache_creation_1h_input_tokens, 0), coalesce(d.web_search_requests, 0),
+    d.agent, d.mode, d.state, d.executions, {{usage: coalesce(d.*, 0)}},
     coalesce(d.asked, 0), coalesce(d.served, 0), d.saved_tokens, d.cost, coalesce(d.unpriced, 0),
     coalesce(d.saved_cost, 0.0), coalesce(d.saved_unpriced, 0)
   ]) AS folded,
@@ -60,11 +58,7 @@ CALL () {
               AND e.started_at + coalesce(e.duration_ms, 0) <= timestamp() - $silent
          THEN 'killed' ELSE e.state END AS state
   WITH agent, mode, state, count(*) AS number,
-       sum(coalesce(e.input_tokens, 0)) AS input, sum(coalesce(e.output_tokens, 0)) AS output,
-       sum(coalesce(e.cache_creation_input_tokens, 0)) AS created,
-       sum(coalesce(e.cache_read_input_tokens, 0)) AS read,
-       sum(coalesce(e.cache_creation_1h_input_tokens, 0)) AS created_1h,
-       sum(coalesce(e.web_search_requests, 0)) AS searches,
+       {{usage: sum(coalesce(e.*, 0)) AS *}},
        sum(coalesce(e.asked, 0)) AS asked, sum(coalesce(e.served, 0)) AS served,
        sum(coalesce(e.saved_tokens, 0)) AS saved, sum(coalesce(e.cost, 0.0)) AS cost,
        sum(CASE WHEN e.cost IS NULL AND (e.task IS NOT NULL OR e.asked > 0) THEN 1 ELSE 0 END)
@@ -72,8 +66,7 @@ CALL () {
        sum(coalesce(e.saved_cost, 0.0)) AS saved_cost,
        sum(CASE WHEN e.saved_cost IS NULL AND (e.served > 0 OR e.saved_tokens > 0)
          THEN 1 ELSE 0 END) AS saved_unpriced
-  RETURN collect([agent, mode, state, number, input, output, created, read, created_1h, searches,
-    asked, served, saved, cost, unpriced, saved_cost, saved_unpriced]) AS groups
+  RETURN collect([agent, mode, state, number, {{usage: *}}, asked, served, saved, cost, unpriced, saved_cost, saved_unpriced]) AS groups
 }
 CALL () {
   MATCH (e:Execution {namespace: $namespace})
@@ -129,7 +122,7 @@ ORDER BY uri LIMIT $limit
 // name: doubts
 MATCH (f:SideEffect {namespace: $namespace})
 WHERE f.id > '' AND f.state = 'intended'
-RETURN f.id, f.execution, f.tool, f.target, f.idempotency_key, f.state, f.begun_at, f.step
+RETURN f.execution, {{effect: f.*}}
 ORDER BY f.begun_at, f.id LIMIT $limit
 
 // name: server

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .mapping import (
-    effect_properties,
-    execution_properties,
-    gate_of,
-    precondition_row,
-    step_properties,
-    value_row,
-)
+from ..model import step_id
+from ..records import FIELDS, written
+from .mapping import gate_of, properties, value_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..model import Recording, Replay, Step
+    from ..model import Precondition, Recording, Replay, Step
 
 __all__ = ["replay_parameters", "write_parameters"]
 
@@ -35,15 +30,15 @@ def write_parameters(namespace: str, it: Recording) -> dict[str, Any]:
         "named": sorted(digest for digest in named if digest is not None),
         "id": it.execution.id,
         "task": {"namespace": namespace, **it.task.model_dump(exclude_none=True)},
-        "execution": execution_properties(it.execution),
+        "execution": written(it.execution),
         "values": [value_row(values[key]) for key in sorted(values)],
         "resources": sorted({guard.resource for guard in guards}),
         "facets": [facets[key] for key in sorted(facets)],
-        "preconditions": [precondition_row(guard) for guard in guards],
-        "steps": [step_properties(it.execution.id, namespace, step) for step in steps],
+        "preconditions": [_precondition(guard) for guard in guards],
+        "steps": [_step(it.execution.id, step) for step in steps],
         "guards": _guards(steps),
         "feeds": _feeds(steps),
-        "effects": [effect_properties(effect) for effect in _by_id(it.effects)],
+        "effects": [properties(effect) for effect in _by_id(it.effects)],
     }
 
 
@@ -62,14 +57,21 @@ def replay_parameters(namespace: str, replays: Sequence[Replay]) -> dict[str, An
                     for digest in (it.execution.output, it.execution.report)
                     if digest is not None
                 ],
-                "execution": execution_properties(it.execution),
-                "effects": [
-                    {**effect_properties(effect), "state": "done"} for effect in _by_id(it.effects)
-                ],
+                "execution": written(it.execution),
+                "effects": [properties(effect.ended()) for effect in _by_id(it.effects)],
             }
             for it in sorted(replays, key=lambda it: it.execution.id)
         ],
     }
+
+
+def _step(execution: str, step: Step) -> dict[str, Any]:
+    """A step's properties; what guards and feeds it are edges."""
+    return {"id": step_id(execution, step.position), "execution": execution, **properties(step)}
+
+
+def _precondition(it: Precondition) -> list[Any]:
+    return [getattr(it, name) for name in FIELDS["precondition"]]
 
 
 def _guards(steps: Sequence[Step]) -> list[list[Any]]:

@@ -16,6 +16,15 @@ from ..document import Document
 from ..errors import PayloadCorrupted, StoreReplaced, StoreUnavailable
 from ..facts import Facts
 from ..model import KILLED_AFTER_MS, FacetRef, SideEffect, Task, Trace, Value, new_id
+from ..records import (
+    effect_of,
+    event_of,
+    execution_of,
+    outline_of,
+    preconditions_of,
+    trace_of,
+    walk_of,
+)
 from ..retention import COLLECT_BATCH, EQUAL_TO, LOST, TRACES_PER_TASK, Collected, Retention, beyond
 from ..store import (
     EXPIRY,
@@ -35,17 +44,8 @@ from .client import Client
 from .cypher import Cypher
 from .examining import examine
 from .lookup import Search, facts_of
-from .mapping import (
-    effect_of,
-    effect_properties,
-    event_of,
-    execution_of,
-    running_properties,
-    trace_of,
-    verified,
-)
-from .marks import Walks, walk_of
-from .reading import outline_of
+from .mapping import properties, running_properties, verified
+from .marks import Walks
 from .recording import replay_parameters, write_parameters
 from .retention import Collections, DryRun
 from .trouble import Passing, pauses
@@ -417,7 +417,7 @@ class Neo4jStore(GraphStore):
             "namespace": namespace,
             "execution": effect.execution,
             "id": effect.id,
-            "effect": {**effect_properties(effect), "state": "intended"},
+            "effect": {**properties(effect), "state": "intended"},
             "expected": [[it.resource, it.version, it.believed, list(it.holds)] for it in expected],
         }
         return bool(await self._client.run("intend", parameters, Passing.ROLLED_BACK))
@@ -512,7 +512,8 @@ class Neo4jStore(GraphStore):
     @override
     async def dependants(self, namespace: str, preconditions: Collection[str]) -> list[Outline]:
         wanted = {"namespace": namespace, "preconditions": sorted(set(preconditions))}
-        return [outline_of(row) for row in await self._client.run("dependants", wanted)]
+        rows = await self._client.run("dependants", wanted)
+        return [outline_of(trace, steps, preconditions_of(by)) for *trace, steps, by in rows]
 
     @override
     async def totals(self, namespace: str, *, since: int | None = None) -> Totals:

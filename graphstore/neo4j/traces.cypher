@@ -1,4 +1,4 @@
-// Traces: looking them up, and recording them. Lists are in the order of mapping.py's columns.
+// Traces: looking them up, and recording them.
 
 // name: lookup
 // Step 1 of a lookup: the task's traces, and for each of their resources what its current
@@ -13,11 +13,7 @@ CALL (found) {
     MATCH (e)-[at:HAS_STEP]->(s:Step)
     WHERE at.position < e.published_steps
     RETURN collect([
-      s.position, s.kind, s.name, s.key, s.occurrence, s.code_key, s.output, s.output_key,
-      s.error, s.duration_ms, s.head, s.extends, s.shared, s.messages,
-      s.input_tokens, s.output_tokens, s.cache_creation_input_tokens, s.cache_read_input_tokens,
-      s.cache_creation_1h_input_tokens, s.web_search_requests,
-      s.effect, s.arguments, s.decision, s.call, s.asked_at, s.seen, s.cost,
+      {{step: s.*}},
       [(s)<-[:GUARDS]-(p) | p.id], [(s)<-[:FEEDS]-(u) | u.position]
     ]) AS steps
   }
@@ -42,7 +38,7 @@ CALL (guards) {
   ]) AS facts
 }
 RETURN timestamp() AS now, traces,
-       [p IN guards | [p.id, p.facet, p.resource, p.selector, p.fingerprint]] AS guards, facts
+       [p IN guards | [{{precondition: p.*}}]] AS guards, facts
 
 // name: confirm
 // Step 2 of a lookup: whether anything moved since, and the payloads of the chosen trace.
@@ -86,24 +82,20 @@ MATCH (e:Execution {namespace: $namespace, id: $execution})
 CALL (e) {
   MATCH (e)-[:HAS_STEP]->(s:Step)
   RETURN collect([
-    s.position, s.kind, s.name, s.key, s.occurrence, s.code_key, s.output, s.output_key,
-    s.error, s.duration_ms, s.head, s.extends, s.shared, s.messages,
-    s.input_tokens, s.output_tokens, s.cache_creation_input_tokens, s.cache_read_input_tokens,
-    s.cache_creation_1h_input_tokens, s.web_search_requests,
-    s.effect, s.arguments, s.decision, s.call, s.asked_at, s.seen, s.cost,
+    {{step: s.*}},
     [(s)<-[:GUARDS]-(p) | p.id], [(s)<-[:FEEDS]-(u) | u.position]
   ]) AS steps
 }
 CALL (e) {
   MATCH (e)-[:HAS_STEP]->(:Step)<-[:GUARDS]-(p:Precondition)
   WITH DISTINCT p
-  RETURN collect([p.id, p.facet, p.resource, p.selector, p.fingerprint]) AS guards
+  RETURN collect([{{precondition: p.*}}]) AS guards
 }
 RETURN properties(e) AS execution, steps, guards
 
 // name: effects
 MATCH (:Execution {namespace: $namespace, id: $execution})-[:PERFORMED]->(f:SideEffect)
-RETURN f.id, f.execution, f.tool, f.target, f.idempotency_key, f.state, f.begun_at, f.step
+RETURN f.execution, {{effect: f.*}}
 ORDER BY f.begun_at, f.id
 
 // name: task
@@ -359,23 +351,15 @@ CALL (known) {
   MERGE (d:DailyTotals {namespace: $namespace, totals_of: day + '/' + it.mode + '/' + it.state + '/'
     + reduce(all = '', kind IN it.miss | all + kind + ',') + '/' + it.agent})
   ON CREATE SET d.day = day, d.agent = it.agent, d.mode = it.mode, d.state = it.state,
-    d.miss = it.miss, d.executions = 0, d.input_tokens = 0, d.output_tokens = 0,
-    d.cache_creation_input_tokens = 0, d.cache_read_input_tokens = 0, d.saved_tokens = 0,
-    d.cost = 0.0, d.effects = 0
+    d.miss = it.miss, d.executions = 0, {{usage: d.* = 0}}, d.saved_tokens = 0, d.cost = 0.0,
+    d.effects = 0
   SET d.lock = true
   REMOVE d.lock
   WITH d, replay, it
   WHERE NOT it.id IN coalesce(d.late, [])
-  SET d.executions = d.executions + 1, d.input_tokens = d.input_tokens + it.input_tokens,
-    d.output_tokens = d.output_tokens + it.output_tokens,
-    d.cache_creation_input_tokens =
-      d.cache_creation_input_tokens + it.cache_creation_input_tokens,
-    d.cache_read_input_tokens = d.cache_read_input_tokens + it.cache_read_input_tokens,
+  SET d.executions = d.executions + 1, {{usage: d.* = coalesce(d.*, 0) + it.*}},
     d.saved_tokens = d.saved_tokens + it.saved_tokens, d.cost = d.cost + coalesce(it.cost, 0.0),
     d.effects = d.effects + size(replay.effects),
-    d.cache_creation_1h_input_tokens =
-      coalesce(d.cache_creation_1h_input_tokens, 0) + it.cache_creation_1h_input_tokens,
-    d.web_search_requests = coalesce(d.web_search_requests, 0) + it.web_search_requests,
     d.asked = coalesce(d.asked, 0) + it.asked, d.served = coalesce(d.served, 0) + it.served,
     d.unpriced = coalesce(d.unpriced, 0) + CASE WHEN it.cost IS NULL THEN 1 ELSE 0 END,
     d.saved_cost = coalesce(d.saved_cost, 0.0) + coalesce(it.saved_cost, 0.0),

@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from ..errors import PayloadCorrupted
 from ..facts import Fact, Facts, FactState, Span
 from ..model import ChangeEvent
+from ..records import event_of
 from .clock import believed_until, now_ms
 from .connection import reading
 from .queries import QUERIES
-from .rows import change_event
 
 __all__ = [
     "changes",
@@ -106,14 +106,12 @@ def changes(
     connection: sqlite3.Connection, ns: int, uri: str | None, since: int | None, limit: int | None
 ) -> list[ChangeEvent]:
     """The newest change events, newest first."""
-    query = "change_events_of_resource" if uri is not None else "change_events"
-    if uri is None and since is not None:
-        query = "change_events_since"
+    query = "change_events" if uri is None else "change_events_of_resource"
     at = {"ns": ns, "uri": uri, "since": since or 0, "limit": -1 if limit is None else limit}
     with reading(connection):
         rows = connection.execute(QUERIES[query], at).fetchall()
         return [
-            change_event(row, connection.execute(QUERIES["changed"], {"event": rid}).fetchall())
+            event_of(row, connection.execute(QUERIES["changed"], {"event": rid}).fetchall())
             for rid, *row in rows
         ]
 

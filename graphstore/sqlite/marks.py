@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from heapq import merge
 from itertools import groupby, islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..model import Walk
+from ..records import walk_of
 from .clock import now_ms
 from .connection import writing
 from .names import Names
@@ -46,15 +47,7 @@ def open_walk_if_moved(names: Names, execution: int, now: int) -> bool:
 def walks(connection: sqlite3.Connection, ns: int, limit: int) -> list[Walk]:
     """Those that have not ended, oldest first."""
     found = connection.execute(QUERIES["open_walks"], {"ns": ns, "limit": limit})
-    return [_walk_of(row) for row in found]
-
-
-def _walk_of(row: Sequence[Any]) -> Walk:
-    """From the columns of the queries ``open_walks`` and ``walk``."""
-    return Walk(**dict(zip(_WALK, row, strict=True)))
-
-
-_WALK = ["id", "resource", "at", "cursor", "marked", "cleared", "visited", "ended_at"]
+    return [walk_of(row) for row in found]
 
 
 def marks(connection: sqlite3.Connection, ns: int, execution: str) -> dict[int, str]:
@@ -97,7 +90,7 @@ def walk(connection: sqlite3.Connection, namespace: str, key: str, batch: int) -
             visited=visited,
             ended_at=now_ms() if ended else None,
         )
-        return _walk_of(connection.execute(QUERIES["walk"], {"walk": opened.rid}).fetchone())
+        return walk_of(connection.execute(QUERIES["walk"], {"walk": opened.rid}).fetchone())
 
 
 def _next(connection: sqlite3.Connection, opened: _Open, batch: int) -> tuple[list[int], list[int]]:

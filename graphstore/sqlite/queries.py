@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["QUERIES", "sections", "still"]
+from .. import statements
 
-_HEADING = re.compile(r"^-- (?:name|version): (\w+)\n", re.MULTILINE)
+__all__ = ["QUERIES", "sections", "still"]
 
 
 def sections(file: str) -> dict[str, str]:
-    """The sections of a file, by the word after ``-- name:`` or ``-- version:``."""
-    _, *parts = _HEADING.split(Path(__file__).with_name(file).read_text(encoding="utf-8"))
-    return {name: text.strip() for name, text in zip(parts[::2], parts[1::2], strict=True)}
+    """The sections of a file beside this one, by name or version."""
+    return statements.sections(Path(__file__).with_name(file))
 
 
 #: Every statement of queries.sql.

@@ -132,13 +132,6 @@ INSERT INTO changed (event, facet, before, after) VALUES (:event, :facet, :befor
 SELECT change_event.rid, id, uri, kind, from_version, to_version, source, at
 FROM change_event
 JOIN resource ON resource.rid = change_event.resource
-WHERE change_event.ns = :ns
-ORDER BY at DESC, change_event.rid DESC LIMIT :limit;
-
--- name: change_events_since
-SELECT change_event.rid, id, uri, kind, from_version, to_version, source, at
-FROM change_event
-JOIN resource ON resource.rid = change_event.resource
 WHERE change_event.ns = :ns AND at >= :since
 ORDER BY at DESC, change_event.rid DESC LIMIT :limit;
 
@@ -150,10 +143,9 @@ WHERE resource.ns = :ns AND resource.uri = :uri AND at >= :since
 ORDER BY change_event.rid DESC LIMIT :limit;
 
 -- name: changed
-SELECT facet.key, resource.uri, facet.selector, changed.before, changed.after
+SELECT facet.key, facet.selector, changed.before, changed.after
 FROM changed
 JOIN facet ON facet.rid = changed.facet
-JOIN resource ON resource.rid = facet.resource
 WHERE changed.event = :event;
 
 -- name: resources_of_source
@@ -232,43 +224,27 @@ AND EXISTS (
 )
 
 -- name: traces
-SELECT execution.rid, execution.id, task.key, execution.agent, mode, state, started_at, duration_ms,
-    steps, published_steps, manifest, signature, replayed, output, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
-    web_search_requests, saved_tokens, cost, labels, reason, miss, report, asked, served,
-    saved_cost, miss_asked, miss_tokens
+SELECT execution.rid, task.key, {{execution: execution.*}}
 FROM task
 JOIN execution ON execution.task = task.rid AND execution.state = 'published'
 WHERE task.ns = :ns AND task.key = :key
 ORDER BY execution.started_at DESC, execution.id DESC;
 
 -- name: execution
-SELECT execution.rid, execution.id, task.key, execution.agent, mode, state, started_at, duration_ms,
-    steps, published_steps, manifest, signature, replayed, output, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
-    web_search_requests, saved_tokens, cost, labels, reason, miss, report, asked, served,
-    saved_cost, miss_asked, miss_tokens
+SELECT execution.rid, task.key, {{execution: execution.*}}
 FROM execution
 LEFT JOIN task ON task.rid = execution.task
 WHERE execution.ns = :ns AND execution.id = :id;
 
 -- name: newest_executions
-SELECT execution.rid, execution.id, task.key, execution.agent, mode, state, started_at, duration_ms,
-    steps, published_steps, manifest, signature, replayed, output, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
-    web_search_requests, saved_tokens, cost, labels, reason, miss, report, asked, served,
-    saved_cost, miss_asked, miss_tokens
+SELECT execution.rid, task.key, {{execution: execution.*}}
 FROM execution
 JOIN task ON task.rid = execution.task
 WHERE execution.ns = :ns AND (:agent IS NULL OR execution.agent = :agent)
 ORDER BY execution.started_at DESC, execution.id DESC LIMIT :limit;
 
 -- name: steps
-SELECT position, kind, name, key, occurrence, code_key, output, output_key, error, duration_ms,
-    head, extends, shared, messages, input_tokens, output_tokens, cache_creation_input_tokens,
-    cache_read_input_tokens, cache_creation_1h_input_tokens, web_search_requests, effect,
-    arguments, decision, call, asked_at, seen, cost
-FROM step
+SELECT {{step: *}} FROM step
 WHERE execution = :execution AND position < :steps ORDER BY position;
 
 -- name: guards
@@ -323,33 +299,11 @@ WHERE rid = :rid AND task IS NULL
     AND NOT EXISTS (SELECT 1 FROM side_effect WHERE side_effect.execution = :rid);
 
 -- name: add_execution
-INSERT INTO execution (
-    rid, ns, id, state, task, agent, mode, started_at, duration_ms, steps, published_steps,
-    manifest, signature, replayed, output, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
-    web_search_requests, saved_tokens, cost, labels, reason, miss, report, asked, served,
-    saved_cost, miss_asked, miss_tokens
-) VALUES (
-    :rid, :ns, :id, :state, :task, :agent, :mode, :started_at, :duration_ms, :steps,
-    :published_steps, :manifest, :signature, :replayed, :output, :input_tokens, :output_tokens,
-    :cache_creation_input_tokens, :cache_read_input_tokens, :cache_creation_1h_input_tokens,
-    :web_search_requests, :saved_tokens, :cost, :labels, :reason, :miss, :report, :asked, :served,
-    :saved_cost, :miss_asked, :miss_tokens
-);
+INSERT INTO execution (rid, ns, task, {{execution: *}})
+VALUES (:rid, :ns, :task, {{execution: :*}});
 
 -- name: add_step
-INSERT INTO step (
-    execution, position, kind, name, key, occurrence, code_key, output, output_key, error,
-    duration_ms, head, extends, shared, messages, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
-    web_search_requests, effect, arguments, decision, call, asked_at, seen, cost
-) VALUES (
-    :execution, :position, :kind, :name, :key, :occurrence, :code_key, :output, :output_key,
-    :error, :duration_ms, :head, :extends, :shared, :messages, :input_tokens, :output_tokens,
-    :cache_creation_input_tokens, :cache_read_input_tokens, :cache_creation_1h_input_tokens,
-    :web_search_requests, :effect, :arguments, :decision, :call, :asked_at, :seen,
-    :cost
-);
+INSERT INTO step (execution, {{step: *}}) VALUES (:execution, {{step: :*}});
 
 -- name: add_guard
 INSERT INTO guard (execution, position, precondition) VALUES (:execution, :position, :precondition);
@@ -359,19 +313,16 @@ INSERT INTO feeds (execution, source, target) VALUES (:execution, :source, :targ
 
 -- name: add_effect
 -- What is done stays done.
-INSERT INTO side_effect (ns, id, execution, tool, target, idempotency_key, state, begun_at, step)
-VALUES (:ns, :id, :execution, :tool, :target, :idempotency_key, :state, :begun_at, :step)
+INSERT INTO side_effect (ns, execution, {{effect: *}}) VALUES (:ns, :execution, {{effect: :*}})
 ON CONFLICT (ns, id) DO UPDATE SET
     state = iif(side_effect.state = 'done', 'done', excluded.state),
     step = coalesce(excluded.step, side_effect.step);
 
 -- name: begin_effect
-INSERT INTO side_effect (ns, id, execution, tool, target, idempotency_key, state, begun_at, step)
-VALUES (:ns, :id, :execution, :tool, :target, :idempotency_key, 'intended', :begun_at, :step);
+INSERT INTO side_effect (ns, execution, {{effect: *}}) VALUES (:ns, :execution, {{effect: :*}});
 
 -- name: effects
-SELECT side_effect.id, execution.id, tool, target, idempotency_key, side_effect.state, begun_at,
-    step
+SELECT execution.id, {{effect: side_effect.*}}
 FROM execution
 JOIN side_effect ON side_effect.execution = execution.rid
 WHERE execution.ns = :ns AND execution.id = :id
@@ -544,7 +495,7 @@ SELECT 1 FROM mark WHERE execution = :execution LIMIT 1;
 -- name: dependants
 -- The traces of all tasks that have a published step resting on one of the preconditions.
 SELECT execution.rid, execution.id, task.key, execution.agent, execution.started_at,
-    execution.published_steps, execution.published_steps = execution.steps
+    execution.published_steps = execution.steps
 FROM (
     SELECT DISTINCT resting.task
     FROM json_each(:preconditions) AS wanted
@@ -586,18 +537,15 @@ CROSS JOIN resource ON resource.rid = facet.resource;
 -- One that has not ended and is not heard of was killed.
 SELECT agent, mode,
     iif(state = 'running' AND started_at + duration_ms <= :silent, 'killed', state) AS outcome,
-    count(*), sum(input_tokens), sum(output_tokens), sum(cache_creation_input_tokens),
-    sum(cache_read_input_tokens), sum(cache_creation_1h_input_tokens), sum(web_search_requests),
-    sum(asked), sum(served), sum(saved_tokens), sum(coalesce(cost, 0.0)),
+    count(*), {{usage: sum(*)}}, sum(asked), sum(served), sum(saved_tokens),
+    sum(coalesce(cost, 0.0)),
     sum(cost IS NULL AND (task IS NOT NULL OR asked > 0)), sum(coalesce(saved_cost, 0.0)),
     sum(saved_cost IS NULL AND (served > 0 OR saved_tokens > 0))
 FROM execution
 WHERE ns = :ns AND started_at >= :since
 GROUP BY agent, mode, outcome
 UNION ALL
-SELECT agent, mode, state, sum(executions), sum(input_tokens), sum(output_tokens),
-    sum(cache_creation_input_tokens), sum(cache_read_input_tokens),
-    sum(cache_creation_1h_input_tokens), sum(web_search_requests), sum(asked), sum(served),
+SELECT agent, mode, state, sum(executions), {{usage: sum(*)}}, sum(asked), sum(served),
     sum(saved_tokens), sum(cost), sum(unpriced), sum(saved_cost), sum(saved_unpriced)
 FROM daily_totals
 WHERE ns = :ns AND day >= date(:since / 1000, 'unixepoch')
@@ -621,27 +569,16 @@ GROUP BY told.value;
 -- name: add_to_daily_totals
 -- An execution that is not kept.
 INSERT INTO daily_totals (
-    ns, day, agent, mode, state, miss, executions, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
-    web_search_requests, asked, served, saved_tokens, cost, unpriced, saved_cost, saved_unpriced,
-    miss_asked, miss_tokens, effects
+    ns, day, agent, mode, state, miss, executions, {{usage: *}}, asked, served, saved_tokens,
+    cost, unpriced, saved_cost, saved_unpriced, miss_asked, miss_tokens, effects
 ) VALUES (
-    :ns, date(:started_at / 1000, 'unixepoch'), :agent, :mode, :state, :miss, 1, :input_tokens,
-    :output_tokens, :cache_creation_input_tokens, :cache_read_input_tokens,
-    :cache_creation_1h_input_tokens, :web_search_requests, :asked, :served, :saved_tokens,
-    coalesce(:cost, 0.0), :cost IS NULL, coalesce(:saved_cost, 0.0),
+    :ns, date(:started_at / 1000, 'unixepoch'), :agent, :mode, :state, :miss, 1, {{usage: :*}},
+    :asked, :served, :saved_tokens, coalesce(:cost, 0.0), :cost IS NULL, coalesce(:saved_cost, 0.0),
     :saved_cost IS NULL AND (:served > 0 OR :saved_tokens > 0), :miss_asked, :miss_tokens, :effects
 )
 ON CONFLICT DO UPDATE SET
     executions = executions + excluded.executions,
-    input_tokens = input_tokens + excluded.input_tokens,
-    output_tokens = output_tokens + excluded.output_tokens,
-    cache_creation_input_tokens =
-        cache_creation_input_tokens + excluded.cache_creation_input_tokens,
-    cache_read_input_tokens = cache_read_input_tokens + excluded.cache_read_input_tokens,
-    cache_creation_1h_input_tokens =
-        cache_creation_1h_input_tokens + excluded.cache_creation_1h_input_tokens,
-    web_search_requests = web_search_requests + excluded.web_search_requests,
+    {{usage: * = * + excluded.*}},
     asked = asked + excluded.asked,
     served = served + excluded.served,
     saved_tokens = saved_tokens + excluded.saved_tokens,
@@ -656,22 +593,13 @@ ON CONFLICT DO UPDATE SET
 -- name: note_running
 -- What a run that has not ended has cost so far; of one that was written meanwhile, nothing.
 INSERT INTO execution (
-    ns, id, state, agent, mode, started_at, duration_ms, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
-    web_search_requests, asked, cost
+    ns, id, state, agent, mode, started_at, duration_ms, {{usage: *}}, asked, cost
 ) VALUES (
-    :ns, :id, 'running', :agent, :mode, :started_at, :duration_ms, :input_tokens, :output_tokens,
-    :cache_creation_input_tokens, :cache_read_input_tokens, :cache_creation_1h_input_tokens,
-    :web_search_requests, :asked, :cost
+    :ns, :id, 'running', :agent, :mode, :started_at, :duration_ms, {{usage: :*}}, :asked, :cost
 )
 ON CONFLICT (ns, id) DO UPDATE SET
     agent = excluded.agent, mode = excluded.mode, started_at = excluded.started_at,
-    duration_ms = excluded.duration_ms, input_tokens = excluded.input_tokens,
-    output_tokens = excluded.output_tokens,
-    cache_creation_input_tokens = excluded.cache_creation_input_tokens,
-    cache_read_input_tokens = excluded.cache_read_input_tokens,
-    cache_creation_1h_input_tokens = excluded.cache_creation_1h_input_tokens,
-    web_search_requests = excluded.web_search_requests, asked = excluded.asked,
+    duration_ms = excluded.duration_ms, {{usage: * = excluded.*}}, asked = excluded.asked,
     cost = excluded.cost
 WHERE execution.task IS NULL AND execution.state = 'running';
 
@@ -694,8 +622,7 @@ ORDER BY name LIMIT :limit;
 SELECT uri FROM resource WHERE ns = :ns AND uri > :after ORDER BY uri LIMIT :limit;
 
 -- name: doubts
-SELECT side_effect.id, execution.id, tool, target, idempotency_key, side_effect.state, begun_at,
-    step
+SELECT execution.id, {{effect: side_effect.*}}
 FROM side_effect
 JOIN execution ON execution.rid = side_effect.execution
 WHERE side_effect.ns = :ns AND side_effect.state = 'intended'

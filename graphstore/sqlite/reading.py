@@ -8,20 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..model import (
-    KILLED_AFTER_MS,
-    Execution,
-    Outline,
-    OutlineStep,
-    Precondition,
-    SideEffect,
-    StepKind,
-)
+from ..model import KILLED_AFTER_MS, Execution, Outline, SideEffect
+from ..records import effect_of, execution_of, outline_of, preconditions_of
 from ..store import Totals
-from . import rows
 from .clock import now_ms
 from .connection import reading
 from .queries import QUERIES
+from .traces import named
 
 __all__ = ["dependants", "doubts", "executions", "keys", "namespaces", "totals"]
 
@@ -37,7 +30,7 @@ def executions(
     """The newest executions that have ended, newest first."""
     wanted = {"ns": ns, "agent": agent, "limit": limit}
     found = connection.execute(QUERIES["newest_executions"], wanted).fetchall()
-    return [rows.execution(row[1:]) for row in found]
+    return [execution_of(named(row)) for row in found]
 
 
 def dependants(
@@ -62,18 +55,14 @@ def _outlines(connection: sqlite3.Connection, found: Sequence[Sequence[Any]]) ->
         for name in ("outline_guards", "outline_feeds")
     )
     known = _preconditions(connection, {rid for some in guards.values() for rid in some})
-    steps: dict[int, list[OutlineStep]] = defaultdict(list)
-    for row in connection.execute(QUERIES["outline_steps"], wanted):
-        execution, position, kind, name, key, occurrence, tokens = row
-        resting = tuple(sorted(known[rid].id for rid in guards.get((execution, position), ())))
-        fed = tuple(sorted(feeds.get((execution, position), ())))
-        step = OutlineStep(position, StepKind(kind), name, key, occurrence, tokens, resting, fed)
-        steps[execution].append(step)
-    by_id = {it.id: it for it in known.values()}
-    for rid, execution, task, agent, started_at, _, complete in found:
-        yield Outline(
-            execution, task, agent, started_at, bool(complete), tuple(sorted(steps[rid])), by_id
-        )
+    steps: dict[int, list[Sequence[Any]]] = defaultdict(list)
+    for execution, position, *rest in connection.execute(QUERIES["outline_steps"], wanted):
+        at = (execution, position)
+        rests = [known[rid][0] for rid in guards.get(at, ())]
+        steps[execution].append((position, *rest, rests, feeds.get(at, ())))
+    by_id = preconditions_of(known.values())
+    for rid, *trace in found:
+        yield outline_of(trace, steps[rid], by_id)
 
 
 def _edges(found: Iterable[Sequence[Any]]) -> _Edges:
@@ -83,14 +72,10 @@ def _edges(found: Iterable[Sequence[Any]]) -> _Edges:
     return edges
 
 
-def _preconditions(connection: sqlite3.Connection, rids: Iterable[int]) -> dict[int, Precondition]:
+def _preconditions(connection: sqlite3.Connection, rids: Iterable[int]) -> dict[int, list[Any]]:
     wanted = {"preconditions": json.dumps(sorted(rids))}
-    return {
-        rid: Precondition(id=key, facet=facet, resource=uri, selector=selector, fingerprint=at)
-        for rid, key, facet, uri, selector, at in connection.execute(
-            QUERIES["outline_preconditions"], wanted
-        )
-    }
+    found = connection.execute(QUERIES["outline_preconditions"], wanted)
+    return {rid: fields for rid, *fields in found}
 
 
 def totals(connection: sqlite3.Connection, ns: int, since: int | None) -> Totals:
@@ -117,4 +102,4 @@ def namespaces(connection: sqlite3.Connection, limit: int) -> list[str]:
 def doubts(connection: sqlite3.Connection, ns: int, limit: int) -> list[SideEffect]:
     """Effects that were begun and are not known to have ended, oldest first."""
     found = connection.execute(QUERIES["doubts"], {"ns": ns, "limit": limit})
-    return [rows.effect(row) for row in found]
+    return [effect_of(row) for row in found]

@@ -15,7 +15,7 @@ from .connection import taking_away, writing
 from .marks import open_walk_if_moved
 from .names import Names
 from .queries import QUERIES
-from .rows import effect_row, execution_row, step_row, value_row
+from .rows import columns, execution_columns, value_row
 
 __all__ = [
     "Write",
@@ -42,7 +42,8 @@ def intend(
             return False
         names.run("begin_execution", ns=names.ns, id=effect.execution, at=now)
         execution, *_ = _state(names, effect.execution)
-        names.run("begin_effect", ns=names.ns, **effect_row(effect) | {"execution": execution})
+        begun = {"execution": execution, "state": EffectState.INTENDED.value}
+        names.run("begin_effect", ns=names.ns, **columns(effect) | begun)
     return True
 
 
@@ -146,13 +147,13 @@ def _add_execution(names: Names, execution: Execution, task: str) -> int:
     if rid is not None:
         names.run("remove_begun_execution", rid=rid)
     known = names.row("task_rid", ns=names.ns, key=task)
-    columns = execution_row(execution) | {"task": known and known[0]}
-    return names.add("add_execution", rid=rid, ns=names.ns, **columns)
+    row = execution_columns(execution) | {"task": known and known[0]}
+    return names.add("add_execution", rid=rid, ns=names.ns, **row)
 
 
 def _add_steps(names: Names, execution: int, steps: Sequence[Step], guards: dict[str, int]) -> None:
     many = names.connection.executemany
-    many(QUERIES["add_step"], [step_row(execution, step) for step in steps])
+    many(QUERIES["add_step"], [columns(step) | {"execution": execution} for step in steps])
     at = [{"execution": execution, "position": step.position} for step in steps]
     known = {
         key: guards.get(key) or names.known_precondition(key) for s in steps for key in s.guards
@@ -177,7 +178,7 @@ def _add_steps(names: Names, execution: int, steps: Sequence[Step], guards: dict
 
 def _add_effects(names: Names, execution: int, effects: Sequence[SideEffect]) -> None:
     for effect in effects:
-        names.run("add_effect", ns=names.ns, **effect_row(effect) | {"execution": execution})
+        names.run("add_effect", ns=names.ns, **columns(effect) | {"execution": execution})
 
 
 def publish(
@@ -254,7 +255,7 @@ def note_running(
     with writing(connection):
         names = Names(connection, namespace)
         for execution in executions:
-            names.run("note_running", ns=names.ns, **execution_row(execution))
+            names.run("note_running", ns=names.ns, **execution_columns(execution))
 
 
 def _write_replay(names: Names, replay: Replay) -> None:
@@ -277,5 +278,5 @@ def _count(names: Names, replay: Replay) -> None:
         done = json.dumps([effect.id for effect in replay.effects])
         names.run("remove_effects", execution=begun, done=done)
         names.run("remove_execution_without_effects", rid=begun)
-    row = execution_row(replay.execution) | {"effects": len(replay.effects)}
+    row = execution_columns(replay.execution) | {"effects": len(replay.effects)}
     names.run("add_to_daily_totals", ns=names.ns, **row)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..facts import Facts
-from ..model import FacetRef, Precondition, SideEffect, Task, Trace
+from ..model import FacetRef, SideEffect, Task, Trace
+from ..records import FIELDS, effect_of, trace_of
 from ..store import Choose, Lookup
 from . import facts, rows
 from .connection import reading
@@ -21,6 +21,7 @@ __all__ = [
     "Incomplete",
     "effects",
     "look",
+    "named",
     "payloads",
     "read_execution",
     "read_task",
@@ -48,7 +49,7 @@ def look(
     cannot be computed, so that they hold nothing."""
     with reading(connection):
         found = connection.execute(QUERIES["traces"], {"ns": ns, "key": task}).fetchall()
-        read = [(row[1], _published(connection, ns, row)) for row in found]
+        read = [(row["id"], _published(connection, ns, row)) for row in map(named, found)]
         traces = [trace for _, trace in read if trace is not None and trace.intact(namespace)]
         held = facts.read(connection, ns, wanted_by(traces))
         if missing := [it for it in held.missing(wanted_by(traces)) if it not in lost]:
@@ -114,7 +115,7 @@ def read_execution(connection: sqlite3.Connection, ns: int, execution: str) -> T
     """One execution with all its recorded steps, whatever its state."""
     with reading(connection):
         row = connection.execute(QUERIES["execution"], {"ns": ns, "id": execution}).fetchone()
-        return row and _trace(connection, ns, row, steps=2**31)
+        return row and _trace(connection, ns, named(row), steps=2**31)
 
 
 def read_task(connection: sqlite3.Connection, ns: int, key: str) -> Task | None:
@@ -126,33 +127,32 @@ def read_task(connection: sqlite3.Connection, ns: int, key: str) -> Task | None:
 def effects(connection: sqlite3.Connection, ns: int, execution: str) -> list[SideEffect]:
     """What this execution performed, in the order it was begun."""
     found = connection.execute(QUERIES["effects"], {"ns": ns, "id": execution}).fetchall()
-    return [rows.effect(row) for row in found]
+    return [effect_of(row) for row in found]
 
 
-def _published(connection: sqlite3.Connection, ns: int, row: tuple[Any, ...]) -> Trace | None:
+def named(row: Sequence[Any]) -> dict[str, Any]:
+    """The row of an execution by the names of its columns."""
+    return dict(zip(("rid", "task", *FIELDS["execution"]), row, strict=True))
+
+
+def _published(connection: sqlite3.Connection, ns: int, row: Mapping[str, Any]) -> Trace | None:
     """None if what the rows hold is not even a trace."""
-    published_steps = row[9]
     try:
-        return _trace(connection, ns, row, published_steps)
-    except (ValidationError, ValueError):
+        return _trace(connection, ns, row, row["published_steps"])
+    except ValueError:
         return None
 
 
-def _trace(connection: sqlite3.Connection, ns: int, row: tuple[Any, ...], steps: int) -> Trace:
-    part = {"ns": ns, "execution": row[0], "steps": steps}
-    preconditions = {
-        rid: Precondition(id=key, facet=facet, resource=uri, selector=selector, fingerprint=at)
-        for rid, key, facet, uri, selector, at in connection.execute(QUERIES["guarding"], part)
-    }
-    guards: dict[int, list[str]] = {}
-    for position, precondition in connection.execute(QUERIES["guards"], part):
-        if precondition in preconditions:
-            guards.setdefault(position, []).append(preconditions[precondition].id)
-    feeds: dict[int, list[int]] = {}
+def _trace(connection: sqlite3.Connection, ns: int, row: Mapping[str, Any], steps: int) -> Trace:
+    part = {"ns": ns, "execution": row["rid"], "steps": steps}
+    preconditions = {rid: rest for rid, *rest in connection.execute(QUERIES["guarding"], part)}
+    guards: dict[int, list[str]] = defaultdict(list)
+    for position, rid in connection.execute(QUERIES["guards"], part):
+        if rid in preconditions:
+            guards[position].append(preconditions[rid][0])
+    feeds: dict[int, list[int]] = defaultdict(list)
     for source, target in connection.execute(QUERIES["feeds"], part):
-        feeds.setdefault(target, []).append(source)
-    return Trace(
-        execution=rows.execution(row[1:]),
-        steps=rows.steps(connection.execute(QUERIES["steps"], part), guards, feeds),
-        preconditions={it.id: it for it in preconditions.values()},
-    )
+        feeds[target].append(source)
+    found = connection.execute(QUERIES["steps"], part)
+    whole = ((*step, guards[step[0]], feeds[step[0]]) for step in found)
+    return trace_of(row, whole, preconditions.values())

@@ -145,3 +145,12 @@ async def test_two_runs_share_preconditions(store: GraphStore, namespace: str) -
         assert found is not None
         assert list(found.preconditions) == [held.id], "a precondition is shared by all its steps"
         assert all(step.guards == (held.id,) for step in found.steps), "and guards each of them"
+
+
+async def test_a_reason_may_quote_what_is_no_text(store: GraphStore, namespace: str) -> None:
+    recording = sample_recording(state=ExecutionState.FAILED)
+    quoting = recording.execution.model_copy(update={"reason": "it said \ud83d"})
+    await store.write(namespace, recording.model_copy(update={"execution": quoting}))
+    found = await store.execution(namespace, quoting.id)
+    assert found is not None
+    assert found.execution.reason == r"it said \ud83d"
