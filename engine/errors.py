@@ -45,23 +45,33 @@ __all__ = [
 
 
 class ToolError(ConfigurationError):
-    """A tool cannot be declared so."""
+    """A function cannot be declared as a tool; the message names what is missing."""
 
 
 class AgentError(ConfigurationError):
-    """An agent or a run cannot be declared so."""
+    """An agent or a run cannot be declared so; the message names what is wrong."""
 
 
 class ArgumentsInvalid(ExecgraphError):
-    """Arguments that a tool does not take. In an agent's run the model is told, and goes on."""
+    """A tool was called with arguments that it does not take.
+
+    In an agent's run the model is told so, and the run goes on.
+    """
 
 
 class PreconditionChanged(ExecgraphError):
-    """A fact moved between the choice of an effect and the effect, which was not executed."""
+    """A fact moved between the choice of a write and the write, which was not carried out.
+
+    A program may decide again and go on; an agent's model is asked again by itself.
+    """
 
 
 class NotCurrent(ExecgraphError):
-    """Nothing is known of a resource now: it is absent, withdrawn or expired."""
+    """Nothing is known of a resource now: it is absent, withdrawn or expired.
+
+    Attributes:
+        resource: The resource's URI.
+    """
 
     def __init__(self, resource: str, why: str) -> None:
         self.resource = resource
@@ -79,7 +89,11 @@ _BEFORE_RECORDING = {
 
 
 class NotReplayable(ExecgraphError):
-    """A replay was required and no trace holds; nothing was executed. ``causes`` say why."""
+    """A replay was required and no trace holds; no tool was run and no model called.
+
+    Attributes:
+        causes: Why not, one cause for each obstacle.
+    """
 
     def __init__(self, causes: Sequence[Cause]) -> None:
         self.causes = tuple(causes)
@@ -93,7 +107,11 @@ class NotReplayable(ExecgraphError):
 
 
 class ExecutionUnknown(ExecgraphError):
-    """An execution is asked about that is not in the store."""
+    """An execution is asked about that is not in the store.
+
+    Attributes:
+        execution_id: The id that was asked for; None if any would have done.
+    """
 
     def __init__(
         self,
@@ -120,7 +138,11 @@ class ExecutionUnknown(ExecgraphError):
 
 
 class TaskUnknown(ExecgraphError):
-    """A task is asked about that is not in the store."""
+    """A task is asked about that is not in the store.
+
+    Attributes:
+        task: The task's key.
+    """
 
     def __init__(self, task: str, namespace: str) -> None:
         self.task = task
@@ -131,7 +153,11 @@ class TaskUnknown(ExecgraphError):
 
 
 class ResourceUnknown(ExecgraphError):
-    """A resource is asked about that nobody observed, and no recorded step requires."""
+    """A resource is asked about that nobody observed and no recorded step requires.
+
+    Attributes:
+        resource: The resource's URI.
+    """
 
     def __init__(self, resource: str, namespace: str) -> None:
         self.resource = resource
@@ -143,14 +169,19 @@ class ResourceUnknown(ExecgraphError):
 
 
 class NotOpen(ExecgraphError):
-    """The engine is used outside ``async with engine`` (or ``with engine.sync()``)."""
+    """The engine is used outside ``async with engine`` or ``with engine.sync()``.
+
+    So is a run whose block has not begun, or has ended.
+    """
 
 
 class RunFailed(ExecgraphError):
-    """A run ended without an answer and was not published.
+    """A run ended without an answer and was not published. The exception behind it is its cause.
 
-    ``effects``: what it did to the outside; ``in_doubt``: what it began and may have done.
-    ``safe_to_retry``: both are empty, so that a new run repeats no effect.
+    Attributes:
+        execution_id: By which ``why`` and Cypher find the run.
+        effects: What it did to the outside, in order.
+        in_doubt: What it began to do, and may have done.
     """
 
     def __init__(
@@ -168,6 +199,7 @@ class RunFailed(ExecgraphError):
 
     @property
     def safe_to_retry(self) -> bool:
+        """Whether it began no effect, so that a new run repeats none."""
         return not self.effects and not self.in_doubt
 
     @property

@@ -45,7 +45,7 @@ __all__ = [
 
 
 class ExecgraphError(Exception):
-    """The root: ``except ExecgraphError`` catches all that this library raises on purpose."""
+    """The root: ``except ExecgraphError`` catches all that execgraph raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As it is: a subclass may take more than its message, and pools of processes pickle.
@@ -61,7 +61,7 @@ def _as_it_was(
 
 
 class ConfigurationError(ExecgraphError):
-    """The program that uses execgraph states something that cannot work."""
+    """The program that uses execgraph asks for something that cannot work."""
 
 
 class UnknownStore(ConfigurationError):
@@ -77,16 +77,18 @@ class NotJson(ExecgraphError):
 
 
 class CypherRefused(ExecgraphError):
-    """A Cypher query does not parse, or would do more than read; it was not run."""
+    """A Cypher query was not run: it does not parse, or would do more than read."""
 
 
 class CypherTimeout(ExecgraphError):
-    """A Cypher query took longer than it may; it was stopped."""
+    """A Cypher query was stopped, because it took longer than its time limit."""
 
 
 class CypherFailed(ExecgraphError):
-    """A Cypher query that only reads failed while it ran: it met what it cannot compute, or
-    took more memory than it may."""
+    """A Cypher query that only reads failed while it ran.
+
+    It met what it cannot compute, or took more memory than it may.
+    """
 
 
 class StoreError(ExecgraphError):
@@ -94,7 +96,10 @@ class StoreError(ExecgraphError):
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be reached, or went away in the middle; the call may be repeated."""
+    """The store cannot be reached, or went away in the middle; the call may be repeated.
+
+    ``Engine(on_store_error=...)`` says what becomes of runs meanwhile.
+    """
 
 
 class StoreReplaced(StoreUnavailable):

@@ -84,7 +84,13 @@ class Effect(StrEnum):
 
 
 class Mode(StrEnum):
-    """How a run came about: all asked, some asked, nothing asked."""
+    """How a run came about.
+
+    Attributes:
+        LIVE: Nothing was served.
+        PARTIAL: Something was served, and something was asked.
+        REPLAY: Recordings were of use, and no model was asked.
+    """
 
     LIVE = "live"
     PARTIAL = "partial"
@@ -375,9 +381,11 @@ class FacetChange(_Node):
 class ChangeKind(StrEnum):
     """What happened to a resource.
 
-    ``changed``: another document, or the first one. ``withdrawn``: gone or unreadable.
-    ``expired``: its document may no longer be believed. ``renewed``: an expired document may be
-    believed again.
+    Attributes:
+        CHANGED: It has another document, or its first one.
+        WITHDRAWN: It is gone or unreadable.
+        EXPIRED: Its document may no longer be believed.
+        RENEWED: A document that had expired may be believed again.
     """
 
     CHANGED = "changed"
@@ -387,10 +395,17 @@ class ChangeKind(StrEnum):
 
 
 class ChangeEvent(_Node):
-    """A durable record of a change. ``changed`` lists the facets whose fingerprint differs.
+    """The durable record that a resource changed.
 
-    ``from_version`` 0: the resource was never observed before. An expired or renewed version
-    stays the same version: its number is both. ``source``: who said so.
+    Attributes:
+        id: The event's id.
+        resource: The resource's URI.
+        kind: What happened.
+        from_version: The version before; 0 if the resource was never observed.
+        to_version: The version since. An expiry or a renewal is of one version: it is both.
+        source: Who said so: a source's name, or ``observe``.
+        at: When, in milliseconds since 1970 (UTC), by the store's clock.
+        changed: The facets whose fingerprint differs, with both fingerprints.
     """
 
     id: str

@@ -72,13 +72,19 @@ def beyond(traces: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """What is kept. The rules are at the top of this module.
+    """What a store keeps. All rules: docs/retention.md.
 
-    ``traces``: published traces of one task. ``history``: other executions of one task.
-    ``versions``: of one resource, beside the current one. ``max_age``: of a trace that nobody
-    uses; None: for ever. ``history_age``: of all other executions, versions and events.
-    ``max_bytes``: of all payloads of a namespace, as stored; None: no limit. ``grace``: how long
-    a run may take that still reads what is not published any more.
+    Attributes:
+        traces: How many traces of one task.
+        history: How many other executions of one task.
+        versions: How many versions of one resource, beside the current one.
+        max_age: How long a trace that nobody uses; None: for ever.
+        history_age: How long other executions, versions and events.
+        max_bytes: How many bytes of payloads in one namespace, as stored; None: no limit.
+        grace: The longest time a run may take that still reads what is not published any more.
+
+    Raises:
+        ConfigurationError: A number is too small, or an age is negative.
     """
 
     traces: int = TRACES_PER_TASK
@@ -104,11 +110,21 @@ class Retention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """What one batch of a collection, or a whole one, has taken away.
+    """What one batch of a collection, or a whole one, has deleted.
 
-    ``replays``: executions that were folded into the totals of their day as replays;
-    ``executions``: all others that were deleted; ``effects``: side effects that went with them.
-    ``bytes``: what the deleted payloads took. ``more``: there is more to do.
+    Attributes:
+        unpublished: How many traces may no longer be replayed; they are deleted later.
+        executions: How many executions, without ``replays``.
+        replays: How many replays, which are still counted in the totals of their day.
+        effects: How many side effects, with their executions.
+        versions: How many versions of resources.
+        events: How many change events.
+        preconditions: How many preconditions that nothing rests on.
+        facets: How many facets that nothing rests on.
+        tasks: How many tasks that have no execution left.
+        values: How many payloads.
+        bytes: How many bytes these took, as stored.
+        more: There is more to delete.
     """
 
     unpublished: int = 0

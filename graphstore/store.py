@@ -120,9 +120,12 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The answer to a Cypher query: rows of JSON values, in the order of ``columns``.
+    """The answer to a Cypher query. Iterating gives each row as a dict by column.
 
-    ``truncated``: there were more rows than the limit.
+    Attributes:
+        columns: The columns' names, as the query returns them.
+        rows: The rows, each with the JSON values of all columns in their order.
+        truncated: There were more rows than the limit.
     """
 
     columns: tuple[str, ...]

@@ -116,11 +116,17 @@ class TaskImpact:
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """What a change would cost.
+    """What a change would cost. It is false if nobody rests on what would differ.
 
-    ``invalid``: steps that would become invalid, ``valid``: that would be valid again. ``fallen``:
-    traces that would no longer stand to their end, ``standing``: that would again. ``hints``: what
-    could not be told, and why.
+    Attributes:
+        resources: The URIs of what would change.
+        facets: The parts that steps rest on and that would differ.
+        invalid: The steps that would become invalid.
+        valid: The steps that would be valid again.
+        fallen: The ids of the traces that would no longer stand to their end.
+        standing: The ids of the traces that would stand to their end again.
+        tasks: What the next run of each affected task would cost.
+        hints: What could not be told, and why.
     """
 
     resources: tuple[str, ...]
@@ -138,22 +144,28 @@ class Impact:
 
     @property
     def tokens(self) -> int:
-        """What the next run of each affected task would cost, all together, if the model says
-        the same as when they were recorded."""
+        """What the next run of each affected task would cost, all together, in tokens.
+
+        This is if the model says the same as when they were recorded.
+        """
         return sum(task.tokens for task in self.tasks)
 
     @property
     def tokens_at_most(self) -> int:
-        """The same if whatever follows from a changed answer is asked anew."""
+        """The same, if all that follows from a changed answer is asked anew."""
         return sum(task.tokens_at_most for task in self.tasks)
 
     @property
     def tokens_now(self) -> int:
-        """What these runs cost without the change."""
+        """What these runs cost without the change, in tokens."""
         return sum(task.tokens_now for task in self.tasks)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON."""
+        """Give all of it as JSON.
+
+        Returns:
+            What ``execgraph impact --json`` prints.
+        """
         return {
             "resources": list(self.resources),
             "tokens": self.tokens,

@@ -61,7 +61,19 @@ def check_uri(uri: str) -> str:
 
 @dataclass(frozen=True)
 class Resource:
-    """A requirement on a resource by its whole URI: ``Resource("flag:checkout", "$.on")``."""
+    """A requirement on a resource, named by its whole URI: ``Resource("flag:checkout", "$.on")``.
+
+    ``{name}`` in either text is an argument of the tool, ``{task.name}`` an input of the task.
+
+    Attributes:
+        name: The URI, ``kind:name``; of a subclass, which says the kind, the name alone.
+        selector: A JSONPath (RFC 9535) that narrows the requirement to a part of the document;
+            None: the whole of it.
+
+    Raises:
+        ConfigurationError: The name makes no URI, the selector is no JSONPath, or braces stand
+            around what is no name.
+    """
 
     name: str
     selector: str | None = None
@@ -90,7 +102,7 @@ class Resource:
 
     @property
     def uri(self) -> str:
-        """The resource's URI, placeholders unfilled."""
+        """The resource's URI; its placeholders are not filled."""
         return self.name if self.kind is None else f"{self.kind}:{self.name}"
 
     @cached_property
@@ -169,25 +181,25 @@ class Resource:
 
 
 class Schema(Resource):
-    """A requirement on ``schema:<name>``: ``Schema("orders", "$.columns.id")``."""
+    """A requirement on a schema, ``schema:<name>``: ``Schema("orders", "$.columns.id")``."""
 
     kind = "schema"
 
 
 class Acl(Resource):
-    """A requirement on ``acl:<name>``, an access rule: ``Acl("prod/deploy")``."""
+    """A requirement on an access rule, ``acl:<name>``: ``Acl("prod/deploy")``."""
 
     kind = "acl"
 
 
 class DeploymentTarget(Resource):
-    """A requirement on ``target:<name>``: ``DeploymentTarget("{target}")``."""
+    """A requirement on a target, ``target:<name>``: ``DeploymentTarget("{target}")``."""
 
     kind = "target"
 
 
 class BusinessRule(Resource):
-    """A requirement on ``rule:<name>``: ``BusinessRule("change-freeze")``."""
+    """A requirement on a business rule, ``rule:<name>``: ``BusinessRule("change-freeze")``."""
 
     kind = "rule"
 

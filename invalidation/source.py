@@ -18,19 +18,19 @@ Stamp = Hashable | None
 
 
 class Unreadable(ExecgraphError):
-    """What a source has under a URI cannot be read as a document; the message says why."""
+    """A source raises it for what is there and is no document; the message says why."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Something that knows what some resources are.
+    """Something that knows what some resources are. Write a class with these members for your own.
 
-    Implementations do no work before they are watched, and may be watched again afterwards.
+    A source does no work before it is watched, and may be watched again afterwards.
     """
 
     @property
     def name(self) -> str:
-        """Who it is: change events are signed with it."""
+        """Who it is; change events are signed with it."""
 
     @property
     def max_age(self) -> timedelta | None:
@@ -38,28 +38,42 @@ class Source(Protocol):
 
     @property
     def interval(self) -> timedelta:
-        """How long to wait between two scans, which find what no hint told of."""
+        """The time between two scans, which find what no hint told of."""
 
     async def resources(self) -> Collection[str]:
-        """The URIs of all resources there are now: what has gone from it is withdrawn.
+        """List all resources that there are now. What is no longer listed is withdrawn.
 
-        A mapping gives each one's Stamp. Raises OSError if it cannot be told; then nothing is
-        withdrawn, and what is known expires in its time.
+        Returns:
+            Their URIs. A mapping gives with each URI a stamp: the resource is read again only when
+            its stamp differs (None: always).
+
+        Raises:
+            OSError: It cannot be told. Nothing is withdrawn, and what is known expires in its time.
         """
 
     async def read(self, uri: str) -> Json | Gone | Document:
-        """The document under ``uri``. None, or GONE: there is none any more; NULL: it is ``null``.
+        """Read one resource.
 
-        Raises Unreadable for what is there and is no document, OSError for what cannot be read
-        at the moment; both withdraw the resource.
+        Args:
+            uri: One of the URIs that ``resources`` or ``changes`` gave.
+
+        Returns:
+            The document as JSON. None or ``GONE`` says that there is none any more; for a document
+            that is ``null`` give ``NULL``. Both are in ``execgraph.graphstore.document``.
+
+        Raises:
+            Unreadable: What is there is no document. The resource is withdrawn.
+            OSError: It cannot be read at the moment. The resource is withdrawn.
         """
 
     def changes(self) -> AsyncIterator[str | None]:
-        """Hints: URIs that may have changed; None: anything may have. Each is read again, so
-        wrong, repeated and late ones are harmless, and lost ones are found by the next scan.
+        """Tell what may have changed. Wrong, repeated and late hints are harmless.
 
-        The first one is None, given as soon as no later change goes unnoticed: what changed
-        before is found by the scan that it asks for.
+        The first hint is None, given as soon as no later change goes unnoticed: what changed before
+        is found by the scan that it asks for. A lost hint is made up for by the next scan.
+
+        Returns:
+            URIs that may have changed, each of which is read again; None: anything may have.
         """
 
 

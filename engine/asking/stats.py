@@ -18,18 +18,25 @@ __all__ = ["AgentStats", "Stats", "milliseconds_of"]
 
 @dataclass(frozen=True, slots=True)
 class AgentStats:
-    """What the runs of one agent, or of several, came to.
+    """What the runs of one agent or program came to.
 
-    ``hits``: asked no model; ``partial``: asked, and something was served; ``live``: all was asked.
-    ``failed``: ended without an answer. ``running``: have begun to pay or to act, and not ended;
-    ``killed``: are not heard of any more. ``calls_asked``: replies that were paid;
-    ``calls_served``: decisions that were not asked.
-
-    ``tokens``: paid, by runs of every kind; among them ``cache_read_tokens`` and
-    ``cache_write_tokens``. ``saved_tokens``: what the recorded runs had paid for what was served.
-    ``cost`` and ``saved_cost``: of these in US dollars, None if a part of it is not known; then
-    ``cost_at_least`` and ``saved_cost_at_least`` are of what is known, and ``unpriced`` and
-    ``saved_unpriced`` count the runs of which it is not.
+    Attributes:
+        hits: Runs that asked no model.
+        partial: Runs that asked, and were served something.
+        live: Runs that were served nothing.
+        failed: Runs that ended without an answer.
+        running: Runs that have begun to pay or to act, and not ended.
+        killed: Runs of which nothing is heard any more.
+        calls_asked: Replies of a model that were paid.
+        calls_served: Decisions for which no model was asked.
+        tokens: Tokens paid, by runs of every kind.
+        cache_read_tokens: Those of them that were read from the provider's cache.
+        cache_write_tokens: Those of them that were written to it.
+        saved_tokens: What the recorded runs had paid for what was served.
+        cost_at_least: The price of ``tokens`` in US dollars, as far as prices are known.
+        unpriced: The number of runs of whose price a part is not known.
+        saved_cost_at_least: The price of ``saved_tokens`` in US dollars, as far as it is known.
+        saved_unpriced: The number of runs of which a part of that is not known.
     """
 
     hits: int
@@ -51,7 +58,7 @@ class AgentStats:
 
     @property
     def executions(self) -> int:
-        """Those that have ended well."""
+        """How many runs have ended well."""
         return self.hits + self.partial + self.live
 
     @property
@@ -61,16 +68,20 @@ class AgentStats:
 
     @property
     def cost(self) -> float | None:
-        """Of ``tokens``, in US dollars; None if that of a run is not known."""
+        """The price of ``tokens`` in US dollars; None if that of a run is not known."""
         return None if self.unpriced else self.cost_at_least
 
     @property
     def saved_cost(self) -> float | None:
-        """Of ``saved_tokens``, in US dollars; None if that of a run is not known."""
+        """The price of ``saved_tokens`` in US dollars; None if a part is not known."""
         return None if self.saved_unpriced else self.saved_cost_at_least
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON."""
+        """Give all of it as JSON.
+
+        Returns:
+            What ``execgraph stats --json`` prints of one agent.
+        """
         return {
             "executions": self.executions,
             "hits": self.hits,
@@ -97,11 +108,14 @@ class AgentStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats(AgentStats):
-    """What the executions came to that began since a moment, all agents together.
+    """What all runs of a namespace came to that began since a moment; beside what ``agents`` has.
 
-    ``misses``: the tokens paid by the kind of cause for which a model was asked;
-    ``missed_calls``: the calls. ``traces``: what may be replayed now. ``agents``: each by its name.
-    ``hint``: that the namespace does not exist, and which do; None: it does.
+    Attributes:
+        traces: How many traces may be replayed now.
+        misses: Tokens paid, by the kind of cause for which a model was asked.
+        missed_calls: Replies paid, by that kind.
+        agents: The same for each agent or program, by its name.
+        hint: That the namespace does not exist, and which do; None if it does.
     """
 
     traces: int
@@ -132,7 +146,11 @@ class Stats(AgentStats):
         )
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON."""
+        """Give all of it as JSON.
+
+        Returns:
+            What ``execgraph stats --json`` prints.
+        """
         return {
             **AgentStats.as_json(self),
             "traces": self.traces,

@@ -110,9 +110,13 @@ class WhyStep:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """A run with its steps in their order; ``misses``: why it was no plain replay, each once.
+    """What became of each step of a run, and the changes behind it.
 
-    ``hint``: what cannot be told of it, and why.
+    Attributes:
+        execution: The run, as it is stored.
+        steps: Its steps, in order.
+        misses: Why it was no plain replay, each cause once, with the change behind it.
+        hint: What cannot be told of the run, and why; None if nothing is missing.
     """
 
     execution: Execution
@@ -121,7 +125,11 @@ class Why:
     hint: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON."""
+        """Give all of it as JSON.
+
+        Returns:
+            What ``execgraph why --json`` prints.
+        """
         it = self.execution
         return {
             "execution": it.id,

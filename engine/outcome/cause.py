@@ -13,7 +13,10 @@ __all__ = ["Cause", "MissKind", "cause_of"]
 
 
 class MissKind(StrEnum):
-    """The kinds of causes; extended over time, never renamed."""
+    """Why a step was not simply served. Kinds are added over time, and never renamed.
+
+    docs/not-replayed.md has an entry for each, with what to do.
+    """
 
     NEW_TASK = "new task"
     PRECONDITION_CHANGED = "precondition changed"
@@ -60,9 +63,15 @@ _REMEDY = {
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One cause. ``node`` names the resource part, tool, agent, trace or store that it is about;
-    ``before`` and ``after`` are the fingerprints recorded and found (None: there is none).
-    ``facet``: the resource part, if it is about one."""
+    """Why a step was not simply served.
+
+    Attributes:
+        kind: Which kind of cause it is.
+        node: What it is about: a resource and its part, a tool, an agent, a trace or a store.
+        before: The fingerprint that was recorded; None if there is none.
+        after: The fingerprint that was found; None if there is none.
+        facet: The part of a resource, if it is about one.
+    """
 
     kind: MissKind
     node: str
@@ -72,6 +81,7 @@ class Cause:
 
     @property
     def remedy(self) -> str:
+        """What to do about it, in a sentence."""
         return _REMEDY[self.kind]
 
     def __str__(self) -> str:

@@ -34,7 +34,13 @@ _log = logging.getLogger("execgraph")
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run has begun. ``task``: the task's key; ``name``: of the agent or program."""
+    """A run has begun.
+
+    Attributes:
+        execution_id: The run's id.
+        task: The key of its task.
+        name: The agent's or the program's name.
+    """
 
     execution_id: str
     task: str
@@ -43,10 +49,19 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """A step has ended. ``tokens``: what it cost now; ``cause``: why it was not simply served;
-    ``error``: its tool raised, or was not run; the model is told so.
+    """A step has ended.
 
     A decision that is asked again because a fact moved right before its effect ends twice.
+
+    Attributes:
+        execution_id: The run's id.
+        position: The step's place in the run, from 0.
+        kind: A decision of the model or an action of a tool.
+        name: The model's or the tool's name.
+        outcome: What became of it.
+        tokens: What it cost now, in tokens as billed.
+        cause: Why it was not simply served; None if it was.
+        error: The tool raised, or was not run; the model is told so.
     """
 
     execution_id: str
@@ -61,8 +76,23 @@ class StepEnded:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """A run has ended. ``failed``: without an answer, for this ``reason``; the rest is as in
-    ``Result``."""
+    """A run has ended.
+
+    Attributes:
+        execution_id: The run's id.
+        task: The key of its task.
+        name: The agent's or the program's name.
+        mode: As in ``Result``.
+        failed: It ended without an answer.
+        reason: Why it failed; None if it did not.
+        recorded: As in ``Result``.
+        steps: How many steps it had.
+        tokens: What it cost, in tokens as billed.
+        saved_tokens: As in ``Result``.
+        cost: As in ``Result``, in US dollars.
+        duration_ms: How long it took, in milliseconds.
+        miss: As in ``Result``.
+    """
 
     execution_id: str
     task: str
@@ -81,7 +111,11 @@ class RunEnded:
 
 @dataclass(frozen=True, slots=True)
 class ResourceChanged:
-    """This process changed a fact, by ``observe``, ``withdraw`` or a source it watches."""
+    """This process changed a fact, by ``observe``, ``withdraw`` or a source it watches.
+
+    Attributes:
+        event: The change event, as it is stored.
+    """
 
     event: ChangeEvent
 

@@ -29,10 +29,10 @@ __all__ = ["IdempotencyKey", "Signature"]
 
 
 class IdempotencyKey:
-    """Marks a parameter that the engine fills, hidden from the model.
+    """Marks a parameter of a write that the engine fills: ``key: Annotated[str, IdempotencyKey]``.
 
-    ``key: Annotated[str, IdempotencyKey]``: the same for the same step of the same run, and
-    different for every other, so that the other side can drop a request it has seen.
+    It is hidden from the model. Its value is the same for the same step of the same run and
+    another one for every other, so that the other side can drop a request that it has seen.
     """
 
 

@@ -25,24 +25,29 @@ __all__ = ["FileSource"]
 
 
 class FileSource:
-    """The files that globs match, each the document of a resource.
+    """The files that globs match, each of which is the document of a resource.
 
-    ``globs`` are relative to ``root`` (default: the working folder as it is now) or absolute;
-    ``**`` stands for any number of directories. ``resource`` names a file's resource:
-    ``{path.stem}`` is its name without suffix, ``{path.name}`` with it, ``{path.parent.name}``
-    its directory's name, ``{path}`` its path below the glob's fixed part, without suffix:
-    ``FileSource("acl/**/*.yaml", resource="acl:{path}")`` makes acl/prod/deploy.yaml the
-    resource ``acl:prod/deploy``. Two files that claim one resource are unreadable.
+    ``FileSource("acl/**/*.yaml", resource="acl:{path}")`` makes acl/prod/deploy.yaml the resource
+    ``acl:prod/deploy``. A file that is deleted or unreadable withdraws its resource, and so do two
+    files that claim one resource; the last readable content is not kept.
 
-    ``format`` reads all of them as "json", "yaml", "toml", "markdown" or "text", whatever their
-    suffix (``formats.parse`` says how). A file of more than ``max_bytes`` is unreadable, and so
-    is one that still does not parse, or changes, a moment after it was written: its resource is
-    withdrawn, the last readable content not kept.
+    Args:
+        *globs: Which files, relative to ``root`` or absolute; ``**`` stands for any number of
+            directories.
+        resource: The URI of a file's resource. ``{path}`` is the file's path below the glob's
+            fixed part, without suffix; ``{path.stem}`` is its name without suffix, ``{path.name}``
+            with it, ``{path.parent.name}`` its directory's name.
+        root: Where relative globs begin; None: the working folder as it is now.
+        max_age: How long a fact is believed after a scan; None: three intervals.
+        interval: The time between two scans, which read only what changed.
+        debounce: How long a file must be left alone before it is read.
+        format: "json", "yaml", "toml", "markdown" or "text", for all files; None: by suffix.
+        polling: Look for changes once a second instead of asking the operating system, as network
+            file systems need it.
+        max_bytes: A file of more bytes is unreadable.
 
-    ``interval``: the time between two scans, which read only what changed. ``max_age``: how long
-    a fact is believed after a scan (default: three intervals). ``debounce``: how long a file must
-    be left alone before it is read. ``polling``: look for changes once a second instead of
-    asking the operating system, for network file systems. Raises ConfigurationError.
+    Raises:
+        ConfigurationError: A setting cannot work; the message says which, and why.
     """
 
     def __init__(
@@ -90,7 +95,7 @@ class FileSource:
 
     @property
     def name(self) -> str:
-        """The globs, where they begin, and the resources that the files are made.
+        """Who it is: the globs, where they begin, and the resources that the files are.
 
         Equal globs in two folders are two sources: what one has is not the other's to withdraw.
         """
@@ -98,25 +103,37 @@ class FileSource:
 
     @property
     def max_age(self) -> timedelta:
+        """How long a fact is believed after a scan."""
         return self._max_age
 
     @property
     def interval(self) -> timedelta:
+        """The time between two scans."""
         return self._interval
 
     async def resources(self) -> Mapping[str, Stamp]:
-        """The resources of all files there are, by stat alone.
+        """List the resources of all files there are, without reading any.
 
-        A directory that is gone has none. Raises OSError where a directory cannot be read: one
-        that a glob begins at, or one that had resources when it last could.
+        Returns:
+            A stamp by URI. A directory that is gone has no files.
+
+        Raises:
+            OSError: A directory cannot be read that a glob begins at, or that had files before.
         """
         return await in_thread(self._claims.stamps)
 
     async def read(self, uri: str) -> Json:
-        """The document of the file whose resource ``uri`` is, as far as scans and hints have told;
-        None if there is none any more.
+        """Read the file of a resource; one that is being written is read again until it is whole.
 
-        What is being written is read again until it stays as it is, for some moments.
+        Args:
+            uri: One of the URIs that scans and hints have told.
+
+        Returns:
+            The document as JSON; None if there is no such file any more.
+
+        Raises:
+            Unreadable: The file is none of its format, is too large, or shares its resource.
+            OSError: The file cannot be read at the moment.
         """
         if not self._claims.scanned:
             await self.resources()
