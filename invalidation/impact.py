@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -48,12 +48,7 @@ class FacetImpact:
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON."""
-        return {
-            "resource": self.resource,
-            "selector": self.selector,
-            "before": self.before,
-            "after": self.after,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +98,7 @@ class TaskImpact:
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON."""
-        return {
-            "task": self.task,
-            "agent": self.agent,
-            "execution": self.execution,
-            "asked": list(self.asked),
-            "tokens": self.tokens,
-            "tokens_at_most": self.tokens_at_most,
-            "tokens_now": self.tokens_now,
-        }
+        return asdict(self) | {"asked": list(self.asked)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from ..graphstore.errors import StoreError
 from ..graphstore.model import Walk
 from ..graphstore.store import WALK_BATCH, GraphStore
 
-__all__ = ["LEASE", "LEASE_SECONDS", "Progress", "Walker"]
+__all__ = ["LEASE", "LEASE_SECONDS", "OnWalk", "Walker"]
 
 _log = logging.getLogger("execgraph")
 
@@ -34,8 +34,8 @@ _CLOSE_SECONDS = 2.0
 
 _T = TypeVar("_T")
 
-#: Told of a walk after each batch, and of another leader's now and then.
-Progress = Callable[[Walk], None]
+#: Called with a walk after each batch, and with another leader's now and then.
+OnWalk = Callable[[Walk], None]
 
 
 class _Opened(NamedTuple):
@@ -65,7 +65,7 @@ class Walker:
         return f"<Walker of {self._namespace!r} in {self._store.url}>"
 
     async def run(
-        self, progress: Progress | None = None, *, batch: int = WALK_BATCH, rest: float = _REST
+        self, progress: OnWalk | None = None, *, batch: int = WALK_BATCH, rest: float = _REST
     ) -> int:
         """Record expiries, and do all walks that are open by then. How many were ended.
 
@@ -84,7 +84,7 @@ class Walker:
         walks = await self._store.walks(self._namespace)
         return _Opened(now, frozenset(walk.id for walk in walks if walk.at > now))
 
-    async def _run(self, progress: Progress | None, batch: int, rest: float, until: _Opened) -> int:
+    async def _run(self, progress: OnWalk | None, batch: int, rest: float, until: _Opened) -> int:
         async with self._leading:
             if not await self._left(until):
                 return 0
@@ -99,7 +99,7 @@ class Walker:
     async def settle(
         self,
         timeout: float | None = None,  # noqa: ASYNC109 (seconds of patience, its own affair)
-        progress: Progress | None = None,
+        progress: OnWalk | None = None,
     ) -> None:
         """Wait until no walk is open that was open at the call, whoever does them: this one,
         another leader, or this one once a leader that died has lost the lead.
@@ -112,7 +112,7 @@ class Walker:
             await self._settle(progress)
 
     async def _settle(
-        self, progress: Progress | None, batch: int = WALK_BATCH, rest: float = _REST
+        self, progress: OnWalk | None, batch: int = WALK_BATCH, rest: float = _REST
     ) -> None:
         waited, until = 0, await self._opened()
         while True:
@@ -141,7 +141,7 @@ class Walker:
                 await _to_its_end(self._store.release(self._namespace, LEASE, self._owner))
 
     async def _walk_all(
-        self, progress: Progress | None, batch: int, rest: float, until: _Opened
+        self, progress: OnWalk | None, batch: int, rest: float, until: _Opened
     ) -> int:
         ended, extend_at = 0, time.monotonic() + LEASE_SECONDS / 3
         while walks := await self._left(until):

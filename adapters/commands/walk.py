@@ -25,7 +25,7 @@ from .common import (
 
 if TYPE_CHECKING:
     from ...graphstore.model import Walk
-    from ...invalidation.walker import Progress
+    from ...invalidation.walker import OnWalk
 
 __all__ = ["walk"]
 
@@ -104,7 +104,7 @@ def _print_done(walks: list[Walk]) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def _progress() -> Iterator[OnWalk]:
     """Shows what a walk has come to, while it goes on."""
     pace = Pace(time.monotonic)
 

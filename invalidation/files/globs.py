@@ -44,9 +44,8 @@ class Glob:
     @classmethod
     def of(cls, pattern: str, root: Path) -> Glob:
         """The glob, relative to ``root`` unless absolute."""
-        parts = PurePosixPath(pattern.replace(os.sep, "/")).parts
-        wild = (at for at, part in enumerate(parts) if _WILD.search(part))
-        fixed = min(next(wild, len(parts)), len(parts) - 1)
+        parts, wild = _parts(pattern)
+        fixed = min(wild, len(parts) - 1)
         return cls(pattern, os.path.normpath(root.joinpath(*parts[:fixed])), parts[fixed:])
 
     @staticmethod
@@ -56,14 +55,13 @@ class Glob:
             raise ConfigurationError(
                 f"{pattern!r} is no glob; write a pattern such as 'config/acl/*.yaml'"
             )
-        parts = PurePosixPath(pattern.replace(os.sep, "/")).parts
-        wild = [at for at, part in enumerate(parts) if _WILD.search(part)]
+        parts, wild = _parts(pattern)
         if pattern.endswith("/") or not parts or parts[-1] in ("..", _ANY_DEPTH):
             raise ConfigurationError(
                 f"the glob {pattern!r} names directories; say which files below them are meant:"
                 f" {pattern.rstrip('/')}/*.yaml"
             )
-        if wild and ".." in parts[wild[0] :]:
+        if ".." in parts[wild:]:
             raise ConfigurationError(f"the glob {pattern!r} has '..' after a wildcard")
         for part in parts:
             if _ANY_DEPTH in part and part != _ANY_DEPTH:
@@ -125,6 +123,13 @@ class Glob:
     def _compiled(self) -> tuple[re.Pattern[str], ...]:
         flags = re.IGNORECASE if os.name == "nt" else 0
         return tuple(re.compile(translate(part), flags) for part in self.parts)
+
+
+def _parts(pattern: str) -> tuple[tuple[str, ...], int]:
+    """The parts of a pattern, and where the first of them is that has a wildcard."""
+    parts = PurePosixPath(pattern.replace(os.sep, "/")).parts
+    wild = (at for at, part in enumerate(parts) if _WILD.search(part))
+    return parts, next(wild, len(parts))
 
 
 def _visible(name: str, part: str) -> bool:
@@ -190,9 +195,21 @@ class _Walk:
                 yield from self._try(entry.path, f"{inner}/", deeper, chain | {entered})
 
     def _file(self, entry: os.DirEntry[str], below: str) -> Found | None:
+        """The entry, if it is a regular file or its state cannot be told.
+
+        Raises PermissionError where the directory lists names but lets nobody look at them.
+        """
         if entry.is_symlink():
             self._scan.trails[entry.path] = trail(entry.path)
-        return _file(entry, below)
+        try:
+            found = entry.stat()
+        except _ABSENT:
+            return None  # gone meanwhile, or a link that leads nowhere
+        except OSError:
+            if not entry.is_symlink():
+                raise
+            return Found(entry.path, below, None)
+        return Found(entry.path, below, found) if stat.S_ISREG(found.st_mode) else None
 
     def _enters(
         self, entry: os.DirEntry[str], chain: frozenset[tuple[int, int]]
@@ -223,22 +240,6 @@ class _Walk:
             return
         except OSError as error:
             self._scan.closed[path] = error
-
-
-def _file(entry: os.DirEntry[str], below: str) -> Found | None:
-    """The entry, if it is a regular file or its state cannot be told.
-
-    Raises PermissionError where the directory lists names but lets nobody look at them.
-    """
-    try:
-        found = entry.stat()
-    except _ABSENT:
-        return None  # gone meanwhile, or a link that leads nowhere
-    except OSError:
-        if not entry.is_symlink():
-            raise
-        return Found(entry.path, below, None)
-    return Found(entry.path, below, found) if stat.S_ISREG(found.st_mode) else None
 
 
 def _identity(path: str) -> tuple[int, int]:

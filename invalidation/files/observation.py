@@ -16,8 +16,10 @@ import threading
 import time
 import warnings
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from .places import Places
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Observation", "PathEvent", "exhausted"]
 
 _log = logging.getLogger("execgraph")
+
+_Report = Callable[["FileSystemEvent"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +67,12 @@ class Observation:
             self._observer.start()
             for real, deep in self.places.deep.items():
                 self._schedule(real, self._inside, recursive=deep)
-            for directory, entries in self._passed().items():
-                self._schedule(directory, self._about(frozenset(entries)), recursive=False)
+            for directory, entries in self.places.passed_in().items():
+                self._schedule(directory, partial(self._about, entries), recursive=False)
             # Last: of directories below one it watches, watchdog does not tell that the limit
             # is reached, so at least one more watch must succeed after them.
             for real, names in self.places.entries.items():
-                self._schedule(real, self._entry_of(frozenset(names)), recursive=False)
+                self._schedule(real, partial(self._entry_of, names), recursive=False)
 
     def stop(self) -> None:
         """Stop watching, and wait for the threads to end. Stopping twice does nothing."""
@@ -113,7 +117,7 @@ class Observation:
 
     # In watchdog's threads ----------------------------------------------------------------
 
-    def _schedule(self, path: str, report: Any, *, recursive: bool) -> None:
+    def _schedule(self, path: str, report: _Report, *, recursive: bool) -> None:
         from watchdog import events
 
         class Handler(events.FileSystemEventHandler):
@@ -141,27 +145,14 @@ class Observation:
     def _inside(self, event: FileSystemEvent) -> None:
         self._tell(PathEvent(_paths(event), event.is_directory))
 
-    def _passed(self) -> dict[str, set[str]]:
-        """What links pass, by its directory."""
-        found: dict[str, set[str]] = {}
-        for entry in self.places.passed:
-            found.setdefault(os.path.dirname(entry), set()).add(entry)  # noqa: PTH120
-        return found
+    def _about(self, entries: set[str], event: FileSystemEvent) -> None:
+        if touched := entries.intersection(_paths(event)):
+            self._tell(PathEvent(tuple(touched), of_directory=False))
 
-    def _about(self, entries: frozenset[str]) -> Any:
-        def report(event: FileSystemEvent) -> None:
-            if touched := entries.intersection(_paths(event)):
-                self._tell(PathEvent(tuple(touched), of_directory=False))
-
-        return report
-
-    def _entry_of(self, names: frozenset[str]) -> Any:
-        def report(event: FileSystemEvent) -> None:
-            if names.intersection(_paths(event)):
-                self._entry_changed = True
-                self._tell(PathEvent((), of_directory=True))
-
-        return report
+    def _entry_of(self, entries: set[str], event: FileSystemEvent) -> None:
+        if entries.intersection(_paths(event)):
+            self._entry_changed = True
+            self._tell(PathEvent((), of_directory=True))
 
     def _tell(self, event: PathEvent) -> None:
         self._last = time.monotonic()

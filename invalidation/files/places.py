@@ -74,6 +74,13 @@ class Places:
             real = os.path.realpath(parent)
             self.entries.setdefault(real, set()).add(os.path.join(real, name))  # noqa: PTH118
 
+    def passed_in(self) -> dict[str, set[str]]:
+        """What links pass, by its directory."""
+        found: dict[str, set[str]] = {}
+        for entry in self.passed:
+            found.setdefault(os.path.dirname(entry), set()).add(entry)  # noqa: PTH120
+        return found
+
     def known(self, path: str) -> Iterator[str]:
         """The paths that a real path is known as."""
         yield from self.passed.get(path, ())

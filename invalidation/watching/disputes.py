@@ -22,16 +22,22 @@ from ...graphstore.facts import Facts, FactState
 from ...graphstore.model import ChangeKind
 from ...graphstore.store import GraphStore
 
-__all__ = ["Disputes", "dispute_of"]
+__all__ = ["Disputes", "dispute_of", "last_committed_by"]
 
-_EVENTS = 20  # of a resource, of which few are expiries and renewals in a row
+_EVENTS = 20  # of a resource: few are expiries and renewals in a row
 _PUSH = "push"  # who observes a resource is no watcher: the next look at the source overrides it
-_CONTENTS = (ChangeKind.CHANGED, ChangeKind.WITHDRAWN)
 
 
 def dispute_of(uri: str) -> str:
     """The resource whose document says who sees what under ``uri``."""
     return f"dispute:{uri}"
+
+
+async def last_committed_by(store: GraphStore, namespace: str, uri: str) -> str | None:
+    """The source that has made a resource what it is; None: that is long ago, or nobody has."""
+    events = await store.changes(namespace, resource=uri, limit=_EVENTS)
+    contents = (ChangeKind.CHANGED, ChangeKind.WITHDRAWN)
+    return next((event.source for event in events if event.kind in contents), None)
 
 
 @dataclass
@@ -94,9 +100,8 @@ class Disputes:
         found = await store.document(self.namespace, uri)
         if found is not None and found[1].whole == sees:
             return None
-        events = await store.changes(self.namespace, resource=uri, limit=_EVENTS)
-        said = next((event.source for event in events if event.kind in _CONTENTS), _PUSH)
-        return None if said == _PUSH else said
+        by = await last_committed_by(store, self.namespace, uri)
+        return None if by == _PUSH else by
 
     async def _parties(
         self, store: GraphStore, uri: str

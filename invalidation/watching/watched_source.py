@@ -12,19 +12,18 @@ from ...graphstore.canonical import Json
 from ...graphstore.document import GONE, Document
 from ...graphstore.errors import StoreReplaced, VersionMoved
 from ...graphstore.facts import Facts
-from ...graphstore.model import ChangeEvent, ChangeKind
+from ...graphstore.model import ChangeEvent
 from ...graphstore.store import GraphStore
 from ...graphstore.threads import in_thread
 from ..resources import check_uri
 from ..source import Source, Stamp, stamps
-from .disputes import Disputes, dispute_of
+from .disputes import Disputes, dispute_of, last_committed_by
 
-__all__ = ["Claimants", "Listing", "OnChange", "WatchedSource"]
+__all__ = ["Claimants", "Listed", "OnChange", "WatchedSource"]
 
 _log = logging.getLogger("execgraph")
 
 _TRIES = 5  # how often a resource is read again because somebody else changed it meanwhile
-_EVENTS = 20  # of a resource, of which few are expiries and renewals in a row
 _AT_ONCE = 32  # resources of a scan that are read at the same time
 _LARGE = 64 * 1024  # bytes of a document
 
@@ -47,11 +46,11 @@ class _Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """What a source had at a moment; ``now``: the store's time before it was asked."""
+class Listed:
+    """The resources that a source had. ``now``: the store's time before it was asked."""
 
     now: int
-    found: Mapping[str, Stamp]
+    stamps: Mapping[str, Stamp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class WatchedSource:
         self._disputes = Disputes(namespace, source.name, source.max_age or 3 * source.interval)
         self._where = ""  # the incarnation of the store that they were committed to
 
-    async def listing(self) -> Listing | None:
+    async def listed(self) -> Listed | None:
         """What the source has now; None, with a warning, if it cannot tell. Raises StoreError."""
         await self._recognise()
         now = (await self._store.read_facts(self._namespace, {})).now
@@ -100,20 +99,21 @@ class WatchedSource:
         for uri in found.keys() - self.claimed:
             check_uri(uri)
         self.claimed = frozenset(found)
-        return Listing(now, found)
+        return Listed(now, found)
 
-    async def scan(self, listing: Listing | None) -> None:
+    async def scan(self, listed: Listed | None) -> None:
         """Look at all that may have changed, and believe the rest for another while.
 
-        Without a listing nothing is done: what is known expires in its time. Raises StoreError.
+        Nothing is done if the source could not tell what it has: what is known expires in its
+        time. Raises StoreError.
         """
-        if listing is None:
+        if listed is None:
             return
         if self.scanned_at is None:
             await self._remember()
-        unmoved = await self._renew(listing)
-        gone = self._seen.keys() - listing.found.keys()
-        changed = {uri: stamp for uri, stamp in listing.found.items() if uri not in unmoved}
+        unmoved = await self._renew(listed)
+        gone = self._seen.keys() - listed.stamps.keys()
+        changed = {uri: stamp for uri, stamp in listed.stamps.items() if uri not in unmoved}
         await self.look_at(changed | dict.fromkeys(sorted(gone)))
         self.scanned_at = datetime.now(UTC)
 
@@ -129,19 +129,19 @@ class WatchedSource:
         known = await self._store.resources(self._namespace, self.source.name)
         self._seen.update({uri: _Seen(version, None, 0) for uri, version in known.items()})
 
-    async def _renew(self, listing: Listing) -> frozenset[str]:
+    async def _renew(self, listed: Listed) -> frozenset[str]:
         """Renew what has the stamp that it had; which of that nobody else has changed."""
         same = {
             uri: seen.version
-            for uri, stamp in listing.found.items()
+            for uri, stamp in listed.stamps.items()
             if stamp is not None
             and (seen := self._seen.get(uri)) is not None
             and seen.stamp == stamp
-            and self._is_read(seen, listing.now)
+            and self._is_read(seen, listed.now)
             and len(self._claimants(uri)) == 1
         }
         return await self._store.renew(
-            self._namespace, same, until=self._until(listing.now), source=self.source.name
+            self._namespace, same, until=self._until(listed.now), source=self.source.name
         )
 
     def _is_read(self, seen: _Seen, now: int) -> bool:
@@ -210,10 +210,7 @@ class WatchedSource:
             return False
         if (seen := self._seen.get(uri)) is not None and seen.version == version:
             return True
-        events = await self._store.changes(self._namespace, resource=uri, limit=_EVENTS)
-        contents = (ChangeKind.CHANGED, ChangeKind.WITHDRAWN)
-        said = next((event.source for event in events if event.kind in contents), None)
-        return said == self.source.name
+        return await last_committed_by(self._store, self._namespace, uri) == self.source.name
 
     async def _commit(
         self, store: GraphStore, uri: str, content: _Content, noted: int, now: int

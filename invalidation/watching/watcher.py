@@ -22,7 +22,7 @@ from ...graphstore.store import GraphStore
 from ..source import Source
 from .hints import RETRY_SECONDS, Hints, listen
 from .looks import Looks
-from .watched_source import Listing, OnChange, WatchedSource
+from .watched_source import Listed, OnChange, WatchedSource
 
 __all__ = ["Watcher"]
 
@@ -110,9 +110,9 @@ class Watcher:
     async def scan(self) -> None:
         """Scan all sources once. Raises StoreError; what a source cannot tell is logged."""
         # All, before any is looked at: two may claim one resource.
-        listings = [await watched.listing() for watched in self._watched]
-        for watched, listing in zip(self._watched, listings, strict=True):
-            await self._scan(watched, listing)
+        found = [await watched.listed() for watched in self._watched]
+        for watched, listed in zip(self._watched, found, strict=True):
+            await self._scan(watched, listed)
 
     async def refresh(self, uris: Collection[str]) -> bool:
         """Read those resources again that these sources have; whether they have any."""
@@ -121,8 +121,8 @@ class Watcher:
             await watched.look(uri)
         return bool(mine)
 
-    async def _scan(self, watched: WatchedSource, listing: Listing | None) -> None:
-        await watched.scan(listing)
+    async def _scan(self, watched: WatchedSource, listed: Listed | None) -> None:
+        await watched.scan(listed)
         if self._on_scan is not None:
             self._on_scan()
 
@@ -135,10 +135,10 @@ class Watcher:
         looks = Looks(watched.source.name, hints, min(RETRY_SECONDS, interval))
 
         async def scan() -> None:
-            await self._scan(watched, await watched.listing())
+            await self._scan(watched, await watched.listed())
 
         async def look_at(uris: Collection[str]) -> None:
-            await watched.listing()  # a new one may be another source's already
+            await watched.listed()  # a new one may be another source's already
             for uri in uris:
                 looks.begin(uri, partial(watched.look, uri))
 
