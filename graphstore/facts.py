@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
-from .model import FacetRef
+from .model import FacetChange, FacetRef
 
-__all__ = ["ABSENT", "Expected", "Fact", "FactState", "Facts", "Span"]
+__all__ = ["ABSENT", "Expected", "Fact", "FactState", "Facts", "Span", "differing"]
 
 
 class FactState(StrEnum):
@@ -103,3 +103,23 @@ class Span:
     resource: str
     after: int
     through: int
+
+
+def differing(
+    facets: Mapping[str, FacetRef], before: Mapping[str, str], after: Mapping[str, str]
+) -> tuple[FacetChange, ...]:
+    """The facets whose fingerprint is another one than before, in the order of their keys.
+
+    All three are by key; of a facet that is in neither of the others nothing was and is held.
+    """
+    return tuple(
+        FacetChange(
+            facet=key,
+            resource=facet.resource,
+            selector=facet.selector,
+            before=before.get(key),
+            after=after.get(key),
+        )
+        for key, facet in sorted(facets.items())
+        if before.get(key) != after.get(key)
+    )

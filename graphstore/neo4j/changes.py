@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..model import ChangeEvent, ChangeKind, FacetChange, FacetRef, Precondition, new_id
+from ..facts import differing
+from ..model import ChangeEvent, ChangeKind, FacetRef, Precondition, new_id
 from .mapping import gate_of, value_row
 
 if TYPE_CHECKING:
@@ -76,10 +77,13 @@ class Planned:
         self.document = document
         self.source = source
         self.id = new_id(before.now)
-        self._after: dict[str | None, str] = {}
+        self._after: dict[str, str] = {}
         if document is not None:
-            selectors = [facet.selector for facet in before.facets.values()]
-            self._after = {selector: document.held(selector) for selector in selectors}
+            self._after = {
+                key: document.held(facet.selector) for key, facet in before.facets.items()
+            }
+        # An expired version held nothing.
+        self.changed = differing(before.facets, {} if before.expired else before.held, self._after)
 
     def parameters(self) -> dict[str, Any]:
         """The parameters of `change`, apart from ``until``."""
@@ -97,7 +101,11 @@ class Planned:
             "version": self._version(),
             "values": [] if self.document is None else [value_row(self.document.payload)],
             "changed": [[it.facet, it.before, it.after] for it in self.changed],
-            "holds": holds(self.namespace, self.resource, self._after),
+            "holds": holds(
+                self.namespace,
+                self.resource,
+                {self.before.facets[key].selector: at for key, at in self._after.items()},
+            ),
         }
 
     def event(self, at: int) -> ChangeEvent:
@@ -110,7 +118,7 @@ class Planned:
             to_version=self.before.current + 1,
             source=self.source,
             at=at,
-            changed=tuple(self.changed),
+            changed=self.changed,
         )
 
     def done(self) -> Before:
@@ -121,32 +129,12 @@ class Planned:
             expired=False,
             withdrawn=self.document is None,
             fingerprint=None if self.document is None else self.document.whole,
-            held={
-                key: self._after[facet.selector]
-                for key, facet in self.before.facets.items()
-                if facet.selector in self._after
-            },
+            held=self._after,
         )
 
     @property
     def _kind(self) -> ChangeKind:
         return ChangeKind.WITHDRAWN if self.document is None else ChangeKind.CHANGED
-
-    @property
-    def changed(self) -> list[FacetChange]:
-        """The facets whose fingerprint differs, by key. An expired version had none."""
-        held = {} if self.before.expired else self.before.held
-        return [
-            FacetChange(
-                facet=key,
-                resource=self.resource,
-                selector=facet.selector,
-                before=held.get(key),
-                after=self._after.get(facet.selector),
-            )
-            for key, facet in sorted(self.before.facets.items())
-            if held.get(key) != self._after.get(facet.selector)
-        ]
 
     def _version(self) -> dict[str, Any]:
         if self.document is None:
@@ -214,17 +202,7 @@ def renewed(resource: str, before: Before, event: str, source: str, at: int) -> 
         to_version=before.current,
         source=source,
         at=at,
-        changed=tuple(
-            FacetChange(
-                facet=key,
-                resource=resource,
-                selector=before.facets[key].selector,
-                before=None,
-                after=fingerprint,
-            )
-            for key, fingerprint in sorted(before.held.items())
-            if key in before.facets  # one may have been added between the two
-        ),
+        changed=differing(before.facets, {}, before.held),
     )
 
 

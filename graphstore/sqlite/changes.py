@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..document import Document
+from ..facts import differing
 from ..model import ChangeEvent, ChangeKind, FacetChange, FacetRef, Value, new_id
 from ..store import EXPIRY, check_noted
 from .clock import SLACK_MS, end_of_belief, now_ms
@@ -27,10 +28,16 @@ _FingerprintOf = Callable[[str | None], str]
 class _Current:
     """A resource's row as the transaction found it."""
 
+    uri: str
     rid: int
     version: int
     present: bool
     expired: bool  # and an event says so
+
+    def facets(self, names: Names) -> dict[str, FacetRef]:
+        """Its facets, by key."""
+        found = _facets(names.connection, self.rid)
+        return {key: FacetRef(self.uri, selector) for _, key, selector in found}
 
 
 class Change:
@@ -79,7 +86,7 @@ class Change:
         if current is None or (current.version == 0 and self._document is None):
             return None
         if self._is_equal(names, current):
-            return _renew(names, self._uri, current, until=until, now=now, source=self._source)
+            return _renew(names, current, until=until, now=now, source=self._source)
         event = self._new_version(names, current, now)
         names.run(
             "set_current",
@@ -119,81 +126,61 @@ class Change:
             fingerprint=None if document is None else document.whole,
             at=now,
         )
+        facets = current.facets(names)
+        before, after = _held_before(names, current, facets), self._hold_facets(names, current)
         kind = ChangeKind.WITHDRAWN if document is None else ChangeKind.CHANGED
-        at = (self._uri, kind, current.version, current.version + 1, self._source)
-        return _record(names, current.rid, at, self._hold_facets(names, current), now)
+        what = (kind, current.version + 1, self._source)
+        return _record(names, current, what, differing(facets, before, after), now)
 
-    def _hold_facets(self, names: Names, current: _Current) -> dict[int, FacetChange]:
-        """HOLDS for each facet of the resource; the facets that differ, by rid."""
-        before = _Before(names, current)
-        differing = {}
+    def _hold_facets(self, names: Names, current: _Current) -> dict[str, str]:
+        """HOLDS for each facet of the resource: fingerprints by the keys of facets."""
+        if self._fingerprint is None:
+            return {}
+        held = {}
         for rid, key, selector in _facets(names.connection, current.rid):
-            after = None if self._fingerprint is None else self._fingerprint(selector)
-            if after is not None:
-                ref = FacetRef(self._uri, selector)
-                names.run(
-                    "add_holds",
-                    facet=rid,
-                    n=current.version + 1,
-                    precondition=names.precondition(ref, after, rid),
-                )
-            if (was := before.of(rid, selector)) != after:
-                differing[rid] = FacetChange(
-                    facet=key, resource=self._uri, selector=selector, before=was, after=after
-                )
-        return differing
+            held[key] = self._fingerprint(selector)
+            precondition = names.precondition(FacetRef(self._uri, selector), held[key], rid)
+            names.run("add_holds", facet=rid, n=current.version + 1, precondition=precondition)
+        return held
 
 
-_What = tuple[str, ChangeKind, int, int, str]  # resource, kind, from version, to version, source
+_What = tuple[ChangeKind, int, str]  # kind, to which version, source
 
 
 def _record(
-    names: Names, resource: int, what: _What, differing: Mapping[int, FacetChange], now: int
+    names: Names, current: _Current, what: _What, changed: tuple[FacetChange, ...], now: int
 ) -> ChangeEvent:
-    """Write a change event, with the facets that differ by rid, and open its walk."""
-    uri, kind, before, after, source = what
+    """Write a change event, and open its walk."""
+    kind, version, source = what
     event = ChangeEvent(
         id=new_id(now),
-        resource=uri,
+        resource=current.uri,
         kind=kind,
-        from_version=before,
-        to_version=after,
+        from_version=current.version,
+        to_version=version,
         source=source,
         at=now,
-        changed=tuple(sorted(differing.values(), key=lambda it: it.facet)),
+        changed=changed,
     )
     columns = event.model_dump(exclude={"resource", "changed"}, mode="json")
-    rid = names.add("add_change_event", ns=names.ns, resource=resource, **columns)
-    for facet, it in differing.items():
-        names.run("add_changed", event=rid, facet=facet, before=it.before, after=it.after)
+    rid = names.add("add_change_event", ns=names.ns, resource=current.rid, **columns)
+    names.connection.executemany(
+        QUERIES["add_changed"],
+        [(rid, it.before, it.after, names.ns, it.facet) for it in changed],
+    )
     open_walk_of_event(names, rid, now)
     return event
 
 
 def _renew(
-    names: Names, uri: str, current: _Current, *, until: int | None, now: int, source: str
+    names: Names, current: _Current, *, until: int | None, now: int, source: str
 ) -> ChangeEvent | None:
     """Set ``until`` of a version that stays; the event if that brings it back."""
     names.run("set_until", resource=current.rid, until=until, now=now)
     if not current.present or not current.expired or (until is not None and until <= now):
         return None
-    changed = {
-        rid: change.model_copy(update={"before": None, "after": change.before})
-        for rid, change in _expiring(names, uri, current).items()
-    }
-    what = (uri, ChangeKind.RENEWED, current.version, current.version, source)
-    return _record(names, current.rid, what, changed, now)
-
-
-def _expiring(names: Names, uri: str, current: _Current) -> dict[int, FacetChange]:
-    """What the facets of a version turn to when it may no longer be believed."""
-    at = {"resource": current.rid, "n": current.version}
-    held = dict(names.connection.execute(QUERIES["held_fingerprints"], at).fetchall())
-    return {
-        rid: FacetChange(facet=key, resource=uri, selector=selector, before=held[rid], after=None)
-        for rid, key, selector in _facets(names.connection, current.rid)
-        if rid in held
-    }
+    changed = differing(current.facets(names), {}, _held(names, current))
+    return _record(names, current, (ChangeKind.RENEWED, current.version, source), changed, now)
 
 
 def renew(
@@ -213,7 +200,7 @@ def renew(
                 continue
             renewed.add(uri)
             if current.present:
-                _renew(names, uri, current, until=end_of_belief(until, now), now=now, source=source)
+                _renew(names, current, until=end_of_belief(until, now), now=now, source=source)
     return frozenset(renewed)
 
 
@@ -230,41 +217,34 @@ def expire(connection: sqlite3.Connection, namespace: str) -> list[ChangeEvent]:
 def _due(connection: sqlite3.Connection, ns: int, now: int) -> list[str]:
     """What is no longer to be believed, and no event says so."""
     at = {"ns": ns, "now": now, "ahead": now + SLACK_MS}
-    names = ("expired_by_now", "believed_ahead")
-    found = [row for name in names for row in connection.execute(QUERIES[name], at)]
-    return list(dict.fromkeys(uri for (uri,) in found))
+    return [uri for (uri,) in connection.execute(QUERIES["due"], at)]
 
 
 def _expire(names: Names, uri: str, now: int) -> ChangeEvent:
     current = _current(names, uri, create=False)
     assert current is not None
     names.run("set_expired", resource=current.rid)
-    what = (uri, ChangeKind.EXPIRED, current.version, current.version, EXPIRY)
-    return _record(names, current.rid, what, _expiring(names, uri, current), now)
+    changed = differing(current.facets(names), _held(names, current), {})
+    return _record(names, current, (ChangeKind.EXPIRED, current.version, EXPIRY), changed, now)
 
 
-class _Before:
-    """The fingerprints of the version that is being replaced."""
+def _held(names: Names, current: _Current) -> dict[str, str]:
+    """The fingerprints that its version holds, by the keys of facets."""
+    at = {"resource": current.rid, "n": current.version}
+    return dict(names.connection.execute(QUERIES["held_fingerprints"], at).fetchall())
 
-    def __init__(self, names: Names, current: _Current) -> None:
-        self._names = names
-        self._current = current
-        at = {"resource": current.rid, "n": current.version}
-        self._held: dict[int, str] = dict(
-            names.connection.execute(QUERIES["held_fingerprints"], at)
-        )
-        self._document: Document | None = None
 
-    def of(self, facet: int, selector: str | None) -> str | None:
-        """None where no believable version was, or its payload is damaged."""
-        if not self._current.present or self._current.expired:
-            return None
-        if facet in self._held:
-            return self._held[facet]
-        # A facet first required after that version came, and computed for none yet.
-        if self._document is None:
-            self._document = _stored_document(self._names, self._current)
-        return None if self._document is None else self._document.held(selector)
+def _held_before(names: Names, current: _Current, facets: Mapping[str, FacetRef]) -> dict[str, str]:
+    """The same of a version that is being replaced: none where it is not to be believed."""
+    if not current.present or current.expired:
+        return {}
+    held = _held(names, current)
+    late = {key: facet for key, facet in facets.items() if key not in held}
+    # Facets first required after that version came, and computed for none yet. If its payload is
+    # damaged, what they were is lost.
+    if late and (document := _stored_document(names, current)) is not None:
+        held |= {key: document.held(facet.selector) for key, facet in late.items()}
+    return held
 
 
 def _stored_document(names: Names, current: _Current) -> Document | None:
@@ -285,12 +265,11 @@ def _facets(connection: sqlite3.Connection, resource: int) -> list[tuple[int, st
 
 
 def _current(names: Names, uri: str, *, create: bool) -> _Current | None:
-    row = names.row("resource_to_change", ns=names.ns, uri=uri)
-    if row is None and create:
-        row = (names.resource(uri), 0, 0, 0)
+    row = names.row("resource", ns=names.ns, uri=uri)
     if row is None:
-        return None
-    return _Current(rid=row[0], version=row[1], present=bool(row[2]), expired=bool(row[3]))
+        return _Current(uri, names.resource(uri), 0, False, False) if create else None
+    rid, version, present, _, _, expired = row
+    return _Current(uri, rid, version, bool(present), bool(expired))
 
 
 def hold(

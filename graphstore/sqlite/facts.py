@@ -45,7 +45,7 @@ def _read_one(
     row = connection.execute(QUERIES["resource"], {"ns": ns, "uri": uri}).fetchone()
     if row is None or row[1] == 0:
         return None
-    rid, version, present, until, since = row
+    rid, version, present, until, since, _ = row
     until = believed_until(until, since, now_ms())
     if not present:
         return Fact(version, FactState.WITHDRAWN, until)

@@ -34,10 +34,7 @@ CROSS JOIN value ON value.ns = :ns AND value.digest = wanted.value;
 -- Facts -------------------------------------------------------------------------------------
 
 -- name: resource
-SELECT rid, current, present, until, since FROM resource WHERE ns = :ns AND uri = :uri;
-
--- name: resource_to_change
-SELECT rid, current, present, expired FROM resource WHERE ns = :ns AND uri = :uri;
+SELECT rid, current, present, until, since, expired FROM resource WHERE ns = :ns AND uri = :uri;
 
 -- name: add_resource
 INSERT INTO resource (ns, uri) VALUES (:ns, :uri);
@@ -58,12 +55,12 @@ WHERE rid = :resource;
 -- For good, whatever becomes of the clock: until it is read again.
 UPDATE resource SET expired = TRUE, until = 0, since = NULL WHERE rid = :resource;
 
--- name: expired_by_now
+-- name: due
+-- No longer to be believed, and no event says so. Also what was given in the future: once the
+-- clock had caught up it would be believed again.
 SELECT uri FROM resource
-WHERE ns = :ns AND until <= :now AND until IS NOT NULL AND present AND NOT expired;
-
--- name: believed_ahead
--- Given in the future: once the clock had caught up it would be believed again.
+WHERE ns = :ns AND until <= :now AND until IS NOT NULL AND present AND NOT expired
+UNION
 SELECT uri FROM resource
 WHERE ns = :ns AND since > :ahead AND since IS NOT NULL AND present AND NOT expired;
 
@@ -101,7 +98,7 @@ JOIN precondition ON precondition.rid = holds.precondition
 WHERE facet.resource = :resource AND facet.selector IS :selector;
 
 -- name: held_fingerprints
-SELECT facet.rid, precondition.fingerprint
+SELECT facet.key, precondition.fingerprint
 FROM facet
 JOIN holds ON holds.facet = facet.rid AND holds.n = :n
 JOIN precondition ON precondition.rid = holds.precondition
@@ -126,7 +123,8 @@ INSERT INTO change_event (ns, id, resource, kind, from_version, to_version, sour
 VALUES (:ns, :id, :resource, :kind, :from_version, :to_version, :source, :at);
 
 -- name: add_changed
-INSERT INTO changed (event, facet, before, after) VALUES (:event, :facet, :before, :after);
+INSERT INTO changed (event, facet, before, after)
+SELECT ?, rid, ?, ? FROM facet WHERE ns = ? AND key = ?;
 
 -- name: change_events
 SELECT change_event.rid, id, uri, kind, from_version, to_version, source, at
@@ -349,24 +347,11 @@ WHERE rid = :rid;
 -- One row if a payload is gone that one of the first steps names.
 SELECT 1
 FROM step
-LEFT JOIN value ON value.ns = :ns AND value.digest = step.output
-WHERE execution = :execution AND position < :steps AND value.rid IS NULL
-UNION ALL
-SELECT 1
-FROM step
-LEFT JOIN value ON value.ns = :ns AND value.digest = step.head
-WHERE execution = :execution AND position < :steps AND head IS NOT NULL AND value.rid IS NULL
-UNION ALL
-SELECT 1
-FROM step
-LEFT JOIN value ON value.ns = :ns AND value.digest = step.arguments
-WHERE execution = :execution AND position < :steps AND arguments IS NOT NULL AND value.rid IS NULL
-UNION ALL
-SELECT 1
-FROM step
-CROSS JOIN json_each(step.messages) AS told
+CROSS JOIN json_each(
+    json_insert(messages, '$[#]', output, '$[#]', head, '$[#]', arguments)
+) AS told
 LEFT JOIN value ON value.ns = :ns AND value.digest = told.value
-WHERE execution = :execution AND position < :steps AND value.rid IS NULL
+WHERE execution = :execution AND position < :steps AND told.value IS NOT NULL AND value.rid IS NULL
 LIMIT 1;
 
 -- name: traces_beyond

@@ -49,7 +49,7 @@ def intend(
 
 def _is_as_expected(names: Names, expected: Expected, now: int) -> bool:
     row = names.row("resource", ns=names.ns, uri=expected.resource)
-    _, current, present, until, since = row or (None, 0, 0, None, None)
+    _, current, present, until, since, _ = row or (None, 0, 0, None, None, None)
     until = believed_until(until, since, now)
     believed = bool(present) and (until is None or now < until)
     if expected.believed and not believed:
