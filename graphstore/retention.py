@@ -1,63 +1,57 @@
-"""What a store keeps, and what a collection took away.
+"""What a store keeps, what goes by that, and what a collection took away.
 
-A *collection* deletes whole executions, versions, events and payloads that nobody needs. The
-rules, of one namespace:
+A *collection* deletes whole executions, versions, events and payloads that nobody needs. ``Rules``
+says which, as a pure function of what a store lists (``graphstore.collecting``). The rest follows
+from what is there:
 
-- A trace beyond ``traces`` of its task (the newest stay) is *unpublished*, and so is one that was
-  neither recorded nor replayed for ``max_age``. Whoever is replaying it then has it to its end,
-  since it is deleted ``grace`` later at the earliest, and no lookup that begins later accepts it.
-- Other executions that have ended (replays, unpublished and failed runs) are deleted when they
-  are older than ``grace`` and beyond ``history`` of their task (the newest stay) or older than
-  ``history_age``; at once after ``grace``, when it was for ``max_age`` or ``max_bytes`` that they
-  were unpublished. What they cost and saved is added to the totals of their day first. An
-  execution's age counts from its end, or from when it was unpublished if that is later.
-- An execution that never ended, because its process was killed, is deleted when nothing was heard
-  of it for ``history_age`` and it began no effect; it counts as killed in the totals of its day.
-- Never deleted: an execution that has an effect in doubt (begun, and not known to have ended), or
-  an open walk; and the newest replay of a published trace, because it says when that was last
-  used.
-- A version that is not current is deleted when it is older than ``grace`` and beyond ``versions``
-  of its resource or older than ``history_age``, with the events that led to it, unless a walk of
-  one is open. Expiries and renewals of the current version are deleted by the same rule, but for
-  the newest event of the resource. The event that made the current version stays.
 - A precondition is deleted with the last step that rests on it or the last version that holds it,
   whichever goes later. A facet is deleted with the last step that rests on it, and with it go its
   preconditions and what events say of it. Whoever requires it again has it computed again.
-- A task is deleted with its last execution.
+- A task is deleted with its last execution. What a deleted execution cost and saved is added to
+  the totals of its day first.
 - A payload is deleted when nothing that is kept names it. It is *suspected* first, in the
   transaction that deletes what named it; then all that is kept is looked at; a run that writes it
   or names it meanwhile clears it of suspicion.
-- If payloads still take more than ``max_bytes``, all of the above is done as if ``history`` and
-  ``versions`` were 0. If they then still do, and no trace that was unpublished for this waits for
-  its ``grace``, traces are unpublished, those used longest ago first, as many as name the excess.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from typing import NamedTuple
 
 from .errors import ConfigurationError
 
 __all__ = [
     "COLLECT_BATCH",
     "EQUAL_TO",
+    "EXPELLED",
     "LOST",
     "OVERSIZE",
     "TRACES_PER_TASK",
     "UNUSED",
     "Collected",
+    "Expiry",
+    "History",
+    "Past",
     "Retention",
+    "Rules",
+    "Run",
+    "Trace",
+    "Version",
     "beyond",
+    "least_used",
 ]
 
 #: How many published traces a task keeps, unless the engine is told otherwise.
 TRACES_PER_TASK = 8
 #: How many executions, versions or payloads one batch of a collection deletes.
 COLLECT_BATCH = 500
-#: Why a collection unpublished a trace. Such a one is deleted whatever the history is to be.
+#: Why a collection expelled a trace. Such a one is deleted whatever the history is to be.
 UNUSED = "nobody replayed it for longer than retention.max_age"
 OVERSIZE = "the payloads took more than retention.max_bytes"
+EXPELLED = (UNUSED, OVERSIZE)
 
 
 #: Why a run is not published.
@@ -148,3 +142,213 @@ class Collected:
             if it.name != "more"
         }
         return Collected(**counts, more=other.more)
+
+
+# What stores list: times are milliseconds since 1970 by the store's clock ---------------------
+
+
+class Trace(NamedTuple):
+    """A published trace.
+
+    ``use``: the newest run that replayed it, if there is one. ``used``: when that ended, or the
+    trace itself, if that is later.
+    """
+
+    id: str
+    used: int
+    use: str | None
+
+
+class History(NamedTuple):
+    """The runs of a task that have ended and are not published, in order of their start.
+
+    ``edge``: start and id of the last one, counted from the newest, of as many as are kept; None:
+    there are not so many. ``oldest``: when the first began. ``expelled``: one of them was
+    unpublished for its age or its size.
+    """
+
+    task: str
+    edge: tuple[int, str] | None
+    oldest: int | None
+    expelled: bool
+
+
+class Run(NamedTuple):
+    """A run of a history, or one that was killed. ``ended``: when it did, or was unpublished, if
+    that is later. ``held``: it has an effect in doubt or an open walk."""
+
+    id: str
+    started_at: int
+    ended: int
+    reason: str | None
+    steps: int
+    held: bool
+
+
+class Past(NamedTuple):
+    """What a resource was. ``oldest``: number and time of its oldest version; None: it has none.
+    ``expiries``: how many events say that its current version expired or was renewed, and
+    ``oldest_expiry`` when the first of them was."""
+
+    resource: str
+    current: int
+    oldest: tuple[int, int] | None
+    expiries: int
+    oldest_expiry: int | None
+
+
+class Version(NamedTuple):
+    """A version. ``held``: a walk of its change is open."""
+
+    n: int
+    at: int
+    held: bool
+
+
+class Expiry(NamedTuple):
+    """An event that says that the current version expired or was renewed; ``held`` as above."""
+
+    id: str
+    at: int
+    held: bool
+
+
+# What goes ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What goes by ``retention`` at the moment ``now``, in milliseconds. Pure."""
+
+    retention: Retention
+    now: int
+
+    def to_unpublish(self, traces: Sequence[Trace]) -> dict[str, str]:
+        """Which traces of one task, given newest first, are to be unpublished, and why.
+
+        Whoever is replaying one then has it to its end, since it is deleted ``grace`` later at
+        the earliest, and no lookup that begins later accepts it.
+        """
+        keep = self.retention
+        why = {it.id: beyond(keep.traces) for it in traces[keep.traces :]}
+        if keep.max_age is not None:
+            why |= {it.id: UNUSED for it in traces if it.used <= self._ago(keep.max_age)}
+        return why
+
+    def to_unpublish_of(self, tasks: Iterable[tuple[str, Sequence[Trace]]]) -> dict[str, str]:
+        """The same of several tasks."""
+        return {id_: why for _, traces in tasks for id_, why in self.to_unpublish(traces).items()}
+
+    def unpublished(self, run: Run, why: str | None) -> Run:
+        """The run as it is when it has been unpublished now, if there is a reason."""
+        return run if why is None else run._replace(ended=self.now, reason=why)
+
+    def kept_uses(self, traces: Iterable[Trace], gone: Collection[str]) -> set[str]:
+        """The newest replays of traces that stay. They stay too, to say when those were used."""
+        return {it.use for it in traces if it.use is not None and it.id not in gone}
+
+    def started_until(self, history: History) -> int:
+        """No run of this history goes that started later."""
+        if history.expelled:
+            return self.now
+        if not self.retention.history:
+            return self._old
+        start = history.edge[0] if history.edge is not None else self._long_ago
+        return min(self._old, max(start, self._long_ago))
+
+    def runs_to_delete(
+        self, history: History, runs: Iterable[Run], kept_uses: Collection[str]
+    ) -> list[Run]:
+        """Those of the runs that are too many, too old, or traces that went for good."""
+        return [
+            it
+            for it in runs
+            if it.id not in kept_uses and self._goes(it, self._is_beyond(history, it))
+        ]
+
+    def waits(self, run: Run) -> bool:
+        """Whether this is a trace that will be deleted for its size when its grace ends."""
+        return run.reason == OVERSIZE and not run.held and run.ended > self._old
+
+    def killed_until(self) -> int:
+        """No run goes as killed that was last heard of later."""
+        return min(self._old, self._long_ago)
+
+    def killed_to_delete(self, runs: Iterable[Run]) -> list[Run]:
+        """Those of the runs that began no effect, and did not end, of which nothing is awaited."""
+        return [it for it in runs if it.ended <= self.killed_until() and not it.held]
+
+    def has_versions_to_delete(self, past: Past) -> bool:
+        """Whether it may be so; a time in the future was given before the clock was set back."""
+        if past.oldest is None:
+            return False
+        n, at = past.oldest
+        return at > self.now or self._goes_as_version(past, Version(n, at, held=False))
+
+    def versions_to_delete(self, past: Past, versions: Iterable[Version]) -> list[Version]:
+        """Those of the versions that are not current, and too many or too old."""
+        return [it for it in versions if self._goes_as_version(past, it)]
+
+    def has_expiries_to_delete(self, past: Past) -> bool:
+        """Whether it may be so. The newest event of a resource stays."""
+        at = past.oldest_expiry
+        if at is None or past.expiries < 2:
+            return False
+        return past.expiries > self.retention.versions or not self._long_ago < at <= self.now
+
+    def expiries_to_delete(self, place: int, expiries: Iterable[Expiry]) -> list[Expiry]:
+        """Those of the expiries, given newest first from this place on, that are too many or too
+        old."""
+        return [
+            it
+            for place, it in enumerate(expiries, place)
+            if place
+            and not it.held
+            and it.at <= self._old
+            and (place >= self.retention.versions or it.at <= self._long_ago)
+        ]
+
+    def _goes(self, run: Run, is_beyond: bool) -> bool:  # noqa: FBT001
+        if run.held or run.ended > self._old:
+            return False
+        return is_beyond or run.ended <= self._long_ago or run.reason in EXPELLED
+
+    def _is_beyond(self, history: History, run: Run) -> bool:
+        if not self.retention.history:
+            return True
+        return history.edge is not None and (run.started_at, run.id) < history.edge
+
+    def _goes_as_version(self, past: Past, version: Version) -> bool:
+        if version.held or version.n >= past.current or version.at > self._old:
+            return False
+        is_beyond = version.n < past.current - self.retention.versions
+        return is_beyond or version.at <= self._long_ago
+
+    @property
+    def _old(self) -> int:
+        return self._ago(self.retention.grace)
+
+    @property
+    def _long_ago(self) -> int:
+        return self._ago(self.retention.history_age)
+
+    def _ago(self, age: timedelta) -> int:
+        return self.now - age // timedelta(milliseconds=1)
+
+
+def least_used(
+    traces: Iterable[str], sizes: Mapping[str, Mapping[str, int]], named: set[str], excess: int
+) -> tuple[list[str], int]:
+    """The first of these traces that name ``excess`` bytes, and how many are missing to that.
+
+    ``sizes``: of each trace's payloads, by digest. ``named``: those already counted, to which
+    those of the traces are added.
+    """
+    chosen = []
+    for trace in traces:
+        if excess <= 0:
+            break
+        chosen.append(trace)
+        excess -= sum(size for digest, size in sizes[trace].items() if digest not in named)
+        named |= sizes[trace].keys()
+    return chosen, excess

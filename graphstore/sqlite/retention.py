@@ -1,29 +1,44 @@
-"""Collections: deleting what nobody needs, by the rules of ``graphstore.retention``.
+"""What a collection lists and deletes in the embedded store. All of it blocks.
 
-What is to go is listed by reading. Then it is deleted in batches, each a short write transaction
-that looks once more at what it deletes; so whoever else writes waits for one batch at most, and
-who reads waits for nothing.
+A page is a short read; a batch is a short write transaction that looks once more at what it
+deletes. So whoever else writes waits for one batch at most, and who reads waits for nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sqlite3
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ..retention import Collected, Retention
+from ..collecting import Collections, Going
+from ..retention import (
+    EXPELLED,
+    Collected,
+    Expiry,
+    History,
+    Past,
+    Retention,
+    Run,
+    Trace,
+    Version,
+)
 from .clock import now_ms
-from .connection import connect, patiently, reading, taking_away, writing
-from .listing import LISTS, Listing, as_json, make_lists, squeezed, told
+from .connection import connect, patiently, statements, taking_away, writing
 from .names import Names, find
+from .queries import sections
 
 __all__ = ["Collector"]
 
-_STEPS = 4  # a batch of executions has at most this many times as many steps
+_SQL = sections("retention.sql")
+_SAID = f"({_SQL.pop('said')})"
+_SQL = {name: text.replace(":said", _SAID) for name, text in _SQL.items()}
+_PAGE = 200  # executions whose steps one statement looks at
+_MOST_CLEARED = 500  # suspicions, in one transaction
 _BYTES = 8 << 20  # of payloads at once: the pages of a large one are freed one by one
 
 _Row = tuple[Any, ...]
@@ -35,29 +50,18 @@ class Collector:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._connection: sqlite3.Connection | None = None
-        self._going: _Going | None = None
+        self._collections = self._none()
+
+    def _none(self) -> Collections:
+        return Collections(lambda it: _Contents(self._connected(), it))
 
     def collect(self, namespace: str, retention: Retention, batch: int) -> Collected:
-        """As ``GraphStore.collect``. What is listed is kept from one call to the next."""
-        if batch < 1:
-            raise ValueError(f"a batch of {batch} is none; delete 1 or more at a time")
-        going, self._going = self._going, None
-        if going is None or not going.by(namespace, retention):
-            connection = self._connected()
-            if (ns := find(connection, "namespace", name=namespace)) is None:
-                return Collected()
-            going = _Going(connection, namespace, ns, retention)
-        found = going.batch(batch)
-        if found.more:
-            self._going = going
-        return found
+        """As ``GraphStore.collect``."""
+        return asyncio.run(self._collections.collect(namespace, retention, batch))
 
     def collectable(self, namespace: str, retention: Retention) -> Collected:
         """As ``GraphStore.collectable``."""
-        connection, self._going = self._connected(), None
-        if (ns := find(connection, "namespace", name=namespace)) is None:
-            return Collected()
-        return patiently(lambda: told(connection, ns, retention))
+        return asyncio.run(self._collections.collectable(namespace, retention))
 
     def interrupt(self) -> None:
         """Have what another thread does here fail soon; what it has committed stays."""
@@ -68,212 +72,262 @@ class Collector:
         """Let go of the connection, while those of the store are open."""
         if self._connection is not None:
             self._connection.close()
-        self._connection = self._going = None
+        self._connection, self._collections = None, self._none()
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
             connection = connect(self._path)
-            make_lists(connection)
+            for statement in statements(_SQL["tables"]):
+                connection.execute(statement)
             self._connection = connection
         return self._connection
 
 
-class _Going:
-    """A collection under way: lists that are worked off, and made anew when they are empty."""
+class _Contents:
+    """As ``Contents``, of one namespace. Nothing here waits for the event loop."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, namespace: str, ns: int, retention: Retention
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, namespace: str) -> None:
         self._connection = connection
         self._namespace = namespace
-        self._asked = retention
-        self._lists = Listing(connection, ns, retention)
-        self._lists.clear(*LISTS)
+        self._ns: int | None = None
 
-    def by(self, namespace: str, retention: Retention) -> bool:
-        """Whether this is the collection that is asked for."""
-        return (self._namespace, self._asked) == (namespace, retention)
+    # Listing ------------------------------------------------------------------------------
 
-    def batch(self, most: int) -> Collected:
-        """Delete some of what is listed."""
-        found = self._listed(most) or self._anew(most, self._asked) or self._squeezed(most)
-        return Collected() if found is None else replace(found, more=True)
+    async def now(self) -> int:
+        return now_ms()
 
-    def _listed(self, most: int) -> Collected | None:
-        """Delete some of the first list that is not empty; None if all are."""
-        for name, delete in (
-            ("some_traces", self._unpublish),
-            ("some_versions", self._delete_versions),
-            ("some_events", self._delete_expiries),
-            ("some_executions", self._delete_executions),
-            ("some_unnamed", self._delete_values),
-            ("some_named", self._clear),
+    async def traces(self, after: str, most: int) -> Sequence[tuple[str, Sequence[Trace]]]:
+        found: dict[str, list[Trace]] = {}
+        for task, trace, ended, use, used in self._listed("traces", after=after, most=most):
+            traces = found.setdefault(task, [])
+            if trace is not None:
+                traces.append(Trace(trace, max(ended, used or ended), use))
+        return list(found.items())
+
+    async def histories(
+        self, tasks: Collection[str], going: Collection[str], kept: int
+    ) -> Sequence[History]:
+        of = {"tasks": _json(tasks), "going": _json(going), "reasons": _json(EXPELLED)}
+        return [
+            History(task, None if edge is None else (start, edge), oldest, bool(expelled))
+            for task, start, edge, oldest, expelled in self._listed("histories", kept=kept, **of)
+        ]
+
+    async def runs(
+        self, task: str, going: Collection[str], after: tuple[int, str], until: int, most: int
+    ) -> Sequence[Run]:
+        of = {"task": task, "going": _json(going), "started_at": after[0], "id": after[1]}
+        return [Run._make(it) for it in self._listed("runs", until=until, most=most, **of)]
+
+    async def killed(self, until: int, most: int) -> Sequence[Run]:
+        return [Run._make(it) for it in self._listed("killed", until=until, most=most)]
+
+    async def pasts(self, after: str, most: int) -> Sequence[Past]:
+        return [
+            Past(uri, current, None if n is None else (n, at), *expiries)
+            for uri, current, n, at, *expiries in self._listed("pasts", after=after, most=most)
+        ]
+
+    async def versions(self, resource: str, after: int, most: int) -> Sequence[Version]:
+        rows = self._listed("versions", resource=resource, after=after, most=most)
+        return [Version._make(it) for it in rows]
+
+    async def expiries(self, resource: str, skip: int, most: int) -> Sequence[Expiry]:
+        rows = self._listed("expiries", resource=resource, skip=skip, most=most)
+        return [Expiry._make(it) for it in rows]
+
+    async def stored_bytes(self, enough: int) -> int:
+        [[pages, free, size]] = self._listed("size_of_file")
+        if (pages - free) * size <= enough:
+            return 0  # which needs no sum
+        [[taken]] = self._listed("stored_bytes")
+        return int(taken)
+
+    async def sizes(self, executions: Collection[str]) -> Mapping[str, Mapping[str, int]]:
+        return {it: self._sizes(it) for it in executions}
+
+    def _sizes(self, execution: str) -> dict[str, int]:
+        rids = self._column("rids", ids=_json([execution]))
+        return dict(self._listed("sizes", **_named(rids)))
+
+    # Deleting -----------------------------------------------------------------------------
+
+    async def unpublish(self, why: Mapping[str, str]) -> int:
+        return patiently(lambda: self._unpublish(why))
+
+    def _unpublish(self, why: Mapping[str, str]) -> int:
+        done = 0
+        with taking_away(self._connection):
+            names = Names(self._connection, self._namespace)
+            for execution, reason in why.items():
+                row = names.row("execution_state", ns=names.ns, id=execution)
+                if row is not None and row[1] == "published":
+                    of = {"rid": row[0], "reason": reason, "equal_to": None}
+                    names.run("set_unpublished", now=now_ms(), **of)
+                    done += 1
+        return done
+
+    async def delete(self, going: Going) -> Collected:
+        return patiently(lambda: self._delete(going))
+
+    def _delete(self, going: Going) -> Collected:
+        with writing(self._connection):
+            executions = self._column("deletable", ids=_json(going.executions))
+            versions = self._rows("deletable_versions", versions=_json(going.versions))
+            of = {"ids": _json(going.events), "versions": _json(versions)}
+            events = self._column("deletable_events", **of)
+            found = self._counted(executions, versions, events)
+            self._run("fold", executions=_json(executions))
+            orphans = self._orphans(executions, versions)
+            self._run("suspect", **_named(executions, orphans["task"], versions))
+            self._run("delete_executions", rids=_json(executions))
+            self._run("delete_events", rids=_json(events))
+            self._run("delete_versions", versions=_json(versions))
+            for name in ("task", "facet", "precondition"):
+                self._run(f"delete_{name}s", rids=_json(orphans[name]))
+        return found + _left(orphans)
+
+    def _counted(
+        self, executions: Sequence[int], versions: Sequence[_Row], events: Sequence[int]
+    ) -> Collected:
+        [[others, replays, effects]] = self._rows("counted", executions=_json(executions))
+        return Collected(
+            executions=others,
+            replays=replays,
+            effects=effects,
+            versions=len(versions),
+            events=len(events),
+        )
+
+    def _orphans(
+        self, executions: Sequence[int], versions: Sequence[_Row]
+    ) -> Mapping[str, Sequence[int]]:
+        """What these leave with nothing that needs it, by kind."""
+        found: dict[str, list[int]] = defaultdict(list)
+        for kind, rid in self._rows(
+            "orphans", executions=_json(executions), versions=_json(versions)
         ):
-            if rows := self._lists.run(name, batch=most).fetchall():
-                return patiently(partial(delete, rows, most))
-        return None
-
-    def _anew(self, most: int, retention: Retention) -> Collected | None:
-        self._lists.retention = retention
-        self._list(self._lists.list_all)
-        found = self._listed(most)
-        if found is None and self._lists.run("is_suspected").fetchone():
-            self._list_payloads()
-            found = self._listed(most)
+            found[kind].append(rid)
         return found
 
-    def _squeezed(self, most: int) -> Collected | None:
-        """What goes only because payloads take too much."""
-        if not self._lists.excess():
-            return None
-        if (found := self._anew(most, squeezed(self._asked))) is not None:
-            return found
-        if self._lists.run("is_leaving", **self._lists.limits()).fetchone():
-            return None
-        excess = self._lists.excess()
-        self._list(lambda: self._lists.list_least_used(excess, most))
-        return self._listed(most)
+    async def delete_idle(self, _most: int, /) -> Collected | None:
+        return None  # it goes at once
 
-    def _list(self, work: Callable[[], None]) -> None:
-        """List what is so at one moment."""
+    # Payloads -----------------------------------------------------------------------------
 
-        def listing() -> None:
-            with reading(self._connection):
-                work()
+    async def delete_payloads(self, most: int, /) -> Collected | None:
+        if not (rows := self._listed("some_unnamed", most=most)):
+            if not self._listed("is_suspected"):
+                return None
+            self._look()
+            rows = self._listed("some_unnamed", most=most)
+        return patiently(lambda: self._delete_payloads(rows))
 
-        patiently(listing)
+    def _delete_payloads(self, rows: Sequence[_Row]) -> Collected:
+        upto = accumulate(size for _, size in rows)
+        few = [rid for (rid, _), size in zip(rows, upto, strict=True) if size <= _BYTES]
+        rids = _json(few or [rid for rid, _ in rows[:1]])
+        with writing(self._connection):
+            sizes = self._column("delete_values", rids=rids)
+            self._run("no_more_unnamed", rids=rids)
+        return Collected(values=len(sizes), bytes=sum(sizes))
 
-    def _list_payloads(self) -> None:
-        """List who of those suspected now is not named.
+    def _look(self) -> None:
+        """Find who of those suspected now is not named, and clear the others.
 
         Nothing that exists now escapes the look, and who writes what names one later clears it
         of *this* suspicion: so one that still has it in the end, and was not seen named, is not.
         One that was seen named is cleared; unless it was suspected anew since, its namer having
         been deleted after the look.
         """
-        self._list(self._list_suspects)
-        [last] = self._lists.run("last_suspect").fetchone()
-        self._lists.look_for_names()
-        self._lists.run("found_unnamed")
-        self._lists.run("found_named", last=last)
+        self._clear("suspected")
+        self._listed("suspects")
+        [[last]] = self._rows("last_suspect")
+        self._meet([], [], [])
+        self._run("unnamed")
+        while patiently(lambda: self._run("clear_named", last=last, most=_MOST_CLEARED)):
+            pass
 
-    def _list_suspects(self) -> None:
-        self._lists.clear("suspected")
-        self._lists.run("suspects")
+    def _meet(
+        self, executions: Collection[int], tasks: Sequence[int], versions: Sequence[_Row]
+    ) -> None:
+        """Leave only those ``suspected`` that nothing names but these.
 
-    # Deleting: each is a transaction, which takes what it has done off the list ---------------
+        In pages, each of a moment of its own: who writes meanwhile clears what he names.
+        """
+        start, last = -1, ""
+        while self._listed("any_suspected") and (
+            page := self._listed("page_of_executions", started_at=start, id=last, most=_PAGE)
+        ):
+            kept = [rid for rid, _, _ in page if rid not in executions]
+            self._listed("met", **_named(kept))
+            _, start, last = page[-1]
+        self._listed("met_in_tasks", tasks=_json(tasks))
+        self._listed("met_in_versions", versions=_json(versions))
 
-    def _unpublish(self, rows: Sequence[_Row], _most: int) -> Collected:
-        done = 0
-        with taking_away(self._connection):
-            names = Names(self._connection, self._namespace)
-            for rid, execution, reason in rows:
-                state = names.row("execution_state", ns=names.ns, id=execution)
-                if state is not None and state[:2] == (rid, "published"):
-                    names.run(
-                        "set_unpublished", rid=rid, reason=reason, equal_to=None, now=now_ms()
-                    )
-                    done += 1
-            self._off_the_list("no_more_trace", [row[:1] for row in rows])
-        return Collected(unpublished=done)
+    # Telling what would go ----------------------------------------------------------------
 
-    def _delete_executions(self, rows: Sequence[_Row], most: int) -> Collected:
-        upto = accumulate(steps for _, _, steps in rows)
-        few = [row for row, steps in zip(rows, upto, strict=True) if steps <= _STEPS * most]
-        rows = few or rows[:1]
-        with writing(self._connection):
-            going = as_json(row[:2] for row in rows)
-            rids = self._column("deletable", going=going)
-            found = self._delete_those(as_json(rids))
-            self._off_the_list("no_more_execution", [row[:1] for row in rows])
-        return found
+    async def foreseen(self, going: Going) -> Collected:
+        return patiently(lambda: self._foreseen(going))
 
-    def _delete_those(self, executions: str) -> Collected:
-        replays, others = self._lists.run("counted", executions=executions).fetchone()
-        tasks = self._column("tasks_of", executions=executions)
-        guarding = self._column("guarding_executions", executions=executions)
-        self._lists.run("fold", executions=executions)
-        self._lists.run("suspect_of_executions", executions=executions)
-        for name in ("marks", "walks", "guards", "feeds", "steps"):
-            self._lists.run(f"delete_{name}", executions=executions)
-        effects = self._lists.run("delete_effects", executions=executions).rowcount
-        self._lists.run("delete_executions", executions=executions)
-        deleted = Collected(executions=others, replays=replays, effects=effects)
-        return deleted + self._delete_tasks(tasks) + self._delete_facets(guarding)
+    def _foreseen(self, going: Going) -> Collected:
+        executions = self._column("rids", ids=_json(going.executions))
+        versions = self._rows("deletable_versions", versions=_json(going.versions))
+        of = {"ids": _json(going.events), "versions": _json(versions)}
+        events = self._column("deletable_events", **of)
+        orphans = self._orphans(executions, versions)
+        self._clear("suspected")
+        self._run("suspects")
+        self._run("suspects_foreseen", **_named(executions, orphans["task"], versions))
+        self._meet(set(executions), orphans["task"], versions)
+        [[values, size]] = self._rows("count_suspected")
+        self._clear("suspected")
+        told = self._counted(executions, versions, events) + _left(orphans)
+        return told + Collected(values=values, bytes=size)
 
-    def _delete_tasks(self, tasks: Sequence[int]) -> Collected:
-        """Those of the tasks that have no execution any more."""
-        left = as_json(self._column("tasks_left", tasks=as_json(tasks)))
-        self._lists.run("suspect_of_tasks", tasks=left)
-        return Collected(tasks=self._lists.run("delete_tasks", tasks=left).rowcount)
+    # Statements ---------------------------------------------------------------------------
 
-    def _delete_facets(self, preconditions: Sequence[int]) -> Collected:
-        """Those of the facets on which no step rests any more; and preconditions of others."""
-        facets = self._lists.run("facets_left", preconditions=as_json(preconditions)).fetchall()
-        deleted = 0
-        for facet, resource in facets:
-            at = {"facet": facet, "resource": resource}
-            self._lists.run("delete_holds_of_facet", **at)
-            self._lists.run("delete_changed_of_facet", **at)
-            deleted += self._lists.run("delete_preconditions_of_facet", **at).rowcount
-            self._lists.run("delete_facet", **at)
-            self._lists.run("delete_resource", **at)
-        gone = Collected(facets=len(facets), preconditions=deleted)
-        return gone + self._delete_preconditions(preconditions)
+    def _listed(self, name: str, **parameters: Any) -> list[_Row]:
+        return patiently(lambda: self._rows(name, **parameters))
 
-    def _delete_preconditions(self, preconditions: Sequence[int]) -> Collected:
-        """Those on which no step rests, and that no version holds, any more."""
-        left = self._column("preconditions_left", preconditions=as_json(preconditions))
-        deleted = self._lists.run("delete_preconditions", preconditions=as_json(left))
-        return Collected(preconditions=deleted.rowcount)
+    def _rows(self, name: str, **parameters: Any) -> list[_Row]:
+        return self._executed(name, parameters).fetchall()
 
-    def _delete_versions(self, rows: Sequence[_Row], _most: int) -> Collected:
-        held: set[int] = set()
-        events: list[int] = []
-        versions = 0
-        with writing(self._connection):
-            for resource, n in rows:
-                at = {"resource": resource, "n": n}
-                held.update(self._column("held_by_version", **at))
-                events += self._column("events_of_version", **at)
-                self._lists.run("suspect_of_version", **at)
-                self._lists.run("delete_holds_of_version", **at)
-                versions += self._lists.run("delete_version", **at).rowcount
-            found = self._delete_events(events) + self._delete_preconditions(sorted(held))
-            self._off_the_list("no_more_version", rows)
-        return replace(found, versions=versions)
+    def _column(self, name: str, **parameters: Any) -> list[Any]:
+        return [row[0] for row in self._rows(name, **parameters)]
 
-    def _delete_expiries(self, rows: Sequence[_Row], _most: int) -> Collected:
-        with writing(self._connection):
-            return self._delete_events([rid for (rid,) in rows])
+    def _run(self, name: str, **parameters: Any) -> int:
+        """How many rows it changed."""
+        return self._executed(name, parameters).rowcount
 
-    def _delete_events(self, rids: Sequence[int]) -> Collected:
-        events = as_json(rids)
-        self._lists.run("delete_changed", events=events)
-        self._lists.run("delete_walks_of_events", events=events)
-        deleted = self._lists.run("delete_events", events=events).rowcount
-        self._off_the_list("no_more_event", [(rid,) for rid in rids])
-        return Collected(events=deleted)
+    def _executed(self, name: str, parameters: Mapping[str, Any]) -> sqlite3.Cursor:
+        if self._ns is None:
+            self._ns = find(self._connection, "namespace", name=self._namespace)
+        return self._connection.execute(_SQL[name], {"ns": self._ns, **parameters})
 
-    def _delete_values(self, rows: Sequence[_Row], _most: int) -> Collected:
-        upto = accumulate(size for _, size in rows)
-        rows = [row for row, size in zip(rows, upto, strict=True) if size <= _BYTES] or rows[:1]
-        suspects = as_json(rid for rid, _ in rows)
-        with writing(self._connection):
-            values = self._lists.run("values_to_delete", suspects=suspects).fetchall()
-            self._lists.run("delete_suspects", suspects=suspects)
-            self._lists.run("delete_values", values=as_json(rid for rid, _ in values))
-            self._off_the_list("no_more_unnamed", [row[:1] for row in rows])
-        return Collected(values=len(values), bytes=sum(size for _, size in values))
+    def _clear(self, table: str) -> None:
+        self._connection.execute(f"DELETE FROM temp.{table}")  # noqa: S608 - our own name
 
-    def _clear(self, rows: Sequence[_Row], _most: int) -> Collected:
-        with writing(self._connection):
-            self._lists.run("delete_suspects", suspects=as_json(rid for (rid,) in rows))
-            self._off_the_list("no_more_named", rows)
-        return Collected()
 
-    def _column(self, name: str, **parameters: Any) -> list[int]:
-        return [row[0] for row in self._lists.run(name, **parameters)]
+def _left(orphans: Mapping[str, Sequence[int]]) -> Collected:
+    return Collected(
+        tasks=len(orphans["task"]),
+        facets=len(orphans["facet"]),
+        preconditions=len(orphans["precondition"]),
+    )
 
-    def _off_the_list(self, name: str, rows: Sequence[_Row]) -> None:
-        self._lists.run_many(name, rows)
+
+def _named(
+    executions: Iterable[int], tasks: Iterable[int] = (), versions: Iterable[_Row] = ()
+) -> dict[str, str]:
+    """The parameters of a statement about the payloads that these name."""
+    return {
+        "executions": _json(executions),
+        "tasks": _json(tasks),
+        "versions": _json(versions),
+    }
+
+
+def _json(items: Iterable[Any]) -> str:
+    """Several things as one parameter."""
+    return json.dumps(list(items))

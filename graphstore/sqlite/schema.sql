@@ -370,3 +370,51 @@ WHERE miss <> '[]';
 -- What was given in the future, if the clock was set back since.
 CREATE INDEX believed_since ON resource (ns, since)
 WHERE since IS NOT NULL AND present AND NOT expired;
+
+-- version: 5
+-- What belongs to a row goes with it. Triggers and no ON DELETE CASCADE: the references of older
+-- sections cannot be altered without writing each table anew.
+--
+-- An execution that only begun is replaced under its rid, and keeps its effects.
+CREATE TRIGGER execution_goes AFTER DELETE ON execution WHEN old.task IS NOT NULL
+BEGIN
+    DELETE FROM mark WHERE execution = old.rid;
+    DELETE FROM walk WHERE execution = old.rid;
+    DELETE FROM guard WHERE execution = old.rid;
+    DELETE FROM feeds WHERE execution = old.rid;
+    DELETE FROM step WHERE execution = old.rid;
+    DELETE FROM side_effect WHERE execution = old.rid;
+END;
+
+CREATE TRIGGER change_event_goes AFTER DELETE ON change_event
+BEGIN
+    DELETE FROM changed WHERE event = old.rid;
+    DELETE FROM walk WHERE event = old.rid;
+END;
+
+CREATE TRIGGER version_goes AFTER DELETE ON version
+BEGIN
+    DELETE FROM holds
+    WHERE n = old.n AND facet IN (SELECT rid FROM facet WHERE resource = old.resource);
+END;
+
+-- With its last facet goes a resource that was never observed.
+CREATE TRIGGER facet_goes AFTER DELETE ON facet
+BEGIN
+    DELETE FROM holds WHERE facet = old.rid;
+    DELETE FROM precondition WHERE facet = old.rid;
+    DELETE FROM changed
+    WHERE facet = old.rid AND event IN (SELECT rid FROM change_event WHERE resource = old.resource);
+    DELETE FROM resource
+    WHERE rid = old.resource AND current = 0
+        AND NOT EXISTS (SELECT 1 FROM facet WHERE facet.resource = old.resource);
+END;
+
+CREATE TRIGGER value_goes AFTER DELETE ON value
+BEGIN
+    DELETE FROM suspect WHERE value = old.rid;
+END;
+
+-- When a trace was used last.
+CREATE INDEX use_of_trace ON execution (task, replayed, started_at, id)
+WHERE replayed IS NOT NULL;

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from execgraph.graphstore.canonical import Json
+from execgraph.graphstore.collecting import Going
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import ExecutionState, Recording
 from execgraph.graphstore.retention import Collected, Retention
+from execgraph.graphstore.sqlite import retention
 from execgraph.graphstore.sqlite.store import SqliteStore
 from execgraph.tests.conformance.samples import (
     guard,
@@ -124,22 +127,22 @@ async def test_nothing_dangles_and_nothing_is_left_over(store: SqliteStore, path
 async def test_no_scan_without_a_suspect_and_no_sum_without_a_limit(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from execgraph.graphstore.sqlite import listing
-
     asked: list[str] = []
-    run = listing.Listing.run
+    executed = retention._Contents._executed
 
-    def spy(self: listing.Listing, name: str, **parameters: object) -> sqlite3.Cursor:
+    def spy(
+        self: retention._Contents, name: str, parameters: Mapping[str, object]
+    ) -> sqlite3.Cursor:
         asked.append(name)
-        return run(self, name, **parameters)
+        return executed(self, name, parameters)
 
-    monkeypatch.setattr(listing.Listing, "run", spy)
+    monkeypatch.setattr(retention._Contents, "_executed", spy)
     await published(store, "team", _ended(1))
     await _collect(store, _FEW)
-    assert {"page_of_executions", "payload_bytes"}.isdisjoint(asked)
+    assert {"page_of_executions", "stored_bytes"}.isdisjoint(asked)
     await store.unpublish("team", "deploy-1", "rejected")
     await _collect(store, replace(_FEW, history=0, max_bytes=0))
-    assert {"page_of_executions", "payload_bytes"} <= set(asked)
+    assert {"page_of_executions", "stored_bytes"} <= set(asked)
 
 
 async def test_a_collection_lets_others_write(store: SqliteStore, path: Path) -> None:
@@ -169,19 +172,16 @@ async def test_a_number_given_again_is_not_taken_for_who_had_it_before(
     await published(store, "team", _ended(1))
     for number in (2, 3):
         await store.write("team", _ended(number, says=f"{number}"))
-    least = replace(_FEW, traces=1, history=0)
-    assert (await store.collect("team", least, batch=1)).executions == 1  # the other is listed
-    other = SqliteStore(str(path))
-    await other.open()
-    while (await other.collect("team", least)).more:
-        pass
+    listed = Going(executions=["deploy-2", "deploy-3"])
+    await _collect(store, replace(_FEW, traces=1, history=0))
     for number in (4, 5):
-        await other.write("team", _ended(number, says=f"{number}"))
-    await other.close()
+        await store.write("team", _ended(number, says=f"{number}"))
     raw = sqlite3.connect(path)
     assert raw.execute("SELECT rid FROM execution WHERE id = 'deploy-5'").fetchone() == (3,)
     raw.close()
-    assert (await store.collect("team", least, batch=1)) == Collected(more=True)
+    connection = retention.connect(path)
+    assert await retention._Contents(connection, "team").delete(listed) == Collected()
+    connection.close()
     assert await store.execution("team", "deploy-5") is not None
 
 
@@ -189,28 +189,31 @@ async def test_what_loses_its_last_namer_during_a_look_is_suspected_anew(
     store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The look has seen a payload named; then, before that is noted, its namer goes."""
-    from execgraph.graphstore.sqlite.listing import Listing
-    from execgraph.graphstore.sqlite.retention import Collector
-
     least = replace(_FEW, traces=1, history=0)
     await published(store, "team", sample_recording("stays"))
     for number in (1, 2):
         await published(store, "team", _ended(number, says="the same"))
         await store.unpublish("team", f"deploy-{number}", "rejected")
     assert (await store.collect("team", least, batch=1)).executions == 1
-    look = Listing.look_for_names
+    meet = retention._Contents._meet
     between: list[Collected] = []
 
-    def then_the_other_goes(self: Listing) -> None:
-        look(self)
+    def then_the_other_goes(
+        self: retention._Contents,
+        executions: Collection[int],
+        tasks: Sequence[int],
+        versions: Sequence[Sequence[int]],
+    ) -> None:
+        meet(self, executions, tasks, versions)
         if not between:
             between.append(Collected())
-            other = Collector(str(path))
-            between.append(other.collect("team", least, 1))
+            other = retention.Collector(str(path))
+            with ThreadPoolExecutor(1) as thread:
+                between.append(thread.submit(other.collect, "team", least, 1).result())
             other.close()
 
-    await store.collect("team", replace(least, history=1))  # what is listed is forgotten
-    monkeypatch.setattr(Listing, "look_for_names", then_the_other_goes)
+    await store.collect("team", replace(least, history=1))
+    monkeypatch.setattr(retention._Contents, "_meet", then_the_other_goes)
     await _suspect_again(path)
     await _collect(store, replace(least, history=1))
     assert between[1].executions == 1
