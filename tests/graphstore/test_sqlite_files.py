@@ -25,6 +25,7 @@ from execgraph.graphstore.errors import (
     StoreUnavailable,
 )
 from execgraph.graphstore.model import ChangeKind
+from execgraph.graphstore.retention import Collected, Retention
 from execgraph.graphstore.sqlite import connection, files
 from execgraph.graphstore.sqlite.store import SqliteStore
 from execgraph.tests.conformance.samples import published, sample_recording
@@ -256,7 +257,19 @@ async def test_a_store_of_version_1_is_brought_up_to_date(path: Path) -> None:
     await store.walk("team", "run")
     assert await store.marks("team", "run") == {0: "guard"}
     assert (await store.totals("team")).traces == 1
+    await store.unpublish("team", "run", "rejected")
+    least = Retention(history=0, versions=0, grace=timedelta(0))
+    taken = Collected(more=True)
+    while taken.more:
+        taken += await store.collect("team", least)
+    expected = Collected(executions=1, versions=1, events=1, preconditions=1, facets=1, tasks=1)
+    assert taken == expected
     await store.close()
+    raw = sqlite3.connect(path)
+    for table in ("step", "guard", "mark", "walk", "holds", "changed"):
+        rows = raw.execute(f"SELECT count(*) FROM {table}").fetchone()
+        assert rows == (0,), f"what belonged to a row of {table} went with it"
+    raw.close()
 
 
 async def test_a_lease_given_before_the_clock_was_set_back_is_free(path: Path) -> None:
