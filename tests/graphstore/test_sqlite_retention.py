@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import ExecutionState, Recording
 from execgraph.graphstore.retention import Collected, Retention
 from execgraph.graphstore.sqlite import retention
+from execgraph.graphstore.sqlite.connection import connect
 from execgraph.graphstore.sqlite.store import SqliteStore
 from execgraph.tests.conformance.samples import (
     guard,
@@ -179,7 +181,7 @@ async def test_a_number_given_again_is_not_taken_for_who_had_it_before(
     raw = sqlite3.connect(path)
     assert raw.execute("SELECT rid FROM execution WHERE id = 'deploy-5'").fetchone() == (3,)
     raw.close()
-    connection = retention.connect(path)
+    connection = connect(path)
     assert await retention._Contents(connection, "team").delete(listed) == Collected()
     connection.close()
     assert await store.execution("team", "deploy-5") is not None
@@ -202,7 +204,7 @@ async def test_what_loses_its_last_namer_during_a_look_is_suspected_anew(
         self: retention._Contents,
         executions: Collection[int],
         tasks: Sequence[int],
-        versions: Sequence[Sequence[int]],
+        versions: Sequence[tuple[Any, ...]],
     ) -> None:
         meet(self, executions, tasks, versions)
         if not between:
