@@ -22,7 +22,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import rfc8785
 from typing_extensions import TypeAliasType
@@ -121,8 +121,8 @@ def _check_names(value: Mapping[Any, Any]) -> None:
         [name] = _read(encode({key: None}).decode())
         if name in known:
             raise NotJson(
-                f"JSON cannot tell the members {known[name]!r} and {key!r} of one object apart;"
-                " name them differently"
+                f"the keys {known[name]!r} and {key!r} of one object are the same key in JSON;"
+                " rename one of them"
             )
         known[name] = key
 
@@ -137,9 +137,9 @@ def as_text(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
-def _refuse(value: object) -> object:
+def _refuse(value: object, where: str = "") -> NoReturn:
     raise NotJson(
-        f"{_name(value)} is not JSON. Give dicts, lists, strings, numbers, booleans or None"
+        f"{_name(value)}{where} is not JSON. Give dicts, lists, strings, numbers, booleans or None"
         " (pydantic models and dataclasses can be dumped first)."
     )
 
@@ -164,9 +164,7 @@ def _is_plain(value: Any) -> bool:
         )
     if kind is list:
         return all(map(_is_plain, value))
-    if kind is int:
-        return bool(-_EXACT < value < _EXACT)
-    if kind is float:
+    if kind is int or kind is float:
         return bool(-_EXACT < value < _EXACT)
     return kind is bool or kind is type(None)
 
@@ -203,10 +201,7 @@ def _extended(value: Any, where: str) -> Json:
             }
         case list() | tuple():
             return [_extended(item, f"{where}[{index}]") for index, item in enumerate(value)]
-    raise NotJson(
-        f"{_name(value)} at {where} is not JSON. Give dicts, lists, strings, numbers, booleans"
-        " or None (pydantic models and dataclasses can be dumped first)."
-    )
+    _refuse(value, f" at {where}")
 
 
 # Made once: json.dumps makes a new encoder for each call with settings of its own.

@@ -20,7 +20,7 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from .canonical import Json, canonical, decode, digest, encode, fingerprint
+from .canonical import Json, canonical, check_members, decode, digest, encode, fingerprint
 from .errors import NotJson, SelectorError
 from .model import Value
 
@@ -56,7 +56,8 @@ class Document:
         Raises NotJson if it cannot be written as JSON, or is nested more than 100 levels deep:
         whether a deeper one could be read would depend on who calls.
         """
-        _refuse_unreadable(content, levels=_LEVELS)
+        _refuse_deep(content, _LEVELS)
+        check_members(content)
         return cls(Value.of(encode(content)))
 
     @cached_property
@@ -144,8 +145,7 @@ def _projection(content: Any, paths: Iterable[Path]) -> Any:
     return {part: _projection(content[part], below[part]) for part in below}
 
 
-def _refuse_unreadable(content: Any, levels: int) -> None:
-    """Raises NotJson for keys that become one in JSON, and for too many levels."""
+def _refuse_deep(content: Any, levels: int) -> None:
     if not isinstance(content, dict | list | tuple):
         return
     if levels == 0:
@@ -153,24 +153,8 @@ def _refuse_unreadable(content: Any, levels: int) -> None:
             f"the document refers to itself, or is nested more than {_LEVELS} levels deep; give"
             " the parts that matter as resources of their own"
         )
-    if isinstance(content, dict):
-        _refuse_colliding_keys(content)
     for item in content.values() if isinstance(content, dict) else content:
-        _refuse_unreadable(item, levels - 1)
-
-
-def _refuse_colliding_keys(content: dict[Any, Any]) -> None:
-    strings = {key for key in content if isinstance(key, str)}
-    for key in content:
-        if isinstance(key, str):
-            continue
-        name = decode(encode({key: 0})).popitem()[0]
-        if name in strings:
-            raise NotJson(
-                f"the keys {key!r} and {name!r} of one object are the same key in JSON;"
-                " rename one of them"
-            )
-        strings.add(name)
+        _refuse_deep(item, levels - 1)
 
 
 #: The document that is ``null``, for a source: where one has nothing, it gives None.

@@ -13,8 +13,7 @@ CALL (found) {
     MATCH (e)-[at:HAS_STEP]->(s:Step)
     WHERE at.position < e.published_steps
     RETURN collect([
-      {{step: s.*}},
-      [(s)<-[:GUARDS]-(p) | p.id], [(s)<-[:FEEDS]-(u) | u.position]
+      {{step: s.*}}, [(s)<-[:GUARDS]-(p) | p.id], [(s)<-[:FEEDS]-(u) | u.position]
     ]) AS steps
   }
   RETURN collect([properties(e), steps]) AS traces
@@ -82,8 +81,7 @@ MATCH (e:Execution {namespace: $namespace, id: $execution})
 CALL (e) {
   MATCH (e)-[:HAS_STEP]->(s:Step)
   RETURN collect([
-    {{step: s.*}},
-    [(s)<-[:GUARDS]-(p) | p.id], [(s)<-[:FEEDS]-(u) | u.position]
+    {{step: s.*}}, [(s)<-[:GUARDS]-(p) | p.id], [(s)<-[:FEEDS]-(u) | u.position]
   ]) AS steps
 }
 CALL (e) {

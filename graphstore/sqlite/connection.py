@@ -57,19 +57,9 @@ def connect(path: Path, *, known: Count | None = None) -> sqlite3.Connection:
     ``known``: changes that an earlier file here was seen to have.
     """
     prepare(path)
-    connection = sqlite3.connect(
-        path,
-        timeout=_BUSY_MS / 1000,
-        isolation_level=None,
-        check_same_thread=False,
-        cached_statements=256,
-    )
-    add_functions(connection)
-    try:
+    with _connected(path) as connection:
+        add_functions(connection)
         patiently(lambda: _set_up(connection, path, known))
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 
@@ -78,22 +68,29 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
 
     A statement that meets a lock fails at once: the event loop must not sleep in it.
     """
+    with _connected(f"{path.as_uri()}?mode=ro", uri=True) as connection:
+        connection.execute(f"PRAGMA cache_size = {_CACHE_KIB}")
+        patiently(lambda: count(connection))  # by which it takes its place among the file's users
+        connection.execute("PRAGMA busy_timeout = 0")
+    return connection
+
+
+@contextmanager
+def _connected(to: Path | str, *, uri: bool = False) -> Iterator[sqlite3.Connection]:
+    """A connection that is closed if it cannot be set up."""
     connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=ro",
-        uri=True,
+        to,
+        uri=uri,
         timeout=_BUSY_MS / 1000,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
     )
     try:
-        connection.execute(f"PRAGMA cache_size = {_CACHE_KIB}")
-        patiently(lambda: count(connection))  # by which it takes its place among the file's users
-        connection.execute("PRAGMA busy_timeout = 0")
+        yield connection
     except BaseException:
         connection.close()
         raise
-    return connection
 
 
 def _set_up(connection: sqlite3.Connection, path: Path, known: Count | None) -> None:

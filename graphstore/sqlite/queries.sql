@@ -304,10 +304,10 @@ VALUES (:rid, :ns, :task, {{execution: :*}});
 INSERT INTO step (execution, {{step: *}}) VALUES (:execution, {{step: :*}});
 
 -- name: add_guard
-INSERT INTO guard (execution, position, precondition) VALUES (:execution, :position, :precondition);
+INSERT INTO guard (execution, position, precondition) VALUES (?, ?, ?);
 
 -- name: add_feed
-INSERT INTO feeds (execution, source, target) VALUES (:execution, :source, :target);
+INSERT INTO feeds (execution, source, target) VALUES (?, ?, ?);
 
 -- name: add_effect
 -- What is done stays done.

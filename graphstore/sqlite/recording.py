@@ -154,26 +154,13 @@ def _add_execution(names: Names, execution: Execution, task: str) -> int:
 def _add_steps(names: Names, execution: int, steps: Sequence[Step], guards: dict[str, int]) -> None:
     many = names.connection.executemany
     many(QUERIES["add_step"], [columns(step) | {"execution": execution} for step in steps])
-    at = [{"execution": execution, "position": step.position} for step in steps]
     known = {
         key: guards.get(key) or names.known_precondition(key) for s in steps for key in s.guards
     }
-    many(
-        QUERIES["add_guard"],
-        [
-            it | {"precondition": known[key]}
-            for it, s in zip(at, steps, strict=True)
-            for key in s.guards
-        ],
-    )
-    many(
-        QUERIES["add_feed"],
-        [
-            {"execution": execution, "source": source, "target": step.position}
-            for step in steps
-            for source in step.feeds
-        ],
-    )
+    guarded = [(execution, it.position, known[key]) for it in steps for key in it.guards]
+    many(QUERIES["add_guard"], guarded)
+    fed = [(execution, source, it.position) for it in steps for source in it.feeds]
+    many(QUERIES["add_feed"], fed)
 
 
 def _add_effects(names: Names, execution: int, effects: Sequence[SideEffect]) -> None:
@@ -204,14 +191,8 @@ def publish(
             _unpublish(names, rid, LOST)
             return Published(False)
         now = now_ms()
-        names.run(
-            "set_published",
-            rid=rid,
-            steps=steps,
-            manifest=manifest,
-            signature=signature,
-            now=now,
-        )
+        as_said = {"steps": steps, "manifest": manifest, "signature": signature}
+        names.run("set_published", rid=rid, now=now, **as_said)
         moved = open_walk_if_moved(names, rid, now)
         return Published(True, None, _unpublish_oldest(names, task, keep), moved)
 
@@ -264,11 +245,9 @@ def _write_replay(names: Names, replay: Replay) -> None:
         _count(names, replay)
         return
     _add_values(names, [value_row(value) for value in replay.values])
-    said = {it for it in (execution.output, execution.report) if it is not None}
-    clear_suspicion(names, said)
+    clear_suspicion(names, {it for it in (execution.output, execution.report) if it is not None})
     rid = _add_execution(names, execution, execution.task)
-    done = [effect.model_copy(update={"state": EffectState.DONE}) for effect in replay.effects]
-    _add_effects(names, rid, done)
+    _add_effects(names, rid, [effect.ended() for effect in replay.effects])
 
 
 def _count(names: Names, replay: Replay) -> None:

@@ -164,9 +164,9 @@ async def test_members_that_json_cannot_tell_apart_are_refused(world: World, inp
     engine = world.engine()
     agent = world.agent(engine, [])
     async with engine:
-        with pytest.raises(NotJson, match="cannot tell the members"):
+        with pytest.raises(NotJson, match="the same key in JSON"):
             await agent.execute(inputs)
-        with pytest.raises(NotJson, match="cannot tell the members"):
+        with pytest.raises(NotJson, match="the same key in JSON"):
             await agent.execute("go", context=inputs)
 
 
