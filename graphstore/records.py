@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields
 from operator import itemgetter
 from typing import Any, get_origin
-
-from pydantic import BaseModel
 
 from .model import (
     ChangeEvent,
@@ -31,6 +30,7 @@ from .model import (
     Walk,
     steps_of,
 )
+from .store import Tally
 
 __all__ = [
     "FIELDS",
@@ -41,6 +41,7 @@ __all__ = [
     "flat",
     "outline_of",
     "preconditions_of",
+    "tally_of",
     "trace_of",
     "walk_of",
     "written",
@@ -53,24 +54,25 @@ _USAGE = tuple(Usage.model_fields)
 _NODES = (Step, Execution)
 
 
-def _flat_fields(node: type[BaseModel], but: Collection[str]) -> tuple[str, ...]:
-    kept = [_USAGE if name == "usage" else (name,) for name in node.model_fields if name not in but]
-    return tuple(name for names in kept for name in names)
+def _flat_fields(names: Iterable[str], but: Collection[str] = ()) -> tuple[str, ...]:
+    kept = [_USAGE if name == "usage" else (name,) for name in names if name not in but]
+    return tuple(name for some in kept for name in some)
 
 
 #: What a statement may list by name. The task of an execution and the execution of an effect are
-#: other nodes, which a statement names by itself.
+#: other nodes, which a statement names by itself. A tally is what the totals of a day add up.
 FIELDS = {
     "usage": _USAGE,
-    "step": _flat_fields(Step, _EDGES),
-    "execution": _flat_fields(Execution, {"task"}),
-    "effect": _flat_fields(SideEffect, {"execution"}),
-    "precondition": _flat_fields(Precondition, ()),
+    "step": _flat_fields(Step.model_fields, _EDGES),
+    "execution": _flat_fields(Execution.model_fields, {"task"}),
+    "effect": _flat_fields(SideEffect.model_fields, {"execution"}),
+    "precondition": _flat_fields(Precondition.model_fields),
+    "tally": _flat_fields((it.name for it in fields(Tally)), {"agent", "mode", "state"}),
 }
 _EXECUTION = ("task", *FIELDS["execution"])
 _EFFECT = ("execution", *FIELDS["effect"])
 _STEP = (*FIELDS["step"], "guards", "feeds")
-_EVENT = _flat_fields(ChangeEvent, {"changed"})
+_EVENT = _flat_fields(ChangeEvent.model_fields, {"changed"})
 
 
 def _fields_of_type(*types: type) -> frozenset[str]:
@@ -92,14 +94,14 @@ LISTS = _fields_of_type(tuple)
 
 def flat(node: Step | Execution | SideEffect) -> dict[str, Any]:
     """The fields of a node as they are kept."""
-    fields = node.model_dump(mode="json", exclude=_EDGES)
-    if "usage" in fields:
-        fields |= fields.pop("usage") or dict.fromkeys(_USAGE)
-    for name in _MAPPINGS & fields.keys():
-        fields[name] = json.dumps(fields[name])
+    kept = node.model_dump(mode="json", exclude=_EDGES)
+    if "usage" in kept:
+        kept |= kept.pop("usage") or dict.fromkeys(_USAGE)
+    for name in _MAPPINGS & kept.keys():
+        kept[name] = json.dumps(kept[name])
     if isinstance(node, Step) and not node.seen:  # as of most: it takes no space
-        fields["seen"] = None
-    return fields
+        kept["seen"] = None
+    return kept
 
 
 def written(it: Execution) -> dict[str, Any]:
@@ -108,6 +110,22 @@ def written(it: Execution) -> dict[str, Any]:
     # A reason may quote anything, so it must not be what makes a store fail.
     reason = it.reason and it.reason.encode(errors="backslashreplace").decode()
     return flat(it) | {"state": state.value, "reason": reason}
+
+
+def tally_of(it: Execution) -> dict[str, Any]:
+    """What one execution adds to the totals of its day."""
+    served = it.served > 0 or it.saved_tokens > 0
+    return {
+        "executions": 1,
+        **it.usage.model_dump(),
+        "asked": it.asked,
+        "served": it.served,
+        "saved_tokens": it.saved_tokens,
+        "cost": it.cost or 0.0,
+        "unpriced": int(it.cost is None),
+        "saved_cost": it.saved_cost or 0.0,
+        "saved_unpriced": int(it.saved_cost is None and served),
+    }
 
 
 # Reading ----------------------------------------------------------------------------------

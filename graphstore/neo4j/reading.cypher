@@ -42,11 +42,7 @@ CALL () {
 CALL () {
   MATCH (d:DailyTotals)
   WHERE d.namespace = $namespace AND d.totals_of >= toString(date(datetime({epochMillis: $since})))
-  RETURN collect([
-    d.agent, d.mode, d.state, d.executions, {{usage: coalesce(d.*, 0)}},
-    coalesce(d.asked, 0), coalesce(d.served, 0), d.saved_tokens, d.cost, coalesce(d.unpriced, 0),
-    coalesce(d.saved_cost, 0.0), coalesce(d.saved_unpriced, 0)
-  ]) AS folded,
+  RETURN collect([d.agent, d.mode, d.state, {{tally: coalesce(d.*, 0)}}]) AS folded,
   collect([d.miss, d.miss_asked, d.miss_tokens]) AS misses_folded
 }
 // One that has not ended and is not heard of was killed.
@@ -57,16 +53,15 @@ CALL () {
        CASE WHEN e.state = 'running'
               AND e.started_at + coalesce(e.duration_ms, 0) <= timestamp() - $silent
          THEN 'killed' ELSE e.state END AS state
-  WITH agent, mode, state, count(*) AS number,
-       {{usage: sum(coalesce(e.*, 0)) AS *}},
+  WITH agent, mode, state, count(*) AS executions, {{usage: sum(coalesce(e.*, 0)) AS *}},
        sum(coalesce(e.asked, 0)) AS asked, sum(coalesce(e.served, 0)) AS served,
-       sum(coalesce(e.saved_tokens, 0)) AS saved, sum(coalesce(e.cost, 0.0)) AS cost,
+       sum(coalesce(e.saved_tokens, 0)) AS saved_tokens, sum(coalesce(e.cost, 0.0)) AS cost,
        sum(CASE WHEN e.cost IS NULL AND (e.task IS NOT NULL OR e.asked > 0) THEN 1 ELSE 0 END)
          AS unpriced,
        sum(coalesce(e.saved_cost, 0.0)) AS saved_cost,
        sum(CASE WHEN e.saved_cost IS NULL AND (e.served > 0 OR e.saved_tokens > 0)
          THEN 1 ELSE 0 END) AS saved_unpriced
-  RETURN collect([agent, mode, state, number, {{usage: *}}, asked, served, saved, cost, unpriced, saved_cost, saved_unpriced]) AS groups
+  RETURN collect([agent, mode, state, {{tally: *}}]) AS groups
 }
 CALL () {
   MATCH (e:Execution {namespace: $namespace})

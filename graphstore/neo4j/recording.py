@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..model import step_id
-from ..records import FIELDS, written
+from ..records import FIELDS, tally_of, written
 from .mapping import gate_of, properties, value_row
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def replay_parameters(namespace: str, replays: Sequence[Replay]) -> dict[str, An
                     if digest is not None
                 ],
                 "execution": written(it.execution),
+                "tally": tally_of(it.execution),
                 "effects": [properties(effect.ended()) for effect in _by_id(it.effects)],
             }
             for it in sorted(replays, key=lambda it: it.execution.id)

@@ -114,14 +114,9 @@ CALL (gone) {
        coalesce(e.agent, '') AS agent, coalesce(e.mode, 'live') AS mode,
        CASE e.state WHEN 'running' THEN 'killed' ELSE e.state END AS state,
        coalesce(e.miss, []) AS miss
-  WITH day, agent, mode, state, miss, count(*) AS executions,
-       coalesce(sum(e.input_tokens), 0) AS input, coalesce(sum(e.output_tokens), 0) AS output,
-       sum(coalesce(e.cache_creation_input_tokens, 0)) AS created,
-       sum(coalesce(e.cache_read_input_tokens, 0)) AS read,
-       sum(coalesce(e.cache_creation_1h_input_tokens, 0)) AS created_1h,
-       sum(coalesce(e.web_search_requests, 0)) AS searches,
+  WITH day, agent, mode, state, miss, count(*) AS executions, {{usage: sum(coalesce(e.*, 0)) AS *}},
        sum(coalesce(e.asked, 0)) AS asked, sum(coalesce(e.served, 0)) AS served,
-       sum(coalesce(e.saved_tokens, 0)) AS saved, sum(coalesce(e.cost, 0.0)) AS cost,
+       sum(coalesce(e.saved_tokens, 0)) AS saved_tokens, sum(coalesce(e.cost, 0.0)) AS cost,
        sum(CASE WHEN e.cost IS NULL AND (e.task IS NOT NULL OR e.asked > 0) THEN 1 ELSE 0 END)
          AS unpriced,
        sum(coalesce(e.saved_cost, 0.0)) AS saved_cost,
@@ -133,23 +128,10 @@ CALL (gone) {
     + '/' + agent AS key
   ORDER BY key
   MERGE (d:DailyTotals {namespace: $namespace, totals_of: key})
-  ON CREATE SET d.day = day, d.agent = agent, d.mode = mode, d.state = state, d.miss = miss,
-    d.executions = 0, d.input_tokens = 0, d.output_tokens = 0, d.cache_creation_input_tokens = 0,
-    d.cache_read_input_tokens = 0, d.saved_tokens = 0, d.cost = 0.0, d.effects = 0
+  ON CREATE SET d.day = day, d.agent = agent, d.mode = mode, d.state = state, d.miss = miss
   SET d.lock = true
   REMOVE d.lock
-  SET d.executions = d.executions + executions, d.input_tokens = d.input_tokens + input,
-    d.output_tokens = d.output_tokens + output,
-    d.cache_creation_input_tokens = d.cache_creation_input_tokens + created,
-    d.cache_read_input_tokens = d.cache_read_input_tokens + read,
-    d.cache_creation_1h_input_tokens = coalesce(d.cache_creation_1h_input_tokens, 0) + created_1h,
-    d.web_search_requests = coalesce(d.web_search_requests, 0) + searches,
-    d.asked = coalesce(d.asked, 0) + asked, d.served = coalesce(d.served, 0) + served,
-    d.saved_tokens = d.saved_tokens + saved, d.cost = d.cost + cost,
-    d.unpriced = coalesce(d.unpriced, 0) + unpriced,
-    d.saved_cost = coalesce(d.saved_cost, 0.0) + saved_cost,
-    d.saved_unpriced = coalesce(d.saved_unpriced, 0) + saved_unpriced,
-    d.effects = d.effects + effects,
+  SET {{tally: d.* = coalesce(d.*, 0) + *}}, d.effects = coalesce(d.effects, 0) + effects,
     d.miss_asked = [i IN range(0, size(miss) - 1) | reduce(
       sum = coalesce(d.miss_asked[i], 0), it IN missed | sum + coalesce(it[0][i], 0))],
     d.miss_tokens = [i IN range(0, size(miss) - 1) | reduce(

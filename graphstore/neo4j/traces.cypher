@@ -349,20 +349,13 @@ CALL (known) {
   MERGE (d:DailyTotals {namespace: $namespace, totals_of: day + '/' + it.mode + '/' + it.state + '/'
     + reduce(all = '', kind IN it.miss | all + kind + ',') + '/' + it.agent})
   ON CREATE SET d.day = day, d.agent = it.agent, d.mode = it.mode, d.state = it.state,
-    d.miss = it.miss, d.executions = 0, {{usage: d.* = 0}}, d.saved_tokens = 0, d.cost = 0.0,
-    d.effects = 0
+    d.miss = it.miss
   SET d.lock = true
   REMOVE d.lock
   WITH d, replay, it
   WHERE NOT it.id IN coalesce(d.late, [])
-  SET d.executions = d.executions + 1, {{usage: d.* = coalesce(d.*, 0) + it.*}},
-    d.saved_tokens = d.saved_tokens + it.saved_tokens, d.cost = d.cost + coalesce(it.cost, 0.0),
-    d.effects = d.effects + size(replay.effects),
-    d.asked = coalesce(d.asked, 0) + it.asked, d.served = coalesce(d.served, 0) + it.served,
-    d.unpriced = coalesce(d.unpriced, 0) + CASE WHEN it.cost IS NULL THEN 1 ELSE 0 END,
-    d.saved_cost = coalesce(d.saved_cost, 0.0) + coalesce(it.saved_cost, 0.0),
-    d.saved_unpriced = coalesce(d.saved_unpriced, 0) + CASE
-      WHEN it.saved_cost IS NULL AND (it.served > 0 OR it.saved_tokens > 0) THEN 1 ELSE 0 END,
+  SET {{tally: d.* = coalesce(d.*, 0) + replay.tally.*}},
+    d.effects = coalesce(d.effects, 0) + size(replay.effects),
     d.miss_asked = [i IN range(0, size(it.miss) - 1) |
       coalesce(d.miss_asked[i], 0) + coalesce(it.miss_asked[i], 0)],
     d.miss_tokens = [i IN range(0, size(it.miss) - 1) |

@@ -530,8 +530,7 @@ FROM execution
 WHERE ns = :ns AND started_at >= :since
 GROUP BY agent, mode, outcome
 UNION ALL
-SELECT agent, mode, state, sum(executions), {{usage: sum(*)}}, sum(asked), sum(served),
-    sum(saved_tokens), sum(cost), sum(unpriced), sum(saved_cost), sum(saved_unpriced)
+SELECT agent, mode, state, {{tally: sum(*)}}
 FROM daily_totals
 WHERE ns = :ns AND day >= date(:since / 1000, 'unixepoch')
 GROUP BY agent, mode, state;
@@ -554,23 +553,13 @@ GROUP BY told.value;
 -- name: add_to_daily_totals
 -- An execution that is not kept.
 INSERT INTO daily_totals (
-    ns, day, agent, mode, state, miss, executions, {{usage: *}}, asked, served, saved_tokens,
-    cost, unpriced, saved_cost, saved_unpriced, miss_asked, miss_tokens, effects
+    ns, day, agent, mode, state, miss, {{tally: *}}, miss_asked, miss_tokens, effects
 ) VALUES (
-    :ns, date(:started_at / 1000, 'unixepoch'), :agent, :mode, :state, :miss, 1, {{usage: :*}},
-    :asked, :served, :saved_tokens, coalesce(:cost, 0.0), :cost IS NULL, coalesce(:saved_cost, 0.0),
-    :saved_cost IS NULL AND (:served > 0 OR :saved_tokens > 0), :miss_asked, :miss_tokens, :effects
+    :ns, date(:started_at / 1000, 'unixepoch'), :agent, :mode, :state, :miss, {{tally: :*}},
+    :miss_asked, :miss_tokens, :effects
 )
 ON CONFLICT DO UPDATE SET
-    executions = executions + excluded.executions,
-    {{usage: * = * + excluded.*}},
-    asked = asked + excluded.asked,
-    served = served + excluded.served,
-    saved_tokens = saved_tokens + excluded.saved_tokens,
-    cost = cost + excluded.cost,
-    unpriced = unpriced + excluded.unpriced,
-    saved_cost = saved_cost + excluded.saved_cost,
-    saved_unpriced = saved_unpriced + excluded.saved_unpriced,
+    {{tally: * = * + excluded.*}},
     miss_asked = added_lists(miss_asked, excluded.miss_asked),
     miss_tokens = added_lists(miss_tokens, excluded.miss_tokens),
     effects = effects + excluded.effects;

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ..facts import Expected
 from ..model import EffectState, Execution, Recording, Replay, SideEffect, Step, Task
+from ..records import tally_of
 from ..retention import EQUAL_TO, LOST, TRACES_PER_TASK, beyond
 from ..store import Published
 from .clock import believed_until, now_ms
@@ -257,5 +258,5 @@ def _count(names: Names, replay: Replay) -> None:
         done = json.dumps([effect.id for effect in replay.effects])
         names.run("remove_effects", execution=begun, done=done)
         names.run("remove_execution_without_effects", rid=begun)
-    row = execution_columns(replay.execution) | {"effects": len(replay.effects)}
-    names.run("add_to_daily_totals", ns=names.ns, **row)
+    row = execution_columns(replay.execution) | tally_of(replay.execution)
+    names.run("add_to_daily_totals", ns=names.ns, effects=len(replay.effects), **row)

@@ -197,15 +197,10 @@ WHERE it.facet NOT IN (SELECT facet FROM idle)
 -- name: fold
 -- One that has not ended was killed.
 INSERT INTO daily_totals (
-    ns, day, agent, mode, state, miss, executions, input_tokens, output_tokens,
-    cache_creation_input_tokens, cache_read_input_tokens, cache_creation_1h_input_tokens,
-    web_search_requests, asked, served, saved_tokens, cost, unpriced, saved_cost, saved_unpriced,
-    miss_asked, miss_tokens, effects
+    ns, day, agent, mode, state, miss, {{tally: *}}, miss_asked, miss_tokens, effects
 )
 SELECT ns, date(started_at / 1000, 'unixepoch') AS day, agent, mode,
-    iif(state = 'running', 'killed', state) AS outcome, miss, count(*),
-    sum(input_tokens), sum(output_tokens), sum(cache_creation_input_tokens),
-    sum(cache_read_input_tokens), sum(cache_creation_1h_input_tokens), sum(web_search_requests),
+    iif(state = 'running', 'killed', state) AS outcome, miss, count(*), {{usage: sum(*)}},
     sum(asked), sum(served), sum(saved_tokens), sum(coalesce(cost, 0.0)),
     sum(cost IS NULL AND (task IS NOT NULL OR asked > 0)), sum(coalesce(saved_cost, 0.0)),
     sum(saved_cost IS NULL AND (served > 0 OR saved_tokens > 0)),
@@ -218,22 +213,7 @@ CROSS JOIN execution ON execution.rid = wanted.value
 WHERE TRUE
 GROUP BY ns, day, agent, mode, outcome, miss
 ON CONFLICT DO UPDATE SET
-    executions = executions + excluded.executions,
-    input_tokens = input_tokens + excluded.input_tokens,
-    output_tokens = output_tokens + excluded.output_tokens,
-    cache_creation_input_tokens =
-        cache_creation_input_tokens + excluded.cache_creation_input_tokens,
-    cache_read_input_tokens = cache_read_input_tokens + excluded.cache_read_input_tokens,
-    cache_creation_1h_input_tokens =
-        cache_creation_1h_input_tokens + excluded.cache_creation_1h_input_tokens,
-    web_search_requests = web_search_requests + excluded.web_search_requests,
-    asked = asked + excluded.asked,
-    served = served + excluded.served,
-    saved_tokens = saved_tokens + excluded.saved_tokens,
-    cost = cost + excluded.cost,
-    unpriced = unpriced + excluded.unpriced,
-    saved_cost = saved_cost + excluded.saved_cost,
-    saved_unpriced = saved_unpriced + excluded.saved_unpriced,
+    {{tally: * = * + excluded.*}},
     miss_asked = added_lists(miss_asked, excluded.miss_asked),
     miss_tokens = added_lists(miss_tokens, excluded.miss_tokens),
     effects = effects + excluded.effects;

@@ -17,6 +17,7 @@ _TABLES = {
     "step": "step",
     "execution": "execution",
     "effect": "side_effect",
+    "tally": "daily_totals",
 }
 
 
