@@ -45,6 +45,7 @@ def tier(path: str) -> str:
 #: Files whose tests share something costly: one process runs all of a file.
 TOGETHER = {
     "adapters/test_demo.py",
+    "adapters/test_newcomer_pages.py",  # one page's server has a fixed port
     "adapters/test_plain_installation.py",
     "crashes/test_killed.py",
     "engine/test_server_killed.py",

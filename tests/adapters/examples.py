@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 from execgraph.adapters.messages_api import Answer, Brain, MessagesServer, call, text
@@ -32,9 +34,20 @@ def said_without_a_key(page: str, folder: Path, **environment: str) -> str:
     [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     program = folder / "example.py"
     program.write_text(example)
+    return _said([sys.executable, "-W", "error", str(program)], folder, environment)
+
+
+def said_by_a_shell(commands: str, folder: Path, **environment: str) -> str:
+    """What the command lines of a page print, run in ``folder``; all of them must succeed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    shell = ["bash", "-e", "-c", dedent(commands)]
+    return _said(shell, folder, {**environment, "PATH": path})
+
+
+def _said(command: list[str], folder: Path, environment: Mapping[str, str]) -> str:
     known = {name: it for name, it in os.environ.items() if not name.startswith("ANTHROPIC_")}
     run = subprocess.run(
-        [sys.executable, "-W", "error", program],
+        command,
         cwd=folder,
         env={**known, **environment, "NO_PROXY": "127.0.0.1"},
         capture_output=True,
