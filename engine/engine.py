@@ -150,15 +150,13 @@ class Engine(Toolbox):
         """
         return self._told(
             await self.session().store.change(
-                self.namespace, check_uri(resource), Document.of(document), until=_checked(until)
+                check_uri(resource), Document.of(document), until=_checked(until)
             )
         )
 
     async def withdraw(self, resource: str) -> ChangeEvent | None:
         """Tell that a resource is gone or unreadable: what rests on it is not replayed."""
-        return self._told(
-            await self.session().store.change(self.namespace, check_uri(resource), None)
-        )
+        return self._told(await self.session().store.change(check_uri(resource), None))
 
     async def current(self, resource: str) -> Any:
         """The document that a resource is now; for a tool that has to see a rule itself.
@@ -191,7 +189,6 @@ class Engine(Toolbox):
         session = self.session()
         watcher = Watcher(
             session.store,
-            self.namespace,
             sources,
             on_change=self._changed,
             on_scan=session.walker.kick,
@@ -208,7 +205,7 @@ class Engine(Toolbox):
         those made after the first is asked for.
         """
         only = None if resource is None else check_uri(resource)
-        return follow(self.session().store, self.namespace, since=since, resource=only)
+        return follow(self.session().store, since=since, resource=only)
 
     async def settle(self) -> None:
         """Wait until all that was done so far is in the store, and what changed until now is
@@ -275,13 +272,13 @@ class Engine(Toolbox):
             return await self._asked_of(graph_of_execution, execution_id, agent)
         await session.journal.flush()
         if resource is not None:
-            return await graph_of_resource(session.store, self.namespace, check_uri(resource))
+            return await graph_of_resource(session.store, check_uri(resource))
         assert task is not None
-        return await graph_of_task(session.store, self.namespace, task)
+        return await graph_of_task(session.store, task)
 
     async def _asked_of(
         self,
-        question: Callable[[GraphStore, str, str], Awaitable[_T]],
+        question: Callable[[GraphStore, str], Awaitable[_T]],
         execution_id: str | None,
         agent: str | None,
     ) -> _T:
@@ -289,13 +286,13 @@ class Engine(Toolbox):
         session = self.session()
         await session.journal.flush()
         if execution_id is None:
-            newest = await session.store.executions(self.namespace, agent=agent, limit=1)
+            newest = await session.store.executions(agent=agent, limit=1)
             if not newest:
                 hint = await self._hint()
                 raise ExecutionUnknown(None, self.namespace, agent=agent, hint=hint)
             execution_id = newest[0].id
         try:
-            return await question(session.store, self.namespace, execution_id)
+            return await question(session.store, execution_id)
         except ExecutionUnknown as unknown:
             if (hint := await self._hint()) is None:
                 raise
@@ -324,14 +321,14 @@ class Engine(Toolbox):
             check_uri(uri): None if document is GONE else Document.of(document)
             for uri, document in changes.items()
         }
-        return await foresee(self.session().store, self.namespace, documents)
+        return await foresee(self.session().store, documents)
 
     async def stats(self, since: datetime | timedelta | None = None) -> Stats:
         """What all runs came to that began at ``since`` (a moment, or a time ago) or later."""
         session = self.session()
         started = milliseconds_of(since)
         await session.journal.flush()
-        found = Stats.of(await session.store.totals(self.namespace, since=started))
+        found = Stats.of(await session.store.totals(since=started))
         return found if found.anything else replace(found, hint=await self._hint())
 
     async def cypher(
@@ -353,7 +350,6 @@ class Engine(Toolbox):
         session = self.session()
         await session.journal.flush()
         found = await session.store.cypher(
-            self.namespace,
             query,
             parameters or {},
             time_limit=time_limit,

@@ -73,9 +73,7 @@ class Host:
         self._inherited: list[_Opened] = []
         self._told = False
         if url is not None:
-            connect(
-                url, folder=self._folder, **connection
-            )  # a wrong URL is told where it is written
+            self._connect(url)  # a wrong one is told where it is written
 
     def __repr__(self) -> str:
         return f"<Host {self.shown_url}>"
@@ -101,16 +99,16 @@ class Host:
         if session.pace.due:  # before the lookup, which is to see what changes meanwhile
             await session.pace.rest()
         wish = wish.within(session)
-        store, namespace, memory = session.lent(), session.namespace, session.memory
+        store, memory = session.lent(), session.memory
         task = wish.task.key
         if wish.may_serve:
-            plan = await find_plan(store, namespace, task, subject, memory)
+            plan = await find_plan(store, task, subject, memory)
             if plan.expired and await session.refresh(plan.expired):
-                plan = await find_plan(store, namespace, task, subject, memory)
+                plan = await find_plan(store, task, subject, memory)
             if plan.expired:
                 session.walker.kick()  # which has the expiry recorded
         else:
-            await store.read_facts(namespace, {})  # nothing is done if it is away
+            await store.read_facts({})  # nothing is done if it is away
             plan = no_plan(Cause(MissKind.REPLAY_OFF, subject.name))
         if is_away(store):
             plan = no_plan(store_away(store))
@@ -178,17 +176,16 @@ class Host:
             raise ConfigurationError(
                 f"EXECGRAPH_MODE={mode!r} is unknown; use one of {', '.join(_MODES)}, or unset it"
             )
-        store = Nowhere() if mode == "off" else self._store()
+        store = Nowhere(self.namespace) if mode == "off" else self._store()
         session = Session(
             store=store,
-            namespace=self.namespace,
-            journal=Journal(store, self.namespace),
-            walker=Walker(store, self.namespace, uuid4().hex),
-            keeper=Keeper(store, self.namespace, self._retention, uuid4().hex),
+            journal=Journal(store),
+            walker=Walker(store, uuid4().hex),
+            keeper=Keeper(store, self._retention, uuid4().hex),
             memory=self._memory,
             may_serve=mode not in ("off", "record"),
             must_serve=mode == "replay",
-            outage=Outage(store, self.namespace) if self._goes_on else None,
+            outage=Outage(store) if self._goes_on else None,
             events=self.events,
         )
         await session.open()
@@ -202,7 +199,10 @@ class Host:
                 _log.info("the graph is kept in %s", path)
                 self._told = True
             url = f"sqlite:///{quote(str(path))}"
-        return connect(url or "neo4j://given-driver", folder=self._folder, **self._connection)
+        return self._connect(url or "neo4j://given-driver")
+
+    def _connect(self, url: str) -> GraphStore:
+        return connect(url, namespace=self.namespace, folder=self._folder, **self._connection)
 
 
 class _Opened:

@@ -89,7 +89,7 @@ async def write_failure(run: Run, reason: str) -> None:
         return
     try:
         await _take_back(run)
-        await run.session.store.write(run.session.namespace, _recording(run, execution, None))
+        await run.session.store.write(_recording(run, execution, None))
     except StoreError as error:
         _log.warning("the failed execution %s could not be written: %s", run.id, error)
 
@@ -153,9 +153,9 @@ async def _record_if_there(run: Run, steps: list[Step], output: Json, cost: floa
 
 async def _record(run: Run, steps: list[Step], output: Json, cost: float | None) -> bool:
     """Write the run, then publish what is not torn, in a transaction of its own."""
-    store, namespace = beneath(run.store), run.session.namespace
+    store = beneath(run.store)
     execution = _execution(run, steps, output, cost)
-    current = await store.write(namespace, _recording(run, execution, output))
+    current = await store.write(_recording(run, execution, output))
     if run.account.unpublishable is not None or not steps:
         return False
     guards = {it.ticket: it.step.guards for it in run.taken if it.ticket is not None}
@@ -169,11 +169,10 @@ async def _record(run: Run, steps: list[Step], output: Json, cost: float | None)
     for cause in run.account.causes:
         if cause.kind is MissKind.PAYLOAD_DAMAGED:
             # Else this run, being equal, would not take its place, and nothing ever replayed.
-            await store.unpublish(namespace, cause.node, str(cause.kind))
+            await store.unpublish(cause.node, str(cause.kind))
     kept = steps[:whole]
     run.publishing = asyncio.ensure_future(
         store.publish(
-            namespace,
             run.id,
             steps=whole,
             manifest=manifest(kept),
@@ -193,7 +192,7 @@ async def _take_back(run: Run) -> None:
     if run.publishing is not None:
         await asyncio.wait({run.publishing})
         if run.publishing.exception() is None:
-            await run.session.store.unpublish(run.session.namespace, run.id, "cancelled")
+            await run.session.store.unpublish(run.id, "cancelled")
 
 
 def _with_its_writes(steps: Sequence[Step], whole: int) -> int:

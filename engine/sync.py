@@ -221,7 +221,7 @@ class SyncEngine(_Face[Engine], Toolbox):
         engine = self.asynchronous
 
         async def begin() -> AsyncIterator[ChangeEvent]:
-            began = since or await now(engine.session().store, engine.namespace)
+            began = since or await now(engine.session().store)
             return engine.changes(since=began, resource=resource)
 
         following = self.wait(begin())

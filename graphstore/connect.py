@@ -21,11 +21,12 @@ _EXAMPLES = "'sqlite:///graph.db' or 'neo4j://user:password@host:7687/database'"
 def connect(
     url: str,
     *,
+    namespace: str,
     folder: str | os.PathLike[str] = "",
     auth: Any = None,
     driver: AsyncDriver | None = None,
 ) -> GraphStore:
-    """The store at ``url``, not opened yet: no I/O, and no driver is imported.
+    """One namespace of the store at ``url``, not opened yet: no I/O, and no driver is imported.
 
     ``folder``: where a relative path begins; by default the working folder as it is now.
 
@@ -36,11 +37,12 @@ def connect(
     if scheme == "sqlite":
         from .sqlite.store import SqliteStore
 
-        return SqliteStore(os.path.join(folder, _sqlite_path(url)))  # noqa: PTH118
+        path = os.path.join(folder, _sqlite_path(url))  # noqa: PTH118
+        return SqliteStore(path, namespace=namespace)
     if scheme in NEO4J_SCHEMES:
         from .neo4j.store import Neo4jStore
 
-        return Neo4jStore(url, auth=auth, driver=driver)
+        return Neo4jStore(url, namespace=namespace, auth=auth, driver=driver)
     raise UnknownStore(f"no store answers to {redacted(url)!r}; use {_EXAMPLES}")
 
 

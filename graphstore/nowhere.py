@@ -25,6 +25,13 @@ class Nowhere(GraphStore):
 
     url = "nowhere:"
 
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+
+    @override
+    def of(self, namespace: str) -> Nowhere:
+        return Nowhere(namespace)
+
     @override
     async def open(self) -> None:
         pass
@@ -36,7 +43,6 @@ class Nowhere(GraphStore):
     @override
     async def change(
         self,
-        namespace: str,
         resource: str,
         document: Document | None,
         *,
@@ -49,7 +55,6 @@ class Nowhere(GraphStore):
     @override
     async def renew(
         self,
-        namespace: str,
         noted: Mapping[str, int],
         *,
         until: datetime | timedelta | None,
@@ -58,41 +63,36 @@ class Nowhere(GraphStore):
         return frozenset(noted)
 
     @override
-    async def expire(self, namespace: str) -> list[ChangeEvent]:
+    async def expire(self) -> list[ChangeEvent]:
         return []
 
     @override
-    async def read_facts(
-        self, namespace: str, wanted: Mapping[str, frozenset[str | None]]
-    ) -> Facts:
+    async def read_facts(self, wanted: Mapping[str, frozenset[str | None]]) -> Facts:
         return Facts(now=time.time_ns() // 1_000_000, by_resource={})
 
     @override
     async def document(
-        self, namespace: str, resource: str, version: int | None = None
+        self, resource: str, version: int | None = None
     ) -> tuple[int, Document] | None:
         return None
 
     @override
     async def hold(
-        self, namespace: str, resource: str, version: int, fingerprints: Mapping[str | None, str]
+        self, resource: str, version: int, fingerprints: Mapping[str | None, str]
     ) -> None:
         pass
 
     @override
-    async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
+    async def unbroken(self, spans: Sequence[Span]) -> list[bool]:
         return [False] * len(spans)
 
     @override
-    async def current_at(
-        self, namespace: str, resources: Collection[str], at: int
-    ) -> dict[str, int]:
+    async def current_at(self, resources: Collection[str], at: int) -> dict[str, int]:
         return {}
 
     @override
     async def changes(
         self,
-        namespace: str,
         *,
         resource: str | None = None,
         since: int | None = None,
@@ -101,61 +101,58 @@ class Nowhere(GraphStore):
         return []
 
     @override
-    async def resources(self, namespace: str, source: str) -> dict[str, int]:
+    async def resources(self, source: str) -> dict[str, int]:
         return {}
 
     @override
-    async def facets(self, namespace: str, resource: str) -> frozenset[str | None]:
+    async def facets(self, resource: str) -> frozenset[str | None]:
         return frozenset()
 
     @override
-    async def lease(self, namespace: str, name: str, owner: str, duration: timedelta) -> bool:
+    async def lease(self, name: str, owner: str, duration: timedelta) -> bool:
         return True
 
     @override
-    async def release(self, namespace: str, name: str, owner: str) -> None:
+    async def release(self, name: str, owner: str) -> None:
         pass
 
     @override
-    async def walks(self, namespace: str, *, limit: int = 100) -> list[Walk]:
+    async def walks(self, *, limit: int = 100) -> list[Walk]:
         return []
 
     @override
-    async def walk(self, namespace: str, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
+    async def walk(self, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
         return None
 
     @override
-    async def marks(self, namespace: str, execution: str) -> dict[int, str]:
+    async def marks(self, execution: str) -> dict[int, str]:
         return {}
 
     @override
-    async def lookup(self, namespace: str, task: str, choose: Choose) -> Lookup:
-        return Lookup((), await self.read_facts(namespace, {}), None, {})
+    async def lookup(self, task: str, choose: Choose) -> Lookup:
+        return Lookup((), await self.read_facts({}), None, {})
 
     @override
-    async def still(self, namespace: str, execution: str, accepted: Mapping[str, int]) -> bool:
+    async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:
         return False
 
     @override
-    async def values(self, namespace: str, digests: Collection[str]) -> dict[str, bytes]:
+    async def values(self, digests: Collection[str]) -> dict[str, bytes]:
         if digests:
             raise PayloadCorrupted(tuple(digests))
         return {}
 
     @override
-    async def intend(
-        self, namespace: str, effect: SideEffect, expected: Sequence[Expected]
-    ) -> bool:
+    async def intend(self, effect: SideEffect, expected: Sequence[Expected]) -> bool:
         return True
 
     @override
-    async def write(self, namespace: str, recording: Recording) -> dict[str, int]:
+    async def write(self, recording: Recording) -> dict[str, int]:
         return {}
 
     @override
     async def publish(
         self,
-        namespace: str,
         execution: str,
         *,
         steps: int,
@@ -166,51 +163,47 @@ class Nowhere(GraphStore):
         return Published(published=False)
 
     @override
-    async def unpublish(self, namespace: str, execution: str, reason: str) -> None:
+    async def unpublish(self, execution: str, reason: str) -> None:
         pass
 
     @override
-    async def write_replays(self, namespace: str, replays: Sequence[Replay]) -> None:
+    async def write_replays(self, replays: Sequence[Replay]) -> None:
         pass
 
     @override
-    async def note_running(self, namespace: str, executions: Sequence[Execution]) -> None:
+    async def note_running(self, executions: Sequence[Execution]) -> None:
         pass
 
     @override
-    async def collect(
-        self, namespace: str, retention: Retention, *, batch: int = COLLECT_BATCH
-    ) -> Collected:
+    async def collect(self, retention: Retention, *, batch: int = COLLECT_BATCH) -> Collected:
         return Collected()
 
     @override
-    async def collectable(self, namespace: str, retention: Retention) -> Collected:
+    async def collectable(self, retention: Retention) -> Collected:
         return Collected()
 
     @override
-    async def effects(self, namespace: str, execution: str) -> list[SideEffect]:
+    async def effects(self, execution: str) -> list[SideEffect]:
         return []
 
     @override
-    async def execution(self, namespace: str, execution: str) -> Trace | None:
+    async def execution(self, execution: str) -> Trace | None:
         return None
 
     @override
-    async def task(self, namespace: str, key: str) -> Task | None:
+    async def task(self, key: str) -> Task | None:
         return None
 
     @override
-    async def executions(
-        self, namespace: str, *, agent: str | None = None, limit: int = 20
-    ) -> list[Execution]:
+    async def executions(self, *, agent: str | None = None, limit: int = 20) -> list[Execution]:
         return []
 
     @override
-    async def dependants(self, namespace: str, preconditions: Collection[str]) -> list[Outline]:
+    async def dependants(self, preconditions: Collection[str]) -> list[Outline]:
         return []
 
     @override
-    async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
+    async def totals(self, *, since: int | None = None) -> Totals:
         return Totals()
 
     @override
@@ -218,7 +211,7 @@ class Nowhere(GraphStore):
         return []
 
     @override
-    async def task_keys(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
+    async def task_keys(self, *, after: str = "", limit: int = 1000) -> list[str]:
         return []
 
     @override
@@ -226,17 +219,16 @@ class Nowhere(GraphStore):
         return []
 
     @override
-    async def uris(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
+    async def uris(self, *, after: str = "", limit: int = 1000) -> list[str]:
         return []
 
     @override
-    async def doubts(self, namespace: str, *, limit: int = 100) -> list[SideEffect]:
+    async def doubts(self, *, limit: int = 100) -> list[SideEffect]:
         return []
 
     @override
     async def cypher(
         self,
-        namespace: str,
         query: str,
         parameters: Mapping[str, Any],
         *,

@@ -2,7 +2,9 @@
 
 Rules for all methods:
 
-- Every method takes the namespace first and sees nothing of any other.
+- A store is bound to one namespace, and its methods see nothing of any other; ``of`` gives another
+  namespace of the same opened store. ``examine`` and ``namespaces`` are about the whole store, and
+  ``cypher`` sees all of it.
 - Writing methods are atomic: all of it or, after an error or a crash, nothing. They retry what
   the back end calls transient (a lock, a deadlock, a leader change) within ``RETRY_SECONDS``
   and are therefore idempotent unless their docstring says otherwise.
@@ -252,10 +254,11 @@ class Totals:
 
 
 class GraphStore(ABC):
-    """Where the graph is kept. See the rules at the top of this module."""
+    """Where the graph of one namespace is kept. See the rules at the top of this module."""
 
     #: The address as it may be shown: without credentials.
     url: str
+    namespace: str
 
     # Opening ------------------------------------------------------------------------------
 
@@ -269,6 +272,11 @@ class GraphStore(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Let go of all connections. Closing a closed store does nothing."""
+
+    @abstractmethod
+    def of(self, namespace: str) -> GraphStore:
+        """Another namespace of this store. They share what is open: who opens or closes one of
+        them opens or closes all."""
 
     def pinned(self) -> GraphStore:
         """This store for one piece of work, such as a run or a look at a source.
@@ -293,7 +301,6 @@ class GraphStore(ABC):
     @abstractmethod
     async def change(
         self,
-        namespace: str,
         resource: str,
         document: Document | None,
         *,
@@ -318,7 +325,6 @@ class GraphStore(ABC):
     @abstractmethod
     async def renew(
         self,
-        namespace: str,
         noted: Mapping[str, int],
         *,
         until: datetime | timedelta | None,
@@ -332,14 +338,12 @@ class GraphStore(ABC):
         """
 
     @abstractmethod
-    async def expire(self, namespace: str) -> list[ChangeEvent]:
+    async def expire(self) -> list[ChangeEvent]:
         """Record, once each, that resources are no longer to be believed: those whose ``until``
         has passed by the store's clock. Lookups need no such record; people and marks do."""
 
     @abstractmethod
-    async def read_facts(
-        self, namespace: str, wanted: Mapping[str, frozenset[str | None]]
-    ) -> Facts:
+    async def read_facts(self, wanted: Mapping[str, frozenset[str | None]]) -> Facts:
         """The current facts of the resources (keys), with the fingerprints of the selectors.
 
         Each fact pairs a version's own n with what that version holds. Facts of different
@@ -348,14 +352,14 @@ class GraphStore(ABC):
 
     @abstractmethod
     async def document(
-        self, namespace: str, resource: str, version: int | None = None
+        self, resource: str, version: int | None = None
     ) -> tuple[int, Document] | None:
         """The number and document of a version, by default of the current one; None if that is
         absent, withdrawn or deleted. Raises PayloadCorrupted."""
 
     @abstractmethod
     async def hold(
-        self, namespace: str, resource: str, version: int, fingerprints: Mapping[str | None, str]
+        self, resource: str, version: int, fingerprints: Mapping[str | None, str]
     ) -> None:
         """Add facets (by selector), and that this version of ``resource`` holds them so.
 
@@ -364,34 +368,34 @@ class GraphStore(ABC):
         that a concurrent ``change`` either sees the new facets or comes first.
         """
 
-    async def facts(self, namespace: str, wanted: Mapping[str, frozenset[str | None]]) -> Facts:
+    async def facts(self, wanted: Mapping[str, frozenset[str | None]]) -> Facts:
         """``read_facts``, after computing facets that nobody required before."""
-        while missing := (found := await self.read_facts(namespace, wanted)).missing(wanted):
-            await self._compute(namespace, missing)
+        while missing := (found := await self.read_facts(wanted)).missing(wanted):
+            await self._compute(missing)
         return found
 
-    async def _compute(self, namespace: str, missing: Sequence[FacetRef]) -> None:
+    async def _compute(self, missing: Sequence[FacetRef]) -> None:
         for resource in {facet.resource for facet in missing}:
-            if (current := await self.document(namespace, resource)) is None:
+            if (current := await self.document(resource)) is None:
                 continue
             version, document = current
             selectors = [facet.selector for facet in missing if facet.resource == resource]
             computed = await in_thread(partial(document.held_all, selectors))
-            await self.hold(namespace, resource, version, computed)
+            await self.hold(resource, version, computed)
 
-    async def compute(self, namespace: str, facet: FacetRef, versions: Iterable[int]) -> None:
+    async def compute(self, facet: FacetRef, versions: Iterable[int]) -> None:
         """Have these versions hold a facet that nobody required while they were current. One
         that is withdrawn, deleted or damaged holds nothing."""
         for version in versions:
             with suppress(PayloadCorrupted):
-                found = await self.document(namespace, facet.resource, version)
+                found = await self.document(facet.resource, version)
                 if found is not None:
                     computed = await in_thread(partial(found[1].held_all, [facet.selector]))
-                    await self.hold(namespace, facet.resource, version, computed)
+                    await self.hold(facet.resource, version, computed)
 
-    async def _compute_guards(self, namespace: str, execution: str) -> None:
+    async def _compute_guards(self, execution: str) -> None:
         """Have all facets that an execution rests on computed; a damaged document gives none."""
-        if (trace := await self.execution(namespace, execution)) is None:
+        if (trace := await self.execution(execution)) is None:
             return
         wanted = {
             resource: frozenset(
@@ -402,18 +406,16 @@ class GraphStore(ABC):
             for resource in trace.resources
         }
         try:
-            await self.facts(namespace, wanted)
+            await self.facts(wanted)
         except PayloadCorrupted as error:
             _log.warning("facets cannot be computed, so what rests on them is invalid: %s", error)
 
     @abstractmethod
-    async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
+    async def unbroken(self, spans: Sequence[Span]) -> list[bool]:
         """For each span: whether every version in it HOLDS the precondition."""
 
     @abstractmethod
-    async def current_at(
-        self, namespace: str, resources: Collection[str], at: int
-    ) -> dict[str, int]:
+    async def current_at(self, resources: Collection[str], at: int) -> dict[str, int]:
         """The number of the version of each resource that was current at ``at``, in milliseconds
         of the store's clock; one that was never observed is left out. Each version kept that was
         made later counts as later, and so do all after it. Where versions were collected in
@@ -422,7 +424,6 @@ class GraphStore(ABC):
     @abstractmethod
     async def changes(
         self,
-        namespace: str,
         *,
         resource: str | None = None,
         since: int | None = None,
@@ -433,17 +434,17 @@ class GraphStore(ABC):
         many machines share."""
 
     @abstractmethod
-    async def resources(self, namespace: str, source: str) -> dict[str, int]:
+    async def resources(self, source: str) -> dict[str, int]:
         """The resources that are present now, by the word of ``source``: uri -> ``current``."""
 
     @abstractmethod
-    async def facets(self, namespace: str, resource: str) -> frozenset[str | None]:
+    async def facets(self, resource: str) -> frozenset[str | None]:
         """The selectors of all facets of a resource that anybody ever required."""
 
     # Leases -------------------------------------------------------------------------------
 
     @abstractmethod
-    async def lease(self, namespace: str, name: str, owner: str, duration: timedelta) -> bool:
+    async def lease(self, name: str, owner: str, duration: timedelta) -> bool:
         """Hold the lease ``name`` for ``duration`` from now, by the store's clock.
 
         True if it was free, had run out, or is this owner's already (then it is extended). One
@@ -452,18 +453,18 @@ class GraphStore(ABC):
         """
 
     @abstractmethod
-    async def release(self, namespace: str, name: str, owner: str) -> None:
+    async def release(self, name: str, owner: str) -> None:
         """Give up a lease, if it is this owner's."""
 
     # Marks --------------------------------------------------------------------------------
 
     @abstractmethod
-    async def walks(self, namespace: str, *, limit: int = 100) -> list[Walk]:
+    async def walks(self, *, limit: int = 100) -> list[Walk]:
         """Walks that have not ended, oldest first. A change opens one; so does a publication
         whose guards do not all hold by then."""
 
     @abstractmethod
-    async def walk(self, namespace: str, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
+    async def walk(self, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
         """Go on with an open walk: one batch of executions.
 
         For each of them, in an order that ``cursor`` remembers, in one transaction: lock it, then
@@ -476,13 +477,13 @@ class GraphStore(ABC):
         """
 
     @abstractmethod
-    async def marks(self, namespace: str, execution: str) -> dict[int, str]:
+    async def marks(self, execution: str) -> dict[int, str]:
         """The invalid steps of an execution: ``invalidated_by`` by position."""
 
     # Lookup -------------------------------------------------------------------------------
 
     @abstractmethod
-    async def lookup(self, namespace: str, task: str, choose: Choose) -> Lookup:
+    async def lookup(self, task: str, choose: Choose) -> Lookup:
         """The published traces of the task with this key, and the payloads of the one chosen.
 
         SQLite: one read transaction. Neo4j: two steps (docs/algorithm.md, 5), repeated while a
@@ -493,20 +494,18 @@ class GraphStore(ABC):
         """
 
     @abstractmethod
-    async def still(self, namespace: str, execution: str, accepted: Mapping[str, int]) -> bool:
+    async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:
         """Whether ``execution`` is published and every resource's ``current`` is the version in
         ``accepted`` and to be believed now. One statement, one round trip."""
 
     @abstractmethod
-    async def values(self, namespace: str, digests: Collection[str]) -> dict[str, bytes]:
+    async def values(self, digests: Collection[str]) -> dict[str, bytes]:
         """Payloads by digest. Raises PayloadCorrupted for any that is missing or damaged."""
 
     # Recording ----------------------------------------------------------------------------
 
     @abstractmethod
-    async def intend(
-        self, namespace: str, effect: SideEffect, expected: Sequence[Expected]
-    ) -> bool:
+    async def intend(self, effect: SideEffect, expected: Sequence[Expected]) -> bool:
         """Check facts and begin an effect, in one statement that is waited for.
 
         If every resource is as expected (its ``current`` the version, or one that ``holds`` what
@@ -518,7 +517,7 @@ class GraphStore(ABC):
         """
 
     @abstractmethod
-    async def write(self, namespace: str, recording: Recording) -> dict[str, int]:
+    async def write(self, recording: Recording) -> dict[str, int]:
         """Store a finished run with its steps, guards, edges, payloads and effects.
 
         The execution's state is stored as given, but never as published. Returns ``current`` of
@@ -530,7 +529,6 @@ class GraphStore(ABC):
     @abstractmethod
     async def publish(
         self,
-        namespace: str,
         execution: str,
         *,
         steps: int,
@@ -548,18 +546,18 @@ class GraphStore(ABC):
         """
 
     @abstractmethod
-    async def unpublish(self, namespace: str, execution: str, reason: str) -> None:
+    async def unpublish(self, execution: str, reason: str) -> None:
         """No lookup that begins after this accepts the trace. Unknown ids are ignored."""
 
     @abstractmethod
-    async def write_replays(self, namespace: str, replays: Sequence[Replay]) -> None:
+    async def write_replays(self, replays: Sequence[Replay]) -> None:
         """Store replays: their executions, REPLAYED, and their effects as done, with CAUSED
         edges to the steps they name. Repeating it changes nothing. A replay of a task that a
         collection has removed meanwhile is added to the totals of its day, and not kept: it alone
         may count twice if it is repeated."""
 
     @abstractmethod
-    async def note_running(self, namespace: str, executions: Sequence[Execution]) -> None:
+    async def note_running(self, executions: Sequence[Execution]) -> None:
         """Keep what runs that have not ended have cost so far, so that it is known of one that is
         killed: agent, mode, time, usage, cost and calls. One that was written meanwhile is left
         alone; ``write`` and ``write_replays`` replace it. Repeating it changes nothing."""
@@ -567,9 +565,7 @@ class GraphStore(ABC):
     # Retention ----------------------------------------------------------------------------
 
     @abstractmethod
-    async def collect(
-        self, namespace: str, retention: Retention, *, batch: int = COLLECT_BATCH
-    ) -> Collected:
+    async def collect(self, retention: Retention, *, batch: int = COLLECT_BATCH) -> Collected:
         """One batch of a collection, by the rules of ``graphstore.retention``, in one transaction.
 
         Repeat it until there is no ``more``. Who else collects, publishes, writes or replays at
@@ -578,7 +574,7 @@ class GraphStore(ABC):
         """
 
     @abstractmethod
-    async def collectable(self, namespace: str, retention: Retention) -> Collected:
+    async def collectable(self, retention: Retention) -> Collected:
         """What a collection would take away now, without doing it.
 
         Payloads are told as the most that it could be: those that nothing else than what is
@@ -588,30 +584,28 @@ class GraphStore(ABC):
     # Reading ------------------------------------------------------------------------------
 
     @abstractmethod
-    async def effects(self, namespace: str, execution: str) -> list[SideEffect]:
+    async def effects(self, execution: str) -> list[SideEffect]:
         """The effects this execution performed, in the order they were begun."""
 
     @abstractmethod
-    async def execution(self, namespace: str, execution: str) -> Trace | None:
+    async def execution(self, execution: str) -> Trace | None:
         """One execution with *all* its recorded steps, whatever its state; None if unknown."""
 
     @abstractmethod
-    async def task(self, namespace: str, key: str) -> Task | None:
+    async def task(self, key: str) -> Task | None:
         """The task with this key; None if unknown."""
 
     @abstractmethod
-    async def executions(
-        self, namespace: str, *, agent: str | None = None, limit: int = 20
-    ) -> list[Execution]:
+    async def executions(self, *, agent: str | None = None, limit: int = 20) -> list[Execution]:
         """The newest executions that have ended, newest first; of one agent, if it is given."""
 
     @abstractmethod
-    async def dependants(self, namespace: str, preconditions: Collection[str]) -> list[Outline]:
+    async def dependants(self, preconditions: Collection[str]) -> list[Outline]:
         """Of each task that has a published step resting on one of these preconditions: all its
         published traces in outline, newest first."""
 
     @abstractmethod
-    async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
+    async def totals(self, *, since: int | None = None) -> Totals:
         """What the executions that started at ``since`` (milliseconds) or later came to, those
         that have not ended included. Those that a collection has folded count if their day (UTC)
         ended after ``since``."""
@@ -624,7 +618,7 @@ class GraphStore(ABC):
         wrong is a finding and not raised, but for a store that cannot be reached."""
 
     @abstractmethod
-    async def task_keys(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
+    async def task_keys(self, *, after: str = "", limit: int = 1000) -> list[str]:
         """The keys of tasks, in order, those that come after ``after``."""
 
     @abstractmethod
@@ -632,17 +626,16 @@ class GraphStore(ABC):
         """The names of namespaces in which there is something, in order."""
 
     @abstractmethod
-    async def uris(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
+    async def uris(self, *, after: str = "", limit: int = 1000) -> list[str]:
         """The uris of resources, in order, those that come after ``after``."""
 
     @abstractmethod
-    async def doubts(self, namespace: str, *, limit: int = 100) -> list[SideEffect]:
+    async def doubts(self, *, limit: int = 100) -> list[SideEffect]:
         """Effects that were begun and are not known to have ended, oldest first."""
 
     @abstractmethod
     async def cypher(
         self,
-        namespace: str,
         query: str,
         parameters: Mapping[str, Any],
         *,

@@ -21,14 +21,15 @@ LATE_MS = 10_000
 _LONGEST_WAIT = 5.0  # seconds between two looks for a store that is away
 
 
-async def now(store: GraphStore, namespace: str) -> datetime:
+async def now(
+    store: GraphStore,
+) -> datetime:
     """The store's time."""
-    return datetime.fromtimestamp((await store.read_facts(namespace, {})).now / 1000, UTC)
+    return datetime.fromtimestamp((await store.read_facts({})).now / 1000, UTC)
 
 
 async def follow(
     store: GraphStore,
-    namespace: str,
     *,
     since: datetime | None = None,
     resource: str | None = None,
@@ -39,14 +40,13 @@ async def follow(
     ``since``: which to begin with; None: with those made after the first is asked for. The store
     is asked once in an ``interval``; while it is away, this waits for it.
     """
-    began = since or await now(store, namespace)
+    began = since or await now(store)
     start = round(began.timestamp() * 1000)
     told: dict[str, int] = {}  # events younger than the latest they may come
     newest, wait = start, interval.total_seconds()
     while True:
         try:
             found = await store.changes(
-                namespace,
                 resource=resource,
                 since=max(start, newest - LATE_MS),
                 limit=None,

@@ -52,9 +52,8 @@ class Walker:
     ``owner``: who this is among all that may lead; no two walkers may have the same.
     """
 
-    def __init__(self, store: GraphStore, namespace: str, owner: str) -> None:
+    def __init__(self, store: GraphStore, owner: str) -> None:
         self._store = store
-        self._namespace = namespace
         self._owner = owner
         self._leading = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -62,7 +61,7 @@ class Walker:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Walker of {self._namespace!r} in {self._store.url}>"
+        return f"<Walker of {self._store.namespace!r} in {self._store.url}>"
 
     async def run(
         self, progress: OnWalk | None = None, *, batch: int = WALK_BATCH, rest: float = _REST
@@ -79,9 +78,9 @@ class Walker:
 
     async def _opened(self) -> _Opened:
         """What is open, once expiries are recorded."""
-        await self._store.expire(self._namespace)
-        now = (await self._store.read_facts(self._namespace, {})).now
-        walks = await self._store.walks(self._namespace)
+        await self._store.expire()
+        now = (await self._store.read_facts({})).now
+        walks = await self._store.walks()
         return _Opened(now, frozenset(walk.id for walk in walks if walk.at > now))
 
     async def _run(self, progress: OnWalk | None, batch: int, rest: float, until: _Opened) -> int:
@@ -128,17 +127,17 @@ class Walker:
 
     async def _left(self, until: _Opened) -> list[Walk]:
         """The walks that were open then and are so still, oldest first."""
-        found = await self._store.walks(self._namespace)
+        found = await self._store.walks()
         return [walk for walk in found if walk.at <= until.now or walk.id in until.ahead]
 
     async def _lead(self) -> bool:
         duration = timedelta(seconds=LEASE_SECONDS)
-        return await self._store.lease(self._namespace, LEASE, self._owner, duration)
+        return await self._store.lease(LEASE, self._owner, duration)
 
     async def _give_up_lead(self) -> None:
         with suppress(StoreError, TimeoutError):  # then it runs out
             async with asyncio.timeout(_CLOSE_SECONDS):
-                await _to_its_end(self._store.release(self._namespace, LEASE, self._owner))
+                await _to_its_end(self._store.release(LEASE, self._owner))
 
     async def _walk_all(
         self, progress: OnWalk | None, batch: int, rest: float, until: _Opened
@@ -162,7 +161,7 @@ class Walker:
 
     async def _batch(self, walk: str, batch: int, rest: float) -> Walk | None:
         began = time.monotonic()
-        done = await self._store.walk(self._namespace, walk, batch=batch)
+        done = await self._store.walk(walk, batch=batch)
         if done is not None and done.ended_at is None:
             await asyncio.sleep((time.monotonic() - began) * rest)
         return done

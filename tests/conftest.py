@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -81,7 +82,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def store(url: str) -> AsyncIterator[GraphStore]:
+def namespace() -> str:
+    """A namespace that nobody used before."""
+    return f"test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+async def store(url: str, namespace: str) -> AsyncIterator[GraphStore]:
     """A real store, open."""
-    async with opened(url) as store:
+    async with opened(url, namespace) as store:
         yield store

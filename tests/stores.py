@@ -24,9 +24,9 @@ def store_url(request: pytest.FixtureRequest, folder: Path) -> str:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[GraphStore]:
-    """The store at this address, open."""
-    store = connect(url)
+async def opened(url: str, namespace: str) -> AsyncIterator[GraphStore]:
+    """One namespace of the store at this address, open."""
+    store = connect(url, namespace=namespace)
     await store.open()
     yield store
     await store.close()

@@ -65,35 +65,34 @@ MADE_UP = {"at"}
 # The history ------------------------------------------------------------------------------
 
 
-async def record(store: GraphStore, space: str) -> None:
+async def record(store: GraphStore) -> None:
     """Runs, replays, effects and changes: every cookbook query finds something in it."""
     acl = {"groups": ["ops"], "owner": "ann"}
     for uri in (ACL, SCHEMA, RULE, TARGET, "acl:unused"):
-        await store.change(space, uri, Document.of(acl))
-    await store.change(space, TARGET, Document.of(acl), until=timedelta(milliseconds=1))
-    await store.change(space, "acl:unused", Document.of(acl), until=timedelta(hours=1))
+        await store.change(uri, Document.of(acl))
+    await store.change(TARGET, Document.of(acl), until=timedelta(milliseconds=1))
+    await store.change("acl:unused", Document.of(acl), until=timedelta(hours=1))
     guards = [
-        guard(space, ACL, acl, "$.groups"),
-        guard(space, SCHEMA, acl),
-        guard(space, RULE, acl),
-        guard(space, TARGET, acl),
+        guard(store.namespace, ACL, acl, "$.groups"),
+        guard(store.namespace, SCHEMA, acl),
+        guard(store.namespace, RULE, acl),
+        guard(store.namespace, TARGET, acl),
     ]
     await store.facts(
-        space,
         {it.resource: frozenset({it.selector}) for it in guards} | {"acl:unused": frozenset()},
     )
 
     deploy = _run("deploy", guards[:2], turns=8)
     effect = sample_effect("deploy-1", 1, done=True, step=step_id("deploy-1", 3))
-    await published(store, space, deploy.model_copy(update={"effects": (effect,)}))
-    await published(store, space, _run("triage", guards[:1], agent="triager"))
-    await published(store, space, _run("migrate", guards[1:3], mode=Mode.LIVE))
-    await published(store, space, _run("scale", guards[3:], mode=Mode.LIVE, miss=("new task",)))
+    await published(store, deploy.model_copy(update={"effects": (effect,)}))
+    await published(store, _run("triage", guards[:1], agent="triager"))
+    await published(store, _run("migrate", guards[1:3], mode=Mode.LIVE))
+    await published(store, _run("scale", guards[3:], mode=Mode.LIVE, miss=("new task",)))
     failed = _run("broken", (), mode=Mode.LIVE, reason="RunFailed: the tool deploy raised")
-    await store.write(space, _in_state(failed, ExecutionState.FAILED))
+    await store.write(_in_state(failed, ExecutionState.FAILED))
 
     # Begun, and never ended: as a crash leaves it.
-    assert await store.intend(space, sample_effect("crashed-1"), [])
+    assert await store.intend(sample_effect("crashed-1"), [])
     replays = [
         sample_replay(deploy, number, [sample_effect(f"deploy-replay-{number}", done=True)])
         for number in (1, 2)
@@ -101,20 +100,20 @@ async def record(store: GraphStore, space: str) -> None:
     partial = replays[1].execution.model_copy(
         update={"mode": Mode.PARTIAL, "miss": ("precondition changed", "new task")}
     )
-    await store.write_replays(space, [replays[0], Replay(execution=partial)])
+    await store.write_replays([replays[0], Replay(execution=partial)])
     # Of a task that a collection has removed: only the totals of its day tell of it.
     late = sample_replay(_run("removed", ()), 1, [sample_effect("removed-replay-1", done=True)])
-    await store.write_replays(space, [late])
+    await store.write_replays([late])
 
     widened = {**acl, "groups": ["ops", "dev"]}
-    await store.change(space, ACL, Document.of(widened), source="test")
-    await store.change(space, RULE, None)
-    await published(store, space, _run("rollout", [guard(space, ACL, widened, "$.groups")]))
+    await store.change(ACL, Document.of(widened), source="test")
+    await store.change(RULE, None)
+    await published(store, _run("rollout", [guard(store.namespace, ACL, widened, "$.groups")]))
     await asyncio.sleep(0.01)
-    assert [event.resource for event in await store.expire(space)] == [TARGET]
-    while walks := await store.walks(space):
+    assert [event.resource for event in await store.expire()] == [TARGET]
+    while walks := await store.walks():
         for walk in walks:
-            while (it := await store.walk(space, walk.id)) is not None and it.ended_at is None:
+            while (it := await store.walk(walk.id)) is not None and it.ended_at is None:
                 pass
 
 
@@ -153,13 +152,12 @@ def _in_state(made: Recording, state: ExecutionState) -> Recording:
 
 
 async def answers(url: str, queries: Mapping[str, str]) -> dict[str, Table]:
-    store = connect(url)
+    store = connect(url, namespace=SPACE)
     await store.open()
     try:
-        await record(store, SPACE)
+        await record(store)
         return {
             name: await store.cypher(
-                SPACE,
                 query,
                 OTHER_PARAMETERS if query in EQUAL else PARAMETERS,
                 time_limit=timedelta(seconds=30),
@@ -261,7 +259,7 @@ def _sorted(table: Table) -> list[str]:
 
 @pytest.fixture
 async def embedded(tmp_path: Path) -> AsyncIterator[GraphStore]:
-    store = connect(f"sqlite:///{tmp_path / 'graph.db'}")
+    store = connect(f"sqlite:///{tmp_path / 'graph.db'}", namespace=SPACE)
     await store.open()
     yield store
     await store.close()
@@ -272,9 +270,7 @@ async def test_what_the_embedded_store_does_not_understand_it_refuses(
     query: str, embedded: GraphStore
 ) -> None:
     with pytest.raises(CypherRefused):
-        await embedded.cypher(
-            SPACE, query, OTHER_PARAMETERS, time_limit=timedelta(seconds=30), limit=10
-        )
+        await embedded.cypher(query, OTHER_PARAMETERS, time_limit=timedelta(seconds=30), limit=10)
 
 
 def _without_times(table: Table) -> list[dict[str, Any]]:

@@ -69,7 +69,6 @@ def changes(
                 await _follow(engine, begin, resource, limit, json_output=json_output)
                 return
             found = await graph.changes(
-                namespace,
                 resource=only,
                 since=None if begin is None else int(begin.timestamp() * 1000),
                 limit=limit or 100,

@@ -156,7 +156,7 @@ def must_be_there(store: str) -> None:
     """
     from ...graphstore.connect import connect
 
-    url = connect(store).url
+    url = connect(store, namespace="").url
     path = Path(url.removeprefix("sqlite:///"))
     if not url.startswith("sqlite:"):
         return

@@ -64,13 +64,13 @@ async def _examined(url: str, namespace: str, show: Look) -> list[Finding]:
     from ...graphstore.errors import StoreError
     from ...graphstore.finding import Finding, Level
 
-    store = connect(url)
+    store = connect(url, namespace=namespace)
     try:
         await store.open()
     except StoreError as error:
         return [Finding(Level.ERROR, "store", f"it cannot be opened: {error}", "as it says")]
     try:
-        return [finding async for finding in examine(store, namespace, show)]
+        return [finding async for finding in examine(store, show)]
     finally:
         await store.close()
 

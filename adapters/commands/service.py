@@ -43,9 +43,7 @@ async def look_once(config: Config, *, json_output: bool) -> bool:
     with _logging():
         async with opened(config.store, config.namespace, new=True) as engine:
             store = engine.session().store
-            watcher = Watcher(
-                store, config.namespace, config.sources, on_change=_printer(json_output=json_output)
-            )
+            watcher = Watcher(store, config.sources, on_change=_printer(json_output=json_output))
             await watcher.scan()
             await engine.settle()
         return not watcher.unreadable and watcher.scanned_at is not None
@@ -113,7 +111,7 @@ class Service:
                 finally:
                     self._watcher = self._since = None
                     with contextlib.suppress(StoreError):
-                        await store.release(self._config.namespace, self._name, self._owner)
+                        await store.release(self._name, self._owner)
             elif not standing_by:
                 standing_by = True
                 _log.info("another instance leads; standing by")
@@ -152,7 +150,7 @@ class Service:
             session.walker.kick()
 
         config = self._config
-        self._watcher = Watcher(session.store, config.namespace, config.sources, on_change=changed)
+        self._watcher = Watcher(session.store, config.sources, on_change=changed)
         async with self._watcher:
             while True:  # expiries and publications of other processes kick nobody here
                 session.walker.kick()
@@ -167,7 +165,7 @@ class Service:
         return self._lease.total_seconds() / 3
 
     async def _hold(self, store: GraphStore) -> bool:
-        return await store.lease(self._config.namespace, self._name, self._owner, self._lease)
+        return await store.lease(self._name, self._owner, self._lease)
 
     # Health -------------------------------------------------------------------------------
 
@@ -206,7 +204,7 @@ class Service:
             return None
         try:
             async with asyncio.timeout(_HEALTH_SECONDS):
-                return len(await store.walks(self._config.namespace, limit=MOST_WALKS))
+                return len(await store.walks(limit=MOST_WALKS))
         except (StoreError, TimeoutError):
             return None
 

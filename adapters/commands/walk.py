@@ -50,7 +50,7 @@ def walk(
 
     async def look() -> list[Walk]:
         async with opened(store, namespace) as engine:
-            return await engine.session().store.walks(namespace, limit=MOST_WALKS)
+            return await engine.session().store.walks(limit=MOST_WALKS)
 
     async def work() -> list[Walk]:
         done: dict[str, Walk] = {}

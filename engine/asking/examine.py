@@ -34,7 +34,7 @@ _ANEW = (
 
 
 async def examine(
-    store: GraphStore, namespace: str, look: Look = lambda _what, _done: None
+    store: GraphStore, look: Look = lambda _what, _done: None
 ) -> AsyncIterator[Finding]:
     """All that was found in an open store, one namespace's graph included. Changes nothing but
     what a lookup does."""
@@ -42,7 +42,7 @@ async def examine(
         yield finding
     for about, part in _PARTS.items():
         try:
-            yield await part(store, namespace, look)
+            yield await part(store, look)
         except StoreError as error:
             yield Finding(Level.ERROR, about, f"they cannot be examined: {error}", "see above")
 
@@ -50,14 +50,12 @@ async def examine(
 # What is recorded -------------------------------------------------------------------------
 
 
-async def _traces(store: GraphStore, namespace: str, look: Look) -> Finding:
+async def _traces(store: GraphStore, look: Look) -> Finding:
     damaged: list[str] = []
     whole = 0
-    async for key in _pages(store.task_keys, namespace):
-        found = await store.lookup(namespace, key, _none)
-        broken = [
-            trace.id for trace in found.traces if not await _readable(store, namespace, trace)
-        ]
+    async for key in _pages(store.task_keys):
+        found = await store.lookup(key, _none)
+        broken = [trace.id for trace in found.traces if not await _readable(store, trace)]
         damaged += [*found.damaged, *broken]
         whole += len(found.traces) - len(broken)
         look("traces", whole + len(damaged))
@@ -71,21 +69,21 @@ def _none(_traces: Sequence[Trace], _facts: Facts) -> None:
     return None
 
 
-async def _readable(store: GraphStore, namespace: str, trace: Trace) -> bool:
+async def _readable(store: GraphStore, trace: Trace) -> bool:
     try:
-        await store.values(namespace, trace.payloads)
+        await store.values(trace.payloads)
     except PayloadCorrupted:
         return False
     return True
 
 
-async def _facts(store: GraphStore, namespace: str, look: Look) -> Finding:
+async def _facts(store: GraphStore, look: Look) -> Finding:
     wrong: list[str] = []
     seen = 0
-    async for uri in _pages(store.uris, namespace):
+    async for uri in _pages(store.uris):
         seen += 1
         look("resources", seen)
-        if not await _sound(store, namespace, uri):
+        if not await _sound(store, uri):
             wrong.append(uri)
     if not wrong:
         return Finding(Level.GOOD, "facts", f"{seen:,} examined: each is what its document says")
@@ -107,10 +105,10 @@ class _Seen(NamedTuple):
     document: Document | None
 
 
-async def _sound(store: GraphStore, namespace: str, uri: str) -> bool:
+async def _sound(store: GraphStore, uri: str) -> bool:
     """Whether the current version is that of the newest event, and holds what its document
     gives."""
-    fact, newest, document = await _seen(store, namespace, uri)
+    fact, newest, document = await _seen(store, uri)
     if fact.version != newest:
         return False
     if fact.state is not FactState.PRESENT:
@@ -120,30 +118,30 @@ async def _sound(store: GraphStore, namespace: str, uri: str) -> bool:
     )
 
 
-async def _seen(store: GraphStore, namespace: str, uri: str) -> _Seen:
-    wanted = {uri: await store.facets(namespace, uri)}
-    fact = (await store.read_facts(namespace, wanted)).of(uri)
+async def _seen(store: GraphStore, uri: str) -> _Seen:
+    wanted = {uri: await store.facets(uri)}
+    fact = (await store.read_facts(wanted)).of(uri)
     while True:
-        events = await store.changes(namespace, resource=uri)
+        events = await store.changes(resource=uri)
         newest = max((event.to_version for event in events), default=0)
-        document = await _document(store, namespace, uri)
-        before, fact = fact, (await store.read_facts(namespace, wanted)).of(uri)
+        document = await _document(store, uri)
+        before, fact = fact, (await store.read_facts(wanted)).of(uri)
         if before.version == fact.version:
             return _Seen(fact, newest, document)
 
 
-async def _document(store: GraphStore, namespace: str, uri: str) -> Document | None:
+async def _document(store: GraphStore, uri: str) -> Document | None:
     try:
-        found = await store.document(namespace, uri)
+        found = await store.document(uri)
     except PayloadCorrupted:
         return None
     return None if found is None else found[1]
 
 
-async def _clock(store: GraphStore, namespace: str, look: Look) -> Finding:
+async def _clock(store: GraphStore, look: Look) -> Finding:
     del look
-    now = (await store.read_facts(namespace, {})).now
-    newest = await store.changes(namespace, limit=1)
+    now = (await store.read_facts({})).now
+    newest = await store.changes(limit=1)
     if newest and newest[0].at > now + _CLOCK_MS:
         return Finding(
             Level.WARNING,
@@ -159,9 +157,9 @@ async def _clock(store: GraphStore, namespace: str, look: Look) -> Finding:
 # What is left to do -----------------------------------------------------------------------
 
 
-async def _walks(store: GraphStore, namespace: str, look: Look) -> Finding:
+async def _walks(store: GraphStore, look: Look) -> Finding:
     del look
-    open_walks = await store.walks(namespace)
+    open_walks = await store.walks()
     if not open_walks:
         return Finding(Level.GOOD, "marks", "they are exact: no walk is open")
     return Finding(
@@ -172,10 +170,10 @@ async def _walks(store: GraphStore, namespace: str, look: Look) -> Finding:
     )
 
 
-async def _doubts(store: GraphStore, namespace: str, look: Look) -> Finding:
+async def _doubts(store: GraphStore, look: Look) -> Finding:
     del look
     now = time.time_ns() // 1_000_000
-    effects = [it for it in await store.doubts(namespace) if now - it.begun_at > _CLOCK_MS]
+    effects = [it for it in await store.doubts() if now - it.begun_at > _CLOCK_MS]
     if not effects:
         return Finding(Level.GOOD, "effects", "none is in doubt")
     named = [f"{it.tool} {it.target} (execution {it.execution})" for it in effects]
@@ -187,9 +185,9 @@ async def _doubts(store: GraphStore, namespace: str, look: Look) -> Finding:
     )
 
 
-async def _pages(page: Callable[..., Awaitable[list[str]]], namespace: str) -> AsyncIterator[str]:
+async def _pages(page: Callable[..., Awaitable[list[str]]]) -> AsyncIterator[str]:
     after = ""
-    while keys := await page(namespace, after=after, limit=_PAGE):
+    while keys := await page(after=after, limit=_PAGE):
         for key in keys:
             yield key
         after = keys[-1]

@@ -48,54 +48,54 @@ class _Run(NamedTuple):
     marks: Mapping[int, str]
 
 
-async def graph_of_execution(store: GraphStore, namespace: str, execution: str) -> MultiDiGraph:
+async def graph_of_execution(store: GraphStore, execution: str) -> MultiDiGraph:
     """An execution with its task, its steps, what they rest on, and its side effects.
 
     A plain replay has no steps of its own: the trace that it replayed is in the graph with it.
     Raises ExecutionUnknown.
     """
-    run = await _run(store, namespace, execution)
+    run = await _run(store, execution)
     if run is None:
-        raise ExecutionUnknown(execution, namespace)
+        raise ExecutionUnknown(execution, store.namespace)
     replayed = run.trace.execution.replayed
-    source = None if replayed is None else await _run(store, namespace, replayed)
+    source = None if replayed is None else await _run(store, replayed)
     shown = [it for it in (source, run) if it is not None]
-    task = await store.task(namespace, run.trace.execution.task)
-    return await _drawn(store, namespace, task, shown)
+    task = await store.task(run.trace.execution.task)
+    return await _drawn(store, task, shown)
 
 
-async def graph_of_task(store: GraphStore, namespace: str, task: str) -> MultiDiGraph:
+async def graph_of_task(store: GraphStore, task: str) -> MultiDiGraph:
     """The task with this key, and its published traces as ``graph_of_execution`` has them.
 
     Raises TaskUnknown.
     """
-    found = await store.task(namespace, task)
+    found = await store.task(task)
     if found is None:
-        raise TaskUnknown(task, namespace)
-    lookup = await store.lookup(namespace, task, lambda _traces, _facts: None)
-    runs = await _runs(store, namespace, [it.id for it in lookup.traces])
-    return await _drawn(store, namespace, found, runs)
+        raise TaskUnknown(task, store.namespace)
+    lookup = await store.lookup(task, lambda _traces, _facts: None)
+    runs = await _runs(store, [it.id for it in lookup.traces])
+    return await _drawn(store, found, runs)
 
 
-async def graph_of_resource(store: GraphStore, namespace: str, resource: str) -> MultiDiGraph:
+async def graph_of_resource(store: GraphStore, resource: str) -> MultiDiGraph:
     """A resource with its changes and parts, and the published steps that rest on it.
 
     Those rest on it as it is now, or as the changes of it that are kept say it was. Of its newest
     1,000 changes; if there are more, the graph's attribute ``truncated`` is True. Raises
     ResourceUnknown.
     """
-    selectors = await store.facets(namespace, resource)
-    facts = await store.facts(namespace, {resource: selectors})
-    fact, events = facts.of(resource), await _events(store, namespace, resource)
+    selectors = await store.facets(resource)
+    facts = await store.facts({resource: selectors})
+    fact, events = facts.of(resource), await _events(store, resource)
     if fact.state is FactState.ABSENT and not selectors:
-        raise ResourceUnknown(resource, namespace)
-    drawing = _Drawing(namespace, truncated=len(events) > _MOST_EVENTS)
+        raise ResourceUnknown(resource, store.namespace)
+    drawing = _Drawing(store.namespace, truncated=len(events) > _MOST_EVENTS)
     drawing.resource(resource, fact)
     for selector in sorted(selectors, key=str):
         drawing.facet(FacetRef(resource, selector))
     drawing.events(events[:_MOST_EVENTS])
-    known = _preconditions(namespace, resource, selectors, fact, events)
-    outlines = await store.dependants(namespace, [it.id for it in known])
+    known = _preconditions(store.namespace, resource, selectors, fact, events)
+    outlines = await store.dependants([it.id for it in known])
     known |= {
         it for one in outlines for it in one.preconditions.values() if it.resource == resource
     }
@@ -103,13 +103,13 @@ async def graph_of_resource(store: GraphStore, namespace: str, resource: str) ->
     drawing.preconditions(
         (it for it in known if it.fingerprint != NEVER or it.id in resting), facts
     )
-    for run in await _runs(store, namespace, _affected(outlines, {it.id for it in known})):
+    for run in await _runs(store, _affected(outlines, {it.id for it in known})):
         drawing.run(run, published=True)
     return _without_others(drawing.drawn(), resource)
 
 
-async def _events(store: GraphStore, namespace: str, resource: str) -> list[ChangeEvent]:
-    return await store.changes(namespace, resource=resource, limit=_MOST_EVENTS + 1)
+async def _events(store: GraphStore, resource: str) -> list[ChangeEvent]:
+    return await store.changes(resource=resource, limit=_MOST_EVENTS + 1)
 
 
 def _preconditions(
@@ -139,18 +139,18 @@ def _affected(outlines: Iterable[Outline], guards: Collection[str]) -> list[str]
 # Reading ----------------------------------------------------------------------------------
 
 
-async def _run(store: GraphStore, namespace: str, execution: str) -> _Run | None:
+async def _run(store: GraphStore, execution: str) -> _Run | None:
     trace, effects, marks = await asyncio.gather(
-        store.execution(namespace, execution),
-        store.effects(namespace, execution),
-        store.marks(namespace, execution),
+        store.execution(execution),
+        store.effects(execution),
+        store.marks(execution),
     )
     return None if trace is None else _Run(trace, effects, marks)
 
 
-async def _runs(store: GraphStore, namespace: str, executions: Sequence[str]) -> list[_Run]:
+async def _runs(store: GraphStore, executions: Sequence[str]) -> list[_Run]:
     """The runs of these ids, without those that were deleted meanwhile."""
-    found = await _in_turn(executions, lambda execution: _run(store, namespace, execution))
+    found = await _in_turn(executions, lambda execution: _run(store, execution))
     return [run for run in found if run is not None]
 
 
@@ -162,16 +162,14 @@ async def _in_turn(keys: Sequence[str], read: Callable[[str], Awaitable[_T]]) ->
     return found
 
 
-async def _drawn(
-    store: GraphStore, namespace: str, task: Task | None, runs: Sequence[_Run]
-) -> MultiDiGraph:
+async def _drawn(store: GraphStore, task: Task | None, runs: Sequence[_Run]) -> MultiDiGraph:
     """These executions, with what they rest on as it is now."""
     guards = {it for run in runs for it in run.trace.preconditions.values()}
     wanted: dict[str, set[str | None]] = {}
     for it in guards:
         wanted.setdefault(it.resource, set()).add(it.selector)
-    facts = await store.facts(namespace, {uri: frozenset(some) for uri, some in wanted.items()})
-    drawing = _Drawing(namespace)
+    facts = await store.facts({uri: frozenset(some) for uri, some in wanted.items()})
+    drawing = _Drawing(store.namespace)
     if task is not None:
         drawing.task(task)
     for uri in sorted(wanted):

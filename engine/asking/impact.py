@@ -17,13 +17,11 @@ __all__ = ["foresee"]
 _AT_ONCE = 16  # resources asked about at the same time
 
 
-async def foresee(
-    store: GraphStore, namespace: str, documents: Mapping[str, Document | None]
-) -> Impact:
+async def foresee(store: GraphStore, documents: Mapping[str, Document | None]) -> Impact:
     """What it would cost if these resources became these documents (None: withdrawn), all of
     them together. Nothing is changed. What has expired is judged as if it were renewed first."""
     uris = tuple(documents)
-    selectors = await _selectors(store, namespace, uris)
+    selectors = await _selectors(store, uris)
     known = {uri: some for uri, some in selectors.items() if some}
     hints = [
         f"no recorded step rests on any part of {uri}: check the name if one should"
@@ -32,16 +30,16 @@ async def foresee(
     ]
     if not known:
         return Impact(uris, hints=tuple(hints))
-    read = await store.facts(namespace, known)
+    read = await store.facts(known)
     now = read.renewed()
     _, facets, unreadable = changed(now, {uri: documents[uri] for uri in known}, known)
     hints += unreadable
     hints += _expired(read)
-    outlines = await store.dependants(namespace, touched(namespace, facets)) if facets else []
+    outlines = await store.dependants(touched(store.namespace, facets)) if facets else []
     impact = Impact(uris, facets, hints=tuple(hints))
     if not outlines:
         return impact
-    others = await _others(store, namespace, outlines, known)
+    others = await _others(store, outlines, known)
     hints += _expired(others)
     by_resource = {**others.renewed().by_resource, **now.by_resource}
     now = Facts(max(now.now, others.now), by_resource)
@@ -57,21 +55,17 @@ def _expired(facts: Facts) -> list[str]:
     ]
 
 
-async def _selectors(
-    store: GraphStore, namespace: str, uris: Sequence[str]
-) -> dict[str, frozenset[str | None]]:
+async def _selectors(store: GraphStore, uris: Sequence[str]) -> dict[str, frozenset[str | None]]:
     """The facets of each resource, asked for a few resources at a time."""
     found: dict[str, frozenset[str | None]] = {}
     for start in range(0, len(uris), _AT_ONCE):
         some = uris[start : start + _AT_ONCE]
-        answers = await asyncio.gather(*(store.facets(namespace, uri) for uri in some))
+        answers = await asyncio.gather(*(store.facets(uri) for uri in some))
         found.update(zip(some, answers, strict=True))
     return found
 
 
-async def _others(
-    store: GraphStore, namespace: str, outlines: Iterable[Outline], known: Collection[str]
-) -> Facts:
+async def _others(store: GraphStore, outlines: Iterable[Outline], known: Collection[str]) -> Facts:
     """The facts of all else that the traces rest on."""
     wanted: dict[str, set[str | None]] = {}
     seen: set[int] = set()
@@ -84,4 +78,4 @@ async def _others(
                 wanted.setdefault(guard.resource, set()).add(guard.selector)
     if not wanted:
         return Facts(0, {})
-    return await store.facts(namespace, {uri: frozenset(it) for uri, it in wanted.items()})
+    return await store.facts({uri: frozenset(it) for uri, it in wanted.items()})

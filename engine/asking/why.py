@@ -150,45 +150,43 @@ class Why:
         }
 
 
-async def why(store: GraphStore, namespace: str, execution: str) -> Why:
+async def why(store: GraphStore, execution: str) -> Why:
     """What became of the steps of an execution, and why. Raises ExecutionUnknown."""
-    run = await store.execution(namespace, execution)
+    run = await store.execution(execution)
     if run is None:
-        raise ExecutionUnknown(execution, namespace)
+        raise ExecutionUnknown(execution, store.namespace)
     run = run.model_copy(update={"execution": run.execution.at(time.time_ns() // 1_000_000)})
-    report, of, hint = await _report(store, namespace, run)
+    report, of, hint = await _report(store, run)
     misses = (*report.misses, *_torn(run))
     told = (*misses, *(it.cause for it in report.steps if it.cause is not None))
-    changes = await _changes(store, namespace, told, _end(run.execution))
+    changes = await _changes(store, told, _end(run.execution))
     return Why(run.execution, _steps(report, of, changes), _misses(misses, changes), hint)
 
 
-async def _report(
-    store: GraphStore, namespace: str, run: Trace
-) -> tuple[Report, Trace, str | None]:
+async def _report(store: GraphStore, run: Trace) -> tuple[Report, Trace, str | None]:
     """What became of the steps, and the execution that they are recorded with."""
     it, hint = run.execution, _UNENDED.get(run.execution.state)
     if it.report is not None:
         try:
-            found = await store.values(namespace, [it.report])
+            found = await store.values([it.report])
             report = Report.of_value(found[it.report])
         except (PayloadCorrupted, ValueError):
             hint = "the report of this run is damaged: what is told here is told by its trace"
         else:
-            of = run if run.steps or not report.steps else await _replayed(store, namespace, it)
+            of = run if run.steps or not report.steps else await _replayed(store, it)
             return report, of or run, None
     if run.steps or it.mode is not Mode.REPLAY:
         if it.mode is not Mode.LIVE and hint is None:
             hint = "this run kept no report: what became of its steps is not known"
         return plain_report(run, served=False), run, hint
-    trace = await _replayed(store, namespace, it)
+    trace = await _replayed(store, it)
     if trace is None:
         return Report(()), run, f"the trace {it.replayed} that it replayed is not in the store"
     return plain_report(trace, served=True), trace, hint
 
 
-async def _replayed(store: GraphStore, namespace: str, it: Execution) -> Trace | None:
-    return None if it.replayed is None else await store.execution(namespace, it.replayed)
+async def _replayed(store: GraphStore, it: Execution) -> Trace | None:
+    return None if it.replayed is None else await store.execution(it.replayed)
 
 
 def _torn(run: Trace) -> tuple[Cause, ...]:
@@ -212,9 +210,7 @@ _UNENDED = {
 _Changes = Mapping[Cause, ChangeEvent | None]
 
 
-async def _changes(
-    store: GraphStore, namespace: str, causes: Iterable[Cause], end: int
-) -> _Changes:
+async def _changes(store: GraphStore, causes: Iterable[Cause], end: int) -> _Changes:
     """The event that made each cause's guard stop holding, as far as one is known."""
     by_resource: dict[str, list[Cause]] = {}
     for cause in dict.fromkeys(causes):
@@ -222,10 +218,10 @@ async def _changes(
             by_resource.setdefault(cause.facet.resource, []).append(cause)
 
     async def of(resource: str, some: Sequence[Cause]) -> dict[Cause, ChangeEvent | None]:
-        events = await store.changes(namespace, resource=resource, limit=_EVENTS)
+        events = await store.changes(resource=resource, limit=_EVENTS)
         known = all(_behind(cause, events, end) for cause in some)
         if len(events) == _EVENTS and not known:  # it is long ago, or much else has changed since
-            events = await store.changes(namespace, resource=resource, limit=_MANY_EVENTS)
+            events = await store.changes(resource=resource, limit=_MANY_EVENTS)
         return {cause: _behind(cause, events, end) for cause in some}
 
     found = await asyncio.gather(*(of(uri, some) for uri, some in by_resource.items()))

@@ -58,7 +58,7 @@ async def mistrust(decisions: Collection[Chooser]) -> None:
         traces = await run.all_traces() if served else ()
         known = [it.id for it in traces if any((s.key, s.occurrence) in served for s in it.steps)]
         for trace in [*known, *([run.id] if run.over else [])]:
-            await run.store.unpublish(run.session.namespace, trace, _NOT_KNOWN)
+            await run.store.unpublish(trace, _NOT_KNOWN)
 
 
 async def _held_since(run: Run, taken: Taken, notes: Sequence[Note]) -> list[Note]:
@@ -66,9 +66,9 @@ async def _held_since(run: Run, taken: Taken, notes: Sequence[Note]) -> list[Not
     asked_at = taken.step.asked_at
     if asked_at is None:
         return []
-    store, namespace = run.store, run.session.namespace
+    store = run.store
     resources = {note.resource for note in notes}
-    before = await store.current_at(namespace, resources, asked_at - LATE_MS)
+    before = await store.current_at(resources, asked_at - LATE_MS)
     known = {uri: max(before.get(uri, 0), taken.step.seen.get(uri, 0)) for uri in resources}
     facts = await run.notes.read(facets_by_resource(notes))
     believed = [note for note in notes if note.believed and known[note.resource]]
@@ -83,15 +83,15 @@ async def _held_since(run: Run, taken: Taken, notes: Sequence[Note]) -> list[Not
 async def _unbroken(run: Run, notes: Sequence[Note], spans: Sequence[Span]) -> list[bool]:
     """Which notes have held over their spans. A facet that nobody required before is computed for
     the versions that were current then."""
-    store, namespace = run.store, run.session.namespace
-    whole = await store.unbroken(namespace, spans)
+    store = run.store
+    whole = await store.unbroken(spans)
     if all(whole):
         return whole
     for note, span, ok in zip(notes, spans, whole, strict=True):
         if not ok and span.through - span.after <= _COMPUTED_LATE:
             versions = range(span.after + 1, span.through + 1)
-            await store.compute(namespace, note.guard.ref, versions)
-    return await store.unbroken(namespace, spans)
+            await store.compute(note.guard.ref, versions)
+    return await store.unbroken(spans)
 
 
 def _span(note: Note, known: int) -> Span:
@@ -108,6 +108,5 @@ async def _was_unbelieved(run: Run, fact: Fact, note: Note, at: int) -> bool:
         return True
     if fact.until:
         return fact.until < at
-    namespace = run.session.namespace
-    events = await run.store.changes(namespace, resource=note.resource, limit=1)
+    events = await run.store.changes(resource=note.resource, limit=1)
     return any(it.kind is ChangeKind.EXPIRED and it.at < at for it in events)

@@ -38,17 +38,17 @@ _asking: ContextVar[Asking | None] = ContextVar("execgraph_asking_facts", defaul
 
 async def current(session: Session, resource: str) -> Any:
     """See ``Engine.current``."""
-    store, namespace = session.store, session.namespace
+    store = session.store
     facet = FacetRef(resource, None)
-    notes = Notes(store, namespace, session.refresh)
+    notes = Notes(store, session.refresh)
     for _ in range(_TRIES):
         facts = await notes.read({resource: {None}})
         fact = facts.of(resource)
-        found = await store.document(namespace, resource) if fact.believed(facts.now) else None
+        found = await store.document(resource) if fact.believed(facts.now) else None
         if found is not None and found[0] != fact.version:
             continue
         if (asking := _asking.get()) is not None:
-            asking.notes.append(noted(namespace, facet, facts))
+            asking.notes.append(noted(store.namespace, facet, facts))
         if found is None:
             raise NotCurrent(resource, _why_not(fact))
         return found[1].content

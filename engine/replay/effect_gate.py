@@ -74,7 +74,7 @@ class Gate:
         for _ in range(_TRIES):
             if run.over:
                 raise NotOpen(f"the run ended before {effect.tool} began; await it inside the run")
-            if await run.store.intend(run.session.namespace, effect, expected):
+            if await run.store.intend(effect, expected):
                 return self._passed()
             facts = await run.notes.read(facets_by_resource(notes))
             if moved := [note for note in notes if not note.same_in(facts)]:

@@ -22,19 +22,17 @@ def memory_key(namespace: str, task: str, code: Code) -> MemoryKey:
     return (namespace, task, code.identity)
 
 
-async def find_plan(
-    store: GraphStore, namespace: str, task: str, subject: Subject, memory: Memory
-) -> Plan:
+async def find_plan(store: GraphStore, task: str, subject: Subject, memory: Memory) -> Plan:
     """The plan for the task with this key, as things are at one moment during the call."""
-    key = memory_key(namespace, task, subject.code)
+    key = memory_key(store.namespace, task, subject.code)
     here = await store.incarnation()
     known = memory.get(key)
     if isinstance(known, Prepared):
-        if known.store == here and await store.still(namespace, known.trace.id, known.accepted):
+        if known.store == here and await store.still(known.trace.id, known.accepted):
             return Plan(known, (known.trace,), None, ())
         memory.drop(key)
     prefer = known if isinstance(known, str) else None
-    plan = await look_up(store, namespace, task, subject, prefer=prefer)
+    plan = await look_up(store, task, subject, prefer=prefer)
     if plan.best is not None and plan.best.stands:
         best = replace(plan.best, store=here)
         memory.put(key, best, best.size)
@@ -43,7 +41,6 @@ async def find_plan(
 
 async def look_up(
     store: GraphStore,
-    namespace: str,
     task: str,
     subject: Subject,
     *,
@@ -58,7 +55,7 @@ async def look_up(
         best = chosen(traces, judged, prefer)
         return best.id if best is not None else None
 
-    found = await store.lookup(namespace, task, choose)
+    found = await store.lookup(task, choose)
     damaged = tuple(Cause(MissKind.PAYLOAD_DAMAGED, trace) for trace in found.damaged)
     best = next((trace for trace in found.traces if trace.id == found.chosen), None)
     if best is None:

@@ -65,9 +65,8 @@ class Note:
 class Notes:
     """All notes of one run, by step, and whether each was confirmed after its step."""
 
-    def __init__(self, store: GraphStore, namespace: str, refresh: Refresh) -> None:
+    def __init__(self, store: GraphStore, refresh: Refresh) -> None:
         self._store = store
-        self._namespace = namespace
         self._refresh = refresh
         self._tickets = itertools.count()
         self._open: dict[int, tuple[Note, ...]] = {}  # executed steps without a later read
@@ -87,13 +86,13 @@ class Notes:
             wanted[note.resource].add(note.guard.selector)
         facts = await self.read(wanted)
         self._settle({uri: facts.of(uri).version for uri in wanted})
-        return {facet: noted(self._namespace, facet, facts) for facet in asked}
+        return {facet: noted(self._store.namespace, facet, facts) for facet in asked}
 
     async def newest(self, wanted: Callable[[str], bool]) -> tuple[int, Mapping[str, int]]:
         """The store's time; and of the resources that are ``wanted`` the newest versions, as far
         as their moments do not tell whether they were visible by then."""
-        now = (await self._store.read_facts(self._namespace, {})).now
-        found = await self._store.changes(self._namespace, since=now - LATE_MS, limit=None)
+        now = (await self._store.read_facts({})).now
+        found = await self._store.changes(since=now - LATE_MS, limit=None)
         seen: dict[str, int] = {}
         for event in found:
             if wanted(event.resource):
@@ -103,14 +102,14 @@ class Notes:
     async def read(self, wanted: Mapping[str, Iterable[str | None]]) -> Facts:
         """Facts as they are now; settles nothing."""
         asked = {uri: frozenset(selectors) for uri, selectors in wanted.items()}
-        facts = await self._store.facts(self._namespace, asked)
+        facts = await self._store.facts(asked)
         if (expired := facts.expired()) and await self._refresh(expired):
-            facts = await self._store.facts(self._namespace, asked)
+            facts = await self._store.facts(asked)
         return facts
 
     def noted(self, notes: Iterable[Note], facts: Facts) -> list[Note]:
         """The same facets as they are at these facts."""
-        return [noted(self._namespace, note.guard.ref, facts) for note in notes]
+        return [noted(self._store.namespace, note.guard.ref, facts) for note in notes]
 
     def ticket(self) -> int:
         """What a step is known by here: its position is not known before it has ended."""
@@ -145,7 +144,7 @@ class Notes:
         ]
         if not spans:
             return set()
-        whole = await self._store.unbroken(self._namespace, [span for _, span in spans])
+        whole = await self._store.unbroken([span for _, span in spans])
         return {ticket for (ticket, _), ok in zip(spans, whole, strict=True) if not ok}
 
     def _settle(self, current: Mapping[str, int]) -> None:

@@ -101,7 +101,7 @@ class Run:
         self.taken: list[Taken] = []
         self.begun: dict[str, SideEffect] = {}  # by id, also those whose step was never taken
         self.preconditions: dict[str, Precondition] = plan.preconditions
-        self.notes = Notes(store, session.namespace, session.refresh)
+        self.notes = Notes(store, session.refresh)
         self.account = Account(plan.causes)
         self._clock = time.perf_counter()
         self._path: int | None = 0 if self.followed is not None else None
@@ -136,7 +136,7 @@ class Run:
     @property
     def memory_key(self) -> MemoryKey:
         """Under what the process remembers which trace serves this task."""
-        return memory_key(self.session.namespace, self.wish.task.key, self.subject.code)
+        return memory_key(self.store.namespace, self.wish.task.key, self.subject.code)
 
     @property
     def as_followed(self) -> bool:
@@ -183,8 +183,8 @@ class Run:
     def is_beside(self, other: Run) -> bool:
         """Whether the facts of both are the same: of one namespace of one store."""
         here, there = self.session, other.session
-        return here is there or (here.namespace, here.store.url) == (
-            there.namespace,
+        return here is there or (here.store.namespace, here.store.url) == (
+            there.store.namespace,
             there.store.url,
         )
 
@@ -612,9 +612,7 @@ class Run:
         return self.plan.traces
 
     async def _look_up(self) -> None:
-        self.plan = await look_up(
-            self.store, self.session.namespace, self.wish.task.key, self.subject
-        )
+        self.plan = await look_up(self.store, self.wish.task.key, self.subject)
         self.preconditions |= self.plan.preconditions
         self._shelf = Shelf(self.plan, self.subject.code)
 
@@ -623,7 +621,7 @@ class Run:
         if self.plan.best is not None and digest in self.plan.best.values:
             return self.plan.best.values[digest]
         try:
-            return (await self.store.values(self.session.namespace, [digest]))[digest]
+            return (await self.store.values([digest]))[digest]
         except PayloadCorrupted:
             if not self.away:
                 self.account.causes.append(Cause(MissKind.PAYLOAD_DAMAGED, found.trace))

@@ -37,11 +37,8 @@ class Keeper:
     ``retention`` None: only when asked to. ``owner``: who this is among all that may collect.
     """
 
-    def __init__(
-        self, store: GraphStore, namespace: str, retention: Retention | None, owner: str
-    ) -> None:
+    def __init__(self, store: GraphStore, retention: Retention | None, owner: str) -> None:
         self._store = store
-        self._namespace = namespace
         self._retention = retention
         self._owner = owner
         self._next = 0.0
@@ -55,7 +52,7 @@ class Keeper:
 
     async def collectable(self, retention: Retention | None = None) -> Collected:
         """What a collection would take away now. Raises StoreError."""
-        return await self._store.collectable(self._namespace, self._by(retention))
+        return await self._store.collectable(self._by(retention))
 
     async def collect(
         self,
@@ -77,7 +74,7 @@ class Keeper:
         taken = Collected()
         while True:
             began = time.monotonic()
-            taken += await self._store.collect(self._namespace, retention, batch=batch)
+            taken += await self._store.collect(retention, batch=batch)
             if progress is not None:
                 progress(taken)
             if not taken.more:
@@ -108,7 +105,7 @@ class Keeper:
     async def _take_turn(self, retention: Retention) -> None:
         try:
             turn = timedelta(seconds=_INTERVAL_SECONDS)
-            if not await self._store.lease(self._namespace, LEASE, self._owner, turn):
+            if not await self._store.lease(LEASE, self._owner, turn):
                 return
             taken = await self._collect(retention, None, _SMALL_BATCH, _REST)
             if taken != Collected():

@@ -22,9 +22,11 @@ class Ledger:
     """Running executions to be written. What cannot be written is tried again with the next
     reply; a run that ends is written as a whole."""
 
-    def __init__(self, store: GraphStore, namespace: str) -> None:
+    def __init__(
+        self,
+        store: GraphStore,
+    ) -> None:
         self._store = store
-        self._namespace = namespace
         self._noted: dict[str, Callable[[], Execution]] = {}
         self._writer: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -49,7 +51,7 @@ class Ledger:
             noted, self._noted = self._noted, {}
             try:
                 executions = [told() for told in noted.values()]
-                await self._store.note_running(self._namespace, executions)
+                await self._store.note_running(executions)
             except BaseException:
                 self._noted = noted | self._noted
                 raise

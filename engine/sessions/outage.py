@@ -49,9 +49,8 @@ class Outage:
     awaited: what had to be done meanwhile, and could not.
     """
 
-    def __init__(self, store: GraphStore, namespace: str) -> None:
+    def __init__(self, store: GraphStore) -> None:
         self._store = store
-        self._namespace = namespace
         self._on_back: Callable[[], Awaitable[None]] | None = None
         self._since: float | None = None
         self._trouble: Exception | None = None  # it answers, but not as it should
@@ -134,7 +133,7 @@ class Outage:
             await self._store.open()
             if self._on_back is not None:
                 # This changes nothing, and needs all that writing does.
-                await self._store.release(self._namespace, "nobody's", uuid4().hex)
+                await self._store.release("nobody's", uuid4().hex)
                 await self._on_back()
         except StoreUnavailable:
             self._trouble = None
@@ -149,6 +148,7 @@ class Lent(Nowhere):
     """A store as one run has it. ``away``: it has gone, and does not come back for this run."""
 
     def __init__(self, store: GraphStore, outage: Outage) -> None:
+        super().__init__(store.namespace)
         self.url = store.url
         self.away = outage.now
         self._store = store
@@ -181,49 +181,45 @@ class Lent(Nowhere):
         return await self._if_there(self._store.incarnation, super().incarnation)
 
     @override
-    async def read_facts(
-        self, namespace: str, wanted: Mapping[str, frozenset[str | None]]
-    ) -> Facts:
-        return await self._if_there(self._store.read_facts, super().read_facts, namespace, wanted)
+    async def read_facts(self, wanted: Mapping[str, frozenset[str | None]]) -> Facts:
+        return await self._if_there(self._store.read_facts, super().read_facts, wanted)
 
     @override
     async def document(
-        self, namespace: str, resource: str, version: int | None = None
+        self, resource: str, version: int | None = None
     ) -> tuple[int, Document] | None:
         there, gone = self._store.document, super().document
-        return await self._if_there(there, gone, namespace, resource, version)
+        return await self._if_there(there, gone, resource, version)
 
     @override
     async def hold(
-        self, namespace: str, resource: str, version: int, fingerprints: Mapping[str | None, str]
+        self, resource: str, version: int, fingerprints: Mapping[str | None, str]
     ) -> None:
         there, gone = self._store.hold, super().hold
-        await self._if_there(there, gone, namespace, resource, version, fingerprints)
+        await self._if_there(there, gone, resource, version, fingerprints)
 
     @override
-    async def lookup(self, namespace: str, task: str, choose: Choose) -> Lookup:
-        return await self._if_there(self._store.lookup, super().lookup, namespace, task, choose)
+    async def lookup(self, task: str, choose: Choose) -> Lookup:
+        return await self._if_there(self._store.lookup, super().lookup, task, choose)
 
     @override
-    async def still(self, namespace: str, execution: str, accepted: Mapping[str, int]) -> bool:
+    async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:
         there, gone = self._store.still, super().still
-        return await self._if_there(there, gone, namespace, execution, accepted)
+        return await self._if_there(there, gone, execution, accepted)
 
     @override
-    async def values(self, namespace: str, digests: Collection[str]) -> dict[str, bytes]:
-        return await self._if_there(self._store.values, super().values, namespace, digests)
+    async def values(self, digests: Collection[str]) -> dict[str, bytes]:
+        return await self._if_there(self._store.values, super().values, digests)
 
     @override
-    async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
+    async def unbroken(self, spans: Sequence[Span]) -> list[bool]:
         # Never made up: what it says is published.
-        return await self._store.unbroken(namespace, spans)
+        return await self._store.unbroken(spans)
 
     @override
-    async def intend(
-        self, namespace: str, effect: SideEffect, expected: Sequence[Expected]
-    ) -> bool:
+    async def intend(self, effect: SideEffect, expected: Sequence[Expected]) -> bool:
         there, gone = self._store.intend, super().intend
-        return await self._if_there(there, gone, namespace, effect, expected)
+        return await self._if_there(there, gone, effect, expected)
 
 
 def is_away(store: GraphStore) -> bool:

@@ -29,10 +29,12 @@ class Journal:
     dropped first, with a warning) and written when the store is back.
     """
 
-    def __init__(self, store: GraphStore, namespace: str) -> None:
+    def __init__(
+        self,
+        store: GraphStore,
+    ) -> None:
         self._store = store
-        self._namespace = namespace
-        self.running = Ledger(store, namespace)
+        self.running = Ledger(store)
         self._waiting: list[Replay] = []
         self._timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
@@ -89,7 +91,7 @@ class Journal:
         """Write the oldest ones; how many."""
         portion, self._waiting = self._waiting[:_PORTION], self._waiting[_PORTION:]
         try:
-            await self._store.write_replays(self._namespace, portion)
+            await self._store.write_replays(portion)
         except BaseException as error:
             self._waiting[:0] = portion
             self._failed(error)

@@ -32,7 +32,6 @@ class Session:
     """What every run needs: where the graph is kept, and what this process remembers."""
 
     store: GraphStore
-    namespace: str
     journal: Journal
     walker: Walker
     keeper: Keeper

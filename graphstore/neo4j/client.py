@@ -1,4 +1,4 @@
-"""One driver, and how a statement is run with it."""
+"""How a statement is run on the server, for one namespace."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from copy import copy
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import StoreError, StoreNotOpen
+from ..errors import StoreError
 from ..store import RETRY_SECONDS
 from .identity import Identity, Pin
 from .queries import is_of_schema, query, writes
@@ -16,15 +16,14 @@ from .trouble import Passing, is_lost, is_race, may_be_repeated, pauses, raised,
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from neo4j import AsyncDriver, AsyncResult
+    from neo4j import AsyncResult
 
-    from .address import Address
+    from .connection import Connection
 
 __all__ = ["Client"]
 
 _Taken = TypeVar("_Taken")
 
-_CONNECT_SECONDS = 5.0
 _WARM = 4  # connections that are opened before they are needed
 _MOST_RACES = 5  # a key that is still taken then is no race
 
@@ -36,35 +35,49 @@ class Client:
     late is a stale fact.
     """
 
-    def __init__(self, address: Address, url: str, auth: Any, driver: AsyncDriver | None) -> None:
-        self._address = address
-        self._url = url
-        self._auth = address.credentials if auth is None else auth
-        self._given = driver
-        self._driver: AsyncDriver | None = driver
+    def __init__(self, connection: Connection, namespace: str) -> None:
+        self.namespace = namespace
         self.identity = Identity()
+        self._connection = connection
+        self._url = connection.url
         self._pin: Pin | None = None
+
+    async def open(self) -> None:
+        """Connect, and be sure of the store. What is open stays so. Raises StoreError."""
+        if self._connection.opened:
+            return
+        try:
+            self.connect()
+            await self.recognise()
+            await self._warm_up()
+        except BaseException:
+            await self.close()
+            raise
+        self._connection.opened = True
 
     def connect(self) -> None:
         """Make the driver; the first statement connects. Raises StoreError."""
-        if self._driver is None:
-            self._driver = self._made()
+        self._connection.connect()
 
-    async def warm_up(self) -> None:
+    async def _warm_up(self) -> None:
         """Open some connections at once, unless the driver was given.
 
         The driver leaves Nagle's algorithm on while it greets the server, which makes a new
         connection cost 40 ms more than it need. No run is to wait for that.
         """
-        if self._driver is not None and self._driver is not self._given:
+        if self._connection.is_own:
             greetings = (self._attempt("RETURN 1", {}) for _ in range(_WARM))
             await asyncio.gather(*greetings, return_exceptions=True)
 
     async def close(self) -> None:
         """Close the driver, unless it was given."""
-        driver, self._driver = self._driver, self._given
-        if driver is not None and driver is not self._given:
-            await driver.close()
+        await self._connection.close()
+
+    def of(self, namespace: str) -> Client:
+        """The same driver, for another namespace."""
+        other = copy(self)
+        other.namespace = namespace
+        return other
 
     def pinned(self) -> Client:
         """This client for one piece of work, which is done on one store or ends."""
@@ -97,9 +110,10 @@ class Client:
         parameters: Mapping[str, Any],
         passing: Passing = Passing.UNKNOWN_OUTCOME,
     ) -> list[list[Any]]:
-        """The rows of the statement ``name``: one round trip, unless it must be tried again."""
-        if self._driver is None:
-            raise StoreNotOpen(self._url)
+        """The rows of the statement ``name``: one round trip, unless it must be tried again.
+
+        Of its parameters, the namespace and the store are given here.
+        """
         races, waits = 0, pauses(RETRY_SECONDS)
         while True:
             try:
@@ -124,7 +138,8 @@ class Client:
         if not is_of_schema(name):
             await self.here()
         store = self.identity.store
-        rows = await self._attempt(query(name), {**parameters, "store": store})
+        given = {"namespace": self.namespace, **parameters, "store": store}
+        rows = await self._attempt(query(name), given)
         if rows or not writes(name) or await self._is_still(store):
             return rows
         return None
@@ -150,35 +165,11 @@ class Client:
         this time. Raises the driver's own exceptions."""
         from neo4j import READ_ACCESS, Query
 
-        if self._driver is None:
-            raise StoreNotOpen(self._url)
-        async with self._driver.session(
-            database=self._address.database,
-            default_access_mode=READ_ACCESS,
-            notifications_min_severity="OFF",
-        ) as session:
+        async with self._connection.session(default_access_mode=READ_ACCESS) as session:
             statement = Query(text, timeout=seconds)
             return await take(await session.run(statement, dict(parameters)))
 
     async def _attempt(self, text: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
-        assert self._driver is not None
-        async with self._driver.session(
-            database=self._address.database, notifications_min_severity="OFF"
-        ) as session:
+        async with self._connection.session() as session:
             result = await session.run(text, dict(parameters))
             return await result.values()
-
-    def _made(self) -> AsyncDriver:
-        from neo4j import AsyncGraphDatabase
-
-        try:
-            return AsyncGraphDatabase.driver(
-                self._address.uri,
-                auth=self._auth,
-                connection_timeout=_CONNECT_SECONDS,
-                connection_acquisition_timeout=RETRY_SECONDS,
-                telemetry_disabled=True,
-                user_agent="execgraph",
-            )
-        except Exception as error:
-            raise raised(error, self._url) from error

@@ -55,7 +55,6 @@ class Cypher:
 
     async def ask(
         self,
-        namespace: str,
         query: str,
         parameters: Mapping[str, Any],
         *,
@@ -63,7 +62,7 @@ class Cypher:
         limit: int,
     ) -> Table:
         """As ``GraphStore.cypher``."""
-        given = bound(namespace, parameters)
+        given = bound(self._client.namespace, parameters)
         checked(query)
         seconds = time_limit.total_seconds()
         try:

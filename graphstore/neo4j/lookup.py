@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .client import Client
 
     #: Computes facets that nobody required before.
-    Complete = Callable[[str, Sequence[FacetRef]], Awaitable[None]]
+    Complete = Callable[[Sequence[FacetRef]], Awaitable[None]]
 
 __all__ = ["Search", "facts_of"]
 
@@ -39,7 +39,6 @@ class Search:
     """One lookup, and what it learned from its earlier tries."""
 
     client: Client
-    namespace: str
     task: str
     choose: Choose
     complete: Complete
@@ -71,9 +70,9 @@ class Search:
     async def _settled(self) -> Reading:
         """Step 1, again where a publication was seen in part, or a facet was never computed."""
         while True:
-            row = await self.client.row("lookup", self._parameters(task=self.task))
+            row = await self.client.row("lookup", {"task": self.task})
             assert row is not None
-            reading = _reading(row, self.namespace)
+            reading = _reading(row, self.client.namespace)
             missing = {
                 (facet, reading.facts.of(facet.resource).version) for facet in reading.missing()
             }
@@ -87,21 +86,21 @@ class Search:
 
     async def _compute(self, missing: Sequence[FacetRef]) -> None:
         try:
-            await self.complete(self.namespace, missing)
+            await self.complete(missing)
         except PayloadCorrupted as error:
             _log.warning("facets cannot be computed, so what rests on them is invalid: %s", error)
 
     async def _confirmed(self, reading: Reading, chosen: str | None) -> Lookup | None:
         """Step 2. None if something moved."""
         wanted = [] if chosen is None else sorted(reading.trace(chosen).payloads)
-        parameters = self._parameters(
-            resources=[
+        parameters = {
+            "resources": [
                 [uri, reading.facts.of(uri).version, [[*it] for it in sorted(held.items())]]
                 for uri, held in sorted(reading.held.items())
             ],
-            executions=[trace.id for trace in reading.traces],
-            digests=wanted,
-        )
+            "executions": [trace.id for trace in reading.traces],
+            "digests": wanted,
+        }
         row = await self.client.row("confirm", parameters)
         assert row is not None
         now, facts, published, payloads = row
@@ -112,9 +111,6 @@ class Search:
         if held is None:
             return None
         return Lookup(traces, held, chosen, verified(payloads), reading.damaged)
-
-    def _parameters(self, **more: Any) -> dict[str, Any]:
-        return {"namespace": self.namespace, **more}
 
 
 class Reading(NamedTuple):

@@ -41,18 +41,17 @@ class Walks:
     """
 
     client: Client
-    compute_guards: Callable[[str, str], Awaitable[None]]
-    _begun: dict[tuple[str, str], _Next] = field(default_factory=dict)
+    compute_guards: Callable[[str], Awaitable[None]]
+    _begun: dict[str, _Next] = field(default_factory=dict)
 
-    async def go_on(self, namespace: str, walk: str, batch: int) -> Walk | None:
+    async def go_on(self, walk: str, batch: int) -> Walk | None:
         """One batch; None if no such walk is open."""
-        coming = self._begun.pop((namespace, walk), None)
-        if coming is None and (coming := await self._list(namespace, walk)) is None:
+        coming = self._begun.pop(walk, None)
+        if coming is None and (coming := await self._list(walk)) is None:
             return None
         now, coming.executions = coming.executions[:batch], coming.executions[batch:]
-        marked, cleared, visited = await self._mark(namespace, now)
+        marked, cleared, visited = await self._mark(now)
         parameters = {
-            "namespace": namespace,
             "walk": walk,
             "marked": marked,
             "cleared": cleared,
@@ -62,16 +61,14 @@ class Walks:
         }
         row = await self.client.row("walked", parameters)
         if row is not None and coming.executions:
-            self._begun[namespace, walk] = coming
+            self._begun[walk] = coming
         return None if row is None else walk_of(row[0])
 
-    async def _mark(self, namespace: str, executions: list[list[Any]]) -> tuple[int, ...]:
+    async def _mark(self, executions: list[list[Any]]) -> tuple[int, ...]:
         """Mark these; how many steps are invalid, how many valid, how many edges lead there."""
         size = max(_PART, -(-len(executions) // _AT_ONCE))
         parts = [executions[start : start + size] for start in range(0, len(executions), size)]
-        marking = (
-            self.client.row("walk", {"namespace": namespace, "executions": part}) for part in parts
-        )
+        marking = (self.client.row("walk", {"executions": part}) for part in parts)
         found: list[list[int]] = [[0, 0, 0]]
         for done in await asyncio.gather(*marking, return_exceptions=True):
             if isinstance(done, BaseException):
@@ -79,11 +76,11 @@ class Walks:
             found += [] if done is None else [done]
         return tuple(map(sum, zip(*found, strict=True)))
 
-    async def _list(self, namespace: str, walk: str) -> _Next | None:
-        where = {"namespace": namespace, "walk": walk, "limit": _LISTED}
+    async def _list(self, walk: str) -> _Next | None:
+        where = {"walk": walk, "limit": _LISTED}
         row = await self.client.row("walk_of_event", where)
         if row is None:
-            await self.compute_guards(namespace, walk)
+            await self.compute_guards(walk)
             row = await self.client.row("walk_of_execution", where)
         if row is None:
             return None

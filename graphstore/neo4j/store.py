@@ -41,6 +41,7 @@ from ..urls import redacted
 from .address import Address
 from .changes import Before, Known, Planned, holds, renewed, until_parameters
 from .client import Client
+from .connection import Connection
 from .cypher import Cypher
 from .examining import examine
 from .lookup import Search, facts_of
@@ -81,16 +82,26 @@ class Neo4jStore(GraphStore):
     Raises UnknownStore for a URL that is not a Neo4j address.
     """
 
-    def __init__(self, url: str, *, auth: Any = None, driver: AsyncDriver | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str,
+        auth: Any = None,
+        driver: AsyncDriver | None = None,
+    ) -> None:
         self.url = redacted(url)
-        self._client = Client(Address.of(url), self.url, auth, driver)
-        self._cypher = Cypher(self._client, self.url)
-        self._walks = Walks(self._client, self._compute_guards)
-        self._collections = Collections(self._client)
-        self._opened = False
         self._known = Known()
-        self._client.identity.on_new = self._known.clear
         self._changing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._bind(Client(Connection(Address.of(url), self.url, auth, driver), namespace))
+        self._client.identity.on_new = self._known.clear
+
+    def _bind(self, client: Client) -> None:
+        self.namespace = client.namespace
+        self._client = client
+        self._cypher = Cypher(client, self.url)
+        self._walks = Walks(client, self._compute_guards)
+        self._collections = Collections(client)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -99,21 +110,17 @@ class Neo4jStore(GraphStore):
 
     @override
     async def open(self) -> None:
-        if self._opened:
-            return
-        try:
-            self._client.connect()
-            await self._client.recognise()
-            await self._client.warm_up()
-        except BaseException:
-            await self._client.close()
-            raise
-        self._opened = True
+        await self._client.open()
 
     @override
     async def close(self) -> None:
-        self._opened = False
         await self._client.close()
+
+    @override
+    def of(self, namespace: str) -> Neo4jStore:
+        view = copy(self)
+        view._bind(self._client.of(namespace))  # noqa: SLF001  (it is one of these)
+        return view
 
     @override
     def pinned(self) -> Neo4jStore:
@@ -136,7 +143,6 @@ class Neo4jStore(GraphStore):
     @override
     async def change(
         self,
-        namespace: str,
         resource: str,
         document: Document | None,
         *,
@@ -147,17 +153,17 @@ class Neo4jStore(GraphStore):
         lease = until_parameters(until)
 
         async def attempt() -> tuple[ChangeEvent | None] | None:
-            before = await self._before(namespace, resource, document)
+            before = await self._before(resource, document)
             check_noted(resource, noted, before.current)
             if before.equals(document):
-                return await self._renew(namespace, resource, before, lease, source)
+                return await self._renew(resource, before, lease, source)
             return await apply(before)
 
         async def apply(before: Before) -> tuple[ChangeEvent | None] | None:
-            planned = Planned(namespace, resource, before, document, source)
+            planned = Planned(self.namespace, resource, before, document, source)
             row = await self._client.row("change", planned.parameters() | lease)
             if row is None:  # it moved; or an attempt whose answer was lost has done it
-                named = {"namespace": namespace, "event": planned.id}
+                named = {"event": planned.id}
                 row = await self._client.row("event", named)
             if row is None:
                 return None
@@ -166,27 +172,27 @@ class Neo4jStore(GraphStore):
             return (planned.event(row[0]),)
 
         # Correct without: it only keeps the changes of one process out of each other's way.
-        async with self._changing.setdefault((namespace, resource), asyncio.Lock()):
+        async with self._changing.setdefault((self.namespace, resource), asyncio.Lock()):
             outdated = False
-            known = self._known.take(namespace, resource, document, noted)
+            known = self._known.take(self.namespace, resource, document, noted)
             if known is not None and (done := await apply(known)) is not None:
                 return done[0]
             outdated = known is not None
             return (await self._settled(resource, attempt))[0]
 
-    async def _before(self, namespace: str, resource: str, document: Document | None) -> Before:
-        before = await self._read_before(namespace, resource)
+    async def _before(self, resource: str, document: Document | None) -> Before:
+        before = await self._read_before(resource)
         if before.uncomputed and not before.equals(document):
             try:
-                await self._compute(namespace, before.uncomputed)
+                await self._compute(before.uncomputed)
             except PayloadCorrupted:
                 return before  # what those facets were before is lost
-            before = await self._read_before(namespace, resource)
+            before = await self._read_before(resource)
         return before
 
-    async def _read_before(self, namespace: str, resource: str) -> Before:
+    async def _read_before(self, resource: str) -> Before:
         async def attempt() -> Before | None:
-            where = {"namespace": namespace, "resource": resource}
+            where = {"resource": resource}
             rows = await self._client.run("before_change", where)
             return Before.of(resource, rows[0])
 
@@ -194,7 +200,6 @@ class Neo4jStore(GraphStore):
 
     async def _renew(
         self,
-        namespace: str,
         resource: str,
         before: Before,
         lease: dict[str, int | None],
@@ -206,7 +211,7 @@ class Neo4jStore(GraphStore):
             return (None,)
         event = new_id(before.now)
         noted = [[resource, before.current, event]]
-        parameters = {"namespace": namespace, "noted": noted, "source": source, **lease}
+        parameters = {"noted": noted, "source": source, **lease}
         row = await self._client.row("renew", parameters)
         if row is None:
             return None
@@ -216,7 +221,6 @@ class Neo4jStore(GraphStore):
     @override
     async def renew(
         self,
-        namespace: str,
         noted: Mapping[str, int],
         *,
         until: datetime | timedelta | None,
@@ -227,7 +231,6 @@ class Neo4jStore(GraphStore):
         found: set[str] = set()
         for start in range(0, len(rows), _AT_ONCE):
             parameters = {
-                "namespace": namespace,
                 "noted": rows[start : start + _AT_ONCE],
                 "source": source,
                 **until_parameters(until),
@@ -236,30 +239,28 @@ class Neo4jStore(GraphStore):
         return frozenset(found)
 
     @override
-    async def expire(self, namespace: str) -> list[ChangeEvent]:
-        due = await self._client.run("due", {"namespace": namespace})
+    async def expire(self) -> list[ChangeEvent]:
+        due = await self._client.run("due", {})
         if not due:
             return []
         now = time.time_ns() // 1_000_000
         found: list[ChangeEvent] = []
         for start in range(0, len(due), _AT_ONCE):
             some = [[uri, new_id(now)] for (uri,) in due[start : start + _AT_ONCE]]
-            parameters = {"namespace": namespace, "due": some, "source": EXPIRY}
+            parameters = {"due": some, "source": EXPIRY}
             rows = await self._client.run("expire", parameters)
             found += [event_of(event, changed) for event, changed in rows]
         return found
 
     @override
-    async def read_facts(
-        self, namespace: str, wanted: Mapping[str, frozenset[str | None]]
-    ) -> Facts:
+    async def read_facts(self, wanted: Mapping[str, frozenset[str | None]]) -> Facts:
         asked = [
-            [resource, [FacetRef(resource, selector).key(namespace) for selector in selectors]]
+            [resource, [FacetRef(resource, selector).key(self.namespace) for selector in selectors]]
             for resource, selectors in sorted(wanted.items())
         ]
 
         async def attempt() -> Facts | None:
-            rows = await self._client.run("read_facts", {"namespace": namespace, "wanted": asked})
+            rows = await self._client.run("read_facts", {"wanted": asked})
             found, whole = facts_of(*rows[0])
             return found if whole else None
 
@@ -267,9 +268,9 @@ class Neo4jStore(GraphStore):
 
     @override
     async def document(
-        self, namespace: str, resource: str, version: int | None = None
+        self, resource: str, version: int | None = None
     ) -> tuple[int, Document] | None:
-        where = {"namespace": namespace, "resource": resource, "version": version}
+        where = {"resource": resource, "version": version}
         looks: Counter[str] = Counter()
 
         async def attempt() -> tuple[tuple[int, Document] | None] | None:
@@ -290,39 +291,35 @@ class Neo4jStore(GraphStore):
 
     @override
     async def hold(
-        self, namespace: str, resource: str, version: int, fingerprints: Mapping[str | None, str]
+        self, resource: str, version: int, fingerprints: Mapping[str | None, str]
     ) -> None:
         parameters = {
-            "namespace": namespace,
             "resource": resource,
             "version": version,
-            "holds": holds(namespace, resource, fingerprints),
+            "holds": holds(self.namespace, resource, fingerprints),
         }
         await self._client.run("hold", parameters)
-        self._known.forget(namespace, resource)
+        self._known.forget(self.namespace, resource)
 
     @override
-    async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
+    async def unbroken(self, spans: Sequence[Span]) -> list[bool]:
         rows = [[it.precondition, it.resource, it.after, it.through] for it in spans]
         holding = {}
         if any(it.through > it.after for it in spans):
-            found = await self._client.run("unbroken", {"namespace": namespace, "spans": rows})
+            found = await self._client.run("unbroken", {"spans": rows})
             holding = {index: count for index, count in found}  # noqa: C416
         return [
             holding.get(index, 0) >= max(0, it.through - it.after) for index, it in enumerate(spans)
         ]
 
     @override
-    async def current_at(
-        self, namespace: str, resources: Collection[str], at: int
-    ) -> dict[str, int]:
-        asked = {"namespace": namespace, "resources": list(resources), "at": at}
+    async def current_at(self, resources: Collection[str], at: int) -> dict[str, int]:
+        asked = {"resources": list(resources), "at": at}
         return {uri: n for uri, n in await self._client.run("current_at", asked)}  # noqa: C416
 
     @override
     async def changes(
         self,
-        namespace: str,
         *,
         resource: str | None = None,
         since: int | None = None,
@@ -330,7 +327,6 @@ class Neo4jStore(GraphStore):
     ) -> list[ChangeEvent]:
         name = "changes" if resource is None else "changes_of_resource"
         parameters = {
-            "namespace": namespace,
             "resource": resource,
             "since": (since or 0) * 1_000_000,
             "limit": _ALL if limit is None else limit,
@@ -339,22 +335,21 @@ class Neo4jStore(GraphStore):
         return [event_of(event, changed) for event, changed in rows]
 
     @override
-    async def resources(self, namespace: str, source: str) -> dict[str, int]:
-        where = {"namespace": namespace, "source": source}
+    async def resources(self, source: str) -> dict[str, int]:
+        where = {"source": source}
         rows = await self._client.run("resources_of_source", where)
         return {uri: version for uri, version in rows}  # noqa: C416
 
     @override
-    async def facets(self, namespace: str, resource: str) -> frozenset[str | None]:
-        where = {"namespace": namespace, "resource": resource}
+    async def facets(self, resource: str) -> frozenset[str | None]:
+        where = {"resource": resource}
         return frozenset(row[0] for row in await self._client.run("selectors", where))
 
     # Leases -------------------------------------------------------------------------------
 
     @override
-    async def lease(self, namespace: str, name: str, owner: str, duration: timedelta) -> bool:
+    async def lease(self, name: str, owner: str, duration: timedelta) -> bool:
         parameters = {
-            "namespace": namespace,
             "name": name,
             "owner": owner,
             "lasts": round(duration.total_seconds() * 1000),
@@ -362,46 +357,45 @@ class Neo4jStore(GraphStore):
         return bool(await self._client.run("lease", parameters))
 
     @override
-    async def release(self, namespace: str, name: str, owner: str) -> None:
-        await self._client.run("release", {"namespace": namespace, "name": name, "owner": owner})
+    async def release(self, name: str, owner: str) -> None:
+        await self._client.run("release", {"name": name, "owner": owner})
 
     # Marks --------------------------------------------------------------------------------
 
     @override
-    async def walks(self, namespace: str, *, limit: int = 100) -> list[Walk]:
-        rows = await self._client.run("walks", {"namespace": namespace, "limit": limit})
+    async def walks(self, *, limit: int = 100) -> list[Walk]:
+        rows = await self._client.run("walks", {"limit": limit})
         return [walk_of(row[0]) for row in rows]
 
     @override
-    async def walk(self, namespace: str, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
-        return await self._walks.go_on(namespace, walk, batch)
+    async def walk(self, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
+        return await self._walks.go_on(walk, batch)
 
     @override
-    async def marks(self, namespace: str, execution: str) -> dict[int, str]:
-        where = {"namespace": namespace, "execution": execution}
+    async def marks(self, execution: str) -> dict[int, str]:
+        where = {"execution": execution}
         return dict(await self._client.run("marks", where))
 
     # Lookup -------------------------------------------------------------------------------
 
     @override
-    async def lookup(self, namespace: str, task: str, choose: Choose) -> Lookup:
-        return await Search(self._client, namespace, task, choose, self._compute).run()
+    async def lookup(self, task: str, choose: Choose) -> Lookup:
+        return await Search(self._client, task, choose, self._compute).run()
 
     @override
-    async def still(self, namespace: str, execution: str, accepted: Mapping[str, int]) -> bool:
+    async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:
         parameters = {
-            "namespace": namespace,
             "execution": execution,
             "accepted": [[resource, n] for resource, n in accepted.items()],
         }
         return await self._client.row("still", parameters) is not None
 
     @override
-    async def values(self, namespace: str, digests: Collection[str]) -> dict[str, bytes]:
+    async def values(self, digests: Collection[str]) -> dict[str, bytes]:
         wanted = sorted(set(digests))
         if not wanted:
             return {}
-        rows = await self._client.run("values", {"namespace": namespace, "digests": wanted})
+        rows = await self._client.run("values", {"digests": wanted})
         found = verified(rows)
         if len(found) < len(wanted):
             raise PayloadCorrupted(tuple(digest for digest in wanted if digest not in found))
@@ -410,11 +404,8 @@ class Neo4jStore(GraphStore):
     # Recording ----------------------------------------------------------------------------
 
     @override
-    async def intend(
-        self, namespace: str, effect: SideEffect, expected: Sequence[Expected]
-    ) -> bool:
+    async def intend(self, effect: SideEffect, expected: Sequence[Expected]) -> bool:
         parameters = {
-            "namespace": namespace,
             "execution": effect.execution,
             "id": effect.id,
             "effect": {**properties(effect), "state": "intended"},
@@ -423,14 +414,13 @@ class Neo4jStore(GraphStore):
         return bool(await self._client.run("intend", parameters, Passing.ROLLED_BACK))
 
     @override
-    async def write(self, namespace: str, recording: Recording) -> dict[str, int]:
-        rows = await self._client.run("write", write_parameters(namespace, recording))
+    async def write(self, recording: Recording) -> dict[str, int]:
+        rows = await self._client.run("write", write_parameters(self.namespace, recording))
         return dict(rows[0][0])
 
     @override
     async def publish(
         self,
-        namespace: str,
         execution: str,
         *,
         steps: int,
@@ -439,7 +429,6 @@ class Neo4jStore(GraphStore):
         keep: int = TRACES_PER_TASK,
     ) -> Published:
         parameters = {
-            "namespace": namespace,
             "execution": execution,
             "steps": steps,
             "manifest": manifest,
@@ -456,68 +445,64 @@ class Neo4jStore(GraphStore):
         return Published(bool(published), equal_to, tuple(gone), moved)
 
     @override
-    async def unpublish(self, namespace: str, execution: str, reason: str) -> None:
-        parameters = {"namespace": namespace, "execution": execution, "reason": reason}
+    async def unpublish(self, execution: str, reason: str) -> None:
+        parameters = {"execution": execution, "reason": reason}
         await self._client.run("unpublish", parameters)
 
     @override
-    async def write_replays(self, namespace: str, replays: Sequence[Replay]) -> None:
+    async def write_replays(self, replays: Sequence[Replay]) -> None:
         if replays:
-            await self._client.run("write_replays", replay_parameters(namespace, replays))
+            await self._client.run("write_replays", replay_parameters(self.namespace, replays))
 
     @override
-    async def note_running(self, namespace: str, executions: Sequence[Execution]) -> None:
+    async def note_running(self, executions: Sequence[Execution]) -> None:
         if executions:
             running = sorted(map(running_properties, executions), key=itemgetter("id"))
-            await self._client.run("note_running", {"namespace": namespace, "executions": running})
+            await self._client.run("note_running", {"executions": running})
 
     # Retention ----------------------------------------------------------------------------
 
     @override
-    async def collect(
-        self, namespace: str, retention: Retention, *, batch: int = COLLECT_BATCH
-    ) -> Collected:
-        return await self._collections.go_on(namespace, retention, batch)
+    async def collect(self, retention: Retention, *, batch: int = COLLECT_BATCH) -> Collected:
+        return await self._collections.go_on(self.namespace, retention, batch)
 
     @override
-    async def collectable(self, namespace: str, retention: Retention) -> Collected:
-        return await DryRun(self._client, namespace, retention).run()
+    async def collectable(self, retention: Retention) -> Collected:
+        return await DryRun(self._client, self.namespace, retention).run()
 
     # Reading ------------------------------------------------------------------------------
 
     @override
-    async def effects(self, namespace: str, execution: str) -> list[SideEffect]:
-        where = {"namespace": namespace, "execution": execution}
+    async def effects(self, execution: str) -> list[SideEffect]:
+        where = {"execution": execution}
         return [effect_of(row) for row in await self._client.run("effects", where)]
 
     @override
-    async def execution(self, namespace: str, execution: str) -> Trace | None:
-        where = {"namespace": namespace, "execution": execution}
+    async def execution(self, execution: str) -> Trace | None:
+        where = {"execution": execution}
         row = await self._client.row("execution", where)
         return None if row is None or "id" not in row[0] else trace_of(*row)
 
     @override
-    async def task(self, namespace: str, key: str) -> Task | None:
-        row = await self._client.row("task", {"namespace": namespace, "key": key})
+    async def task(self, key: str) -> Task | None:
+        row = await self._client.row("task", {"key": key})
         return None if row is None else Task(key=key, agent=row[0], inputs=row[1], context=row[2])
 
     @override
-    async def executions(
-        self, namespace: str, *, agent: str | None = None, limit: int = 20
-    ) -> list[Execution]:
-        wanted = {"namespace": namespace, "agent": agent, "limit": limit}
+    async def executions(self, *, agent: str | None = None, limit: int = 20) -> list[Execution]:
+        wanted = {"agent": agent, "limit": limit}
         rows = await self._client.run("executions", wanted)
         return [execution_of(row[0]) for row in rows if "id" in row[0]]  # else deleted meanwhile
 
     @override
-    async def dependants(self, namespace: str, preconditions: Collection[str]) -> list[Outline]:
-        wanted = {"namespace": namespace, "preconditions": sorted(set(preconditions))}
+    async def dependants(self, preconditions: Collection[str]) -> list[Outline]:
+        wanted = {"preconditions": sorted(set(preconditions))}
         rows = await self._client.run("dependants", wanted)
         return [outline_of(trace, steps, preconditions_of(by)) for *trace, steps, by in rows]
 
     @override
-    async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
-        where = {"namespace": namespace, "since": since or 0, "silent": KILLED_AFTER_MS}
+    async def totals(self, *, since: int | None = None) -> Totals:
+        where = {"since": since or 0, "silent": KILLED_AFTER_MS}
 
         async def attempt() -> Totals | None:
             rows = await self._client.run("totals", where)
@@ -533,8 +518,8 @@ class Neo4jStore(GraphStore):
         return await examine(self._client)
 
     @override
-    async def task_keys(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
-        wanted = {"namespace": namespace, "after": after, "limit": limit}
+    async def task_keys(self, *, after: str = "", limit: int = 1000) -> list[str]:
+        wanted = {"after": after, "limit": limit}
         return [row[0] for row in await self._client.run("task_keys", wanted)]
 
     @override
@@ -549,19 +534,18 @@ class Neo4jStore(GraphStore):
         return found
 
     @override
-    async def uris(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
-        wanted = {"namespace": namespace, "after": after, "limit": limit}
+    async def uris(self, *, after: str = "", limit: int = 1000) -> list[str]:
+        wanted = {"after": after, "limit": limit}
         return [row[0] for row in await self._client.run("uris", wanted)]
 
     @override
-    async def doubts(self, namespace: str, *, limit: int = 100) -> list[SideEffect]:
-        rows = await self._client.run("doubts", {"namespace": namespace, "limit": limit})
+    async def doubts(self, *, limit: int = 100) -> list[SideEffect]:
+        rows = await self._client.run("doubts", {"limit": limit})
         return [effect_of(row) for row in rows]
 
     @override
     async def cypher(
         self,
-        namespace: str,
         query: str,
         parameters: Mapping[str, Any],
         *,
@@ -569,9 +553,7 @@ class Neo4jStore(GraphStore):
         limit: int,
         progress: Progress | None = None,
     ) -> Table:
-        return await self._cypher.ask(
-            namespace, query, parameters, time_limit=time_limit, limit=limit
-        )
+        return await self._cypher.ask(query, parameters, time_limit=time_limit, limit=limit)
 
     async def _settled(
         self, resource: str, attempt: Callable[[], Awaitable[_Found | None]]

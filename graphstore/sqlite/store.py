@@ -73,9 +73,10 @@ class SqliteStore(GraphStore):
     A relative path begins at the folder that is the working folder by now.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, namespace: str) -> None:
         path = str(absolute(path))
         self.url = f"sqlite:///{path}"
+        self.namespace = namespace
         self._path = path
         self._place = Place(path)
         self._pin: Pin | None = None
@@ -97,11 +98,21 @@ class SqliteStore(GraphStore):
         await self._place.close()
 
     @override
+    def of(self, namespace: str) -> SqliteStore:
+        view = self._copy()
+        view.namespace = namespace
+        return view
+
+    @override
     def pinned(self) -> SqliteStore:
-        pinned = object.__new__(type(self))  # a copy, made as fast as one can be: for each run
-        vars(pinned).update(vars(self))
-        pinned._pin = Pin()
+        pinned = self._copy()
+        pinned._pin = Pin()  # noqa: SLF001  (it is one of these)
         return pinned
+
+    def _copy(self) -> SqliteStore:
+        copy = object.__new__(type(self))  # as fast as one can be made: for each run
+        vars(copy).update(vars(self))
+        return copy
 
     @override
     async def incarnation(self) -> str:
@@ -112,12 +123,11 @@ class SqliteStore(GraphStore):
 
     async def _reading(
         self,
-        namespace: str,
         work: Callable[Concatenate[sqlite3.Connection, int, _P], _T],
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T | None:
-        return await self._place.reading(self._pin, namespace, work, *args, **kwargs)
+        return await self._place.reading(self._pin, self.namespace, work, *args, **kwargs)
 
     async def _writing(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         return await self._place.writing(self._pin, work)
@@ -135,7 +145,6 @@ class SqliteStore(GraphStore):
     @override
     async def change(
         self,
-        namespace: str,
         resource: str,
         document: Document | None,
         *,
@@ -144,13 +153,14 @@ class SqliteStore(GraphStore):
         noted: int | None = None,
     ) -> ChangeEvent | None:
         return await self._writing(
-            changes.Change(namespace, resource, document, until=until, source=source, noted=noted)
+            changes.Change(
+                self.namespace, resource, document, until=until, source=source, noted=noted
+            )
         )
 
     @override
     async def renew(
         self,
-        namespace: str,
         noted: Mapping[str, int],
         *,
         until: datetime | timedelta | None,
@@ -158,23 +168,23 @@ class SqliteStore(GraphStore):
     ) -> frozenset[str]:
         if not noted:
             return frozenset()
-        return await self._writing(lambda db: changes.renew(db, namespace, noted, until, source))
+        return await self._writing(
+            lambda db: changes.renew(db, self.namespace, noted, until, source)
+        )
 
     @override
-    async def expire(self, namespace: str) -> list[ChangeEvent]:
-        return await self._writing(lambda db: changes.expire(db, namespace))
+    async def expire(self) -> list[ChangeEvent]:
+        return await self._writing(lambda db: changes.expire(db, self.namespace))
 
     @override
-    async def read_facts(
-        self, namespace: str, wanted: Mapping[str, frozenset[str | None]]
-    ) -> Facts:
-        return await self._reading(namespace, facts.read_together, wanted) or Facts(now_ms(), {})
+    async def read_facts(self, wanted: Mapping[str, frozenset[str | None]]) -> Facts:
+        return await self._reading(facts.read_together, wanted) or Facts(now_ms(), {})
 
     @override
     async def document(
-        self, namespace: str, resource: str, version: int | None = None
+        self, resource: str, version: int | None = None
     ) -> tuple[int, Document] | None:
-        found = await self._reading(namespace, facts.document, resource, version)
+        found = await self._reading(facts.document, resource, version)
         if found is None:
             return None
         version, digest, row = found
@@ -185,104 +195,105 @@ class SqliteStore(GraphStore):
 
     @override
     async def hold(
-        self, namespace: str, resource: str, version: int, fingerprints: Mapping[str | None, str]
+        self, resource: str, version: int, fingerprints: Mapping[str | None, str]
     ) -> None:
-        await self._writing(lambda db: changes.hold(db, namespace, resource, version, fingerprints))
+        await self._writing(
+            lambda db: changes.hold(db, self.namespace, resource, version, fingerprints)
+        )
 
     @override
-    async def unbroken(self, namespace: str, spans: Sequence[Span]) -> list[bool]:
-        found = await self._reading(namespace, facts.unbroken, spans)
+    async def unbroken(self, spans: Sequence[Span]) -> list[bool]:
+        found = await self._reading(facts.unbroken, spans)
         return [span.through <= span.after for span in spans] if found is None else found
 
     @override
-    async def current_at(
-        self, namespace: str, resources: Collection[str], at: int
-    ) -> dict[str, int]:
-        return await self._reading(namespace, facts.current_at, resources, at) or {}
+    async def current_at(self, resources: Collection[str], at: int) -> dict[str, int]:
+        return await self._reading(facts.current_at, resources, at) or {}
 
     @override
     async def changes(
         self,
-        namespace: str,
         *,
         resource: str | None = None,
         since: int | None = None,
         limit: int | None = 100,
     ) -> list[ChangeEvent]:
-        return await self._reading(namespace, facts.changes, resource, since, limit) or []
+        return await self._reading(facts.changes, resource, since, limit) or []
 
     @override
-    async def resources(self, namespace: str, source: str) -> dict[str, int]:
-        return await self._reading(namespace, facts.resources, source) or {}
+    async def resources(self, source: str) -> dict[str, int]:
+        return await self._reading(facts.resources, source) or {}
 
     @override
-    async def facets(self, namespace: str, resource: str) -> frozenset[str | None]:
-        return await self._reading(namespace, facts.selectors, resource) or frozenset()
+    async def facets(self, resource: str) -> frozenset[str | None]:
+        return await self._reading(facts.selectors, resource) or frozenset()
 
     # Leases -------------------------------------------------------------------------------
 
     @override
-    async def lease(self, namespace: str, name: str, owner: str, duration: timedelta) -> bool:
-        return await self._writing(lambda db: leases.lease(db, namespace, name, owner, duration))
+    async def lease(self, name: str, owner: str, duration: timedelta) -> bool:
+        return await self._writing(
+            lambda db: leases.lease(db, self.namespace, name, owner, duration)
+        )
 
     @override
-    async def release(self, namespace: str, name: str, owner: str) -> None:
-        await self._writing(lambda db: leases.release(db, namespace, name, owner))
+    async def release(self, name: str, owner: str) -> None:
+        await self._writing(lambda db: leases.release(db, self.namespace, name, owner))
 
     # Marks --------------------------------------------------------------------------------
 
     @override
-    async def walks(self, namespace: str, *, limit: int = 100) -> list[Walk]:
-        return await self._reading(namespace, marks.walks, limit) or []
+    async def walks(self, *, limit: int = 100) -> list[Walk]:
+        return await self._reading(marks.walks, limit) or []
 
     @override
-    async def walk(self, namespace: str, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
-        await self._compute_guards(namespace, walk)
-        return await self._writing(lambda db: marks.walk(db, namespace, walk, batch))
+    async def walk(self, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
+        await self._compute_guards(walk)
+        return await self._writing(lambda db: marks.walk(db, self.namespace, walk, batch))
 
     @override
-    async def marks(self, namespace: str, execution: str) -> dict[int, str]:
-        return await self._reading(namespace, marks.marks, execution) or {}
+    async def marks(self, execution: str) -> dict[int, str]:
+        return await self._reading(marks.marks, execution) or {}
 
     # Lookup -------------------------------------------------------------------------------
 
     @override
-    async def lookup(self, namespace: str, task: str, choose: Choose) -> Lookup:
+    async def lookup(self, task: str, choose: Choose) -> Lookup:
         lost: frozenset[FacetRef] = frozenset()
         for _ in range(LOOKUP_TRIES):
-            found = await self._reading(namespace, traces.look, namespace, task, choose, lost=lost)
+            found = await self._reading(traces.look, self.namespace, task, choose, lost=lost)
             if found is None:
                 break
             if isinstance(found, Lookup):
                 return found
             try:
-                await self._compute(namespace, found.missing)
+                await self._compute(found.missing)
             except PayloadCorrupted as error:
                 _log.warning("facets cannot be computed, so they hold nothing: %s", error)
                 lost |= frozenset(found.missing)
         return Lookup(traces=(), facts=Facts(now_ms(), {}), chosen=None, values={})
 
     @override
-    async def still(self, namespace: str, execution: str, accepted: Mapping[str, int]) -> bool:
+    async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:
         opened = await self._place.just_now(self._pin)  # as it was asked what it remembers
-        ns = opened.namespaces.get(namespace)
+        ns = opened.namespaces.get(self.namespace)
         if ns is None or len(accepted) > _STILL_AT_ONCE:
-            return bool(await self._reading(namespace, traces.still, execution, accepted))
+            return bool(await self._reading(traces.still, execution, accepted))
         parameters: list[int | str] = [ns, execution, now_ms()]
         for pair in accepted.items():
             parameters += pair
         try:
             found = opened.read.execute(still(len(accepted)), parameters).fetchone()
         except sqlite3.Error:
-            return bool(await self._reading(namespace, traces.still, execution, accepted))
+            return bool(await self._reading(traces.still, execution, accepted))
         return found is not None
 
     @override
-    async def values(self, namespace: str, digests: Collection[str]) -> dict[str, bytes]:
+    async def values(self, digests: Collection[str]) -> dict[str, bytes]:
         if not digests:
             return {}
         nothing: tuple[dict[str, bytes], tuple[str, ...]] = ({}, tuple(sorted(set(digests))))
-        found, damaged = await self._reading(namespace, traces.payloads, digests) or nothing
+        found, damaged = await self._reading(traces.payloads, digests) or nothing
         if damaged:
             raise PayloadCorrupted(damaged)
         return found
@@ -290,19 +301,16 @@ class SqliteStore(GraphStore):
     # Recording ----------------------------------------------------------------------------
 
     @override
-    async def intend(
-        self, namespace: str, effect: SideEffect, expected: Sequence[Expected]
-    ) -> bool:
-        return await self._writing(lambda db: runs.intend(db, namespace, effect, expected))
+    async def intend(self, effect: SideEffect, expected: Sequence[Expected]) -> bool:
+        return await self._writing(lambda db: runs.intend(db, self.namespace, effect, expected))
 
     @override
-    async def write(self, namespace: str, recording: Recording) -> dict[str, int]:
-        return await self._writing(runs.Write(namespace, recording))
+    async def write(self, recording: Recording) -> dict[str, int]:
+        return await self._writing(runs.Write(self.namespace, recording))
 
     @override
     async def publish(
         self,
-        namespace: str,
         execution: str,
         *,
         steps: int,
@@ -313,7 +321,7 @@ class SqliteStore(GraphStore):
         return await self._writing(
             lambda db: runs.publish(
                 db,
-                namespace,
+                self.namespace,
                 execution,
                 steps=steps,
                 manifest=manifest,
@@ -323,30 +331,28 @@ class SqliteStore(GraphStore):
         )
 
     @override
-    async def unpublish(self, namespace: str, execution: str, reason: str) -> None:
-        await self._writing(lambda db: runs.unpublish(db, namespace, execution, reason))
+    async def unpublish(self, execution: str, reason: str) -> None:
+        await self._writing(lambda db: runs.unpublish(db, self.namespace, execution, reason))
 
     @override
-    async def write_replays(self, namespace: str, replays: Sequence[Replay]) -> None:
+    async def write_replays(self, replays: Sequence[Replay]) -> None:
         if replays:
-            await self._writing(lambda db: runs.write_replays(db, namespace, replays))
+            await self._writing(lambda db: runs.write_replays(db, self.namespace, replays))
 
     @override
-    async def note_running(self, namespace: str, executions: Sequence[Execution]) -> None:
+    async def note_running(self, executions: Sequence[Execution]) -> None:
         if executions:
-            await self._writing(lambda db: runs.note_running(db, namespace, executions))
+            await self._writing(lambda db: runs.note_running(db, self.namespace, executions))
 
     # Retention ----------------------------------------------------------------------------
 
     @override
-    async def collect(
-        self, namespace: str, retention: Retention, *, batch: int = COLLECT_BATCH
-    ) -> Collected:
-        return await self._collecting(lambda it: it.collect(namespace, retention, batch))
+    async def collect(self, retention: Retention, *, batch: int = COLLECT_BATCH) -> Collected:
+        return await self._collecting(lambda it: it.collect(self.namespace, retention, batch))
 
     @override
-    async def collectable(self, namespace: str, retention: Retention) -> Collected:
-        return await self._collecting(lambda it: it.collectable(namespace, retention))
+    async def collectable(self, retention: Retention) -> Collected:
+        return await self._collecting(lambda it: it.collectable(self.namespace, retention))
 
     async def _collecting(self, work: Callable[[Collector], _T]) -> _T:
         return await self._place.collecting(self._pin, work)
@@ -354,30 +360,28 @@ class SqliteStore(GraphStore):
     # Reading ------------------------------------------------------------------------------
 
     @override
-    async def effects(self, namespace: str, execution: str) -> list[SideEffect]:
-        return await self._reading(namespace, traces.effects, execution) or []
+    async def effects(self, execution: str) -> list[SideEffect]:
+        return await self._reading(traces.effects, execution) or []
 
     @override
-    async def execution(self, namespace: str, execution: str) -> Trace | None:
-        return await self._reading(namespace, traces.read_execution, execution)
+    async def execution(self, execution: str) -> Trace | None:
+        return await self._reading(traces.read_execution, execution)
 
     @override
-    async def task(self, namespace: str, key: str) -> Task | None:
-        return await self._reading(namespace, traces.read_task, key)
+    async def task(self, key: str) -> Task | None:
+        return await self._reading(traces.read_task, key)
 
     @override
-    async def executions(
-        self, namespace: str, *, agent: str | None = None, limit: int = 20
-    ) -> list[Execution]:
-        return await self._reading(namespace, reading.executions, agent, limit) or []
+    async def executions(self, *, agent: str | None = None, limit: int = 20) -> list[Execution]:
+        return await self._reading(reading.executions, agent, limit) or []
 
     @override
-    async def dependants(self, namespace: str, preconditions: Collection[str]) -> list[Outline]:
-        return await self._reading(namespace, reading.dependants, preconditions) or []
+    async def dependants(self, preconditions: Collection[str]) -> list[Outline]:
+        return await self._reading(reading.dependants, preconditions) or []
 
     @override
-    async def totals(self, namespace: str, *, since: int | None = None) -> Totals:
-        return await self._reading(namespace, reading.totals, since) or Totals()
+    async def totals(self, *, since: int | None = None) -> Totals:
+        return await self._reading(reading.totals, since) or Totals()
 
     # Examining ----------------------------------------------------------------------------
 
@@ -386,25 +390,24 @@ class SqliteStore(GraphStore):
         return await self._writing(lambda db: examine(db, Path(self._path)))
 
     @override
-    async def task_keys(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
-        return await self._reading(namespace, reading.keys, "task_keys", after, limit) or []
+    async def task_keys(self, *, after: str = "", limit: int = 1000) -> list[str]:
+        return await self._reading(reading.keys, "task_keys", after, limit) or []
 
     @override
     async def namespaces(self, *, limit: int = 20) -> list[str]:
         return await self._writing(lambda db: reading.namespaces(db, limit))
 
     @override
-    async def uris(self, namespace: str, *, after: str = "", limit: int = 1000) -> list[str]:
-        return await self._reading(namespace, reading.keys, "uris", after, limit) or []
+    async def uris(self, *, after: str = "", limit: int = 1000) -> list[str]:
+        return await self._reading(reading.keys, "uris", after, limit) or []
 
     @override
-    async def doubts(self, namespace: str, *, limit: int = 100) -> list[SideEffect]:
-        return await self._reading(namespace, reading.doubts, limit) or []
+    async def doubts(self, *, limit: int = 100) -> list[SideEffect]:
+        return await self._reading(reading.doubts, limit) or []
 
     @override
     async def cypher(
         self,
-        namespace: str,
         query: str,
         parameters: Mapping[str, Any],
         *,
@@ -413,7 +416,7 @@ class SqliteStore(GraphStore):
         progress: Progress | None = None,
     ) -> Table:
         return await self._cypher.ask(
-            namespace,
+            self.namespace,
             query,
             parameters,
             of=await self.incarnation(),

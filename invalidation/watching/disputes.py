@@ -33,9 +33,9 @@ def dispute_of(uri: str) -> str:
     return f"dispute:{uri}"
 
 
-async def last_committed_by(store: GraphStore, namespace: str, uri: str) -> str | None:
+async def last_committed_by(store: GraphStore, uri: str) -> str | None:
     """The source that has made a resource what it is; None: that is long ago, or nobody has."""
-    events = await store.changes(namespace, resource=uri, limit=_EVENTS)
+    events = await store.changes(resource=uri, limit=_EVENTS)
     contents = (ChangeKind.CHANGED, ChangeKind.WITHDRAWN)
     return next((event.source for event in events if event.kind in contents), None)
 
@@ -45,7 +45,6 @@ class Disputes:
     """Those that one watched source takes part in. ``lasts``: how long it is believed to watch
     after each look; ``name``: what others are told it is."""
 
-    namespace: str
     name: str
     lasts: timedelta
     _me: str = field(default_factory=lambda: uuid4().hex)
@@ -84,7 +83,7 @@ class Disputes:
         said = [it["name"] for it in alive.values() if it["name"] != self.name]
         against = said or [await self._other_watcher(store, uri, sees) or self.name]
         mine: dict[str, Json] = {self._me: {"name": self.name, "sees": sees}}
-        await store.lease(self.namespace, self._lease(self._me), self._me, self.lasts)
+        await store.lease(self._lease(self._me), self._me, self.lasts)
         document: Json = {"since": since or facts.now, "watchers": {**alive, **mine}}
         await self._note(store, uri, facts, Document.of(document))
         return self._told.setdefault(uri, _words(self.name, against))
@@ -92,21 +91,21 @@ class Disputes:
     async def leave(self, store: GraphStore) -> None:
         """It watches no more; the others need not wait until that is noticed."""
         if self._told:
-            await store.release(self.namespace, self._lease(self._me), self._me)
+            await store.release(self._lease(self._me), self._me)
             self._told.clear()
 
     async def _other_watcher(self, store: GraphStore, uri: str, sees: str) -> str | None:
         """Which source has said last that it is something else; None: no source has."""
-        found = await store.document(self.namespace, uri)
+        found = await store.document(uri)
         if found is not None and found[1].whole == sees:
             return None
-        by = await last_committed_by(store, self.namespace, uri)
+        by = await last_committed_by(store, uri)
         return None if by == _PUSH else by
 
     async def _parties(
         self, store: GraphStore, uri: str
     ) -> tuple[dict[str, Mapping[str, Any]], int]:
-        found = await store.document(self.namespace, dispute_of(uri))
+        found = await store.document(dispute_of(uri))
         if found is None:
             return {}, 0
         content: Any = found[1].content
@@ -114,14 +113,14 @@ class Disputes:
 
     async def _watches(self, store: GraphStore, key: str) -> bool:
         """Whether the watcher with this key has looked within the time that it had said."""
-        return not await store.lease(self.namespace, self._lease(key), self._me, timedelta(0))
+        return not await store.lease(self._lease(key), self._me, timedelta(0))
 
     async def _note(
         self, store: GraphStore, uri: str, facts: Facts, document: Document | None
     ) -> None:
         about = dispute_of(uri)
         noted = facts.of(about).version
-        await store.change(self.namespace, about, document, source=self.name, noted=noted)
+        await store.change(about, document, source=self.name, noted=noted)
 
     def _lease(self, key: str) -> str:
         return f"watching:{key}"

@@ -71,7 +71,6 @@ class WatchedSource:
         self,
         source: Source,
         store: GraphStore,
-        namespace: str,
         claimants: Claimants,
         on_change: OnChange | None,
     ) -> None:
@@ -80,17 +79,16 @@ class WatchedSource:
         self.unreadable: dict[str, str] = {}
         self.scanned_at: datetime | None = None
         self._store = store
-        self._namespace = namespace
         self._claimants = claimants
         self._on_change = on_change
         self._seen: dict[str, _Seen] = {}
-        self._disputes = Disputes(namespace, source.name, source.max_age or 3 * source.interval)
+        self._disputes = Disputes(source.name, source.max_age or 3 * source.interval)
         self._where = ""  # the incarnation of the store that they were committed to
 
     async def listed(self) -> Listed | None:
         """What the source has now; None, with a warning, if it cannot tell. Raises StoreError."""
         await self._recognise()
-        now = (await self._store.read_facts(self._namespace, {})).now
+        now = (await self._store.read_facts({})).now
         try:
             found = stamps(await self.source.resources())
         except Exception as error:  # noqa: BLE001  (a source is foreign code)
@@ -126,7 +124,7 @@ class WatchedSource:
 
     async def _remember(self) -> None:
         """What this source had before this process was there may have gone since."""
-        known = await self._store.resources(self._namespace, self.source.name)
+        known = await self._store.resources(self.source.name)
         self._seen.update({uri: _Seen(version, None, 0) for uri, version in known.items()})
 
     async def _renew(self, listed: Listed) -> frozenset[str]:
@@ -140,9 +138,7 @@ class WatchedSource:
             and self._is_read(seen, listed.now)
             and len(self._claimants(uri)) == 1
         }
-        return await self._store.renew(
-            self._namespace, same, until=self._until(listed.now), source=self.source.name
-        )
+        return await self._store.renew(same, until=self._until(listed.now), source=self.source.name)
 
     def _is_read(self, seen: _Seen, now: int) -> bool:
         """Whether it was read within ``max_age``: a file that is written through shared memory may
@@ -172,7 +168,7 @@ class WatchedSource:
         for _ in range(_TRIES):
             store = self._store.pinned()
             wanted = dict.fromkeys((uri, dispute_of(uri)), frozenset[str | None]())
-            facts = await store.read_facts(self._namespace, wanted)
+            facts = await store.read_facts(wanted)
             content = await self._read(uri)
             if content.is_gone and not await self._is_mine(uri, facts.of(uri).version):
                 # Gone from here, and there elsewhere.
@@ -210,14 +206,13 @@ class WatchedSource:
             return False
         if (seen := self._seen.get(uri)) is not None and seen.version == version:
             return True
-        return await last_committed_by(self._store, self._namespace, uri) == self.source.name
+        return await last_committed_by(self._store, uri) == self.source.name
 
     async def _commit(
         self, store: GraphStore, uri: str, content: _Content, noted: int, now: int
     ) -> int:
         """Commit what was read after ``now``; the version that is current then."""
         event = await store.change(
-            self._namespace,
             uri,
             content.document,
             until=None if content.document is None else self._until(now),
@@ -263,7 +258,7 @@ class WatchedSource:
         else:
             document = await in_thread(lambda: Document.of(content))
         if len(document.payload.data) > _LARGE:
-            selectors = await self._store.facets(self._namespace, uri)
+            selectors = await self._store.facets(uri)
             await in_thread(lambda: document.held_all({None, *selectors}))
         return document
 

@@ -40,15 +40,13 @@ class Watcher:
     def __init__(
         self,
         store: GraphStore,
-        namespace: str,
         sources: Sequence[Source],
         *,
         on_change: OnChange | None = None,
         on_scan: Callable[[], None] | None = None,
     ) -> None:
         self._watched = [
-            WatchedSource(source, store, namespace, self._claimants, on_change)
-            for source in _checked(sources)
+            WatchedSource(source, store, self._claimants, on_change) for source in _checked(sources)
         ]
         self._on_scan = on_scan
         self._tasks: list[asyncio.Task[None]] = []

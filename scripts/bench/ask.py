@@ -76,7 +76,7 @@ async def _on_sqlite(setting: Setting, folder: str) -> list[Row]:
         store = many.engine.session().store
 
         async def commit() -> None:
-            await store.lease("bench", "least", "write", timedelta(seconds=1))
+            await store.lease("least", "write", timedelta(seconds=1))
 
         return await _rows(setting, "SQLite", few, many, Side("a commit", commit))
 
@@ -101,7 +101,7 @@ def _bench(it: Bolt, namespace: str) -> Bench:
 
 async def _fill(setting: Setting, url: str, namespace: str, steps: int) -> None:
     setting.say.phase(f"generating {steps:,} steps")
-    store = connect(url)
+    store = connect(url, namespace=namespace)
     await store.open()
     await fill(store, Generated(namespace), steps, url, setting.say.counting(steps))
     await store.close()

@@ -52,7 +52,7 @@ async def _on_sqlite(setting: Setting) -> list[Row]:
                 # A copy: the walks that the changes open are never done.
                 copy = shutil.copy(made, scratch)
                 store = await _opened(stack, _url(copy))
-                calls[dependants] = await _changing(store, NAMESPACE)
+                calls[dependants] = await _changing(store)
             commit = stack.enter_context(closing(_bare(Path(scratch) / "bare.db")))
 
             async def bare() -> None:
@@ -80,10 +80,10 @@ async def _on_neo4j(setting: Setting, address: str) -> list[Row]:
             name = f"hot-{dependants}"
             namespace = await stack.enter_async_context(in_namespace(setting, it, name))
             await generated(setting, it.url, namespace, hot_steps(dependants), 1)
-            store = connect(it.url, driver=it.driver)
+            store = connect(it.url, namespace=namespace, driver=it.driver)
             await store.open()
-            calls[dependants] = await _changing(store, namespace)
-            stack.push_async_callback(_restore, store, namespace)
+            calls[dependants] = await _changing(store)
+            stack.push_async_callback(_restore, store)
             # Nothing was marked meanwhile, so that nothing is to be walked.
             forget = (
                 "MATCH (c:ChangeEvent) WHERE c.namespace = $ns AND c.walk = 'open' REMOVE c.walk"
@@ -93,34 +93,34 @@ async def _on_neo4j(setting: Setting, address: str) -> list[Row]:
 
 
 async def _opened(stack: AsyncExitStack, url: str) -> GraphStore:
-    store = connect(url)
+    store = connect(url, namespace=NAMESPACE)
     await store.open()
     stack.push_async_callback(store.close)
     return store
 
 
-async def _changing(store: GraphStore, namespace: str) -> _Call:
+async def _changing(store: GraphStore) -> _Call:
     """Changes the resource, as it was never before."""
-    await store.facts(namespace, {HOT: frozenset({"$.rule", "$.groups"})})
-    facets = await store.facets(namespace, HOT)
+    await store.facts({HOT: frozenset({"$.rule", "$.groups"})})
+    facets = await store.facets(HOT)
     assert facets == {"$.rule", "$.groups"}, facets
     numbers = itertools.count()
-    first = await store.document(namespace, HOT)
+    first = await store.document(HOT)
     version = 0 if first is None else first[0]
 
     async def change() -> None:
         number = next(numbers)
         document = {"rule": f"deny-{version}-{number}", "name": HOT, "groups": [f"{number}"]}
-        event = await store.change(namespace, HOT, Document.of(document))
+        event = await store.change(HOT, Document.of(document))
         assert event is not None
         assert len(event.changed) == len(facets)
 
     return change
 
 
-async def _restore(store: GraphStore, namespace: str) -> None:
-    document = Generated(namespace, 1).documents[HOT]
-    await store.change(namespace, HOT, document)
+async def _restore(store: GraphStore) -> None:
+    document = Generated(store.namespace, 1).documents[HOT]
+    await store.change(HOT, document)
 
 
 async def _rows(setting: Setting, store: str, calls: dict[int, _Call], bare: _Call) -> list[Row]:

@@ -39,7 +39,10 @@ async def run(setting: Setting) -> list[Row]:
     assert setting.neo4j is not None
     async with bolt(setting.neo4j) as it:
         with tempfile.TemporaryDirectory() as folder:
-            embedded, server = connect(f"sqlite:///{folder}/graph.db"), connect(setting.neo4j)
+            embedded, server = (
+                connect(url, namespace=it.namespace)
+                for url in (f"sqlite:///{folder}/graph.db", setting.neo4j)
+            )
             await embedded.open()
             await server.open()
             try:
@@ -57,9 +60,9 @@ async def _generate(setting: Setting, store: GraphStore, url: str, namespace: st
     setting.say.phase(f"generating {setting.steps:,} steps in {store.url}")
     counting = setting.say.counting(setting.steps)
     await fill(store, Generated(namespace), setting.steps, url, counting)
-    await store.change(namespace, _URI, Document.of({"rule": "deny"}))
-    for walk in await store.walks(namespace):
-        while (it := await store.walk(namespace, walk.id)) is not None and it.ended_at is None:
+    await store.change(_URI, Document.of({"rule": "deny"}))
+    for walk in await store.walks():
+        while (it := await store.walk(walk.id)) is not None and it.ended_at is None:
             pass
 
 
@@ -69,7 +72,7 @@ async def _compared(
     parameters = _parameters(namespace)
 
     async def ask(store: GraphStore, query: str) -> Table:
-        return await store.cypher(namespace, query, parameters, time_limit=_TIME, limit=_ROWS)
+        return await store.cypher(query, parameters, time_limit=_TIME, limit=_ROWS)
 
     started = time.perf_counter()
     await ask(embedded, "RETURN 1 AS one")

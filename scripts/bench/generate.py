@@ -219,7 +219,7 @@ async def _known(store: GraphStore, generated: Generated) -> int:
 
     async def is_there(number: int) -> bool:
         key = task_key(generated.namespace, number)
-        return await store.task(generated.namespace, key) is not None
+        return await store.task(key) is not None
 
     many = 1
     while await is_there(many - 1):
@@ -233,16 +233,15 @@ async def _known(store: GraphStore, generated: Generated) -> int:
 
 async def _observe(store: GraphStore, generated: Generated) -> None:
     for uri, document in generated.documents.items():
-        await store.change(generated.namespace, uri, document)
+        await store.change(uri, document)
     wanted = {uri: frozenset({_SELECTOR}) for uri in generated.documents}
-    await store.facts(generated.namespace, wanted)  # has the facets computed
+    await store.facts(wanted)  # has the facets computed
 
 
 async def _record(store: GraphStore, generated: Generated, number: int) -> None:
     recording = generated.run(number)
-    await store.write(generated.namespace, recording)
+    await store.write(recording)
     await store.publish(
-        generated.namespace,
         recording.execution.id,
         steps=len(recording.steps),
         manifest=manifest(recording.steps),
@@ -314,7 +313,7 @@ async def _check(store: GraphStore, generated: Generated, number: int) -> None:
         return traces[0].id if traces else None
 
     key = task_key(generated.namespace, number)
-    found = await store.lookup(generated.namespace, key, newest)
+    found = await store.lookup(key, newest)
     wanted = generated.run(number)
     if [trace.steps for trace in found.traces] != [wanted.steps] or found.damaged:
         raise RuntimeError(f"the generated run {number} does not read as it was made: {found}")
@@ -332,7 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _generate(address: str, generated: Generated, steps: int) -> int:
     say, started = Say(), time.monotonic()
-    store = connect(address)
+    store = connect(address, namespace=generated.namespace)
     await store.open()
     try:
         say.phase(f"filling {generated.namespace!r} in {store.url} up to {steps} steps")

@@ -59,7 +59,7 @@ async def generated(
 ) -> None:
     """See that the namespace has so many steps."""
     setting.say.phase(f"generating {steps:,} steps")
-    store = connect(url)
+    store = connect(url, namespace=namespace)
     await store.open()
     try:
         made = Generated(namespace, resources)

@@ -52,12 +52,12 @@ class _Place:
     bench: Bench
 
     def walker(self) -> Walker:
-        return Walker(self.store, self.namespace, "bench")
+        return Walker(self.store, "bench")
 
     async def change(self, rule: str) -> None:
         document = Generated(self.namespace).documents[HOT].content
         assert isinstance(document, dict)
-        await self.store.change(self.namespace, HOT, Document.of({**document, "rule": rule}))
+        await self.store.change(HOT, Document.of({**document, "rule": rule}))
 
 
 async def run(setting: Setting) -> list[Row]:
@@ -70,7 +70,9 @@ async def run(setting: Setting) -> list[Row]:
             url = f"sqlite:///{folder}/{name}.db"
             await generated(setting, url, NAMESPACE, steps, resources)
             bench = Bench(url, NAMESPACE, client=ScriptedClient())
-            async with _place("SQLite", connect(url), NAMESPACE, bench) as place:
+            async with _place(
+                "SQLite", connect(url, namespace=NAMESPACE), NAMESPACE, bench
+            ) as place:
                 yield place
 
         found += await _rows(setting, on_sqlite)
@@ -82,7 +84,7 @@ async def run(setting: Setting) -> list[Row]:
                 async with in_namespace(setting, it, name) as namespace:
                     await generated(setting, it.url, namespace, steps, resources)
                     bench = Bench(it.url, namespace, driver=it.driver, client=ScriptedClient())
-                    store = connect(it.url, driver=it.driver)
+                    store = connect(it.url, namespace=namespace, driver=it.driver)
                     async with _place("Neo4j", store, namespace, bench) as place:
                         yield place
 
@@ -169,7 +171,7 @@ async def _edges(place: _Place) -> tuple[int, int]:
     """Edges that the walk of a change has visited, and those that lead into affected steps."""
     before = Generated(place.namespace).guards[0].id
     affected = 0
-    for outline in await place.store.dependants(place.namespace, [before]):
+    for outline in await place.store.dependants([before]):
         reached: set[int] = set()
         for step in outline.steps:
             if before in step.guards or reached.intersection(step.feeds):
@@ -195,7 +197,7 @@ async def _meanwhile(setting: Setting, place: _Place) -> list[Row]:
         async def hit() -> None:
             assert (await place.bench.agent.execute(task())).identical
 
-        facts = await engine.store.facts(place.namespace, {_OTHER: frozenset({None})})
+        facts = await engine.store.facts({_OTHER: frozenset({None})})
         expected = [Expected(_OTHER, facts.of(_OTHER).version, believed=True)]
         run = f"bench-{time.time_ns()}"
 
@@ -210,7 +212,7 @@ async def _meanwhile(setting: Setting, place: _Place) -> list[Row]:
                 state=EffectState.INTENDED,
                 begun_at=1,
             )
-            assert await engine.store.intend(place.namespace, effect, expected)
+            assert await engine.store.intend(effect, expected)
 
         found = []
         for name, call in (("a hit", hit), ("an intended effect", intend)):
@@ -252,7 +254,7 @@ async def _during(
 
 async def _until_settled(place: _Place) -> None:
     # What another walker does cannot be awaited.
-    while await place.store.walks(place.namespace, limit=1):  # noqa: ASYNC110
+    while await place.store.walks(limit=1):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
 
 

@@ -53,7 +53,7 @@ async def run(setting: Setting) -> list[Row]:
 
 @asynccontextmanager
 async def _opened(url: str) -> AsyncIterator[GraphStore]:
-    store = connect(url)
+    store = connect(url, namespace=f"bench-{uuid.uuid4().hex}")
     await store.open()
     try:
         yield store
@@ -72,8 +72,7 @@ async def _latency(setting: Setting, store: GraphStore, name: str, folder: Path)
     taken = []
     rounds = max(5, setting.rounds // 10)
     advance = setting.say.counting(rounds)
-    namespace = f"bench-{uuid.uuid4().hex}"
-    async with Watcher(store, namespace, [source], on_change=on_change):
+    async with Watcher(store, [source], on_change=on_change):
         await committed.get()
         await asyncio.sleep(1)  # until the operating system tells of changes
         for done in range(1, rounds + 1):
@@ -117,7 +116,7 @@ async def _rescan(setting: Setting, store: GraphStore, folder: Path) -> list[Row
         _put(folder / f"{number // 100}/{number % 100}.json", f"[{number}]")
     await asyncio.sleep(_AGED_SECONDS)
     source = _Counting("**/*.json", resource="rule:{path}", root=folder)
-    watcher = Watcher(store, f"bench-{uuid.uuid4().hex}", [source])
+    watcher = Watcher(store, [source])
     began = time.perf_counter()
     await watcher.scan()
     first = time.perf_counter() - began

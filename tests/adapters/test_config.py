@@ -72,7 +72,7 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     folder.mkdir()
     store = read_config(write(folder, f"store = 'sqlite:///graph.db'\n{SOURCE}")).store
     assert store is not None
-    assert connect(store).url == f"sqlite:///{folder}/graph.db"
+    assert connect(store, namespace="team-a").url == f"sqlite:///{folder}/graph.db"
 
 
 def test_copies_of_a_file_are_known_as_one(tmp_path: Path) -> None:

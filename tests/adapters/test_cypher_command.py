@@ -21,9 +21,9 @@ STEPS = "MATCH (s:Step {namespace: $namespace}) RETURN s.id AS step, s.position 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     async def record() -> None:
-        store = SqliteStore(str(tmp_path / "graph.db"))
+        store = SqliteStore(str(tmp_path / "graph.db"), namespace="team-a")
         await store.open()
-        await published(store, "team-a", sample_recording())
+        await published(store, sample_recording())
         await store.close()
 
     asyncio.run(record())

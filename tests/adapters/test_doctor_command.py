@@ -37,15 +37,15 @@ class Graph:
         return {it["about"]: it for it in json.loads(self.examine("--json").output)}
 
     async def make(self) -> None:
-        store = connect(self.url)
+        store = connect(self.url, namespace=self.namespace)
         await store.open()
-        await store.change(self.namespace, _URI, Document.of({"a": 1}))
-        await store.facts(self.namespace, {_URI: frozenset({"$.a"})})
+        await store.change(_URI, Document.of({"a": 1}))
+        await store.facts({_URI: frozenset({"$.a"})})
         guards = [guard(self.namespace, _URI, {"a": 1}, "$.a")]
-        await published(store, self.namespace, sample_recording(guards=guards))
-        await store.intend(self.namespace, sample_effect("deploy-9"), [])
-        for walk in await store.walks(self.namespace):
-            await store.walk(self.namespace, walk.id)
+        await published(store, sample_recording(guards=guards))
+        await store.intend(sample_effect("deploy-9"), [])
+        for walk in await store.walks():
+            await store.walk(walk.id)
         await store.close()
 
 
@@ -121,10 +121,10 @@ def test_brackets_in_what_is_found_are_shown_as_they_are(tmp_path: Path) -> None
     graph = Graph(f"sqlite:///{tmp_path}/graph.db", "default")
 
     async def make() -> None:
-        store = connect(graph.url)
+        store = connect(graph.url, namespace=graph.namespace)
         await store.open()
         effect = sample_effect("deploy-9").model_copy(update={"target": '{"path": "[/etc]"}'})
-        await store.intend(graph.namespace, effect, [])
+        await store.intend(effect, [])
         await store.close()
 
     asyncio.run(make())

@@ -42,20 +42,18 @@ class Graph:
 
 
 async def _fill(url: str, namespace: str) -> None:
-    store = connect(url)
+    store = connect(url, namespace=namespace)
     await store.open()
     for number in (1, 2):
         recording = sample_recording(
             number=number, says=f"{number}", state=ExecutionState.UNPUBLISHED
         )
-        await published(store, namespace, recording)
-        await store.write_replays(
-            namespace, [sample_replay(recording, 10 * number + n) for n in (1, 2)]
-        )
+        await published(store, recording)
+        await store.write_replays([sample_replay(recording, 10 * number + n) for n in (1, 2)])
     for content in (1, 2, 3):
-        await store.change(namespace, "acl:a", Document.of(content))
-    for walk in await store.walks(namespace):
-        await store.walk(namespace, walk.id)
+        await store.change("acl:a", Document.of(content))
+    for walk in await store.walks():
+        await store.walk(walk.id)
     await store.close()
 
 

@@ -45,26 +45,26 @@ class Graph:
         assert run.exit_code == 0, run.output
         return json.loads(run.stdout)
 
-    def do(self, work: Callable[[GraphStore, str], Awaitable[Any]]) -> Any:
+    def do(self, work: Callable[[GraphStore], Awaitable[Any]]) -> Any:
         async def main() -> Any:
-            store = connect(self.url)
+            store = connect(self.url, namespace=self.namespace)
             await store.open()
             try:
-                return await work(store, self.namespace)
+                return await work(store)
             finally:
                 await store.close()
 
         return asyncio.run(main())
 
 
-async def _fill(store: GraphStore, namespace: str) -> None:
-    await store.change(namespace, "acl:a", Document.of({"x": 1}))
-    held = guard(namespace, "acl:a", {"x": 1}, "$.x")
+async def _fill(store: GraphStore) -> None:
+    await store.change("acl:a", Document.of({"x": 1}))
+    held = guard(store.namespace, "acl:a", {"x": 1}, "$.x")
     for name in ("one", "two", "three"):
-        await published(store, namespace, branching_recording(name, [[held], []], [(), (0,)]))
-    for walk in await store.walks(namespace):
-        await store.walk(namespace, walk.id)
-    await store.change(namespace, "acl:a", Document.of({"x": 2}))
+        await published(store, branching_recording(name, [[held], []], [(), (0,)]))
+    for walk in await store.walks():
+        await store.walk(walk.id)
+    await store.change("acl:a", Document.of({"x": 2}))
 
 
 @pytest.fixture
@@ -79,10 +79,10 @@ def test_status_lists_open_walks_and_does_none(graph: Graph) -> None:
     assert (told["resource"], told["cursor"], told["marked"]) == ("acl:a", None, 0)
     assert datetime.fromisoformat(told["at"]).utcoffset() == timedelta(0)
     assert told["ended_at"] is None
-    [walk] = graph.do(lambda store, space: store.walks(space))
+    [walk] = graph.do(lambda store: store.walks())
     assert told["id"] == walk.id
     assert "acl:a" in graph.ask("--status").stdout
-    graph.do(lambda store, space: store.walk(space, walk.id, batch=2))
+    graph.do(lambda store: store.walk(walk.id, batch=2))
     [told] = graph.json("--status")
     assert told["marked"] == 4
     assert told["cursor"] is not None
@@ -92,9 +92,9 @@ def test_status_lists_open_walks_and_does_none(graph: Graph) -> None:
 def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
     graph = Graph(f"sqlite:///{tmp_path}/graph.db", "team")
 
-    async def change(store: GraphStore, namespace: str) -> None:
+    async def change(store: GraphStore) -> None:
         for n in range(2):
-            await store.change(namespace, "acl:a:prod", Document.of({"x": n}))
+            await store.change("acl:a:prod", Document.of({"x": n}))
 
     graph.do(change)
     assert "acl:a:prod" in graph.ask("--status").stdout, "`:a:` would be an emoji"
@@ -105,7 +105,7 @@ def test_walking_leaves_no_walk_open(graph: Graph) -> None:
     assert run.exit_code == 0
     assert "1 walk done: 6 steps found invalid, 0 valid." in run.stdout
     assert run.stderr == "", "off a terminal there is no progress to be shown"
-    marks = graph.do(lambda store, space: store.marks(space, "three-1"))
+    marks = graph.do(lambda store: store.marks("three-1"))
     assert set(marks) == {0, 1}
     assert "Nothing to walk" in graph.ask().stdout
     assert "No walk is open" in graph.ask("--status").stdout
@@ -127,15 +127,9 @@ def test_what_was_walked_as_json(graph: Graph) -> None:
 
 def test_facts_that_have_expired_are_walked_too(graph: Graph) -> None:
     graph.ask()
-    graph.do(
-        lambda store, space: store.change(
-            space, "acl:a", Document.of({"x": 1}), until=timedelta(hours=1)
-        )
-    )
+    graph.do(lambda store: store.change("acl:a", Document.of({"x": 1}), until=timedelta(hours=1)))
     assert [it["cleared"] for it in graph.json()] == [6]
-    graph.do(
-        lambda store, space: store.change(space, "acl:a", Document.of({"x": 1}), until=timedelta(0))
-    )
+    graph.do(lambda store: store.change("acl:a", Document.of({"x": 1}), until=timedelta(0)))
     assert [it["marked"] for it in graph.json()] == [6]
 
 

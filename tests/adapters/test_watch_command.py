@@ -204,14 +204,14 @@ async def test_what_rests_on_a_change_is_named(
     json.loads(watch.line())
     async with Engine(sqlite_url, namespace=space) as engine:
         store = engine.session().store
-        await store.facts(space, {"acl:deploy": frozenset({"$.who"})})
+        await store.facts({"acl:deploy": frozenset({"$.who"})})
         put(tmp_path, "deploy.yaml", "who: [bob]\nwhy: x")
         event = json.loads(await asyncio.to_thread(watch.line))
         [changed] = event["changed"]
         assert changed["selector"] == "$.who"
         assert changed["before"] != changed["after"]
         async with asyncio.timeout(PATIENCE):
-            while await store.walks(space):  # noqa: ASYNC110 - another process does them
+            while await store.walks():  # noqa: ASYNC110 - another process does them
                 await asyncio.sleep(0.1)
 
 

@@ -90,10 +90,10 @@ async def test_the_programs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     space: dict[str, Any] = {}
     exec(first, space)
     await space["main"]()
-    store = connect(f"sqlite:///{tmp_path}/graph.db")
+    store = connect(f"sqlite:///{tmp_path}/graph.db", namespace="default")
     await store.open()
     for uri in ("acl:prod/deploy", "rule:all"):
-        assert await store.document("default", uri) is not None
+        assert await store.document(uri) is not None
 
     class FlagService:
         def __init__(self) -> None:
@@ -118,7 +118,7 @@ async def test_the_programs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     await hints.aclose()
     seen: asyncio.Queue[int] = asyncio.Queue()
     watcher = Watcher(
-        store, "flags", [source], on_change=lambda event: seen.put_nowait(event.to_version)
+        store.of("flags"), [source], on_change=lambda event: seen.put_nowait(event.to_version)
     )
     async with watcher, asyncio.timeout(10):
         assert await seen.get() == 1

@@ -86,7 +86,7 @@ class Place:
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[GraphStore]:
-        store = connect(self.url)
+        store = connect(self.url, namespace=self.namespace)
         await store.open()
         try:
             yield store

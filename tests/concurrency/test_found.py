@@ -75,6 +75,6 @@ async def test_a_document_is_there_at_each_moment_while_it_changes(place: Place)
     version that could not be seen yet, and the resource was taken for absent."""
     async with place.store() as store, place.beside("hot", resource="acl:a", rate=0, calm={}):
         for _ in range(round(300 * SECONDS)):
-            found = await store.document(place.namespace, "acl:a")
+            found = await store.document("acl:a")
             assert found is not None
             assert isinstance(found[1].content, dict)

@@ -95,7 +95,7 @@ async def lookups(desk: Desk) -> int:
 
 
 async def version(desk: Desk) -> int:
-    found = await desk.engine.session().store.document(desk.engine.namespace, HOT)
+    found = await desk.engine.session().store.document(HOT)
     assert found is not None
     return found[0]
 

@@ -33,7 +33,7 @@ def model(place: Place) -> Iterator[str]:
 
         async def rule() -> Any:
             store = engine.asynchronous.session().store
-            found = await store.document(place.namespace, CYCLES[0])
+            found = await store.document(CYCLES[0])
             content: Any = {"value": None} if found is None else found[1].content
             return content["value"]
 
@@ -123,7 +123,7 @@ def figures(everything: dict[str, list[Any]], answers: list[Answer]) -> dict[str
 async def check_events(place: Place, store: GraphStore, timeline: Timeline) -> None:
     """As many events as acknowledged changes, one for each version."""
     for uri, made in timeline.changes.items():
-        events = await store.changes(place.namespace, resource=uri, limit=None)
+        events = await store.changes(resource=uri, limit=None)
         versions = [it.to_version for it in events if it.kind in ("changed", "withdrawn")]
         assert versions[::-1] == [it.version for it in made]
 
@@ -133,7 +133,7 @@ async def check_taken_away(
 ) -> None:
     """No call that began after a trace was taken away, by whatever process, came out as it."""
     taken = dict(gone)
-    executions = await store.executions(place.namespace, limit=1_000_000)
+    executions = await store.executions(limit=1_000_000)
     source = {it.id: it.replayed for it in executions}
     for it in answers:
         assert it.start <= taken.get(source[it.execution], it.start), it
@@ -143,13 +143,13 @@ async def check_marks(place: Place, store: GraphStore) -> None:
     """When all is settled, the marks of all traces are what their guards say."""
     async with place.engine() as engine:
         await engine.settle()
-    executions = await store.executions(place.namespace, limit=1_000_000)
+    executions = await store.executions(limit=1_000_000)
     for it in (it for it in executions if it.state == "published"):
-        trace = await store.execution(place.namespace, it.id)
+        trace = await store.execution(it.id)
         assert trace is not None
         wanted = {
             uri: frozenset(g.selector for g in trace.preconditions.values() if g.resource == uri)
             for uri in trace.resources
         }
-        facts = await store.facts(place.namespace, wanted)
-        assert await store.marks(place.namespace, it.id) == expected_marks(trace, facts)
+        facts = await store.facts(wanted)
+        assert await store.marks(it.id) == expected_marks(trace, facts)

@@ -126,7 +126,7 @@ def test_one_engine_in_the_event_loops_of_many_threads_gives_no_stale_answer(pla
     ended = threading.Event()
 
     async def model(request: Any) -> Any:
-        found = await engine.session().store.document(place.namespace, "acl:a")
+        found = await engine.session().store.document("acl:a")
         assert found is not None
         return found[1].content
 

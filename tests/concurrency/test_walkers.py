@@ -24,7 +24,7 @@ async def test_marks_are_exact_when_all_have_settled_and_one_leads_at_a_time(pla
         held = [guard(place.namespace, uri, {"x": 0}, "$.x") for uri in RULES]
         for n in range(8):
             trace = branching_recording(f"first-{n}", [[held[0]], [held[1]]], [(), (0,)])
-            await published(store, place.namespace, trace)
+            await published(store, trace)
         await engine.settle()
         told = await place.at_once("walk", PROCESSES, seconds=SECONDS, seed=SEED, most=40)
         assert together(told, "errors") == together(told, "warnings") == []
@@ -33,13 +33,13 @@ async def test_marks_are_exact_when_all_have_settled_and_one_leads_at_a_time(pla
         for (_, ended), (began, _) in pairwise(led):
             assert ended <= began, "two led at once"
         await asyncio.gather(engine.settle(), engine.settle())
-        assert await store.walks(place.namespace) == []
-        facts = await store.facts(place.namespace, wanted)
+        assert await store.walks() == []
+        facts = await store.facts(wanted)
         some = 0
-        for it in await store.executions(place.namespace, limit=100_000):
-            trace_as_kept = await store.execution(place.namespace, it.id)
+        for it in await store.executions(limit=100_000):
+            trace_as_kept = await store.execution(it.id)
             assert trace_as_kept is not None
-            marks = await store.marks(place.namespace, it.id)
+            marks = await store.marks(it.id)
             assert marks == expected_marks(trace_as_kept, facts)
             some += bool(marks)
         assert some > 0

@@ -21,23 +21,23 @@ async def test_no_update_is_lost(place: Place) -> None:
     selectors = frozenset({None, "$"})
     async with place.store() as store:
         for uri, first in (("custom:counter", 0), ("custom:pushed", "first")):
-            await store.change(place.namespace, uri, Document.of(first))
-            await store.facts(place.namespace, {uri: selectors})
+            await store.change(uri, Document.of(first))
+            await store.facts({uri: selectors})
         told = await place.at_once("count", PROCESSES, tasks=TASKS, times=TIMES)
         assert together(told, "errors") == together(told, "warnings") == []
         many = PROCESSES * TASKS * TIMES
-        counted = await store.document(place.namespace, "custom:counter")
+        counted = await store.document("custom:counter")
         assert counted is not None
         assert (counted[0], counted[1].content) == (many + 1, many)
         for uri, name in (("custom:counter", "increments"), ("custom:pushed", "pushes")):
             versions = sorted(together(told, name))
             assert versions == list(range(2, many + 2))
-            events = await store.changes(place.namespace, resource=uri, limit=None)
+            events = await store.changes(resource=uri, limit=None)
             assert [it.to_version for it in events[::-1]] == [1, *versions]
             assert all(
                 {change.selector for change in it.changed} == selectors for it in events[:-1]
             )
-            facts = await store.read_facts(place.namespace, {uri: selectors})
+            facts = await store.read_facts({uri: selectors})
             assert facts.missing({uri: selectors}) == []
 
 
@@ -45,13 +45,13 @@ async def test_publishers_of_one_task_leave_whole_traces_and_no_two_alike(place:
     async with place.store() as store:
         told = await place.at_once("publish", PROCESSES, tasks=TASKS, times=TIMES)
         assert together(told, "errors") == together(told, "warnings") == []
-        found = await store.lookup(place.namespace, "deploy", newest)
+        found = await store.lookup("deploy", newest)
         assert found.damaged == ()
         assert len(found.traces) == TRACES_PER_TASK
         signatures = {trace.execution.signature for trace in found.traces}
         assert len(signatures) == TRACES_PER_TASK
         kept = [trace.id for trace in found.traces]
-        executions = await store.executions(place.namespace, limit=10_000)
+        executions = await store.executions(limit=10_000)
         assert len(executions) == PROCESSES * TASKS * TIMES
         assert [it.id for it in executions if it.state == "published"] == kept
         ended = [*together(told, "published"), *together(told, "equal")]

@@ -67,9 +67,13 @@ def begin() -> None:
     sys.stdin.readline()
 
 
+def _store(settings: Settings) -> GraphStore:
+    return connect(settings["url"], namespace=settings["namespace"])
+
+
 async def hot(settings: Settings, report: Report) -> None:
     """Change one facet of a resource until told to stop; ``rate`` a second, 0: without a pause."""
-    store = connect(settings["url"])
+    store = _store(settings)
     await store.open()
     stopped = threading.Event()
 
@@ -84,7 +88,7 @@ async def hot(settings: Settings, report: Report) -> None:
     while not stopped.is_set():
         number += 1
         document = Document.of({"hot": number, **settings["calm"]})
-        await store.change(settings["namespace"], settings["resource"], document)
+        await store.change(settings["resource"], document)
         if number == 1:
             say("begun")
         due += pause
@@ -124,7 +128,7 @@ class Service:
 
     async def fact(self, uri: str) -> Any:
         """What is so now, as the world knows it."""
-        found = await self.store.document(self.engine.namespace, uri)
+        found = await self.store.document(uri)
         await asyncio.sleep(self.random.choice((0, 0, 0.003)))
         content: Any = {"value": None} if found is None else found[1].content
         return content["value"]
@@ -257,11 +261,11 @@ class Service:
         while time.monotonic() < self.end:
             await asyncio.sleep(self.random.uniform(0.1, 0.5))
             try:
-                newest = await self.store.executions(self.engine.namespace, limit=50)
+                newest = await self.store.executions(limit=50)
                 published = [it.id for it in newest if it.state == "published"]
                 if published:
                     gone = self.random.choice(published)
-                    await self.store.unpublish(self.engine.namespace, gone, "for a test")
+                    await self.store.unpublish(gone, "for a test")
                     self.report.add("gone", [gone, time.monotonic()])
             except Exception as error:  # noqa: BLE001 - none is to reach a user
                 self.report.failed("unpublish", error)
@@ -274,7 +278,7 @@ class Service:
         while time.monotonic() < self.end:
             await asyncio.sleep(self.random.uniform(0, 0.2))
             try:
-                done = await self.store.collect(self.engine.namespace, kept, batch=20)
+                done = await self.store.collect(kept, batch=20)
                 self.report.add("collected", done.executions + done.replays + done.versions)
             except Exception as error:  # noqa: BLE001 - none is to reach a user
                 self.report.failed("collect", error)
@@ -332,20 +336,18 @@ async def history(settings: Settings, report: Report) -> None:
 async def count(settings: Settings, report: Report) -> None:
     """Add one to a counter many times, by reading it and changing what was read; and push what
     nobody else pushes."""
-    store, namespace = connect(settings["url"]), settings["namespace"]
+    store = _store(settings)
     await store.open()
     begin()
 
     async def increment() -> None:
         while True:
-            found = await store.document(namespace, "custom:counter")
+            found = await store.document("custom:counter")
             assert found is not None
             noted, document = found
             number: Any = document.content
             try:
-                event = await store.change(
-                    namespace, "custom:counter", Document.of(number + 1), noted=noted
-                )
+                event = await store.change("custom:counter", Document.of(number + 1), noted=noted)
             except VersionMoved:
                 report.add("again", 1)
             else:
@@ -354,7 +356,7 @@ async def count(settings: Settings, report: Report) -> None:
                 return
 
     async def push(pushed: str) -> None:
-        event = await store.change(namespace, "custom:pushed", Document.of(pushed))
+        event = await store.change("custom:pushed", Document.of(pushed))
         assert event is not None
         report.add("pushes", event.to_version)
 
@@ -372,7 +374,7 @@ async def count(settings: Settings, report: Report) -> None:
 
 async def publish(settings: Settings, report: Report) -> None:
     """Record and publish runs of one task, many of which equal one of another process."""
-    store, namespace = connect(settings["url"]), settings["namespace"]
+    store = _store(settings)
     await store.open()
     begin()
 
@@ -381,7 +383,7 @@ async def publish(settings: Settings, report: Report) -> None:
             for n in range(settings["times"]):
                 number = (n * settings["tasks"] + task) * 10 + settings["number"]
                 recording = sample_recording(number=number, says=f"{n}-{task}")
-                done = await published(store, namespace, recording)
+                done = await published(store, recording)
                 report.add("published" if done.published else "equal", recording.execution.id)
         except Exception as error:  # noqa: BLE001 - none is to reach a user
             report.failed("publish", error)
@@ -420,7 +422,7 @@ async def walk(settings: Settings, report: Report) -> None:
             held = [guard(namespace, uri, {"x": chance.randrange(2)}, "$.x") for uri in RULES]
             name = f"{settings['number']}-{chance.randrange(10**9)}"
             guards = [[held[0]], [held[1]], []]
-            await published(store, namespace, branching_recording(name, guards, [(), (0,), (1,)]))
+            await published(store, branching_recording(name, guards, [(), (0,), (1,)]))
             report.add("recorded", name)
 
         async def work(act: Callable[[], Awaitable[None]]) -> None:
@@ -437,10 +439,10 @@ async def walk(settings: Settings, report: Report) -> None:
 
 async def unpublish(settings: Settings, report: Report) -> None:
     """Take away a trace that others may remember."""
-    store = connect(settings["url"])
+    store = _store(settings)
     await store.open()
     begin()
-    await store.unpublish(settings["namespace"], settings["execution"], "for a test")
+    await store.unpublish(settings["execution"], "for a test")
     await store.close()
 
 

@@ -1,8 +1,7 @@
-"""Two open stores on the same data, and a namespace that nobody used before."""
+"""Two open stores on the same data."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 
 import pytest
@@ -20,10 +19,5 @@ def one(store: GraphStore) -> GraphStore:
 @pytest.fixture
 async def two(url: str, one: GraphStore) -> AsyncIterator[GraphStore]:
     """The second, opened after the first."""
-    async with opened(url) as store:
+    async with opened(url, one.namespace) as store:
         yield store
-
-
-@pytest.fixture
-def namespace() -> str:
-    return f"test-{uuid.uuid4().hex}"

@@ -82,11 +82,11 @@ def expected_marks(trace: Trace, facts: Facts) -> dict[int, str]:
     return found
 
 
-async def walk_all(store: GraphStore, namespace: str, batch: int = WALK_BATCH) -> None:
+async def walk_all(store: GraphStore, batch: int = WALK_BATCH) -> None:
     """Record expiries, and do all walks to their ends."""
-    await store.expire(namespace)
-    while walks := await store.walks(namespace):
+    await store.expire()
+    while walks := await store.walks():
         for it in walks:
-            while (done := await store.walk(namespace, it.id, batch=batch)) is not None:
+            while (done := await store.walk(it.id, batch=batch)) is not None:
                 if done.ended_at is not None:
                     break

@@ -172,14 +172,11 @@ def _action(values: _Values, turn: int, says: str, guards: tuple[str, ...]) -> S
     )
 
 
-async def published(
-    store: GraphStore, namespace: str, recording: Recording, steps: int | None = None
-) -> Published:
+async def published(store: GraphStore, recording: Recording, steps: int | None = None) -> Published:
     """Write the recording and publish its first ``steps`` steps (None: all)."""
-    await store.write(namespace, recording)
+    await store.write(recording)
     trace = recording.steps[:steps]
     return await store.publish(
-        namespace,
         recording.execution.id,
         steps=len(trace),
         manifest=manifest(trace),

@@ -29,143 +29,143 @@ from execgraph.tests.conformance.samples import (
 _A, _B = "acl:a", "acl:b"
 
 
-async def _begun(store: GraphStore, namespace: str, run: str, expected: Sequence[Expected]) -> bool:
+async def _begun(store: GraphStore, run: str, expected: Sequence[Expected]) -> bool:
     """Intend an effect, and check that all of it was written, or nothing."""
     effect = sample_effect(run)
-    begun = await store.intend(namespace, effect, expected)
+    begun = await store.intend(effect, expected)
     written = [effect] if begun else []
-    assert await store.effects(namespace, run) == written, "an effect is written iff it is begun"
-    execution = await store.execution(namespace, run)
+    assert await store.effects(run) == written, "an effect is written iff it is begun"
+    execution = await store.execution(run)
     assert (execution is not None) == begun, "and so is its execution"
     return begun
 
 
-async def test_intend_creates_the_execution(store: GraphStore, namespace: str) -> None:
-    assert await _begun(store, namespace, "run", []), "an effect may rest on nothing"
-    found = await store.execution(namespace, "run")
+async def test_intend_creates_the_execution(store: GraphStore) -> None:
+    assert await _begun(store, "run", []), "an effect may rest on nothing"
+    found = await store.execution("run")
     assert found is not None
     assert found.execution.state == ExecutionState.RUNNING, "its execution is created as running"
     assert found.steps == (), "and has no steps yet"
     later = sample_effect("run", 2)
-    assert await store.intend(namespace, later, []), "an execution performs several effects"
-    effects = await store.effects(namespace, "run")
+    assert await store.intend(later, []), "an execution performs several effects"
+    effects = await store.effects("run")
     assert effects == [sample_effect("run"), later], "in the order they were begun"
 
 
-async def test_intend_checks_the_version(store: GraphStore, namespace: str) -> None:
-    await store.change(namespace, _A, Document.of(1))
-    await store.change(namespace, _B, Document.of(1))
+async def test_intend_checks_the_version(store: GraphStore) -> None:
+    await store.change(_A, Document.of(1))
+    await store.change(_B, Document.of(1))
     here = [Expected(_A, 1, believed=True), Expected(_B, 1, believed=True)]
-    assert await _begun(store, namespace, "r1", here), "all is as expected"
-    await store.change(namespace, _B, Document.of(1))
-    assert await _begun(store, namespace, "r2", here), "an equal document moves nothing"
-    await store.change(namespace, _B, Document.of(2))
-    assert not await _begun(store, namespace, "r3", here), "one of two resources moved"
-    await store.change(namespace, _B, Document.of(1))
-    assert not await _begun(store, namespace, "r4", here), "its restored version is another"
+    assert await _begun(store, "r1", here), "all is as expected"
+    await store.change(_B, Document.of(1))
+    assert await _begun(store, "r2", here), "an equal document moves nothing"
+    await store.change(_B, Document.of(2))
+    assert not await _begun(store, "r3", here), "one of two resources moved"
+    await store.change(_B, Document.of(1))
+    assert not await _begun(store, "r4", here), "its restored version is another"
     known = [Expected(_B, 3, believed=True)]
-    assert await _begun(store, namespace, "r5", known), "which may be expected"
+    assert await _begun(store, "r5", known), "which may be expected"
 
 
 async def test_intend_takes_a_later_version_that_holds_the_same(
     store: GraphStore, namespace: str
 ) -> None:
     """Other facets may change all the time."""
-    await store.change(namespace, _A, Document.of({"x": 1, "y": 1}))
-    await store.facts(namespace, {_A: frozenset({"$.x", "$.z"})})
+    await store.change(_A, Document.of({"x": 1, "y": 1}))
+    await store.facts({_A: frozenset({"$.x", "$.z"})})
     x, y, z = (guard(namespace, _A, {"x": 1, "y": 1}, f"$.{name}") for name in "xyz")
 
     def version_1_holding(*held: Precondition) -> list[Expected]:
         return [Expected(_A, 1, believed=True, holds=tuple(it.id for it in held))]
 
-    await store.change(namespace, _A, Document.of({"x": 1, "y": 2}))
-    assert not await _begun(store, namespace, "r1", version_1_holding()), "nothing is held"
-    assert await _begun(store, namespace, "r2", version_1_holding(x)), "version 2 holds it"
-    assert await _begun(store, namespace, "r3", version_1_holding(x, z)), "and both"
+    await store.change(_A, Document.of({"x": 1, "y": 2}))
+    assert not await _begun(store, "r1", version_1_holding()), "nothing is held"
+    assert await _begun(store, "r2", version_1_holding(x)), "version 2 holds it"
+    assert await _begun(store, "r3", version_1_holding(x, z)), "and both"
     unknown = version_1_holding(x, y)
-    assert not await _begun(store, namespace, "r4", unknown), "a facet that was never computed"
-    await store.facts(namespace, {_A: frozenset({"$.y"})})
-    assert not await _begun(store, namespace, "r5", unknown), "one of the two is another now"
-    await store.change(namespace, _A, Document.of({"x": 2, "y": 1}))
-    assert not await _begun(store, namespace, "r6", version_1_holding(x)), "it changed"
-    await store.change(namespace, _A, Document.of({"x": 1, "y": 1}), until=timedelta(0))
-    assert not await _begun(store, namespace, "r7", version_1_holding(x)), "not believed"
-    await store.change(namespace, _A, None)
-    assert not await _begun(store, namespace, "r8", version_1_holding(x)), "withdrawn"
+    assert not await _begun(store, "r4", unknown), "a facet that was never computed"
+    await store.facts({_A: frozenset({"$.y"})})
+    assert not await _begun(store, "r5", unknown), "one of the two is another now"
+    await store.change(_A, Document.of({"x": 2, "y": 1}))
+    assert not await _begun(store, "r6", version_1_holding(x)), "it changed"
+    await store.change(_A, Document.of({"x": 1, "y": 1}), until=timedelta(0))
+    assert not await _begun(store, "r7", version_1_holding(x)), "not believed"
+    await store.change(_A, None)
+    assert not await _begun(store, "r8", version_1_holding(x)), "withdrawn"
 
 
-async def test_intend_checks_belief(store: GraphStore, namespace: str) -> None:
-    await store.change(namespace, _A, Document.of(1), until=timedelta(hours=1))
+async def test_intend_checks_belief(store: GraphStore) -> None:
+    await store.change(_A, Document.of(1), until=timedelta(hours=1))
     believed, noted = [Expected(_A, 1, believed=True)], [Expected(_A, 1, believed=False)]
-    assert await _begun(store, namespace, "r1", believed), "until then it is believed"
-    await store.renew(namespace, {_A: 1}, until=timedelta(milliseconds=1))
+    assert await _begun(store, "r1", believed), "until then it is believed"
+    await store.renew({_A: 1}, until=timedelta(milliseconds=1))
     await asyncio.sleep(0.05)
-    assert not await _begun(store, namespace, "r2", believed), "from then on it is not"
-    assert await _begun(store, namespace, "r3", noted), "an expired one may be expected so"
-    await store.change(namespace, _A, None)
+    assert not await _begun(store, "r2", believed), "from then on it is not"
+    assert await _begun(store, "r3", noted), "an expired one may be expected so"
+    await store.change(_A, None)
     withdrawn = [Expected(_A, 2, believed=True)]
-    assert not await _begun(store, namespace, "r4", withdrawn), "withdrawn is not believed"
-    assert await _begun(store, namespace, "r5", [Expected(_A, 2, believed=False)]), (
+    assert not await _begun(store, "r4", withdrawn), "withdrawn is not believed"
+    assert await _begun(store, "r5", [Expected(_A, 2, believed=False)]), (
         "a withdrawn one may be expected so"
     )
-    assert not await _begun(store, namespace, "r6", noted), "but not an older version"
+    assert not await _begun(store, "r6", noted), "but not an older version"
 
 
 async def test_intend_checks_absence(store: GraphStore, namespace: str) -> None:
     never = Precondition.of(namespace, FacetRef(_A, None), NEVER)
     absent = [Expected(_A, 0, believed=False)]
-    assert await _begun(store, namespace, "r1", absent), "it was never observed"
-    await store.write(namespace, sample_recording(guards=[never]))
-    assert await _begun(store, namespace, "r2", absent), "to be required is not observed"
+    assert await _begun(store, "r1", absent), "it was never observed"
+    await store.write(sample_recording(guards=[never]))
+    assert await _begun(store, "r2", absent), "to be required is not observed"
     present = [Expected(_A, 0, believed=True)]
-    assert not await _begun(store, namespace, "r3", present), "what is absent is not believed"
-    await store.change(namespace, _A, Document.of(1))
-    assert not await _begun(store, namespace, "r4", absent), "it is no longer absent"
+    assert not await _begun(store, "r3", present), "what is absent is not believed"
+    await store.change(_A, Document.of(1))
+    assert not await _begun(store, "r4", absent), "it is no longer absent"
     one = [Expected("acl:unknown", 1, believed=False)]
-    assert not await _begun(store, namespace, "r5", one), "an unknown one has no version 1"
+    assert not await _begun(store, "r5", one), "an unknown one has no version 1"
 
 
-async def test_replays_are_stored(store: GraphStore, namespace: str) -> None:
+async def test_replays_are_stored(store: GraphStore) -> None:
     recording = sample_recording()
-    await published(store, namespace, recording)
+    await published(store, recording)
     effects = [
         sample_effect("deploy-replay-1", n, step=f"deploy-1/{position}")
         for n, position in ((1, 1), (2, 3))
     ]
-    await store.intend(namespace, effects[0], [])
+    await store.intend(effects[0], [])
     replays = [sample_replay(recording, 1, effects), sample_replay(recording, 2)]
     done = [effect.model_copy(update={"state": EffectState.DONE}) for effect in effects]
     for _ in range(2):
-        await store.write_replays(namespace, replays)
+        await store.write_replays(replays)
         for replay in replays:
-            found = await store.execution(namespace, replay.execution.id)
+            found = await store.execution(replay.execution.id)
             assert found is not None
             assert found.execution == replay.execution, "a replay has every field"
             assert (found.execution.mode, found.steps) == (Mode.REPLAY, ()), (
                 "and no steps of its own"
             )
-        assert await store.effects(namespace, "deploy-replay-1") == done, (
+        assert await store.effects("deploy-replay-1") == done, (
             "its effects are done, and name the steps that caused them"
         )
-    await store.write_replays(namespace, [])
+    await store.write_replays([])
 
 
-async def test_replays_are_no_traces(store: GraphStore, namespace: str) -> None:
+async def test_replays_are_no_traces(store: GraphStore) -> None:
     recording = sample_recording()
-    await published(store, namespace, recording)
+    await published(store, recording)
     replay = sample_replay(recording, 1)
     claimed = replay.execution.model_copy(update={"state": ExecutionState.PUBLISHED})
-    await store.write_replays(namespace, [replay.model_copy(update={"execution": claimed})])
-    found = await store.lookup(namespace, "deploy", newest)
+    await store.write_replays([replay.model_copy(update={"execution": claimed})])
+    found = await store.lookup("deploy", newest)
     assert [trace.id for trace in found.traces] == ["deploy-1"], "only what is published is a trace"
     assert found.damaged == (), "and nothing is damaged"
-    assert not await store.still(namespace, claimed.id, {}), "a replay is not replayed"
+    assert not await store.still(claimed.id, {}), "a replay is not replayed"
 
 
-async def test_effects_outlive_their_trace(store: GraphStore, namespace: str) -> None:
+async def test_effects_outlive_their_trace(store: GraphStore) -> None:
     recording = sample_recording()
     done = sample_effect("deploy-1", done=True, step="deploy-1/1")
-    await published(store, namespace, recording.model_copy(update={"effects": (done,)}))
-    await store.unpublish(namespace, "deploy-1", "test")
-    assert await store.effects(namespace, "deploy-1") == [done], "what was done was done"
-    assert await store.execution(namespace, "deploy-1"), "and who did it is known"
+    await published(store, recording.model_copy(update={"effects": (done,)}))
+    await store.unpublish("deploy-1", "test")
+    assert await store.effects("deploy-1") == [done], "what was done was done"
+    assert await store.execution("deploy-1"), "and who did it is known"

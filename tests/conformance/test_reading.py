@@ -28,8 +28,8 @@ _NOTHING = Totals()
 async def test_dependants_are_whole_traces_in_outline(store: GraphStore, namespace: str) -> None:
     first, second = guard(namespace, "acl:a", 1), guard(namespace, "acl:b", {"x": 1}, "$.x")
     recording = sample_recording(guards=[first, second])
-    await published(store, namespace, recording)
-    [outline] = await store.dependants(namespace, [first.id])
+    await published(store, recording)
+    [outline] = await store.dependants([first.id])
     _outlines(recording, outline)
     assert outline.complete, "all its steps are published"
     used = {key: outline.preconditions[key] for key in (first.id, second.id)}
@@ -58,13 +58,13 @@ async def test_dependants_come_with_the_tasks_other_traces(
     store: GraphStore, namespace: str
 ) -> None:
     old, new = guard(namespace, "acl:a", 1), guard(namespace, "acl:a", 2)
-    await published(store, namespace, sample_recording(number=1, says="old", guards=[old]))
-    await published(store, namespace, sample_recording(number=2, says="new", guards=[new]))
-    await published(store, namespace, sample_recording("other", guards=[new]))
-    await published(store, namespace, sample_recording("free"))
+    await published(store, sample_recording(number=1, says="old", guards=[old]))
+    await published(store, sample_recording(number=2, says="new", guards=[new]))
+    await published(store, sample_recording("other", guards=[new]))
+    await published(store, sample_recording("free"))
 
     async def ids(*wanted: str) -> list[str]:
-        found = await store.dependants(namespace, wanted)
+        found = await store.dependants(wanted)
         assert found == sorted(found, key=lambda it: it.started_at, reverse=True), "newest first"
         return sorted(it.execution for it in found)
 
@@ -78,14 +78,14 @@ async def test_dependants_come_with_the_tasks_other_traces(
 async def test_only_published_steps_are_dependants(store: GraphStore, namespace: str) -> None:
     it = guard(namespace, "acl:a", 1)
     recording = sample_recording(guards=[it], turns=3)
-    await store.write(namespace, recording)
-    assert await store.dependants(namespace, [it.id]) == [], "a run that is no trace has none"
-    await published(store, namespace, recording, steps=3)
-    [outline] = await store.dependants(namespace, [it.id])
+    await store.write(recording)
+    assert await store.dependants([it.id]) == [], "a run that is no trace has none"
+    await published(store, recording, steps=3)
+    [outline] = await store.dependants([it.id])
     _outlines(recording, outline, 3)
     assert not outline.complete, "what is not published was cut off"
-    await store.unpublish(namespace, recording.execution.id, "rejected")
-    assert await store.dependants(namespace, [it.id]) == [], "nor has one that is a trace no more"
+    await store.unpublish(recording.execution.id, "rejected")
+    assert await store.dependants([it.id]) == [], "nor has one that is a trace no more"
 
 
 async def test_a_guard_beyond_the_published_steps_has_no_dependants(
@@ -98,42 +98,42 @@ async def test_a_guard_beyond_the_published_steps_has_no_dependants(
         for step in recording.steps
     )
     recording = recording.model_copy(update={"steps": steps})
-    await published(store, namespace, recording, steps=2)
-    assert await store.dependants(namespace, [it.id]) == [], "only what may be replayed counts"
+    await published(store, recording, steps=2)
+    assert await store.dependants([it.id]) == [], "only what may be replayed counts"
 
 
-async def test_totals(store: GraphStore, namespace: str) -> None:
-    assert await store.totals(namespace) == _NOTHING, "an empty namespace comes to nothing"
+async def test_totals(store: GraphStore) -> None:
+    assert await store.totals() == _NOTHING, "an empty namespace comes to nothing"
     recording = sample_recording(number=1)
-    await published(store, namespace, recording)
-    await store.write_replays(namespace, [sample_replay(recording, n) for n in (10, 20)])
+    await published(store, recording)
+    await store.write_replays([sample_replay(recording, n) for n in (10, 20)])
     failed = sample_recording("other", number=30, state=ExecutionState.FAILED)
-    await store.write(namespace, failed)
-    found = await store.totals(namespace)
+    await store.write(failed)
+    found = await store.totals()
     assert found.executions == {"partial": 1, "replay": 2}, "those that ended well, by mode"
     assert (found.failed, found.traces) == (1, 1), "failed ones and traces"
     misses = {"precondition changed": (2, 1800), "request changed": (4, 2200)}
     assert found.misses == misses, "each kind of cause, by calls and tokens"
     assert (found.tokens, found.saved_tokens) == (2 * 2007, 2 * 4200 + 2 * 3), "tokens of all"
     assert round(found.cost, 6) == 0.025, "cost of those whose price is known"
-    later = await store.totals(namespace, since=recording.execution.started_at + 20)
+    later = await store.totals(since=recording.execution.started_at + 20)
     assert (later.executions, later.failed) == ({"replay": 1}, 1), "`since` counts from then on"
     assert later.traces == 1, "traces are those of now, whatever `since`"
-    none = await store.totals(namespace, since=recording.execution.started_at + 10_000)
+    none = await store.totals(since=recording.execution.started_at + 10_000)
     assert none == dataclasses.replace(_NOTHING, traces=1), "nothing started since then"
 
 
-async def test_the_newest_executions(store: GraphStore, namespace: str) -> None:
-    assert await store.executions(namespace) == [], "an empty namespace has none"
+async def test_the_newest_executions(store: GraphStore) -> None:
+    assert await store.executions() == [], "an empty namespace has none"
     recording = sample_recording(number=1)
-    await published(store, namespace, recording)
+    await published(store, recording)
     other = sample_recording("other", number=5)
     reviewer = other.execution.model_copy(update={"agent": "reviewer"})
-    await published(store, namespace, other.model_copy(update={"execution": reviewer}))
-    await store.write_replays(namespace, [sample_replay(recording, 2)])
+    await published(store, other.model_copy(update={"execution": reviewer}))
+    await store.write_replays([sample_replay(recording, 2)])
 
     async def ids(agent: str | None = None, limit: int = 20) -> list[str]:
-        found = await store.executions(namespace, agent=agent, limit=limit)
+        found = await store.executions(agent=agent, limit=limit)
         assert all(isinstance(it, Execution) for it in found), "they are executions"
         return [it.id for it in found]
 
@@ -143,9 +143,9 @@ async def test_the_newest_executions(store: GraphStore, namespace: str) -> None:
     assert await ids("nobody") == [], "an agent that never ran has none"
 
 
-async def test_a_replay_brings_its_report(store: GraphStore, namespace: str) -> None:
+async def test_a_replay_brings_its_report(store: GraphStore) -> None:
     recording = sample_recording()
-    await published(store, namespace, recording)
+    await published(store, recording)
     report = Value.of(encode({"steps": ["what became of each"]}))
     plain = sample_replay(recording, 7).execution
     told = plain.model_copy(
@@ -153,46 +153,43 @@ async def test_a_replay_brings_its_report(store: GraphStore, namespace: str) -> 
     )
     replay = Replay(execution=told, values=(report,))
     for _ in range(2):
-        await store.write_replays(namespace, [replay, sample_replay(recording, 8)])
-    found = await store.execution(namespace, told.id)
+        await store.write_replays([replay, sample_replay(recording, 8)])
+    found = await store.execution(told.id)
     assert found is not None
     assert (found.execution.miss, found.execution.report) == (told.miss, told.report), "kept"
-    kept = await store.values(namespace, [report.digest])
+    kept = await store.values([report.digest])
     assert kept == {report.digest: report.data}, "its report is a value"
 
 
 async def test_namespaces_are_named_in_order(store: GraphStore, namespace: str) -> None:
     first, second = f"{namespace}-1", f"{namespace}-2"
-    await published(store, second, sample_recording())
-    await store.change(first, "acl:a", Document.of(1))
+    await published(store.of(second), sample_recording())
+    await store.of(first).change("acl:a", Document.of(1))
     many = await store.namespaces(limit=100_000)
     assert [it for it in many if it.startswith(namespace)] == [first, second], "those there are"
     assert await store.namespaces(limit=1) == many[:1], "no more than are wanted"
 
 
-async def test_why_a_run_is_not_published_is_told_alike(store: GraphStore, namespace: str) -> None:
-    await published(store, namespace, sample_recording(number=1))
-    await published(store, namespace, sample_recording(number=2))
-    await _publish_keeping(store, namespace, sample_recording(number=3, says="other"), keep=1)
+async def test_why_a_run_is_not_published_is_told_alike(store: GraphStore) -> None:
+    await published(store, sample_recording(number=1))
+    await published(store, sample_recording(number=2))
+    await _publish_keeping(store, sample_recording(number=3, says="other"), keep=1)
     lost = sample_recording(number=4, says="lost")
-    await _publish_keeping(store, namespace, lost.model_copy(update={"values": ()}), keep=1)
+    await _publish_keeping(store, lost.model_copy(update={"values": ()}), keep=1)
     expected = {
         "deploy-1": "the task keeps its 1 newest traces",
         "deploy-2": "it takes the same steps under the same guards as deploy-1",
         "deploy-4": "a payload that its steps name is gone",
     }
     for execution, reason in expected.items():
-        found = await store.execution(namespace, execution)
+        found = await store.execution(execution)
         assert found is not None, execution
         assert found.execution.reason == reason, f"why {execution} is no trace"
 
 
-async def _publish_keeping(
-    store: GraphStore, namespace: str, recording: Recording, keep: int
-) -> None:
-    await store.write(namespace, recording)
+async def _publish_keeping(store: GraphStore, recording: Recording, keep: int) -> None:
+    await store.write(recording)
     await store.publish(
-        namespace,
         recording.execution.id,
         steps=len(recording.steps),
         manifest=manifest(recording.steps),

@@ -16,10 +16,10 @@ from execgraph.graphstore.store import GraphStore
 from execgraph.tests.conformance.samples import guard, sample_effect, sample_recording
 
 
-async def test_unknown_keys_are_absent(store: GraphStore, namespace: str) -> None:
-    assert await store.execution(namespace, "none") is None, "an unknown execution is None"
-    assert await store.task(namespace, "none") is None, "an unknown task is None"
-    assert await store.effects(namespace, "none") == [], "an unknown execution performed nothing"
+async def test_unknown_keys_are_absent(store: GraphStore) -> None:
+    assert await store.execution("none") is None, "an unknown execution is None"
+    assert await store.task("none") is None, "an unknown task is None"
+    assert await store.effects("none") == [], "an unknown execution performed nothing"
 
 
 async def test_what_is_written_can_be_read(store: GraphStore, namespace: str) -> None:
@@ -27,21 +27,21 @@ async def test_what_is_written_can_be_read(store: GraphStore, namespace: str) ->
         guards=[guard(namespace, "acl:a", {"x": 1}, "$.x"), guard(namespace, "acl:b", {})],
         state=ExecutionState.FAILED,
     )
-    await store.write(namespace, recording)
-    found = await store.execution(namespace, recording.execution.id)
+    await store.write(recording)
+    found = await store.execution(recording.execution.id)
     assert found is not None
     assert found.execution == recording.execution, "the execution has every field"
     assert found.steps == recording.steps, "so have its steps"
     assert dict(found.preconditions) == {it.id: it for it in recording.preconditions}, (
         "and their guards"
     )
-    assert await store.task(namespace, recording.task.key) == recording.task, "and the task"
+    assert await store.task(recording.task.key) == recording.task, "and the task"
     digests = [value.digest for value in recording.values]
     exact = {value.digest: value.data for value in recording.values}
-    assert await store.values(namespace, digests) == exact, "and all payloads"
+    assert await store.values(digests) == exact, "and all payloads"
 
 
-async def test_absent_and_zero_stay_apart(store: GraphStore, namespace: str) -> None:
+async def test_absent_and_zero_stay_apart(store: GraphStore) -> None:
     recording = sample_recording(turns=1)
     decision, action = recording.steps
     free = decision.model_copy(update={"usage": Usage(), "messages": (), "head": None})
@@ -55,19 +55,19 @@ async def test_absent_and_zero_stay_apart(store: GraphStore, namespace: str) -> 
     recording = recording.model_copy(
         update={"steps": (free, by_program), "execution": execution, "task": task}
     )
-    await store.write(namespace, recording)
-    found = await store.execution(namespace, execution.id)
+    await store.write(recording)
+    found = await store.execution(execution.id)
     assert found is not None
     assert found.steps == (free, by_program), "None, zero, false and empty come back as they were"
     assert found.execution == execution, "in an execution too"
-    assert await store.task(namespace, task.key) == task, "and in a task"
+    assert await store.task(task.key) == task, "and in a task"
 
 
-async def test_published_is_never_written(store: GraphStore, namespace: str) -> None:
+async def test_published_is_never_written(store: GraphStore) -> None:
     for number, state in enumerate(ExecutionState):
         recording = sample_recording(number=number, state=state)
-        await store.write(namespace, recording)
-        found = await store.execution(namespace, recording.execution.id)
+        await store.write(recording)
+        found = await store.execution(recording.execution.id)
         assert found is not None
         if state is ExecutionState.PUBLISHED:
             assert found.execution.state is not state, "only `publish` publishes"
@@ -77,56 +77,56 @@ async def test_published_is_never_written(store: GraphStore, namespace: str) -> 
 
 async def test_write_returns_current(store: GraphStore, namespace: str) -> None:
     for version in (1, 2, 3):
-        await store.change(namespace, "acl:a", Document.of(version))
-    await store.change(namespace, "acl:other", Document.of(1))
+        await store.change("acl:a", Document.of(version))
+    await store.change("acl:other", Document.of(1))
     guards = [
         guard(namespace, "acl:a", 3),
         guard(namespace, "acl:a", 3, "$.x"),
         Precondition.of(namespace, FacetRef("acl:absent", None), NEVER),
     ]
-    current = await store.write(namespace, sample_recording(guards=guards))
+    current = await store.write(sample_recording(guards=guards))
     expected = {"acl:a": 3, "acl:absent": 0}
     assert current == expected, (
         "`current` of every resource that guards a step, 0 if never observed"
     )
-    await store.change(namespace, "acl:a", Document.of(4))
-    current = await store.write(namespace, sample_recording(guards=guards))
+    await store.change("acl:a", Document.of(4))
+    current = await store.write(sample_recording(guards=guards))
     assert current == expected | {"acl:a": 4}, "as it is now, also when the write is repeated"
 
 
 async def test_writing_again_changes_nothing(store: GraphStore, namespace: str) -> None:
     first = sample_recording(turns=2, guards=[guard(namespace, "acl:a", 1)])
-    await store.write(namespace, first)
-    before = await store.execution(namespace, first.execution.id)
-    await store.write(namespace, first)
-    await store.write(namespace, sample_recording(turns=5, says="something else"))
-    assert await store.execution(namespace, first.execution.id) == before, (
+    await store.write(first)
+    before = await store.execution(first.execution.id)
+    await store.write(first)
+    await store.write(sample_recording(turns=5, says="something else"))
+    assert await store.execution(first.execution.id) == before, (
         "an execution is written once: a repetition changes nothing"
     )
 
 
-async def test_write_completes_what_an_effect_began(store: GraphStore, namespace: str) -> None:
+async def test_write_completes_what_an_effect_began(store: GraphStore) -> None:
     recording = sample_recording()
     run = recording.execution.id
-    await store.intend(namespace, sample_effect(run, 1), [])
-    await store.intend(namespace, sample_effect(run, 2), [])
+    await store.intend(sample_effect(run, 1), [])
+    await store.intend(sample_effect(run, 2), [])
     done = sample_effect(run, 1, done=True, step=f"{run}/1")
-    await store.write(namespace, recording.model_copy(update={"effects": (done,)}))
-    found = await store.execution(namespace, run)
+    await store.write(recording.model_copy(update={"effects": (done,)}))
+    found = await store.execution(run)
     assert found is not None
     assert found.execution == recording.execution, "the execution is as written"
     assert found.steps == recording.steps, "with its steps"
     expected = [done, sample_effect(run, 2)]
-    assert await store.effects(namespace, run) == expected, "its effects stay, and one is done"
-    await store.write(namespace, recording.model_copy(update={"effects": (sample_effect(run, 1),)}))
-    states = [effect.state for effect in await store.effects(namespace, run)]
+    assert await store.effects(run) == expected, "its effects stay, and one is done"
+    await store.write(recording.model_copy(update={"effects": (sample_effect(run, 1),)}))
+    states = [effect.state for effect in await store.effects(run)]
     assert states == [EffectState.DONE, EffectState.INTENDED], "what is done stays done"
 
 
-async def test_a_conversation_is_shared_by_reference(store: GraphStore, namespace: str) -> None:
+async def test_a_conversation_is_shared_by_reference(store: GraphStore) -> None:
     recording = sample_recording(turns=12)
-    await store.write(namespace, recording)
-    found = await store.execution(namespace, recording.execution.id)
+    await store.write(recording)
+    found = await store.execution(recording.execution.id)
     assert found is not None
     decisions = [step for step in found.steps if step.kind is StepKind.DECISION]
     assert [(step.extends, step.shared, len(step.messages)) for step in decisions[:3]] == [
@@ -139,9 +139,9 @@ async def test_a_conversation_is_shared_by_reference(store: GraphStore, namespac
 async def test_two_runs_share_preconditions(store: GraphStore, namespace: str) -> None:
     held = guard(namespace, "acl:a", {"a": 1}, "$.a")
     for number in (1, 2):
-        await store.write(namespace, sample_recording(number=number, guards=[held]))
+        await store.write(sample_recording(number=number, guards=[held]))
     for number in (1, 2):
-        found = await store.execution(namespace, f"deploy-{number}")
+        found = await store.execution(f"deploy-{number}")
         assert found is not None
         assert list(found.preconditions) == [held.id], "a precondition is shared by all its steps"
         assert all(step.guards == (held.id,) for step in found.steps), "and guards each of them"
@@ -150,7 +150,7 @@ async def test_two_runs_share_preconditions(store: GraphStore, namespace: str) -
 async def test_a_reason_may_quote_what_is_no_text(store: GraphStore, namespace: str) -> None:
     recording = sample_recording(state=ExecutionState.FAILED)
     quoting = recording.execution.model_copy(update={"reason": "it said \ud83d"})
-    await store.write(namespace, recording.model_copy(update={"execution": quoting}))
-    found = await store.execution(namespace, quoting.id)
+    await store.write(recording.model_copy(update={"execution": quoting}))
+    found = await store.execution(quoting.id)
     assert found is not None
     assert found.execution.reason == r"it said \ud83d"

@@ -115,11 +115,11 @@ async def _act(request: dict[str, Any], told: int) -> None:
 
 async def _operations(acts: Sequence[Operation], url: str, namespace: str, fate: Fate) -> list[int]:
     """How many calls of the store had ended after each operation."""
-    store = dying_store(url, fate)
+    store = dying_store(url, fate, namespace=namespace)
     await store.open()
     done = []
     for operation in acts:
-        await operation(store, namespace)
+        await operation(store)
         done.append(fate.ended)
     await store.close()
     return done

@@ -168,12 +168,9 @@ def _neo4j_dies(fate: Fate) -> None:
     from execgraph.graphstore.neo4j import client
 
     async def attempt(self: Client, text: str, parameters: Any) -> list[list[Any]]:
-        assert self._driver is not None
         what = text.partition("\n")[0][:60]
         fate.reach("before request", what)
-        async with self._driver.session(
-            database=self._address.database, notifications_min_severity="OFF"
-        ) as session:
+        async with self._connection.session() as session:
             asked = asyncio.ensure_future(session.run(text, dict(parameters)))
             await asyncio.sleep(0)
             await fate.fly(what)

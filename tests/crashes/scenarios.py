@@ -40,7 +40,7 @@ from execgraph.tests.conformance.samples import (
 
 __all__ = ["SCENARIOS", "Operation", "Scenario"]
 
-Operation = Callable[[GraphStore, str], Awaitable[object]]
+Operation = Callable[[GraphStore], Awaitable[object]]
 
 _A, _B, _C = "acl:a", "acl:b", "acl:c"
 _ONE, _TWO, _THREE = ({"x": n, "y": 1} for n in (1, 2, 3))
@@ -63,10 +63,9 @@ async def _change(
     content: Mapping[str, int] | None,
     until: timedelta | None,
     store: GraphStore,
-    namespace: str,
 ) -> None:
     document = None if content is None else Document.of(dict(content))
-    await store.change(namespace, resource, document, until=until)
+    await store.change(resource, document, until=until)
 
 
 def change(
@@ -79,8 +78,8 @@ def change(
 def facts(*resources: str, selectors: Sequence[str | None] = ("$.x", "$.y")) -> Operation:
     """Facets are asked for; those that are missing are computed and held."""
 
-    async def ask(store: GraphStore, namespace: str) -> None:
-        await store.facts(namespace, dict.fromkeys(resources, frozenset(selectors)))
+    async def ask(store: GraphStore) -> None:
+        await store.facts(dict.fromkeys(resources, frozenset(selectors)))
 
     return ask
 
@@ -136,30 +135,30 @@ def _step_of_every_version(step: Step) -> Step:
 def intend(made: _Made, *resources: str) -> Operation:
     """Begins the effects of a run, unless they were begun: an intent must not be repeated."""
 
-    async def begin(store: GraphStore, namespace: str) -> None:
-        recording = made(namespace)
-        begun = {it.id for it in await store.effects(namespace, recording.execution.id)}
-        found = await store.read_facts(namespace, dict.fromkeys(resources, frozenset(["$.x"])))
+    async def begin(store: GraphStore) -> None:
+        recording = made(store.namespace)
+        begun = {it.id for it in await store.effects(recording.execution.id)}
+        found = await store.read_facts(dict.fromkeys(resources, frozenset(["$.x"])))
         expected = [Expected(uri, found.of(uri).version, believed=True) for uri in resources]
         for effect in recording.effects:
             if effect.id not in begun:
-                assert await store.intend(namespace, effect, expected)
+                assert await store.intend(effect, expected)
 
     return begin
 
 
 def write(made: _Made) -> Operation:
     """Writes a run as failed or unpublished."""
-    return lambda store, namespace: store.write(namespace, made(namespace))
+    return lambda store: store.write(made(store.namespace))
 
 
 def running(made: _Made) -> Operation:
     """Notes what a run has paid that has not ended."""
 
-    def do(store: GraphStore, namespace: str) -> Awaitable[object]:
-        execution = made(namespace).execution
+    def do(store: GraphStore) -> Awaitable[object]:
+        execution = made(store.namespace).execution
         now = execution.model_copy(update={"state": ExecutionState.RUNNING})
-        return store.note_running(namespace, [now])
+        return store.note_running([now])
 
     return do
 
@@ -167,10 +166,9 @@ def running(made: _Made) -> Operation:
 def publish(made: _Made, keep: int = 8) -> Operation:
     """Publishes what was written."""
 
-    def do(store: GraphStore, namespace: str) -> Awaitable[object]:
-        recording = made(namespace)
+    def do(store: GraphStore) -> Awaitable[object]:
+        recording = made(store.namespace)
         return store.publish(
-            namespace,
             recording.execution.id,
             steps=len(recording.steps),
             manifest=manifest_of(recording.steps),
@@ -182,14 +180,14 @@ def publish(made: _Made, keep: int = 8) -> Operation:
 
 
 def unpublish(execution: str) -> Operation:
-    return lambda store, namespace: store.unpublish(namespace, execution, "it was wrong")
+    return lambda store: store.unpublish(execution, "it was wrong")
 
 
 def replays(made: _Made, *numbers: int) -> Operation:
     """Plain replays of a trace, of which one did effects."""
 
-    def do(store: GraphStore, namespace: str) -> Awaitable[object]:
-        recording = made(namespace)
+    def do(store: GraphStore) -> Awaitable[object]:
+        recording = made(store.namespace)
         all_of_them = []
         for number in numbers:
             replay = sample_replay(recording, number)
@@ -201,22 +199,22 @@ def replays(made: _Made, *numbers: int) -> Operation:
             report = Value.of(b'{"steps":["as it was"]}')
             told = {"effects": tuple(effects) if number == numbers[0] else ()}
             all_of_them.append(replay.model_copy(update={**told, "values": (report,)}))
-        return store.write_replays(namespace, all_of_them)
+        return store.write_replays(all_of_them)
 
     return do
 
 
 def look(task: str = "deploy") -> Operation:
-    return lambda store, namespace: store.lookup(namespace, task, none)
+    return lambda store: store.lookup(task, none)
 
 
 def trace(name: str, guards: Sequence[Sequence[tuple[str, Mapping[str, int]]]]) -> Operation:
     """A published trace in which each step feeds the next but one, and the last all."""
 
-    async def do(store: GraphStore, namespace: str) -> None:
-        held = [_guards(namespace, *wanted) for wanted in guards]
+    async def do(store: GraphStore) -> None:
+        held = [_guards(store.namespace, *wanted) for wanted in guards]
         feeds = [[it - 2] if it > 1 else [] for it in range(len(held))]
-        await published(store, namespace, branching_recording(name, held, feeds))
+        await published(store, branching_recording(name, held, feeds))
 
     return do
 
@@ -224,55 +222,53 @@ def trace(name: str, guards: Sequence[Sequence[tuple[str, Mapping[str, int]]]]) 
 def walk(batch: int) -> Operation:
     """Expiries are recorded, and all walks done; of those that began at once in one order."""
 
-    async def do(store: GraphStore, namespace: str) -> None:
-        await store.expire(namespace)
-        while walks := await store.walks(namespace):
+    async def do(store: GraphStore) -> None:
+        await store.expire()
+        while walks := await store.walks():
             for it in sorted(walks, key=lambda it: (it.resource or "", it.at, it.id)):
-                while (done := await store.walk(namespace, it.id, batch=batch)) is not None:
+                while (done := await store.walk(it.id, batch=batch)) is not None:
                     if done.ended_at is not None:
                         break
 
     return do
 
 
-async def lead(store: GraphStore, namespace: str) -> None:
+async def lead(store: GraphStore) -> None:
     """The walker leads; who dies then leaves the lease behind."""
-    await Walker(store, namespace, uuid4().hex).settle()
+    await Walker(store, uuid4().hex).settle()
 
 
 def lease(owner: str, seconds: float) -> Operation:
-    return lambda store, namespace: store.lease(
-        namespace, "walker", owner, timedelta(seconds=seconds)
-    )
+    return lambda store: store.lease("walker", owner, timedelta(seconds=seconds))
 
 
 def release(owner: str) -> Operation:
-    return lambda store, namespace: store.release(namespace, "walker", owner)
+    return lambda store: store.release("walker", owner)
 
 
 def renew(resources: Mapping[str, int], until: timedelta | None) -> Operation:
-    return lambda store, namespace: store.renew(namespace, resources, until=until)
+    return lambda store: store.renew(resources, until=until)
 
 
 def collect(retention: Retention, batch: int) -> Operation:
     """A whole collection; on SQLite by small batches."""
 
-    async def do(store: GraphStore, namespace: str) -> None:
+    async def do(store: GraphStore) -> None:
         # A server gives what is as good in any order: which of two goes first would be chance.
         most = batch if store.url.startswith("sqlite:") else COLLECT_BATCH
-        while (await store.collect(namespace, retention, batch=most)).more:
+        while (await store.collect(retention, batch=most)).more:
             pass
 
     return do
 
 
-def expire(store: GraphStore, namespace: str) -> Awaitable[object]:
-    return store.expire(namespace)
+def expire(store: GraphStore) -> Awaitable[object]:
+    return store.expire()
 
 
-def unbroken(store: GraphStore, namespace: str) -> Awaitable[object]:
-    [it] = _guards(namespace, (_A, _ONE))
-    return store.unbroken(namespace, [Span(it.id, _A, after=0, through=1)])
+def unbroken(store: GraphStore) -> Awaitable[object]:
+    [it] = _guards(store.namespace, (_A, _ONE))
+    return store.unbroken([Span(it.id, _A, after=0, through=1)])
 
 
 # Scenarios --------------------------------------------------------------------------------

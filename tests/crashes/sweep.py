@@ -118,9 +118,9 @@ class Crashes:
         return f"sqlite:///{copy}", "team"
 
     async def _prepare(self, url: str, namespace: str) -> None:
-        async with _open(url) as store:
+        async with _open(url, namespace) as store:
             for operation in SCENARIOS[self._name].before:
-                await operation(store, namespace)
+                await operation(store)
 
     def _begin(self) -> dict[str, Any]:
         """What else a child is told."""
@@ -169,28 +169,26 @@ class Crashes:
         self, url: str, namespace: str, at: str, go_on: tuple[Reference, int] | None
     ) -> None:
         """Another process comes, and goes on with what was not done, or only settles."""
-        async with _open(url) as store:
+        async with _open(url, namespace) as store:
             if go_on is not None:
                 reference, ended = go_on
-                await self._go_on(store, namespace, reference, ended)
+                await self._go_on(store, reference, ended)
                 after = _without_leases(await dump(url, namespace))
                 last = _without_leases(reference.dumps[-1])
                 assert after == last, f"{at}, gone on\n{_differences(after, [last])}"
-            await settled(store, namespace)
-        async with _open(url) as store:
+            await settled(store)
+        async with _open(url, namespace) as store:
             await judge(store, url, namespace, at)
 
     async def _left(self, url: str, namespace: str) -> list[str]:
         return left_in(_file(url)) if self._sqlite else await dump(url, namespace)
 
-    async def _go_on(
-        self, store: GraphStore, namespace: str, reference: Reference, ended: int
-    ) -> None:
+    async def _go_on(self, store: GraphStore, reference: Reference, ended: int) -> None:
         """Do what the dead one did not come to, beginning with what it was doing."""
         first = next((n for n, it in enumerate(reference.done) if it > ended), None)
         if first is not None:
             for operation in SCENARIOS[self._name].acts[first:]:
-                await operation(store, namespace)
+                await operation(store)
 
 
 class Migrations(Crashes):
@@ -216,16 +214,16 @@ class Collections(Crashes):
 
     async def _prepare(self, url: str, namespace: str) -> None:
         await super()._prepare(url, namespace)
-        async with _open(url) as store:
-            self._before = await store.totals(namespace)
+        async with _open(url, namespace) as store:
+            self._before = await store.totals()
 
     async def _next(
         self, url: str, namespace: str, at: str, go_on: tuple[Reference, int] | None
     ) -> None:
         await super()._next(url, namespace, at, go_on)
         assert self._before is not None
-        async with _open(url) as store:
-            after = await store.totals(namespace)
+        async with _open(url, namespace) as store:
+            after = await store.totals()
         assert replace(after, traces=0) == replace(self._before, traces=0), at
 
 
@@ -293,8 +291,8 @@ def _lines(log: Path) -> list[list[str]]:
 class _open:  # noqa: N801
     """An open store, which is closed in the end."""
 
-    def __init__(self, url: str) -> None:
-        self._store = connect(url)
+    def __init__(self, url: str, namespace: str) -> None:
+        self._store = connect(url, namespace=namespace)
 
     async def __aenter__(self) -> GraphStore:
         await self._store.open()
@@ -348,16 +346,16 @@ def _wait_until_quiet(url: str, namespace: str) -> None:
             time.sleep(0.005)
 
 
-async def settled(store: GraphStore, namespace: str) -> None:
+async def settled(store: GraphStore) -> None:
     """What the next process does with what is open: it leads once the dead one's lease is over."""
-    await Walker(store, namespace, uuid.uuid4().hex).settle(_PATIENCE)
+    await Walker(store, uuid.uuid4().hex).settle(_PATIENCE)
 
 
 async def judge(store: GraphStore, url: str, namespace: str, at: str) -> Raw:
     """Compare a settled store, and what it answers, with what an oracle makes of its raw facts."""
     raw = read(url, namespace)
     assert raw.open_walks == 0, at
-    assert await store.walks(namespace) == [], at
+    assert await store.walks() == [], at
     for uri, it in raw.resources.items():
         assert it.versions[-1:] == ((it.current,) if it.current else ()), (
             f"{at}: {uri} is not whole"
@@ -367,9 +365,9 @@ async def judge(store: GraphStore, url: str, namespace: str, at: str) -> Raw:
         _judge_execution(raw, execution, at)
     for trace in raw.traces():
         assert trace.marks == raw.expected_marks(trace), f"{at}: marks of {trace.id}"
-        assert await store.marks(namespace, trace.id) == trace.marks, at
+        assert await store.marks(trace.id) == trace.marks, at
     for task in {it.task for it in raw.executions.values() if it.task is not None}:
-        await _judge_lookup(store, namespace, raw, task, at)
+        await _judge_lookup(store, raw, task, at)
     return raw
 
 
@@ -387,14 +385,14 @@ def _judge_execution(raw: Raw, it: RawExecution, at: str) -> None:
         assert len(it.steps) == it.declared >= it.published > 0, f"{at}: {it.id} is not whole"
 
 
-async def _judge_lookup(store: GraphStore, namespace: str, raw: Raw, task: str, at: str) -> None:
-    found = await store.lookup(namespace, task, newest)
+async def _judge_lookup(store: GraphStore, raw: Raw, task: str, at: str) -> None:
+    found = await store.lookup(task, newest)
     traces = raw.traces(task)
     assert found.damaged == (), at
     assert [it.id for it in found.traces] == [it.id for it in traces], f"{at}: traces of {task}"
     assert found.chosen == (traces[0].id if traces else None), at
     for it in found.traces:
-        assert it.intact(namespace), at
+        assert it.intact(store.namespace), at
         for guard in it.preconditions.values():
             fact = found.facts.of(guard.resource)
             held = fact.believed(found.facts.now) and (

@@ -95,7 +95,7 @@ async def test_the_migration_of_a_graph_is_done_again(
             if die_at is not None:
                 with monkeypatch.context() as patched:
                     patched.setattr(queries, "queries", lambda: private)
-                    store = Neo4jStore(neo4j_uri)
+                    store = Neo4jStore(neo4j_uri, namespace="team")
                     await store.open()
                     await store.close()
             return _without(mark, migrating.schema(neo4j_uri, mark)), answer

@@ -158,11 +158,11 @@ def leases(world: World) -> list[str]:
         return [row["it"] for row in found.records if row["it"] != "retention"]
 
 
-async def told(store: GraphStore, namespace: str, run: str) -> list[SideEffect]:
+async def told(store: GraphStore, run: str) -> list[SideEffect]:
     """The effects of a run, which is no trace."""
-    kept = await store.execution(namespace, run)
+    kept = await store.execution(run)
     assert kept is None or kept.execution.state is not ExecutionState.PUBLISHED
-    return await store.effects(namespace, run)
+    return await store.effects(run)
 
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["replaying", "live"])
@@ -188,7 +188,7 @@ async def test_cancelled_wherever_it_waits(world: World, face: str, recorded: An
         service.begun.pop(), service.done.pop(), service.runs.pop()
         async with engine:
             effects = [
-                it for run in service.runs for it in await told(engine.session().store, ns, run)
+                it for run in service.runs for it in await told(engine.session().store.of(ns), run)
             ]
             assert len(service.begun) <= len(effects) <= 1, at
             if service.begun and not service.done:
@@ -246,7 +246,7 @@ async def test_cancelled_in_the_middle_of_a_reply_with_several_effects(
             await running[0]
     async with engine:
         [run] = service.runs
-        effects = await told(engine.session().store, world.namespace, run)
+        effects = await told(engine.session().store, run)
         states = {it.target: it.state is EffectState.DONE for it in effects}
         for to, done in begun.items():
             assert states[f'{{"to":"{to}"}}'] is done
@@ -265,7 +265,7 @@ async def test_a_walk_that_is_given_up_leaves_no_lease(world: World) -> None:
             store = engine.session().store
             await engine.settle()
             # Not by the engine, whose own walker would begin with it.
-            await store.change(world.namespace, "acl:deploy", None)
+            await store.change("acl:deploy", None)
             done = await cancelled_at(_settled(engine), at)
         assert leases(world) == [], at
         if done:
@@ -273,7 +273,7 @@ async def test_a_walk_that_is_given_up_leaves_no_lease(world: World) -> None:
     assert at > 3
     async with service.engine as engine:
         await engine.settle()
-        assert await engine.session().store.walks(world.namespace) == []
+        assert await engine.session().store.walks() == []
 
 
 async def _settled(engine: Engine) -> bool:
@@ -431,8 +431,8 @@ async def test_ctrl_c(world: World, face: str, where: str, tmp_path: Path) -> No
     assert leases(world) == []
     async with world.engine() as engine:
         store = engine.session().store
-        [kept] = await store.executions(world.namespace)
+        [kept] = await store.executions()
         assert (kept.state, kept.reason) == (ExecutionState.FAILED, "cancelled")
-        effects = await store.effects(world.namespace, kept.id)
+        effects = await store.effects(kept.id)
         wanted = [EffectState.INTENDED] if where == "tool" else []
         assert [it.state for it in effects] == wanted

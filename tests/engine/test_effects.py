@@ -75,9 +75,9 @@ def right_before_an_effect(
     """Let something happen in the last moment before the facts are checked."""
     intend = store.intend
 
-    async def late(namespace: str, effect: SideEffect, expected: Sequence[Expected]) -> bool:
+    async def late(effect: SideEffect, expected: Sequence[Expected]) -> bool:
         await asyncio.to_thread(happen)
-        return await intend(namespace, effect, expected)
+        return await intend(effect, expected)
 
     monkeypatch.setattr(store, "intend", late)
 
@@ -116,7 +116,7 @@ async def test_a_target_moved_between_reply_and_effect_makes_it_decide_again(
         right_before_an_effect(store, move, monkeypatch)
         _, asked, done = await world.count(agent.execute("go"))
         assert (asked, done) == (3, ["deploy eu"])
-        event, *_ = await store.changes(world.namespace, resource="target:eu")
+        event, *_ = await store.changes(resource="target:eu")
         assert event.to_version == 2
 
 
@@ -214,11 +214,11 @@ async def test_of_two_writes_the_second_is_refused_when_its_fact_moves_after_the
         intend = store.intend
         begun: list[str] = []
 
-        async def watched(namespace: str, effect: Any, expected: Any) -> bool:
+        async def watched(effect: Any, expected: Any) -> bool:
             if begun:
                 await asyncio.to_thread(moving)
             begun.append(effect.tool)
-            return await intend(namespace, effect, expected)
+            return await intend(effect, expected)
 
         store.intend = watched  # type: ignore[method-assign]
 
@@ -251,8 +251,8 @@ async def test_effects_are_kept_as_nodes_intended_then_done(world: World) -> Non
         second = await agent.execute("go")
         await engine.settle()
         store = engine.session().store
-        [recorded] = await store.effects(world.namespace, first.execution_id)
-        [replayed] = await store.effects(world.namespace, second.execution_id)
+        [recorded] = await store.effects(first.execution_id)
+        [replayed] = await store.effects(second.execution_id)
         assert (recorded.tool, recorded.state, recorded.target) == (
             "deploy",
             "done",
@@ -322,7 +322,7 @@ async def test_a_failed_run_says_what_it_did_and_publishes_nothing(world: World)
             await agent.execute("go")
         assert [effect.tool for effect in failure.value.effects] == ["deploy"]
         assert not failure.value.safe_to_retry
-        kept = await engine.session().store.execution(world.namespace, failure.value.execution_id)
+        kept = await engine.session().store.execution(failure.value.execution_id)
         assert kept is not None
         assert kept.execution.state == "failed"
         assert [step.kind for step in kept.steps] == ["decision", "action"]

@@ -75,7 +75,7 @@ each_ending = pytest.mark.parametrize("error", ENDINGS, ids=lambda it: type(it).
 
 
 async def _kept(world: World, engine: Engine) -> tuple[str, str | None]:
-    [kept] = await engine.session().store.executions(world.namespace)
+    [kept] = await engine.session().store.executions()
     return kept.state, kept.reason
 
 
@@ -104,8 +104,8 @@ async def test_siblings_end_before_an_exit_is_raised(world: World, make: Make) -
         with pytest.raises(SystemExit):
             await agent.execute("go")
         assert world.done == ["waited", "waited"]
-        [kept] = await engine.session().store.executions(world.namespace)
-        effects = await engine.session().store.effects(world.namespace, kept.id)
+        [kept] = await engine.session().store.executions()
+        effects = await engine.session().store.effects(kept.id)
         assert [str(effect.state) for effect in effects] == ["done", "done"]
 
 

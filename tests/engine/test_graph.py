@@ -184,7 +184,7 @@ async def test_after_a_change_the_marked_steps_are_the_descendants_of_what_it_mo
         event = await engine.observe("acl:two", {"rule": 2})
         await engine.settle()
         graph = await engine.graph(resource="acl:two")
-        marked = await engine.session().store.marks(engine.namespace, run)
+        marked = await engine.session().store.marks(run)
     assert event is not None
     moved = [
         key

@@ -6,8 +6,6 @@ What follows from a precondition is what ``networkx.descendants`` says follows f
 from __future__ import annotations
 
 import random
-import uuid
-from collections.abc import AsyncIterator
 from itertools import product
 from typing import Any
 
@@ -20,7 +18,6 @@ from execgraph.engine.asking.graph import (
     graph_of_task,
 )
 from execgraph.engine.asking.impact import foresee
-from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.store import GraphStore
 from execgraph.tests.conformance.samples import published
@@ -42,22 +39,21 @@ class Past:
 
     def __init__(self, store: GraphStore, seed: int) -> None:
         self.store, self.dice = store, random.Random(seed)
-        self.namespace = f"test-{uuid.uuid4().hex}"
         self.traces: dict[str, int] = {}
         self.tasks: dict[str, str] = {}
 
     async def begin(self) -> None:
         for uri in _RESOURCES:
             for content in self.dice.sample(_ALL, len(_ALL)):
-                await self.store.change(self.namespace, uri, Document.of(content))
-                await self.store.facts(self.namespace, {uri: frozenset(_SELECTORS)})
+                await self.store.change(uri, Document.of(content))
+                await self.store.facts({uri: frozenset(_SELECTORS)})
 
     async def record(self) -> None:
         task = f"task-{self.dice.randrange(3)}"
         number = len(self.traces) + self.dice.randrange(10_000) * 100
-        it = recording(self.dice, self.namespace, task, number)
+        it = recording(self.dice, self.store.namespace, task, number)
         steps = self.dice.choice([2, 5, 6])
-        answer = await published(self.store, self.namespace, it, steps)
+        answer = await published(self.store, it, steps)
         if answer.published:
             self.traces[it.execution.id], self.tasks[it.execution.id] = steps, task
         for oldest in answer.unpublished:
@@ -65,28 +61,25 @@ class Past:
 
     async def change(self, changes: dict[str, Document | None]) -> None:
         for uri, it in changes.items():
-            await self.store.change(self.namespace, uri, it)
-        await walked(self.store, self.namespace)
+            await self.store.change(uri, it)
+        await walked(self.store)
 
     def some_changes(self, most: int) -> dict[str, Document | None]:
         uris = self.dice.sample(_RESOURCES, self.dice.randrange(1, most + 1))
         return {uri: None if self.dice.random() < 0.2 else document(self.dice) for uri in uris}
 
     async def marked(self) -> set[str]:
-        return set(await marks(self.store, self.namespace, self.traces))
+        return set(await marks(self.store, self.traces))
 
     async def graphs(self) -> dict[str, Any]:
-        return {uri: await graph_of_resource(self.store, self.namespace, uri) for uri in _RESOURCES}
+        return {uri: await graph_of_resource(self.store, uri) for uri in _RESOURCES}
 
 
 @pytest.fixture(params=range(4))
-async def past(request: pytest.FixtureRequest, url: str) -> AsyncIterator[Past]:
-    store = connect(url)
-    await store.open()
+async def past(request: pytest.FixtureRequest, store: GraphStore) -> Past:
     it = Past(store, request.param)
     await it.begin()
-    yield it
-    await store.close()
+    return it
 
 
 def of(graph: Any, label: str) -> set[str]:
@@ -134,14 +127,14 @@ async def test_the_walker_marks_what_follows_from_what_a_change_moved(past: Past
     for _ in range(10):
         for _ in range(past.dice.randrange(3)):
             await past.record()
-        await walked(past.store, past.namespace)
+        await walked(past.store)
         before = await past.marked()
         [(uri, it)] = changes = list(past.some_changes(1).items())
-        event = await past.store.change(past.namespace, uri, it)
-        await walked(past.store, past.namespace)
+        event = await past.store.change(uri, it)
+        await walked(past.store)
         if event is None:
             continue
-        graph = await graph_of_resource(past.store, past.namespace, uri)
+        graph = await graph_of_resource(past.store, uri)
         newly = await past.marked() - before
         assert newly == following(graph, moved(graph)) - before, changes
         seen += len(newly)
@@ -173,7 +166,7 @@ async def test_impact_is_what_follows_from_what_would_not_hold(past: Past) -> No
             some = of(graph, "Precondition")
             now |= following(graph, some - held(graph))
             then |= following(graph, some - held_then(graph, changes, uri))
-        impact = await foresee(past.store, past.namespace, changes)
+        impact = await foresee(past.store, changes)
         assert {it.id for it in impact.invalid} == then - now
         assert {it.id for it in impact.valid} == now - then
         seen += len(then ^ now)
@@ -186,11 +179,11 @@ async def test_an_execution_and_a_task_tell_the_same_of_their_steps(past: Past) 
         await past.record()
         await past.change(past.some_changes(3))
     for trace, steps in past.traces.items():
-        marked = set(await marks(past.store, past.namespace, {trace: steps}))
+        marked = set(await marks(past.store, {trace: steps}))
         mine = {f"{trace}/{position}" for position in range(steps)}
         for graph in (
-            await graph_of_execution(past.store, past.namespace, trace),
-            await graph_of_task(past.store, past.namespace, past.tasks[trace]),
+            await graph_of_execution(past.store, trace),
+            await graph_of_task(past.store, past.tasks[trace]),
         ):
             fallen = following(graph, of(graph, "Precondition") - held(graph))
             assert fallen & mine == marked

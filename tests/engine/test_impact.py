@@ -35,23 +35,23 @@ CHANGES: list[dict[str, Json]] = [
 
 async def settle(engine: Engine) -> None:
     """Walk until the marks are exact."""
-    store, space = engine.session().store, engine.namespace
+    store = engine.session().store
     await engine.settle()
-    await store.expire(space)
-    while walks := await store.walks(space):
+    await store.expire()
+    while walks := await store.walks():
         for walk in walks:
-            while (it := await store.walk(space, walk.id)) is not None and it.ended_at is None:
+            while (it := await store.walk(walk.id)) is not None and it.ended_at is None:
                 pass
 
 
 async def marks(engine: Engine) -> dict[str, str]:
     """The invalid steps of all traces: why, by the step's id."""
-    store, space = engine.session().store, engine.namespace
-    traces = [it.id for it in await store.executions(space, limit=100) if it.state == "published"]
+    store = engine.session().store
+    traces = [it.id for it in await store.executions(limit=100) if it.state == "published"]
     return {
         f"{trace}/{position}": guard
         for trace in traces
-        for position, guard in (await store.marks(space, trace)).items()
+        for position, guard in (await store.marks(trace)).items()
     }
 
 
@@ -146,7 +146,7 @@ async def test_an_unknown_resource_has_no_impact_and_a_hint(world: World) -> Non
             impact = await engine.impact("acl:tow", document)
             assert not impact
             assert "acl:tow" in impact.hints[0]
-        assert await engine.session().store.facets(engine.namespace, "acl:tow") == frozenset()
+        assert await engine.session().store.facets("acl:tow") == frozenset()
 
 
 async def test_what_has_expired_is_judged_by_its_last_document(world: World) -> None:
@@ -159,14 +159,14 @@ async def test_what_has_expired_is_judged_by_its_last_document(world: World) -> 
         expected = await engine.impact("acl:two", other)
         assert expected.tokens > 0
         for uri in ("acl:one", "acl:two"):
-            found = await engine.session().store.document(engine.namespace, uri)
+            found = await engine.session().store.document(uri)
             assert found is not None
             await engine.observe(uri, found[1].content, until=timedelta(milliseconds=1))
         await asyncio.sleep(0.05)
         impact = await engine.impact("acl:two", other)
         assert replace(impact, hints=()) == expected
         assert sorted(hint.split()[0] for hint in impact.hints) == ["acl:one", "acl:two"]
-        found = await engine.session().store.document(engine.namespace, "acl:two")
+        found = await engine.session().store.document("acl:two")
         assert found is not None
         assert not await engine.impact("acl:two", found[1].content)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import uuid
 from typing import Any
 
 import pytest
@@ -43,56 +42,56 @@ def recording(dice: random.Random, namespace: str, task: str, number: int) -> Re
     )
 
 
-async def walked(store: GraphStore, namespace: str) -> None:
-    while walks := await store.walks(namespace):
+async def walked(store: GraphStore) -> None:
+    while walks := await store.walks():
         for walk in walks:
-            while (it := await store.walk(namespace, walk.id)) is not None and it.ended_at is None:
+            while (it := await store.walk(walk.id)) is not None and it.ended_at is None:
                 pass
 
 
-async def marks(store: GraphStore, namespace: str, traces: dict[str, int]) -> dict[str, str]:
+async def marks(store: GraphStore, traces: dict[str, int]) -> dict[str, str]:
     return {
         f"{trace}/{position}": guard
         for trace, steps in traces.items()
-        for position, guard in (await store.marks(namespace, trace)).items()
+        for position, guard in (await store.marks(trace)).items()
         if position < steps
     }
 
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_what_would_be_marked_is_marked(store: GraphStore, seed: int) -> None:
-    dice, namespace = random.Random(seed), f"test-{uuid.uuid4().hex}"
+    dice = random.Random(seed)
     traces: dict[str, int] = {}
 
     async def record() -> None:
         number = len(traces) + dice.randrange(10_000) * 100
-        it = recording(dice, namespace, f"task-{dice.randrange(3)}", number)
+        it = recording(dice, store.namespace, f"task-{dice.randrange(3)}", number)
         # A run notes what it rests on before it is recorded, which computes the facets.
-        await store.facts(namespace, {uri: frozenset(_SELECTORS) for uri in _RESOURCES})
+        await store.facts({uri: frozenset(_SELECTORS) for uri in _RESOURCES})
         steps = dice.choice([2, 5, 6])
-        answer = await published(store, namespace, it, steps)
+        answer = await published(store, it, steps)
         if answer.published:
             traces[it.execution.id] = steps
         for oldest in answer.unpublished:  # which people may still look at, and nothing rests on
             traces.pop(oldest, None)
 
     for uri in _RESOURCES[: dice.randrange(4)]:
-        await store.change(namespace, uri, document(dice))
+        await store.change(uri, document(dice))
     seen = 0
     for _ in range(12):
         for _ in range(dice.randrange(3)):
             await record()
-        await walked(store, namespace)
-        before = await marks(store, namespace, traces)
+        await walked(store)
+        before = await marks(store, traces)
         changes: dict[str, Any] = {
             uri: None if dice.random() < 0.2 else document(dice)
             for uri in dice.sample(_RESOURCES, dice.randrange(1, 4))
         }
-        impact = await foresee(store, namespace, changes)
+        impact = await foresee(store, changes)
         for uri, changed in changes.items():
-            await store.change(namespace, uri, changed)
-        await walked(store, namespace)
-        after = await marks(store, namespace, traces)
+            await store.change(uri, changed)
+        await walked(store)
+        after = await marks(store, traces)
         invalid = {step: why for step, why in after.items() if step not in before}
         valid = {step: why for step, why in before.items() if step not in after}
         assert {it.id: it.guard for it in impact.invalid} == invalid

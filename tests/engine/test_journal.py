@@ -14,7 +14,7 @@ import pytest
 from execgraph import Acl, Engine, FileSource, StoreUnavailable
 from execgraph.graphstore.model import Replay
 
-Write = Callable[[str, Sequence[Replay]], Awaitable[None]]
+Write = Callable[[Sequence[Replay]], Awaitable[None]]
 
 
 async def replay(engine: Engine, times: int) -> None:
@@ -43,8 +43,8 @@ def written_by(engine: Engine, monkeypatch: pytest.MonkeyPatch, how: Any) -> Non
     store = engine.session().store
     own: Write = store.write_replays
 
-    async def write(namespace: str, replays: Sequence[Replay]) -> None:
-        await how(own, namespace, replays)
+    async def write(replays: Sequence[Replay]) -> None:
+        await how(own, replays)
 
     monkeypatch.setattr(store, "write_replays", write)
 
@@ -55,11 +55,11 @@ async def test_no_replay_is_lost_while_runs_end_faster_than_they_are_written(
     monkeypatch.setattr("execgraph.engine.sessions.replay_writer._CROWD", 50)
     most = 0
 
-    async def slowly(own: Write, namespace: str, replays: Sequence[Replay]) -> None:
+    async def slowly(own: Write, replays: Sequence[Replay]) -> None:
         nonlocal most
         await asyncio.sleep(0.02)
         most = max(most, engine.session().journal.waiting)
-        await own(namespace, replays)
+        await own(replays)
 
     async with engine:
         written_by(engine, monkeypatch, slowly)
@@ -77,10 +77,10 @@ async def test_replays_are_kept_while_they_cannot_be_written(
     monkeypatch.setattr("execgraph.engine.sessions.replay_writer._AGAIN_SECONDS", 0.05)
     away = True
 
-    async def perhaps(own: Write, namespace: str, replays: Sequence[Replay]) -> None:
+    async def perhaps(own: Write, replays: Sequence[Replay]) -> None:
         if away:
             raise StoreUnavailable("it is away")
-        await own(namespace, replays)
+        await own(replays)
 
     async with engine:
         written_by(engine, monkeypatch, perhaps)
@@ -98,10 +98,10 @@ async def test_only_what_could_not_be_written_is_dropped_and_that_is_told_once(
     monkeypatch.setattr("execgraph.engine.sessions.replay_writer._LIMIT", 100)
     away = True
 
-    async def perhaps(own: Write, namespace: str, replays: Sequence[Replay]) -> None:
+    async def perhaps(own: Write, replays: Sequence[Replay]) -> None:
         if away:
             raise StoreUnavailable("it is away")
-        await own(namespace, replays)
+        await own(replays)
 
     async with engine:
         written_by(engine, monkeypatch, perhaps)
@@ -118,9 +118,9 @@ async def test_a_run_that_waits_to_be_written_can_be_cancelled(
     monkeypatch.setattr("execgraph.engine.sessions.replay_writer._CROWD", 20)
     on = asyncio.Event()
 
-    async def held(own: Write, namespace: str, replays: Sequence[Replay]) -> None:
+    async def held(own: Write, replays: Sequence[Replay]) -> None:
         await on.wait()
-        await own(namespace, replays)
+        await own(replays)
 
     async with engine:
         written_by(engine, monkeypatch, held)

@@ -37,7 +37,7 @@ async def abandoned(world: World) -> Execution:
         while not (found := await _running(other)):  # noqa: ASYNC110  (seen from outside)
             await asyncio.sleep(0.01)
         [execution_id] = found
-        trace = await store.execution(world.namespace, execution_id)
+        trace = await store.execution(execution_id)
         assert trace is not None
         # The task ends here; to the store it is as if the process were gone.
         engine.session().journal.running.forget(execution_id)
@@ -83,18 +83,18 @@ async def test_after_an_hour_of_silence_it_is_told_as_killed_and_later_folded(
     async with world.engine() as engine:
         store = engine.session().store
         old = execution.model_copy(update={"started_at": early})
-        await store.note_running(world.namespace, [old])
+        await store.note_running([old])
         stats = await engine.stats()
         assert (stats.running, stats.killed, stats.tokens) == (0, 1, 110)
         why = await engine.why(execution.id)
         assert str(why.execution.state) == "killed"
         assert why.steps == ()
         short = Retention(history_age=timedelta(minutes=30), grace=timedelta(minutes=30))
-        assert await store.collectable(world.namespace, short) == Collected(executions=1, more=True)
+        assert await store.collectable(short) == Collected(executions=1, more=True)
         assert (await engine.collect(short)).executions == 1
         after = await engine.stats()
         assert (after.killed, after.tokens, after.cost) == (1, 110, stats.cost)
-        assert await store.execution(world.namespace, execution.id) is None
+        assert await store.execution(execution.id) is None
 
 
 async def test_a_run_that_ends_replaces_what_was_known_of_it(world: World) -> None:
@@ -114,7 +114,7 @@ async def test_a_run_that_ends_replaces_what_was_known_of_it(world: World) -> No
         late = Execution(
             id=result.execution_id, task="", agent="x", mode=Mode.LIVE, state=RUNNING, started_at=1
         )
-        await engine.session().store.note_running(world.namespace, [late])
+        await engine.session().store.note_running([late])
         assert (await engine.stats()).tokens == result.tokens, "it was written already"
 
 

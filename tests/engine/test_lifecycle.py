@@ -549,11 +549,11 @@ async def test_a_cancelled_run_is_written_for_people(world: World) -> None:
             await task
     async with engine:
         store = engine.session().store
-        kept = await store.execution(world.namespace, run.execution_id)
+        kept = await store.execution(run.execution_id)
         assert kept is not None
         assert (kept.execution.state, kept.execution.reason) == ("failed", "cancelled")
         assert [step.name for step in kept.steps] == ["ship"]
-        [effect] = await store.effects(world.namespace, run.execution_id)
+        [effect] = await store.effects(run.execution_id)
         assert effect.state == "done"
 
 
@@ -617,7 +617,7 @@ async def test_a_damaged_payload_is_reported_asked_again_and_healed(
     first = await program.main()
     async with program.engine:
         store = program.engine.session().store
-        kept = await store.execution(world.namespace, first.execution_id)
+        kept = await store.execution(first.execution_id)
     assert kept is not None
     step = kept.steps[0 if part == "reply" else 1]
     await damage_payloads(world.url, world.namespace, {step.output})

@@ -23,7 +23,7 @@ def _guard(engine: Engine, uri: str, document: Json, selector: str | None) -> st
 
 async def _marks(engine: Engine, execution: str) -> dict[int, str]:
     await engine.settle()
-    return await engine.session().store.marks(engine.namespace, execution)
+    return await engine.session().store.marks(execution)
 
 
 async def _asked(world: World, agent: Agent) -> tuple[str, int]:
@@ -96,7 +96,7 @@ async def test_a_lookup_that_meets_an_expired_fact_has_it_marked(world: World) -
         store = engine.session().store
         await agent.execute(TASK)
         async with asyncio.timeout(20):
-            while not await store.marks(engine.namespace, execution):  # noqa: ASYNC110
+            while not await store.marks(execution):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert set(await _marks(engine, execution)) == {_D3, _W2, _D4}
 
@@ -109,11 +109,11 @@ async def test_marks_authorise_nothing(world: World) -> None:
         execution, _ = await _asked(world, agent)
         await engine.settle()
         store = engine.session().store
-        assert await store.lease(engine.namespace, "walker", "the dead", timedelta(seconds=60))
+        assert await store.lease("walker", "the dead", timedelta(seconds=60))
         await engine.observe("acl:two", {"rule": 2})
         assert (await _asked(world, agent))[1] == 1
-        assert await store.marks(engine.namespace, execution) == {}
-        await store.release(engine.namespace, "walker", "the dead")
+        assert await store.marks(execution) == {}
+        await store.release("walker", "the dead")
         assert set(await _marks(engine, execution)) == {_D3, _W2, _D4}
 
 

@@ -546,10 +546,10 @@ async def test_no_key_is_stored_or_logged(
     ):
         async with engine.run("framework", "go") as run:
             await client.messages.create(model=MODEL, max_tokens=10, messages=HI)
-        kept = await engine.session().store.execution(world.namespace, run.execution_id)
+        kept = await engine.session().store.execution(run.execution_id)
         assert kept is not None
         values = await engine.session().store.values(
-            world.namespace, [digest for step in kept.steps for digest in step.payloads]
+            [digest for step in kept.steps for digest in step.payloads]
         )
         assert all(secret.encode() not in value for value in values.values())
     assert secret not in caplog.text

@@ -247,7 +247,7 @@ async def test_a_program_that_fails_raises_its_own_error_and_publishes_nothing(
         assert "effects begun: ship (done)" in note
         with pytest.raises(NotOpen):
             _ = run.result
-        kept = await desk.engine.session().store.execution(world.namespace, run.execution_id)
+        kept = await desk.engine.session().store.execution(run.execution_id)
         assert kept is not None
         assert (kept.execution.state, len(kept.steps)) == ("failed", 2)
         async with desk.run() as again:
@@ -335,7 +335,7 @@ async def test_an_output_that_is_no_json_fails_the_run(world: World) -> None:
 
         with pytest.raises(ExecgraphError, match="the output cannot be recorded"):
             await work()
-        kept = await desk.engine.session().store.execution(world.namespace, run.execution_id)
+        kept = await desk.engine.session().store.execution(run.execution_id)
         assert kept is not None
         assert kept.execution.state == "failed"
         with pytest.raises(ExecgraphError, match="the inputs cannot be recorded"):
@@ -578,10 +578,10 @@ async def test_effects_are_told_even_where_a_sibling_broke_the_run(
         store = desk.engine.session().store
         intend = store.intend
 
-        async def lost(namespace: str, effect: Any, expected: Any) -> bool:
+        async def lost(effect: Any, expected: Any) -> bool:
             if "us" in effect.target:
                 raise ConnectionError("the store is away")
-            return await intend(namespace, effect, expected)
+            return await intend(effect, expected)
 
         monkeypatch.setattr(store, "intend", lost)
         with pytest.raises(RunFailed, match="the store is away") as failure:
@@ -589,7 +589,7 @@ async def test_effects_are_told_even_where_a_sibling_broke_the_run(
         assert world.done == ["ship eu"]
         assert [effect.target for effect in failure.value.effects] == ['{"target":"eu"}']
         assert not failure.value.safe_to_retry
-        [kept] = await store.effects(world.namespace, failure.value.execution_id)
+        [kept] = await store.effects(failure.value.execution_id)
         assert kept.state == "done"
 
 
@@ -631,7 +631,7 @@ async def test_an_effect_in_doubt_stays_so_in_a_replay(world: World) -> None:
             assert result.identical == identical
             await desk.engine.settle()
             store = desk.engine.session().store
-            [kept] = await store.effects(world.namespace, result.execution_id)
+            [kept] = await store.effects(result.execution_id)
             assert kept.state == "intended"
 
 

@@ -208,7 +208,7 @@ async def test_why_tells_of_a_run_whose_trace_is_gone(world: World) -> None:
         await engine.settle()
         await engine.collect(replace(LEAST, history=1))
         store = engine.session().store
-        assert await store.execution(world.namespace, first.execution_id) is None
+        assert await store.execution(first.execution_id) is None
         for run in (replayed, partial):
             assert (await engine.why(run.execution_id)).execution.id == run.execution_id
 
@@ -240,7 +240,7 @@ async def test_runs_have_what_is_old_deleted(world: World, monkeypatch: pytest.M
         await _settled(engine)
         await agent.execute(TASK)
         await _settled(engine)
-        stored = await engine.session().store.executions(world.namespace)
+        stored = await engine.session().store.executions()
         assert len(stored) <= 1 + 3 + 1
         assert runs(await engine.stats()) == 13
         _, asked, _ = await world.count(agent.execute(TASK))
@@ -252,19 +252,19 @@ async def test_processes_take_turns(world: World) -> None:
     async with one:
         store = one.session().store
         turn = timedelta(minutes=10)
-        assert await store.lease(world.namespace, keeping.LEASE, "another", turn)
+        assert await store.lease(keeping.LEASE, "another", turn)
         await one.observe("acl:prod", {"rule": 1})
         for _ in range(4):
             await agent.execute(TASK)
         await one.settle()
         await _settled(one)
-        assert len(await store.executions(world.namespace)) == 4
-        await store.release(world.namespace, keeping.LEASE, "another")
+        assert len(await store.executions()) == 4
+        await store.release(keeping.LEASE, "another")
         one.session().keeper._next = 0.0
         one.session().keeper.kick()
         await _settled(one)
-        assert len(await store.executions(world.namespace)) == 2
-        assert not await store.lease(world.namespace, keeping.LEASE, "another", turn)
+        assert len(await store.executions()) == 2
+        assert not await store.lease(keeping.LEASE, "another", turn)
 
 
 async def test_nothing_is_collected_by_itself_where_nobody_wants_it(
@@ -294,7 +294,7 @@ async def test_processes_that_live_shortly_collect_when_they_close(
             await agent.execute(TASK)
     engine, _ = deployer(world)
     async with engine:
-        assert len(await engine.session().store.executions(world.namespace)) < 8
+        assert len(await engine.session().store.executions()) < 8
         assert runs(await engine.stats()) == 12
 
 

@@ -155,9 +155,9 @@ class Changes:
             self.acknowledged.append(event)
 
 
-async def changes_are_kept(store: GraphStore, namespace: str, changes: Changes) -> None:
+async def changes_are_kept(store: GraphStore, changes: Changes) -> None:
     """Each acknowledged one is there once, in order; the last one written is what holds."""
-    kept = await store.changes(namespace, resource=changes.uri, limit=None)
+    kept = await store.changes(resource=changes.uri, limit=None)
     ids = [event.id for event in reversed(kept)]
     assert [it for it in ids if it in {event.id for event in changes.acknowledged}] == [
         event.id for event in changes.acknowledged
@@ -165,14 +165,14 @@ async def changes_are_kept(store: GraphStore, namespace: str, changes: Changes) 
     versions = [event.to_version for event in reversed(kept)]
     assert versions == list(range(1, len(versions) + 1)), "none is lost, and none is doubled"
     assert len(changes.acknowledged) <= len(kept) <= len(changes.acknowledged) + changes.refused
-    current = await store.document(namespace, changes.uri)
+    current = await store.document(changes.uri)
     assert current is not None
     assert current[0] == versions[-1]
     if not changes.refused:
         assert current[1].whole == Document.of({"n": changes.number}).whole
 
 
-async def effects_are_told(store: GraphStore, namespace: str, fleet: Fleet) -> None:
+async def effects_are_told(store: GraphStore, fleet: Fleet) -> None:
     """No run had its effect twice; each effect there was is told, by its run and in the store."""
     assert [key for key, count in Counter(fleet.keys).items() if count > 1] == []
     told: dict[str, EffectState] = {}
@@ -185,7 +185,7 @@ async def effects_are_told(store: GraphStore, namespace: str, fleet: Fleet) -> N
     assert set(told) == set(fleet.keys)
     runs = [it.execution_id for it in fleet.results]
     runs += [it.execution_id for it in fleet.failed]
-    kept = [it for run in runs for it in await store.effects(namespace, run)]
+    kept = [it for run in runs for it in await store.effects(run)]
     assert set(fleet.keys) <= {it.idempotency_key for it in kept}
     for it in kept:
         if it.state is EffectState.DONE:
@@ -226,8 +226,8 @@ async def test_what_was_acknowledged_is_kept_and_what_waited_goes_on(
         store = other.session().store
         for it in changes:
             assert it.refused == 0, "each was repeated until it succeeded"
-            await changes_are_kept(store, world.namespace, it)
-        await effects_are_told(store, world.namespace, fleet)
+            await changes_are_kept(store, it)
+        await effects_are_told(store, fleet)
 
 
 async def test_nothing_stale_is_served_once_it_is_back(
@@ -244,7 +244,7 @@ async def test_nothing_stale_is_served_once_it_is_back(
             assert (await it.agent.execute("go")).identical
         await strict.settle()
         store = strict.session().store
-        assert await store.lease(world.namespace, "walker", "who died", timedelta(seconds=3))
+        assert await store.lease("walker", "who died", timedelta(seconds=3))
         repeat_for(monkeypatch, 1.0)
         async with asyncio.TaskGroup() as group:
             for work in (fleet.run("go"), live.run("go"), changes.run(strict)):
@@ -267,13 +267,13 @@ async def test_nothing_stale_is_served_once_it_is_back(
             await until(lambda: not any(it is not None and it.now for it in outages))
             await nothing_stale(world, strict, [fleet, live])
             await late.settle()
-        await changes_are_kept(store, world.namespace, changes)
+        await changes_are_kept(store, changes)
         for it in (fleet, live):
             assert [key for key, count in Counter(it.keys).items() if count > 1] == []
         await strict.settle()
-        assert await store.walks(world.namespace) == []
-        assert await store.marks(world.namespace, recorded.execution_id) != {}
-        assert await store.lease(world.namespace, "walker", "anybody", timedelta(seconds=0))
+        assert await store.walks() == []
+        assert await store.marks(recorded.execution_id) != {}
+        assert await store.lease("walker", "anybody", timedelta(seconds=0))
 
 
 async def nothing_stale(world: World, engine: Engine, fleets: list[Fleet]) -> None:

@@ -35,10 +35,10 @@ async def conversation(world: World, turns: int) -> tuple[Any, list[dict[str, An
     async with engine:
         result = await agent.execute({"turns": turns})
         store = engine.session().store
-        trace = await store.execution(world.namespace, result.execution_id)
+        trace = await store.execution(result.execution_id)
         assert trace is not None
         digests = {digest for step in trace.steps for digest in step.payloads}
-        values = await store.values(world.namespace, digests)
+        values = await store.values(digests)
     return trace, list(world.server.bodies), values
 
 

@@ -506,7 +506,7 @@ async def test_replays_wait_and_are_written_when_the_store_is_back(
             states: list[str] = []
             async with asyncio.timeout(30):
                 while states != ["done"] * 3:
-                    effects = await store.effects(place.world.namespace, replays[0].execution_id)
+                    effects = await store.effects(replays[0].execution_id)
                     states = [str(it.state) for it in effects]
                     await asyncio.sleep(0.02)
             assert first.execution_id != replays[0].execution_id

@@ -157,7 +157,7 @@ async def test_watched_files_are_told_to_the_new_store(
         delete(path)
         async with world.engine() as other, asyncio.timeout(20):
             store = other.session().store
-            while (found := await store.document(world.namespace, "acl:deploy")) is None:  # noqa: ASYNC110
+            while (found := await store.document("acl:deploy")) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert found[1].content == {"allow": True}
 

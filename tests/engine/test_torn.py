@@ -106,7 +106,7 @@ async def test_a_run_torn_at_its_first_step_is_kept_for_people_only(world: World
         result = await agent.execute("hi")
         assert not result.recorded
         assert "torn" in misses(result)
-        kept = await engine.session().store.execution(world.namespace, result.execution_id)
+        kept = await engine.session().store.execution(result.execution_id)
         assert kept is not None
         assert (kept.execution.state, len(kept.steps)) == ("unpublished", 1)
         await engine.observe("acl:talk", "first")

@@ -116,8 +116,8 @@ async def test_withdrawn_expired_and_never_observed(world: World) -> None:
         await engine.observe("acl:one", {"rule": 1}, until=timedelta(milliseconds=1))
         await asyncio.sleep(0.05)
         store = engine.session().store
-        await store.expire(engine.namespace)
-        changes = await store.changes(engine.namespace, resource="acl:one")
+        await store.expire()
+        changes = await store.changes(resource="acl:one")
         [expired] = [it for it in changes if it.kind is ChangeKind.EXPIRED]
         why = await engine.why((await agent.execute(TASK)).execution_id)
         kinds = {str(it.cause.kind): it.change for it in why.misses}
@@ -142,19 +142,19 @@ async def test_a_change_is_named_however_much_else_has_changed_since(world: Worl
 async def test_of_two_expiries_the_one_since_the_renewal_is_named(world: World) -> None:
     engine, agent = example(world)
     async with engine:
-        store, space = engine.session().store, engine.namespace
+        store = engine.session().store
         await observe_both(engine)
         await agent.execute(TASK)
         again: Json = {"rule": 1, "comment": "none"}
         for _ in range(2):
             await engine.observe("acl:two", again, until=timedelta(milliseconds=1))
             await asyncio.sleep(0.02)
-            await store.expire(space)
+            await store.expire()
         await engine.observe("acl:two", again, until=timedelta(milliseconds=1))
         await asyncio.sleep(0.02)
         result = await agent.execute(TASK)
         await engine.settle()  # which records the expiry, after the run
-        [newest] = await store.changes(space, resource="acl:two", limit=1)
+        [newest] = await store.changes(resource="acl:two", limit=1)
         assert newest.kind is ChangeKind.EXPIRED
         changes = {
             it.change.id for it in (await engine.why(result.execution_id)).misses if it.change
@@ -264,12 +264,12 @@ async def test_a_damaged_report_leaves_the_trace_to_tell(world: World) -> None:
     async with engine:
         await observe_both(engine)
         first = await agent.execute(TASK)
-        store, space = engine.session().store, engine.namespace
-        found = await store.execution(space, first.execution_id)
+        store = engine.session().store
+        found = await store.execution(first.execution_id)
         assert found is not None
         lost = found.execution.model_copy(update={"id": "lost", "report": "0" * 40})
         plain = {"mode": Mode.REPLAY, "replayed": first.execution_id, "steps": 0}
-        await store.write_replays(space, [Replay(execution=lost.model_copy(update=plain))])
+        await store.write_replays([Replay(execution=lost.model_copy(update=plain))])
         why = await engine.why("lost")
         assert "damaged" in (why.hint or "")
         assert fates(why) == ["served", "run again"] * 3 + ["served"]

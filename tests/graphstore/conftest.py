@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,9 @@ Cypher = Callable[..., Awaitable[list[list[Any]]]]
 
 
 @pytest.fixture
-def space() -> str:
+def space(namespace: str) -> str:
     """A namespace that nobody used before."""
-    return f"test-{uuid.uuid4().hex}"
+    return namespace
 
 
 @pytest.fixture
@@ -36,9 +35,9 @@ async def neo4j_driver(neo4j_uri: str) -> AsyncIterator[AsyncDriver]:
 
 
 @pytest.fixture
-async def neo4j_store(neo4j_uri: str) -> AsyncIterator[Neo4jStore]:
+async def neo4j_store(neo4j_uri: str, space: str) -> AsyncIterator[Neo4jStore]:
     """An open store."""
-    store = Neo4jStore(neo4j_uri)
+    store = Neo4jStore(neo4j_uri, namespace=space)
     await store.open()
     yield store
     await store.close()

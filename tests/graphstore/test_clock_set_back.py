@@ -26,118 +26,118 @@ _EXPECTED = [Expected(_URI, 1, believed=True)]
 
 
 @pytest.fixture
-async def sqlite_store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(str(tmp_path / "graph.db"))
+async def sqlite_store(tmp_path: Path, space: str) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(str(tmp_path / "graph.db"), namespace=space)
     await store.open()
     yield store
     await store.close()
 
 
-async def _observed(store: GraphStore, space: str, *, lasts: timedelta | None = _LASTS) -> None:
-    await store.change(space, _URI, Document.of({"a": 1}), until=lasts)
-    await published(store, space, sample_recording(guards=[guard(space, _URI, {"a": 1})]))
+async def _observed(store: GraphStore, *, lasts: timedelta | None = _LASTS) -> None:
+    await store.change(_URI, Document.of({"a": 1}), until=lasts)
+    await published(store, sample_recording(guards=[guard(store.namespace, _URI, {"a": 1})]))
 
 
-async def _believed(store: GraphStore, space: str) -> set[bool]:
+async def _believed(store: GraphStore) -> set[bool]:
     """What each way to ask says: facts, lookup, the check from memory, and that of an effect."""
-    facts = await store.facts(space, {_URI: frozenset({None})})
-    found = await store.lookup(space, "deploy", lambda traces, _: traces[0].id)
+    facts = await store.facts({_URI: frozenset({None})})
+    found = await store.lookup("deploy", lambda traces, _: traces[0].id)
     number = time.monotonic_ns()
     return {
         facts.of(_URI).believed(facts.now),
         found.facts.of(_URI).believed(found.facts.now),
-        await store.still(space, "deploy-1", {_URI: 1}),
-        await store.intend(space, sample_effect("deploy-2", number), _EXPECTED),
+        await store.still("deploy-1", {_URI: 1}),
+        await store.intend(sample_effect("deploy-2", number), _EXPECTED),
     }
 
 
 async def test_sqlite_believes_nothing_that_was_told_in_the_future(
-    sqlite_store: SqliteStore, space: str, monkeypatch: pytest.MonkeyPatch
+    sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await _observed(sqlite_store, space)
-    assert await _believed(sqlite_store, space) == {True}
+    await _observed(sqlite_store)
+    assert await _believed(sqlite_store) == {True}
     now = clock.now_ms()
     for module in ("clock", "facts", "recording", "changes", "store"):
         monkeypatch.setattr(f"execgraph.graphstore.sqlite.{module}.now_ms", lambda: now - _HOUR_MS)
-    assert await _believed(sqlite_store, space) == {False}
-    await sqlite_store.renew(space, {_URI: 1}, until=_LASTS)
-    assert await _believed(sqlite_store, space) == {True}
+    assert await _believed(sqlite_store) == {False}
+    await sqlite_store.renew({_URI: 1}, until=_LASTS)
+    assert await _believed(sqlite_store) == {True}
 
 
 async def test_sqlite_believes_nothing_again_when_the_clock_has_caught_up(
-    sqlite_store: SqliteStore, space: str, monkeypatch: pytest.MonkeyPatch
+    sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await _observed(sqlite_store, space)
+    await _observed(sqlite_store)
     set_back = [_HOUR_MS]
     now = clock.now_ms()
     for module in ("clock", "facts", "recording", "changes", "store"):
         monkeypatch.setattr(
             f"execgraph.graphstore.sqlite.{module}.now_ms", lambda: now - set_back[0]
         )
-    [event] = await sqlite_store.expire(space)  # as the walker does when it is met
+    [event] = await sqlite_store.expire()  # as the walker does when it is met
     assert (event.resource, event.kind) == (_URI, ChangeKind.EXPIRED)
     for by in (_HOUR_MS, 0, _HOUR_MS):
         set_back[0] = by
-        assert await _believed(sqlite_store, space) == {False}
-        assert await sqlite_store.expire(space) == [], "it is told once"
-    await sqlite_store.renew(space, {_URI: 1}, until=_LASTS)
-    assert await _believed(sqlite_store, space) == {True}
+        assert await _believed(sqlite_store) == {False}
+        assert await sqlite_store.expire() == [], "it is told once"
+    await sqlite_store.renew({_URI: 1}, until=_LASTS)
+    assert await _believed(sqlite_store) == {True}
 
 
 async def test_sqlite_believes_nothing_again_that_has_expired_before_the_clock_was_set_back(
-    sqlite_store: SqliteStore, space: str, monkeypatch: pytest.MonkeyPatch
+    sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await _observed(sqlite_store, space)
+    await _observed(sqlite_store)
     ahead = [_HOUR_MS]
     now = clock.now_ms()
     for module in ("clock", "facts", "recording", "changes", "store"):
         monkeypatch.setattr(f"execgraph.graphstore.sqlite.{module}.now_ms", lambda: now + ahead[0])
-    assert len(await sqlite_store.expire(space)) == 1
+    assert len(await sqlite_store.expire()) == 1
     ahead[0] = 0
-    assert await _believed(sqlite_store, space) == {False}
+    assert await _believed(sqlite_store) == {False}
 
 
 async def test_what_holds_until_it_is_replaced_does_not_depend_on_a_clock(
-    sqlite_store: SqliteStore, space: str, monkeypatch: pytest.MonkeyPatch
+    sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await _observed(sqlite_store, space, lasts=None)
+    await _observed(sqlite_store, lasts=None)
     now = clock.now_ms()
     for module in ("clock", "facts", "recording", "changes", "store"):
         monkeypatch.setattr(f"execgraph.graphstore.sqlite.{module}.now_ms", lambda: now - _HOUR_MS)
-    assert await _believed(sqlite_store, space) == {True}
+    assert await _believed(sqlite_store) == {True}
 
 
 @pytest.mark.neo4j
 async def test_neo4j_believes_nothing_that_was_told_in_the_future(
-    neo4j_store: Neo4jStore, cypher: Cypher, space: str
+    neo4j_store: Neo4jStore, cypher: Cypher
 ) -> None:
-    await _observed(neo4j_store, space)
-    assert await _believed(neo4j_store, space) == {True}
+    await _observed(neo4j_store)
+    assert await _believed(neo4j_store) == {True}
     # The server's clock cannot be set here: what it wrote is put ahead instead.
     await cypher(
         "MATCH (r:Resource {namespace: $space})"
         " SET r.since = r.since + $by, r.until = r.until + $by",
         by=_HOUR_MS,
     )
-    assert await _believed(neo4j_store, space) == {False}
-    await neo4j_store.renew(space, {_URI: 1}, until=_LASTS)
-    assert await _believed(neo4j_store, space) == {True}
+    assert await _believed(neo4j_store) == {False}
+    await neo4j_store.renew({_URI: 1}, until=_LASTS)
+    assert await _believed(neo4j_store) == {True}
 
 
 @pytest.mark.neo4j
 async def test_neo4j_believes_nothing_again_when_the_clock_has_caught_up(
-    neo4j_store: Neo4jStore, cypher: Cypher, space: str
+    neo4j_store: Neo4jStore, cypher: Cypher
 ) -> None:
-    await _observed(neo4j_store, space)
+    await _observed(neo4j_store)
     moved = (
         "MATCH (r:Resource {namespace: $space})"
         " SET r.since = r.since + $by, r.until = CASE r.until WHEN 0 THEN 0 ELSE r.until + $by END"
     )
     await cypher(moved, by=_HOUR_MS)
-    [event] = await neo4j_store.expire(space)
+    [event] = await neo4j_store.expire()
     assert (event.resource, event.kind) == (_URI, ChangeKind.EXPIRED)
     await cypher(moved, by=-_HOUR_MS)
-    assert await _believed(neo4j_store, space) == {False}
-    assert await neo4j_store.expire(space) == [], "it is told once"
-    await neo4j_store.renew(space, {_URI: 1}, until=_LASTS)
-    assert await _believed(neo4j_store, space) == {True}
+    assert await _believed(neo4j_store) == {False}
+    assert await neo4j_store.expire() == [], "it is told once"
+    await neo4j_store.renew({_URI: 1}, until=_LASTS)
+    assert await _believed(neo4j_store) == {True}

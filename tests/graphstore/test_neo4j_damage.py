@@ -48,56 +48,54 @@ _DAMAGE = {
 async def test_a_damaged_trace_is_not_found_and_reported(
     neo4j_store: Neo4jStore, cypher: Cypher, space: str, what: Any
 ) -> None:
-    await neo4j_store.change(space, _URI, Document.of({"a": 1}))
+    await neo4j_store.change(_URI, Document.of({"a": 1}))
     large = sample_recording(guards=[guard(space, _URI, {"a": 1}, "$.a")], says="yes" * 2000)
-    await published(neo4j_store, space, large)
-    assert (await neo4j_store.lookup(space, "deploy", newest)).chosen == "deploy-1"
+    await published(neo4j_store, large)
+    assert (await neo4j_store.lookup("deploy", newest)).chosen == "deploy-1"
     await cypher(_DAMAGE[what])
-    found = await neo4j_store.lookup(space, "deploy", newest)
+    found = await neo4j_store.lookup("deploy", newest)
     assert found.damaged == ("deploy-1",)
     assert found.traces == ()
     assert found.chosen is None
 
 
 async def test_an_older_trace_serves_when_the_newest_is_damaged(
-    neo4j_store: Neo4jStore, cypher: Cypher, space: str
+    neo4j_store: Neo4jStore, cypher: Cypher
 ) -> None:
-    await published(neo4j_store, space, sample_recording(number=1, says="old"))
-    await published(neo4j_store, space, sample_recording(number=2, says="new"))
+    await published(neo4j_store, sample_recording(number=1, says="old"))
+    await published(neo4j_store, sample_recording(number=2, says="new"))
     await cypher(
         "MATCH (v:Value {namespace: $space}) WHERE v.text CONTAINS 'new 0' SET v.text = ''"
     )
-    found = await neo4j_store.lookup(space, "deploy", newest)
+    found = await neo4j_store.lookup("deploy", newest)
     assert found.damaged == ("deploy-2",)
     assert found.chosen == "deploy-1"
     assert found.traces[0].payloads <= set(found.values)
 
 
-async def test_the_next_recording_heals_a_payload(
-    neo4j_store: Neo4jStore, cypher: Cypher, space: str
-) -> None:
+async def test_the_next_recording_heals_a_payload(neo4j_store: Neo4jStore, cypher: Cypher) -> None:
     recording = sample_recording()
-    await published(neo4j_store, space, recording)
+    await published(neo4j_store, recording)
     await cypher("MATCH (v:Value {namespace: $space}) SET v.text = 'x', v.data = null")
     digests = [value.digest for value in recording.values]
     with pytest.raises(PayloadCorrupted) as caught:
-        await neo4j_store.values(space, digests)
+        await neo4j_store.values(digests)
     assert set(caught.value.digests) == set(digests)
-    await neo4j_store.write(space, sample_recording(number=2))
-    values = await neo4j_store.values(space, digests)
+    await neo4j_store.write(sample_recording(number=2))
+    values = await neo4j_store.values(digests)
     assert values == {value.digest: value.data for value in recording.values}
 
 
 async def test_a_damaged_document_is_reported_and_its_facets_hold_nothing(
     neo4j_store: Neo4jStore, cypher: Cypher, space: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await neo4j_store.change(space, _URI, Document.of({"a": 1}))
+    await neo4j_store.change(_URI, Document.of({"a": 1}))
     await cypher("MATCH (v:Value {namespace: $space}) SET v.text = '{\"a\": 2}'")
     with pytest.raises(PayloadCorrupted):
-        await neo4j_store.facts(space, {_URI: frozenset({"$.a"})})
-    await published(neo4j_store, space, sample_recording(guards=[guard(space, _URI, {"a": 1})]))
+        await neo4j_store.facts({_URI: frozenset({"$.a"})})
+    await published(neo4j_store, sample_recording(guards=[guard(space, _URI, {"a": 1})]))
     with caplog.at_level(logging.WARNING):
-        found = await neo4j_store.lookup(space, "deploy", newest)
+        found = await neo4j_store.lookup("deploy", newest)
     assert found.facts.of(_URI).fingerprints == {}
     assert "cannot be computed" in caplog.text
 
@@ -105,10 +103,10 @@ async def test_a_damaged_document_is_reported_and_its_facets_hold_nothing(
 async def test_a_change_goes_on_from_a_damaged_document(
     neo4j_store: Neo4jStore, cypher: Cypher, space: str
 ) -> None:
-    await neo4j_store.change(space, _URI, Document.of({"a": 1}))
-    await neo4j_store.write(space, sample_recording(guards=[guard(space, _URI, {"a": 1})]))
+    await neo4j_store.change(_URI, Document.of({"a": 1}))
+    await neo4j_store.write(sample_recording(guards=[guard(space, _URI, {"a": 1})]))
     await cypher("MATCH (v:Value {namespace: $space}) SET v.text = 'x'")
-    event = await neo4j_store.change(space, _URI, Document.of({"a": 2}))
+    event = await neo4j_store.change(_URI, Document.of({"a": 2}))
     assert event is not None
     assert event.to_version == 2
     assert [(it.before, it.after) for it in event.changed] == [(None, Document.of({"a": 2}).whole)]
@@ -117,8 +115,8 @@ async def test_a_change_goes_on_from_a_damaged_document(
 async def test_a_version_that_is_gone_makes_no_lookup_wait_for_ever(
     neo4j_store: Neo4jStore, cypher: Cypher, space: str
 ) -> None:
-    await neo4j_store.change(space, _URI, Document.of({"a": 1}))
-    await published(neo4j_store, space, sample_recording(guards=[guard(space, _URI, {"a": 1})]))
+    await neo4j_store.change(_URI, Document.of({"a": 1}))
+    await published(neo4j_store, sample_recording(guards=[guard(space, _URI, {"a": 1})]))
     await cypher("MATCH (v:Version {namespace: $space}) DETACH DELETE v")
-    found = await neo4j_store.lookup(space, "deploy", newest)
+    found = await neo4j_store.lookup("deploy", newest)
     assert (found.traces, found.damaged) == ((), ())

@@ -29,16 +29,16 @@ _URI = "acl:prod"
 async def recording(neo4j_store: Neo4jStore, space: str) -> Recording:
     """A resource that changed, a trace that rests on it, and a replay of that with an effect."""
     recorded = sample_recording(guards=[guard(space, _URI, {"a": 1}, "$.a")])
-    await neo4j_store.change(space, _URI, Document.of({"a": 1}))
-    await neo4j_store.facts(space, {_URI: frozenset({"$.a"})})
+    await neo4j_store.change(_URI, Document.of({"a": 1}))
+    await neo4j_store.facts({_URI: frozenset({"$.a"})})
     expected = [Expected(_URI, 1, believed=True)]
-    await neo4j_store.intend(space, sample_effect("deploy-1"), expected)
+    await neo4j_store.intend(sample_effect("deploy-1"), expected)
     done = sample_effect("deploy-1", done=True, step="deploy-1/1")
-    await published(neo4j_store, space, recorded.model_copy(update={"effects": (done,)}))
-    await neo4j_store.intend(space, sample_effect("deploy-replay-9"), expected)
+    await published(neo4j_store, recorded.model_copy(update={"effects": (done,)}))
+    await neo4j_store.intend(sample_effect("deploy-replay-9"), expected)
     effect = sample_effect("deploy-replay-9", step="deploy-1/1")
-    await neo4j_store.write_replays(space, [sample_replay(recorded, 9, [effect])])
-    await neo4j_store.change(space, _URI, Document.of({"a": 2}))
+    await neo4j_store.write_replays([sample_replay(recorded, 9, [effect])])
+    await neo4j_store.change(_URI, Document.of({"a": 2}))
     return recorded
 
 

@@ -62,14 +62,14 @@ async def test_a_lookup_costs_the_same_whatever_else_is_stored(
 
     held = guard(space, "acl:prod", {"a": 1}, "$.a")
     recording = sample_recording(guards=[held])
-    await neo4j_store.change(space, "acl:prod", Document.of({"a": 1}))
-    await published(neo4j_store, space, recording)
+    await neo4j_store.change("acl:prod", Document.of({"a": 1}))
+    await published(neo4j_store, recording)
     before = await costs()
-    await neo4j_store.write_replays(space, [sample_replay(recording, n) for n in range(200)])
+    await neo4j_store.write_replays([sample_replay(recording, n) for n in range(200)])
     for number in range(20):
-        await neo4j_store.change(space, f"acl:{number}", Document.of({"a": 1}))
+        await neo4j_store.change(f"acl:{number}", Document.of({"a": 1}))
         other = sample_recording(f"task-{number}", guards=[held], says=f"{number}")
-        await published(neo4j_store, space, other)
+        await published(neo4j_store, other)
     # The server keeps the relationships of a node that has many in groups: a few hits more, once.
     assert all(after <= 1.1 * hits for after, hits in zip(await costs(), before, strict=True))
 
@@ -105,17 +105,17 @@ async def test_a_walk_costs_the_same_whatever_else_is_stored(
         ]
 
     held, other = (guard(space, it, {"a": 1}, "$.a") for it in ("acl:prod", "acl:other"))
-    await neo4j_store.change(space, "acl:prod", Document.of({"a": 1}))
-    await neo4j_store.change(space, "acl:other", Document.of({"a": 1}))
-    await published(neo4j_store, space, sample_recording(guards=[held]))
-    event = await neo4j_store.change(space, "acl:prod", Document.of({"a": 2}))
+    await neo4j_store.change("acl:prod", Document.of({"a": 1}))
+    await neo4j_store.change("acl:other", Document.of({"a": 1}))
+    await published(neo4j_store, sample_recording(guards=[held]))
+    event = await neo4j_store.change("acl:prod", Document.of({"a": 2}))
     assert event is not None
     walk = event.id
     await hits("walk", executions=[["deploy-1", [0, 1, 2, 3]]], cursor="", ended=False)  # marks it
     before = await costs()
     for number in range(30):
         recording = sample_recording(f"task-{number}", guards=[other], says=f"{number}")
-        await published(neo4j_store, space, recording)
+        await published(neo4j_store, recording)
     assert all(after <= 1.1 * hits for after, hits in zip(await costs(), before, strict=True))
 
 

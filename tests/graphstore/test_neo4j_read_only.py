@@ -40,10 +40,13 @@ class _Reading:
 
 
 @pytest.fixture
-async def reader(neo4j_driver: AsyncDriver, neo4j_uri: str) -> AsyncIterator[Neo4jStore]:
+async def reader(
+    neo4j_driver: AsyncDriver, neo4j_uri: str, space: str
+) -> AsyncIterator[Neo4jStore]:
     database = Address.of(neo4j_uri).database
     store = Neo4jStore(
         f"neo4j://given/{database or ''}",
+        namespace=space,
         driver=_Reading(neo4j_driver),  # type: ignore[arg-type]
     )
     yield store
@@ -53,27 +56,27 @@ async def reader(neo4j_driver: AsyncDriver, neo4j_uri: str) -> AsyncIterator[Neo
 async def test_what_would_write_is_denied_with_what_to_do(
     neo4j_store: Neo4jStore, reader: Neo4jStore, space: str
 ) -> None:
-    await neo4j_store.change(space, _URI, Document.of({"a": 1}))
+    await neo4j_store.change(_URI, Document.of({"a": 1}))
     guards = [guard(space, _URI, {"a": 1})]
-    await published(neo4j_store, space, sample_recording(guards=guards))
-    await neo4j_store.lookup(space, "deploy", newest)
+    await published(neo4j_store, sample_recording(guards=guards))
+    await neo4j_store.lookup("deploy", newest)
     await reader.open()  # the schema is there, so nothing is to be written
     with pytest.raises(StoreAccessDenied, match="takes no writes; connect to a database"):
-        await reader.change(space, _URI, Document.of({"a": 2}))
+        await reader.change(_URI, Document.of({"a": 2}))
     with pytest.raises(StoreAccessDenied):
-        await reader.write(space, sample_recording(number=2))
+        await reader.write(sample_recording(number=2))
     with pytest.raises(StoreAccessDenied):
-        await reader.intend(space, sample_effect("deploy-3"), [])
-    assert (await reader.lookup(space, "deploy", newest)).chosen == "deploy-1"
-    assert await neo4j_store.effects(space, "deploy-3") == []
+        await reader.intend(sample_effect("deploy-3"), [])
+    assert (await reader.lookup("deploy", newest)).chosen == "deploy-1"
+    assert await neo4j_store.effects("deploy-3") == []
 
 
 async def test_the_doctor_says_that_nothing_can_be_written(
-    neo4j_store: Neo4jStore, reader: Neo4jStore, space: str
+    neo4j_store: Neo4jStore, reader: Neo4jStore
 ) -> None:
-    await neo4j_store.change(space, _URI, Document.of({"a": 1}))
+    await neo4j_store.change(_URI, Document.of({"a": 1}))
     await reader.open()
-    found = {it.about: it async for it in examine(reader, space)}
+    found = {it.about: it async for it in examine(reader)}
     assert found["rights"].level is Level.ERROR
     assert "right to write" in found["rights"].remedy
     assert found["facts"].level is Level.GOOD

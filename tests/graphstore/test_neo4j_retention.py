@@ -67,10 +67,10 @@ async def _meanwhile(work: Any) -> asyncio.Task[Any]:
 
 
 async def _collect(
-    store: Neo4jStore, space: str, limits: Retention = _NO_HISTORY, batch: int = 500
+    store: Neo4jStore, limits: Retention = _NO_HISTORY, batch: int = 500
 ) -> Collected:
     total = Collected()
-    while (found := await store.collect(space, limits, batch=batch)).more:
+    while (found := await store.collect(limits, batch=batch)).more:
         total += found
     return total
 
@@ -91,9 +91,8 @@ def _own(recording: Recording) -> list[str]:
     return [digest for digest in (task.inputs, task.context, it.output, it.report) if digest]
 
 
-async def _publish(store: Neo4jStore, space: str, it: Recording) -> Published:
+async def _publish(store: Neo4jStore, it: Recording) -> Published:
     return await store.publish(
-        space,
         it.execution.id,
         steps=len(it.steps),
         manifest=manifest(it.steps),
@@ -101,15 +100,15 @@ async def _publish(store: Neo4jStore, space: str, it: Recording) -> Published:
     )
 
 
-async def _is_whole(store: Neo4jStore, space: str, task: str) -> bool:
+async def _is_whole(store: Neo4jStore, task: str) -> bool:
     """Whether the task's trace can be replayed."""
-    found = await store.lookup(space, task, newest)
+    found = await store.lookup(task, newest)
     return not found.damaged and found.chosen is not None
 
 
-async def _unpublished(store: Neo4jStore, space: str, recording: Recording) -> None:
-    await published(store, space, recording)
-    await store.unpublish(space, recording.execution.id, "rejected")
+async def _unpublished(store: Neo4jStore, recording: Recording) -> None:
+    await published(store, recording)
+    await store.unpublish(recording.execution.id, "rejected")
 
 
 # Payloads ---------------------------------------------------------------------------------
@@ -119,16 +118,16 @@ async def _unpublished(store: Neo4jStore, space: str, recording: Recording) -> N
 async def test_a_look_begins_when_those_who_saw_no_suspicion_have_ended(
     neo4j_store: Neo4jStore, neo4j_driver: AsyncDriver, space: str, *, carries: bool
 ) -> None:
-    await _unpublished(neo4j_store, space, _ended("old"))
+    await _unpublished(neo4j_store, _ended("old"))
     written = sample_recording("new")
     if not carries:
         written = _carrying(written, *_own(written))
     async with _held_open(neo4j_driver, "write", **write_parameters(space, written)):
-        collecting = await _meanwhile(_collect(neo4j_store, space))
+        collecting = await _meanwhile(_collect(neo4j_store))
     await collecting
-    assert (await _publish(neo4j_store, space, written)).published
-    assert await _is_whole(neo4j_store, space, "new")
-    assert (await _collect(neo4j_store, space)).values == 0
+    assert (await _publish(neo4j_store, written)).published
+    assert await _is_whole(neo4j_store, "new")
+    assert (await _collect(neo4j_store)).values == 0
 
 
 async def test_a_look_waits_for_replays_too(
@@ -142,14 +141,14 @@ async def test_a_look_waits_for_replays_too(
         return replay.model_copy(update={"execution": execution, "values": (report,)})
 
     old, kept = _ended("old"), _ended("kept", says="other")
-    await published(neo4j_store, space, kept)
-    await _unpublished(neo4j_store, space, old)
-    await neo4j_store.write_replays(space, [told(old, 1)])
+    await published(neo4j_store, kept)
+    await _unpublished(neo4j_store, old)
+    await neo4j_store.write_replays([told(old, 1)])
     late = replay_parameters(space, [told(kept, 1)])
     async with _held_open(neo4j_driver, "write_replays", **late):
-        collecting = await _meanwhile(_collect(neo4j_store, space))
+        collecting = await _meanwhile(_collect(neo4j_store))
     await collecting
-    assert await neo4j_store.values(space, [report.digest])
+    assert await neo4j_store.values([report.digest])
 
 
 async def test_a_look_waits_for_a_change_too(
@@ -157,15 +156,15 @@ async def test_a_look_waits_for_a_change_too(
 ) -> None:
     document = Document.of({"a": 1})
     for content in ({"a": 1}, {"a": 2}, {"a": 3}):
-        await neo4j_store.change(space, _URI, Document.of(content))
-    for walk in await neo4j_store.walks(space):
-        await neo4j_store.walk(space, walk.id)
-    before = await neo4j_store._read_before(space, "acl:other")
+        await neo4j_store.change(_URI, Document.of(content))
+    for walk in await neo4j_store.walks():
+        await neo4j_store.walk(walk.id)
+    before = await neo4j_store._read_before("acl:other")
     planned = Planned(space, "acl:other", before, document, "push")
     async with _held_open(neo4j_driver, "change", **planned.parameters(), **until_parameters(None)):
-        collecting = await _meanwhile(_collect(neo4j_store, space, _LEAST))
+        collecting = await _meanwhile(_collect(neo4j_store, _LEAST))
     assert (await collecting).versions == 2
-    found = await neo4j_store.document(space, "acl:other")
+    found = await neo4j_store.document("acl:other")
     assert found is not None
     assert found[1].payload == document.payload
 
@@ -175,11 +174,11 @@ async def test_who_names_a_payload_that_is_being_deleted_waits_and_looks_again(
     neo4j_store: Neo4jStore, neo4j_driver: AsyncDriver, cypher: Cypher, space: str, *, carries: bool
 ) -> None:
     """A property set on a node that was deleted meanwhile is set on nothing, without an error."""
-    await _unpublished(neo4j_store, space, _ended("old"))
+    await _unpublished(neo4j_store, _ended("old"))
     written = sample_recording("new")
     if not carries:
         written = _carrying(written, *_own(written))
-    await _about_to_delete(neo4j_store, cypher, space)
+    await _about_to_delete(neo4j_store, cypher)
     rows = await cypher(
         "MATCH (c:Collection {of: $space}) MATCH (x:Value {namespace: $space})"
         " WHERE x.suspect <= c.scanned RETURN c.scanned, collect(x.digest)"
@@ -194,37 +193,37 @@ async def test_who_names_a_payload_that_is_being_deleted_waits_and_looks_again(
         scanned=scanned,
         digests=digests,
     ):
-        writing = await _meanwhile(neo4j_store.write(space, written))
+        writing = await _meanwhile(neo4j_store.write(written))
     await writing
-    assert (await _publish(neo4j_store, space, written)).published == carries
-    assert await _is_whole(neo4j_store, space, "new") == carries
-    assert (await _collect(neo4j_store, space, _ALL)).executions == 0
+    assert (await _publish(neo4j_store, written)).published == carries
+    assert await _is_whole(neo4j_store, "new") == carries
+    assert (await _collect(neo4j_store, _ALL)).executions == 0
 
 
 async def test_who_clears_a_payload_first_keeps_it(
     neo4j_store: Neo4jStore, neo4j_driver: AsyncDriver, cypher: Cypher, space: str
 ) -> None:
-    await _unpublished(neo4j_store, space, _ended("old"))
+    await _unpublished(neo4j_store, _ended("old"))
     written = sample_recording("new")
     written = _carrying(written, *_own(written))
-    await _about_to_delete(neo4j_store, cypher, space)
+    await _about_to_delete(neo4j_store, cypher)
     async with _held_open(neo4j_driver, "write", **write_parameters(space, written)):
-        collecting = await _meanwhile(_collect(neo4j_store, space))
+        collecting = await _meanwhile(_collect(neo4j_store))
     await collecting
-    assert (await _publish(neo4j_store, space, written)).published
-    assert await _is_whole(neo4j_store, space, "new")
+    assert (await _publish(neo4j_store, written)).published
+    assert await _is_whole(neo4j_store, "new")
 
 
-async def _about_to_delete(store: Neo4jStore, cypher: Cypher, space: str) -> None:
+async def _about_to_delete(store: Neo4jStore, cypher: Cypher) -> None:
     """Go on with a collection up to the deletion of payloads, and no farther."""
     reached = "MATCH (c:Collection {of: $space}) WHERE c.phase = 'delete' RETURN 1"
     while not await cypher(reached):
-        await _one_statement(store, space)
+        await _one_statement(store)
 
 
-async def _one_statement(store: Neo4jStore, space: str) -> None:
+async def _one_statement(store: Neo4jStore) -> None:
     place = retention._Place()
-    step = retention._Collection(store._client, space, _NO_HISTORY, 500, place)
+    step = retention._Collection(store._client, store.namespace, _NO_HISTORY, 500, place)
     while place.stage < 3:
         await step._stages[place.stage]()
     await step._payloads()
@@ -235,12 +234,12 @@ async def test_a_look_is_gone_on_with_by_whoever_comes(
 ) -> None:
     monkeypatch.setattr(retention, "_LOOKED_AT", 3)
     old, kept = _ended("old"), _ended("kept", turns=5)
-    await published(neo4j_store, space, kept)
-    await _unpublished(neo4j_store, space, old)
-    other = Neo4jStore(neo4j_uri)
+    await published(neo4j_store, kept)
+    await _unpublished(neo4j_store, old)
+    other = Neo4jStore(neo4j_uri, namespace=space)
     await other.open()
     found, calls = Collected(), 0
-    while (batch := await (neo4j_store, other)[calls % 2].collect(space, _NO_HISTORY)).more:
+    while (batch := await (neo4j_store, other)[calls % 2].collect(_NO_HISTORY)).more:
         found, calls = found + batch, calls + 1
     await other.close()
     assert calls >= 5  # so many pages
@@ -248,40 +247,42 @@ async def test_a_look_is_gone_on_with_by_whoever_comes(
     own = {it.digest for it in old.values} - {it.digest for it in kept.values}
     assert found.values == len(own) > 0
     with pytest.raises(PayloadCorrupted):
-        await neo4j_store.values(space, own)
-    assert await _is_whole(neo4j_store, space, "kept")
+        await neo4j_store.values(own)
+    assert await _is_whole(neo4j_store, "kept")
 
 
 async def test_a_look_is_put_off_until_it_is_worth_it(
-    neo4j_store: Neo4jStore, cypher: Cypher, space: str
+    neo4j_store: Neo4jStore, cypher: Cypher
 ) -> None:
     kept, old = _ended("kept"), _ended("old", says="other")
-    await published(neo4j_store, space, kept)
-    await _unpublished(neo4j_store, space, old)
+    await published(neo4j_store, kept)
+    await _unpublished(neo4j_store, old)
     read = "MERGE (c:Collection {of: $space}) SET c.looked = $steps"
     await cypher(read, steps=1_000_000)
-    found = await _collect(neo4j_store, space)
+    found = await _collect(neo4j_store)
     assert (found.executions, found.values) == (1, 0)
     await cypher(read, steps=5_000)
-    assert (await _collect(neo4j_store, space)).values > 5
-    await _unpublished(neo4j_store, space, old)  # what a look has read is known to the next
+    assert (await _collect(neo4j_store)).values > 5
+    await _unpublished(neo4j_store, old)  # what a look has read is known to the next
     assert await cypher("MATCH (c:Collection {of: $space}) RETURN c.looked") == [[4]]
 
 
 # What others join to ----------------------------------------------------------------------
 
 
-async def _with_idle_guard(store: Neo4jStore, space: str) -> Recording:
+async def _with_idle_guard(store: Neo4jStore) -> Recording:
     """A recording that is deleted, and whose guard is left with nothing that rests on it."""
-    await store.change(space, _URI, Document.of({"a": 1}))
-    await store.facts(space, {_URI: frozenset({"$.a"})})
-    for walk in await store.walks(space):
-        await store.walk(space, walk.id)
-    held = guard(space, _URI, {"a": 1}, "$.a")
+    await store.change(_URI, Document.of({"a": 1}))
+    await store.facts({_URI: frozenset({"$.a"})})
+    for walk in await store.walks():
+        await store.walk(walk.id)
+    held = guard(store.namespace, _URI, {"a": 1}, "$.a")
     old = _ended("old", guards=[held])
-    await _unpublished(store, space, old)
+    await _unpublished(store, old)
     place = retention._Place()
-    await retention._Collection(store._client, space, _NO_HISTORY, 500, place)._executions()
+    await retention._Collection(
+        store._client, store.namespace, _NO_HISTORY, 500, place
+    )._executions()
     return sample_recording("new", guards=[held])
 
 
@@ -294,19 +295,19 @@ _STRAY = (
 async def test_a_guard_that_is_written_meanwhile_is_not_deleted(
     neo4j_store: Neo4jStore, neo4j_driver: AsyncDriver, cypher: Cypher, space: str
 ) -> None:
-    written = await _with_idle_guard(neo4j_store, space)
+    written = await _with_idle_guard(neo4j_store)
     async with _held_open(neo4j_driver, "write", **write_parameters(space, written)):
-        collecting = await _meanwhile(_collect(neo4j_store, space))
+        collecting = await _meanwhile(_collect(neo4j_store))
     await collecting
-    assert (await _publish(neo4j_store, space, written)).published
-    assert await _is_whole(neo4j_store, space, "new")
+    assert (await _publish(neo4j_store, written)).published
+    assert await _is_whole(neo4j_store, "new")
     assert await cypher(_STRAY) == [[1, 4]]
 
 
 async def test_a_guard_that_is_deleted_meanwhile_is_written_again(
     neo4j_store: Neo4jStore, neo4j_driver: AsyncDriver, cypher: Cypher, space: str
 ) -> None:
-    written = await _with_idle_guard(neo4j_store, space)
+    written = await _with_idle_guard(neo4j_store)
     idle = [it.id for it in written.preconditions]
     async with _held_open(
         neo4j_driver,
@@ -315,17 +316,17 @@ async def test_a_guard_that_is_deleted_meanwhile_is_written_again(
         resources=[_URI],
         preconditions=idle,
     ):
-        writing = await _meanwhile(neo4j_store.write(space, written))
+        writing = await _meanwhile(neo4j_store.write(written))
     await writing
-    assert (await _publish(neo4j_store, space, written)).published
-    assert await _is_whole(neo4j_store, space, "new")
+    assert (await _publish(neo4j_store, written)).published
+    assert await _is_whole(neo4j_store, "new")
     assert await cypher(_STRAY) == [[1, 4]]
 
 
 async def test_a_task_that_is_deleted_meanwhile_is_written_again(
     neo4j_store: Neo4jStore, neo4j_driver: AsyncDriver, space: str
 ) -> None:
-    await _unpublished(neo4j_store, space, _ended("deploy"))
+    await _unpublished(neo4j_store, _ended("deploy"))
     written = sample_recording("deploy", number=2, says="more")
     async with _held_open(
         neo4j_driver,
@@ -334,30 +335,30 @@ async def test_a_task_that_is_deleted_meanwhile_is_written_again(
         tasks=["deploy"],
         executions=["deploy-1"],
     ):
-        writing = await _meanwhile(neo4j_store.write(space, written))
+        writing = await _meanwhile(neo4j_store.write(written))
     await writing
-    assert (await _publish(neo4j_store, space, written)).published
-    assert await neo4j_store.task(space, "deploy") == written.task
+    assert (await _publish(neo4j_store, written)).published
+    assert await neo4j_store.task("deploy") == written.task
 
 
 async def test_a_change_sees_that_other_facets_are_there_though_as_many(
-    neo4j_store: Neo4jStore, cypher: Cypher, space: str, monkeypatch: pytest.MonkeyPatch
+    neo4j_store: Neo4jStore, cypher: Cypher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await _with_idle_guard(neo4j_store, space)
+    await _with_idle_guard(neo4j_store)
     read = neo4j_store._read_before
     times = 0
 
-    async def read_and_be_overtaken(namespace: str, resource: str) -> Any:
+    async def read_and_be_overtaken(resource: str) -> Any:
         nonlocal times
-        found = await read(namespace, resource)
+        found = await read(resource)
         times += 1
         if times == 1:
-            assert (await _collect(neo4j_store, space)).facets == 1
-            await neo4j_store.facts(space, {_URI: frozenset({"$.b"})})
+            assert (await _collect(neo4j_store)).facets == 1
+            await neo4j_store.facts({_URI: frozenset({"$.b"})})
         return found
 
     monkeypatch.setattr(neo4j_store, "_read_before", read_and_be_overtaken)
-    event = await neo4j_store.change(space, _URI, Document.of({"a": 2, "b": 2}))
+    event = await neo4j_store.change(_URI, Document.of({"a": 2, "b": 2}))
     assert event is not None
     assert [it.selector for it in event.changed] == ["$.b"]
     rows = await cypher(
@@ -374,7 +375,7 @@ async def test_a_batch_costs_the_same_however_often_a_task_was_replayed(
     neo4j_store: Neo4jStore, neo4j_driver: AsyncDriver, space: str
 ) -> None:
     recording = _ended("deploy")
-    await published(neo4j_store, space, recording)
+    await published(neo4j_store, recording)
 
     async def hits() -> int:
         limits = ("max_age", "history_age")
@@ -389,9 +390,9 @@ async def test_a_batch_costs_the_same_however_often_a_task_was_replayed(
         assert summary.profile is not None
         return _hits(summary.profile)
 
-    await neo4j_store.write_replays(space, [sample_replay(recording, n) for n in range(50)])
+    await neo4j_store.write_replays([sample_replay(recording, n) for n in range(50)])
     before = await hits()
-    await neo4j_store.write_replays(space, [sample_replay(recording, n) for n in range(50, 500)])
+    await neo4j_store.write_replays([sample_replay(recording, n) for n in range(50, 500)])
     assert await hits() <= 1.2 * before
 
 

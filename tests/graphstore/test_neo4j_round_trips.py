@@ -79,10 +79,10 @@ def wire(neo4j_uri: str) -> _Wire:
 
 
 @pytest.fixture
-async def store(wire: _Wire, neo4j_uri: str) -> AsyncIterator[Neo4jStore]:
+async def store(wire: _Wire, neo4j_uri: str, space: str) -> AsyncIterator[Neo4jStore]:
     server = await asyncio.start_server(wire.accept, "127.0.0.1", 0)
     port, auth = server.sockets[0].getsockname()[1], Address.of(neo4j_uri).credentials
-    store = Neo4jStore(f"bolt://127.0.0.1:{port}", auth=auth)
+    store = Neo4jStore(f"bolt://127.0.0.1:{port}", namespace=space, auth=auth)
     await store.open()
     yield store
     await store.close()
@@ -90,57 +90,55 @@ async def store(wire: _Wire, neo4j_uri: str) -> AsyncIterator[Neo4jStore]:
     await wire.close()
 
 
-async def test_facts_take_one_round_trip_and_a_first_change_two(
-    store: Any, wire: Any, space: str
-) -> None:
-    await store.change(space, "acl:0", Document.of({"a": 1}))
-    await store.facts(space, {"acl:0": frozenset({None, "$.a"})})
+async def test_facts_take_one_round_trip_and_a_first_change_two(store: Any, wire: Any) -> None:
+    await store.change("acl:0", Document.of({"a": 1}))
+    await store.facts({"acl:0": frozenset({None, "$.a"})})
     wanted = {uri: frozenset({None}) for uri in _URIS}
-    assert await wire.during(store.read_facts(space, wanted)) == 1
-    assert await wire.during(store.change(space, "acl:0", Document.of({"a": 2}))) == 2
-    assert await wire.during(store.change(space, "acl:0", Document.of({"a": 2}))) == 1
+    assert await wire.during(store.read_facts(wanted)) == 1
+    assert await wire.during(store.change("acl:0", Document.of({"a": 2}))) == 2
+    assert await wire.during(store.change("acl:0", Document.of({"a": 2}))) == 1
 
 
 async def test_a_resource_that_nobody_else_changes_is_changed_in_one_round_trip(
-    store: Any, neo4j_store: Neo4jStore, wire: Any, space: str
+    store: Any, neo4j_store: Neo4jStore, wire: Any
 ) -> None:
     async def change(n: int | None) -> int:
         document = None if n is None else Document.of({"a": n})
-        turns: int = await wire.during(store.change(space, "acl:0", document))
+        turns: int = await wire.during(store.change("acl:0", document))
         return turns
 
-    await store.change(space, "acl:0", Document.of({"a": 1}))
+    await store.change("acl:0", Document.of({"a": 1}))
     assert await change(2) == 1
     assert await change(None) == 1
     assert await change(3) == 1
-    await neo4j_store.change(space, "acl:0", Document.of({"a": 4}))
+    await neo4j_store.change("acl:0", Document.of({"a": 4}))
     assert await change(5) == 5, "tried, and where; looked whether it was done, read, done"
     assert await change(6) == 2, "who competes for it is not known to be alone again"
     assert await change(7) == 1
-    numbers = [it.to_version for it in await store.changes(space)]
+    numbers = [it.to_version for it in await store.changes()]
     assert numbers == list(range(8, 0, -1))
 
 
 async def test_what_is_known_of_a_resource_is_only_tried(
-    store: Any, neo4j_store: Neo4jStore, space: str
+    store: Any, neo4j_store: Neo4jStore
 ) -> None:
     """Facets, an expiry, an equal document: whatever another process does is noticed."""
-    await store.change(space, "acl:0", Document.of({"a": 1}))
-    await neo4j_store.facts(space, {"acl:0": frozenset({"$.a"})})
-    event = await store.change(space, "acl:0", Document.of({"a": 2}))
+    await store.change("acl:0", Document.of({"a": 1}))
+    await neo4j_store.facts({"acl:0": frozenset({"$.a"})})
+    event = await store.change("acl:0", Document.of({"a": 2}))
     assert [it.selector for it in event.changed] == ["$.a"]
-    await neo4j_store.change(space, "acl:0", Document.of({"a": 3}))
-    assert await store.change(space, "acl:0", Document.of({"a": 3})) is None
-    event = await store.change(space, "acl:0", Document.of({"a": 4}))
-    await neo4j_store.change(space, "acl:0", Document.of({"a": 5}))
+    await neo4j_store.change("acl:0", Document.of({"a": 3}))
+    assert await store.change("acl:0", Document.of({"a": 3})) is None
+    event = await store.change("acl:0", Document.of({"a": 4}))
+    await neo4j_store.change("acl:0", Document.of({"a": 5}))
     with pytest.raises(VersionMoved):
-        await store.change(space, "acl:0", Document.of({"a": 6}), noted=event.to_version)
-    await store.change(space, "acl:0", Document.of({"a": 7}), until=timedelta(0))
-    await neo4j_store.expire(space)
-    event = await store.change(space, "acl:0", Document.of({"a": 8}))
+        await store.change("acl:0", Document.of({"a": 6}), noted=event.to_version)
+    await store.change("acl:0", Document.of({"a": 7}), until=timedelta(0))
+    await neo4j_store.expire()
+    event = await store.change("acl:0", Document.of({"a": 8}))
     assert [it.before for it in event.changed] == [None]
     held = Document.of({"a": 8}).fingerprint("$.a")
-    facts = await neo4j_store.facts(space, {"acl:0": frozenset({"$.a"})})
+    facts = await neo4j_store.facts({"acl:0": frozenset({"$.a"})})
     assert facts.of("acl:0").fingerprints == {"$.a": held}
 
 
@@ -149,32 +147,29 @@ async def test_a_lookup_takes_one_round_trip_without_traces_and_two_with(
 ) -> None:
     guards = [guard(space, uri, {"a": 1}, "$.a") for uri in _URIS]
     for uri in _URIS:
-        await store.change(space, uri, Document.of({"a": 1}))
-    await published(store, space, sample_recording(guards=guards))
-    await store.lookup(space, "deploy", newest)  # computes the facets that are new
-    assert await wire.during(store.lookup(space, "unknown", newest)) == 1
-    assert await wire.during(store.lookup(space, "deploy", newest)) == 2
+        await store.change(uri, Document.of({"a": 1}))
+    await published(store, sample_recording(guards=guards))
+    await store.lookup("deploy", newest)  # computes the facets that are new
+    assert await wire.during(store.lookup("unknown", newest)) == 1
+    assert await wire.during(store.lookup("deploy", newest)) == 2
     accepted = dict.fromkeys(_URIS, 1)
-    assert await store.still(space, "deploy-1", accepted)
-    assert await wire.during(store.still(space, "deploy-1", accepted)) == 1
+    assert await store.still("deploy-1", accepted)
+    assert await wire.during(store.still("deploy-1", accepted)) == 1
 
 
-async def test_an_effect_is_checked_and_begun_in_one_round_trip(
-    store: Any, wire: Any, space: str
-) -> None:
-    await store.change(space, "acl:0", Document.of(1))
+async def test_an_effect_is_checked_and_begun_in_one_round_trip(store: Any, wire: Any) -> None:
+    await store.change("acl:0", Document.of(1))
     expected = [Expected("acl:0", 1, believed=True)]
-    assert await wire.during(store.intend(space, sample_effect("run-1"), expected)) == 1
+    assert await wire.during(store.intend(sample_effect("run-1"), expected)) == 1
     refused = [Expected("acl:0", 2, believed=True)]
-    turns = await wire.during(store.intend(space, sample_effect("run-2"), refused))
+    turns = await wire.during(store.intend(sample_effect("run-2"), refused))
     assert turns == 2, "what is refused is refused by this store, not by another one"
 
 
 async def test_a_run_is_recorded_in_two_round_trips(store: Any, wire: Any, space: str) -> None:
     recording = sample_recording(turns=10, guards=[guard(space, uri, 1) for uri in _URIS])
-    assert await wire.during(store.write(space, recording)) == 1
+    assert await wire.during(store.write(recording)) == 1
     publication = store.publish(
-        space,
         recording.execution.id,
         steps=len(recording.steps),
         manifest=manifest(recording.steps),
@@ -182,5 +177,5 @@ async def test_a_run_is_recorded_in_two_round_trips(store: Any, wire: Any, space
     )
     assert await wire.during(publication) == 1
     replays = [sample_replay(recording, number) for number in range(50)]
-    assert await wire.during(store.write_replays(space, replays)) == 1
-    assert await wire.during(store.write_replays(space, [])) == 0
+    assert await wire.during(store.write_replays(replays)) == 1
+    assert await wire.during(store.write_replays([])) == 0

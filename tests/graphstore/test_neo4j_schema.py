@@ -60,16 +60,16 @@ async def test_the_schema_has_a_version_of_its_own(neo4j_store: Neo4jStore, cyph
 
 
 async def test_a_newer_schema_is_refused_with_the_remedy(
-    neo4j_store: Neo4jStore, neo4j_uri: str, monkeypatch: pytest.MonkeyPatch
+    neo4j_store: Neo4jStore, neo4j_uri: str, space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "VERSION", schema.VERSION - 1)
-    store = Neo4jStore(neo4j_uri)
+    store = Neo4jStore(neo4j_uri, namespace=space)
     with pytest.raises(SchemaTooNew, match="upgrade execgraph"):
         await store.open()
 
 
 async def test_opening_an_empty_database_at_once_makes_one_schema(
-    neo4j_uri: str, cypher: Cypher, monkeypatch: pytest.MonkeyPatch
+    neo4j_uri: str, cypher: Cypher, space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On labels of its own, since the database is shared with other tests."""
     mark = uuid.uuid4().hex[:8]
@@ -81,7 +81,7 @@ async def test_opening_an_empty_database_at_once_makes_one_schema(
         "await_indexes": "RETURN 1",
     }
     monkeypatch.setattr(queries, "queries", lambda: own | rest)
-    stores = [Neo4jStore(neo4j_uri) for _ in range(8)]
+    stores = [Neo4jStore(neo4j_uri, namespace=space) for _ in range(8)]
     try:
         await asyncio.gather(*(store.open() for store in stores))
         rows = await cypher("SHOW INDEXES YIELD name WHERE name CONTAINS $mark", mark=mark)
@@ -95,7 +95,7 @@ async def test_opening_an_empty_database_at_once_makes_one_schema(
 
 
 async def test_what_version_1_wrote_is_brought_up_to_date(
-    neo4j_store: Neo4jStore, cypher: Cypher, space: str
+    neo4j_store: Neo4jStore, cypher: Cypher
 ) -> None:
     await cypher(
         "CREATE (:ChangeEvent {namespace: $space, id: 'a', withdrawn: true}),"
@@ -130,8 +130,8 @@ def _renamed(statement: str, mark: str) -> str:
 async def test_a_given_driver_is_used_and_never_closed(
     neo4j_uri: str, neo4j_driver: AsyncDriver, space: str
 ) -> None:
-    store = Neo4jStore(neo4j_uri, driver=neo4j_driver)
+    store = Neo4jStore(neo4j_uri, namespace=space, driver=neo4j_driver)
     await store.open()
-    await published(store, space, sample_recording())
+    await published(store, sample_recording())
     await store.close()
     await neo4j_driver.verify_connectivity()

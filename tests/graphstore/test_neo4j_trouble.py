@@ -75,7 +75,7 @@ async def _serving(
     fake = _Server(answers)
     server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    store = Neo4jStore(f"bolt://ann:hunter2@127.0.0.1:{port}/graphs")
+    store = Neo4jStore(f"bolt://ann:hunter2@127.0.0.1:{port}/graphs", namespace="space")
     try:
         yield store, fake
     finally:
@@ -124,7 +124,7 @@ async def test_a_server_that_is_not_there_is_reported_at_once_and_says_how_to_st
     port = unused.sockets[0].getsockname()[1]
     unused.close()
     await unused.wait_closed()
-    store = Neo4jStore(f"bolt://ann:hunter2@127.0.0.1:{port}")
+    store = Neo4jStore(f"bolt://ann:hunter2@127.0.0.1:{port}", namespace="space")
     with pytest.raises(StoreUnavailable, match="scripts/neo4j start") as caught:
         await asyncio.wait_for(store.open(), 5)
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
@@ -134,7 +134,7 @@ async def test_an_intent_whose_outcome_is_unknown_is_not_repeated() -> None:
     async with _serving(lambda tag: None if tag == _RUN else b"") as (store, server):
         store._client.connect()
         with pytest.raises(StoreUnavailable):
-            await store.intend("space", sample_effect("run-1"), [])
+            await store.intend(sample_effect("run-1"), [])
     assert server.heard.count(_RUN) == 1
 
 
@@ -145,7 +145,7 @@ async def test_other_statements_are_repeated_when_the_connection_breaks(
     async with _serving(lambda tag: None if tag == _RUN else b"") as (store, server):
         store._client.connect()
         with pytest.raises(StoreUnavailable):
-            await store.task("space", "key")
+            await store.task("key")
     assert server.heard.count(_RUN) > 1
 
 
@@ -163,5 +163,5 @@ async def test_an_intent_that_was_rolled_back_is_repeated() -> None:
     async with _serving(answer) as (store, _):
         store._client.connect()
         with pytest.raises(StoreError, match="UnknownError"):
-            await store.intend("space", sample_effect("run-1"), [])
+            await store.intend(sample_effect("run-1"), [])
     assert runs == 2

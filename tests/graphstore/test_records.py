@@ -23,7 +23,7 @@ _TABLES = {
 
 @pytest.mark.parametrize("fields", sorted(_TABLES))
 async def test_each_field_of_a_node_is_a_column(tmp_path: Path, fields: str) -> None:
-    store = SqliteStore(str(tmp_path / "store.db"))
+    store = SqliteStore(str(tmp_path / "store.db"), namespace="here")
     await store.open()
     await store.close()
     with sqlite3.connect(tmp_path / "store.db") as connection:

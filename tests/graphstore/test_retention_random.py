@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import uuid
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -34,7 +33,6 @@ class History:
     """A store in which things happen by chance; ``runs`` counts those that have ended."""
 
     store: GraphStore
-    namespace: str
     chance: random.Random
     runs: int = 0
     number: int = 0
@@ -44,7 +42,7 @@ class History:
         uri = self.chance.choice(_URIS)
         content = {"x": self.chance.randrange(3), "y": self.chance.randrange(2)}
         document = None if self.chance.random() < 0.15 else Document.of(content)
-        await self.store.change(self.namespace, uri, document)
+        await self.store.change(uri, document)
 
     async def record(self) -> None:
         self.number += 1
@@ -57,10 +55,10 @@ class History:
             uri: frozenset(it.selector for it in facets if it.resource == uri)
             for uri in {it.resource for it in facets}
         }
-        facts = await self.store.facts(self.namespace, wanted)
+        facts = await self.store.facts(wanted)
         guards = [
             Precondition.of(
-                self.namespace,
+                self.store.namespace,
                 it,
                 facts.of(it.resource).fingerprints.get(it.selector, NEVER),
             )
@@ -74,7 +72,7 @@ class History:
             turns=self.chance.randint(1, 3),
             state=self.chance.choice([ExecutionState.UNPUBLISHED] * 5 + [ExecutionState.FAILED]),
         )
-        await published(self.store, self.namespace, recording)
+        await published(self.store, recording)
         self.recordings.append(recording)
         self.runs += 1
 
@@ -89,20 +87,20 @@ class History:
             made = sample_replay(recording, self.number)
             execution = made.execution.model_copy(update={"report": report.digest})
             replays.append(made.model_copy(update={"execution": execution, "values": (report,)}))
-        await self.store.write_replays(self.namespace, replays)
+        await self.store.write_replays(replays)
         self.runs += len(replays)
 
     async def unpublish(self) -> None:
         traces = (await self._look(self.chance.choice(_TASKS))).traces
         if traces:
-            await self.store.unpublish(self.namespace, self.chance.choice(traces).id, "rejected")
+            await self.store.unpublish(self.chance.choice(traces).id, "rejected")
 
     async def walk(self) -> None:
-        for walk in await self.store.walks(self.namespace):
-            await self.store.walk(self.namespace, walk.id, batch=self.chance.randint(1, 5))
+        for walk in await self.store.walks():
+            await self.store.walk(walk.id, batch=self.chance.randint(1, 5))
 
     async def walk_all(self) -> None:
-        while await self.store.walks(self.namespace):
+        while await self.store.walks():
             await self.walk()
 
     async def collect(self) -> None:
@@ -110,15 +108,15 @@ class History:
         if self.chance.random() < 0.5:
             await self.walk_all()
         way = self.way()
-        told = await self.store.collectable(self.namespace, way)
+        told = await self.store.collectable(way)
         before = await self.seen()
         taken, batch = Collected(more=True), self.chance.choice([1, 2, 7, 500])
         while taken.more:
-            taken += await self.store.collect(self.namespace, way, batch=batch)
+            taken += await self.store.collect(way, batch=batch)
         nodes: dict[str, Any] = {"values": 0, "bytes": 0, "more": False}
         assert replace(told, **nodes) == replace(taken, **nodes)
         assert (told.values, told.bytes) >= (taken.values, 0)
-        assert await self.store.collectable(self.namespace, way) == Collected()
+        assert await self.store.collectable(way) == Collected()
         await self.compare(before, way)
 
     def way(self) -> Retention:
@@ -132,7 +130,7 @@ class History:
         )
 
     async def _look(self, task: str) -> Lookup:
-        return await self.store.lookup(self.namespace, task, lambda _traces, _facts: None)
+        return await self.store.lookup(task, lambda _traces, _facts: None)
 
     async def seen(self) -> dict[str, Any]:
         """What lookups answer, all marks, and what it came to."""
@@ -140,11 +138,11 @@ class History:
         return {
             "looked": looked,
             "marks": {
-                trace.id: await self.store.marks(self.namespace, trace.id)
+                trace.id: await self.store.marks(trace.id)
                 for it in looked.values()
                 for trace in it.traces
             },
-            "totals": await self.store.totals(self.namespace),
+            "totals": await self.store.totals(),
         }
 
     async def compare(self, before: dict[str, Any], way: Retention) -> None:
@@ -166,7 +164,7 @@ class History:
                     at = [fact.fingerprints.get(it.selector) for fact in (here, there)]
                     assert at[0] == at[1]
                 assert after["marks"][trace.id] == before["marks"][trace.id]
-                found = await self.store.values(self.namespace, trace.payloads)
+                found = await self.store.values(trace.payloads)
                 assert found.keys() == trace.payloads
 
 
@@ -177,7 +175,7 @@ def _told(totals: Totals) -> Totals:
 @pytest.mark.parametrize("seed", range(8))
 async def test_what_is_kept_answers_as_it_did(store: GraphStore, seed: int) -> None:
     chance = random.Random(seed)
-    history = History(store, f"test-{uuid.uuid4().hex}", chance)
+    history = History(store, chance)
     acts = [history.change, history.record, history.replay, history.walk] * 3
     acts += [history.unpublish, history.collect]
     for _ in range(160 if "Sqlite" in type(store).__name__ else 60):

@@ -33,7 +33,7 @@ GREEDY = "WITH 1 AS one RETURN reduce(t = 'x', i IN range(1, 60) | t + t) AS t"
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    made = SqliteStore(str(tmp_path / "graph.db"))
+    made = SqliteStore(str(tmp_path / "graph.db"), namespace=SPACE)
     await made.open()
     yield made
     await made.close()
@@ -41,7 +41,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 async def ask(store: SqliteStore, query: str, *, seconds: float = 30, **settings: Any) -> Table:
     limit = timedelta(seconds=seconds)
-    return await store.cypher(SPACE, query, {}, time_limit=limit, limit=100, **settings)
+    return await store.cypher(query, {}, time_limit=limit, limit=100, **settings)
 
 
 def process(store: SqliteStore) -> int:
@@ -51,7 +51,7 @@ def process(store: SqliteStore) -> int:
 
 
 async def test_nothing_is_started_before_the_first_question(store: SqliteStore) -> None:
-    await published(store, SPACE, sample_recording())
+    await published(store, sample_recording())
     assert store._cypher._process is None
 
 
@@ -117,7 +117,7 @@ async def test_questions_asked_together_get_their_own_answers(store: SqliteStore
 async def test_too_large_a_store_is_refused_with_a_way_out(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await published(store, SPACE, sample_recording(turns=3))
+    await published(store, sample_recording(turns=3))
     monkeypatch.setenv("EXECGRAPH_VIEW_STEPS", "5")
     with pytest.raises(CypherRefused, match=r"has 6 steps.* up to 5; keep the graph in Neo4j"):
         await ask(store, "MATCH (s:Step) RETURN count(s) AS n")
@@ -129,7 +129,7 @@ async def test_too_large_a_store_is_refused_with_a_way_out(
 
 
 async def test_loading_is_told_and_only_when_something_is_loaded(store: SqliteStore) -> None:
-    await published(store, SPACE, sample_recording())
+    await published(store, sample_recording())
     told: list[tuple[int, int]] = []
 
     def tell(done: int, total: int) -> None:
@@ -151,11 +151,11 @@ async def test_large_answers_arrive_whole(store: SqliteStore) -> None:
 async def test_a_view_is_of_one_moment_and_knows_when_that_has_passed(
     store: SqliteStore, tmp_path: Path
 ) -> None:
-    await published(store, SPACE, sample_recording())
+    await published(store, sample_recording())
     connection = sqlite3.connect(tmp_path / "graph.db", isolation_level=None)
     view = View(connection, 100, lambda _done, _total: None)
     assert view.fresh()
-    await store.lease(SPACE, "walker", "somebody", timedelta(seconds=1))
+    await store.lease("walker", "somebody", timedelta(seconds=1))
     assert not view.fresh()
     with pytest.raises(TooLarge):
         View(connection, 3, lambda _done, _total: None)
@@ -165,13 +165,13 @@ async def test_a_view_is_of_one_moment_and_knows_when_that_has_passed(
 
 async def test_marks_and_their_reasons_are_shown(store: SqliteStore) -> None:
     it = guard(SPACE, "acl:deploy", 1)
-    await store.change(SPACE, "acl:deploy", Document.of(1))
-    await published(store, SPACE, sample_recording(guards=[it]))
+    await store.change("acl:deploy", Document.of(1))
+    await published(store, sample_recording(guards=[it]))
     query = "MATCH (s:Step) RETURN s.state AS state, s.invalidated_by AS why, count(*) AS n"
     assert (await ask(store, query)).rows == (("valid", None, 4),)
-    await store.change(SPACE, "acl:deploy", Document.of(2))
-    for walk in await store.walks(SPACE):
-        await store.walk(SPACE, walk.id)
+    await store.change("acl:deploy", Document.of(2))
+    for walk in await store.walks():
+        await store.walk(walk.id)
     assert (await ask(store, query)).rows == (("invalid", it.id, 4),)
 
 

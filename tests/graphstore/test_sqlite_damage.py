@@ -29,14 +29,14 @@ _GUARDS = [guard("team", "acl:a", {"a": 1}, "$.a"), guard("team", "acl:b", {"b":
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     """With two traces of one task, of which `deploy-2` is the newer."""
-    store = SqliteStore(str(tmp_path / "graph.db"))
+    store = SqliteStore(str(tmp_path / "graph.db"), namespace="team")
     await store.open()
-    await store.change("team", "acl:a", Document.of({"a": 1}))
-    await store.change("team", "acl:b", Document.of({"b": 1}))
+    await store.change("acl:a", Document.of({"a": 1}))
+    await store.change("acl:b", Document.of({"b": 1}))
     for number in (1, 2):
         recording = sample_recording(number=number, says=f"way {number}", guards=_GUARDS)
-        await published(store, "team", recording)
-    await store.lookup("team", "deploy", none)  # computes the facets
+        await published(store, recording)
+    await store.lookup("deploy", none)  # computes the facets
     yield store
     await store.close()
 
@@ -82,7 +82,7 @@ async def test_a_trace_that_is_not_what_was_published_is_damaged(
     store: SqliteStore, damage: Damage, statement: str
 ) -> None:
     damage(statement)
-    found = await store.lookup("team", "deploy", newest)
+    found = await store.lookup("deploy", newest)
     assert found.damaged == ("deploy-2",)
     assert [trace.id for trace in found.traces] == ["deploy-1"]
     assert found.chosen == "deploy-1"
@@ -105,7 +105,7 @@ async def test_a_guard_that_is_not_what_was_published_damages_all_it_guards(
     store: SqliteStore, damage: Damage, statement: str
 ) -> None:
     damage(statement)
-    found = await store.lookup("team", "deploy", newest)
+    found = await store.lookup("deploy", newest)
     assert found.damaged == ("deploy-2", "deploy-1")
     assert (found.traces, found.chosen) == ((), None)
 
@@ -114,7 +114,7 @@ async def test_a_version_that_lost_what_it_holds_is_computed_again(
     store: SqliteStore, damage: Damage
 ) -> None:
     damage("DELETE FROM holds")
-    found = await store.lookup("team", "deploy", newest)
+    found = await store.lookup("deploy", newest)
     assert found.facts.of("acl:a").fingerprints == {"$.a": _GUARDS[0].fingerprint}
 
 
@@ -142,7 +142,7 @@ async def test_a_damaged_payload_is_never_served(
         asked.append([trace.id for trace in traces])
         return newest(traces, facts)
 
-    found = await store.lookup("team", "deploy", choose)
+    found = await store.lookup("deploy", choose)
     both = "codec = 1" in statement.partition("WHERE")[2]  # all compressed ones: of both traces
     assert found.damaged == (("deploy-2", "deploy-1") if both else ("deploy-2",))
     assert asked == [["deploy-2", "deploy-1"], ["deploy-1"], *([[]] if both else [])]
@@ -153,7 +153,7 @@ async def test_only_the_chosen_trace_pays_for_its_payloads(
     store: SqliteStore, damage: Damage
 ) -> None:
     damage(f"DELETE FROM value WHERE digest = {_OUTPUTS}")
-    found = await store.lookup("team", "deploy", none)
+    found = await store.lookup("deploy", none)
     assert found.damaged == ()
     assert len(found.traces) == 2
 
@@ -163,7 +163,7 @@ async def test_damaged_payloads_are_named(store: SqliteStore, damage: Damage) ->
     output, other = recording.steps[0].output, recording.steps[1].output
     damage("UPDATE value SET data = x'00' WHERE digest = ?", output)
     with pytest.raises(PayloadCorrupted) as raised:
-        await store.values("team", [output, other])
+        await store.values([output, other])
     assert raised.value.digests == (output,)
 
 
@@ -171,7 +171,7 @@ async def test_a_damaged_document_is_named(store: SqliteStore, damage: Damage) -
     payload = Document.of({"a": 1}).payload
     damage("DELETE FROM value WHERE digest = ?", payload.digest)
     with pytest.raises(PayloadCorrupted) as raised:
-        await store.document("team", "acl:a")
+        await store.document("acl:a")
     assert raised.value.digests == (payload.digest,)
 
 
@@ -179,8 +179,8 @@ async def test_the_next_recording_heals_the_payloads_it_shares(
     store: SqliteStore, damage: Damage
 ) -> None:
     damage(f"UPDATE value SET data = x'00' WHERE digest = {_OUTPUTS}")
-    await store.write("team", sample_recording(number=3, says="way 2"))
-    found = await store.lookup("team", "deploy", newest)
+    await store.write(sample_recording(number=3, says="way 2"))
+    found = await store.lookup("deploy", newest)
     assert (found.chosen, found.damaged) == ("deploy-2", ())
 
 
@@ -189,8 +189,8 @@ async def test_the_next_equal_observation_heals_a_document(
 ) -> None:
     document = Document.of({"a": 1})
     damage("UPDATE value SET data = x'00' WHERE digest = ?", document.payload.digest)
-    assert await store.change("team", "acl:a", document) is None
-    found = await store.document("team", "acl:a")
+    assert await store.change("acl:a", document) is None
+    found = await store.document("acl:a")
     assert found is not None
     assert found[1].payload == document.payload
 
@@ -200,7 +200,7 @@ async def test_a_change_after_a_damaged_document_still_succeeds(
 ) -> None:
     damage("DELETE FROM holds")
     damage("DELETE FROM value WHERE digest = ?", Document.of({"a": 1}).payload.digest)
-    event = await store.change("team", "acl:a", Document.of({"a": 2}))
+    event = await store.change("acl:a", Document.of({"a": 2}))
     assert event is not None
     assert [(it.selector, it.before) for it in event.changed] == [("$.a", None)]
 
@@ -211,6 +211,6 @@ async def test_a_version_that_is_gone_is_told_and_makes_nobody_wait_for_ever(
     damage("DELETE FROM holds")
     damage("DELETE FROM version")
     with pytest.raises(PayloadCorrupted, match="acl:a, version 1"):
-        await store.facts("team", {"acl:a": frozenset({"$.a"})})
-    found = await store.lookup("team", "deploy", newest)
+        await store.facts({"acl:a": frozenset({"$.a"})})
+    found = await store.lookup("deploy", newest)
     assert found.facts.of("acl:a").fingerprints == {}

@@ -42,33 +42,33 @@ def _standing(traces: Sequence[Trace], facts: Facts) -> str | None:
 
 
 async def _made(path: Path) -> None:
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace=SPACE)
     await store.open()
-    await store.change(SPACE, OTHER, Document.of({"b": 1}))
+    await store.change(OTHER, Document.of({"b": 1}))
     for rule in (1, 2, 3):
-        await store.change(SPACE, RULE, Document.of({"a": rule}))
+        await store.change(RULE, Document.of({"a": rule}))
         guards = [guard(SPACE, RULE, {"a": rule}, "$.a"), guard(SPACE, OTHER, {"b": 1})]
         recording = sample_recording(number=rule, says=f"way {rule}", guards=guards)
-        await published(store, SPACE, recording)
-    await store.lookup(SPACE, "deploy", _standing)  # computes the facets
+        await published(store, recording)
+    await store.lookup("deploy", _standing)  # computes the facets
     await store.close()
 
 
 async def _replayed(path: Path) -> str | None:
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace=SPACE)
     try:
         await store.open()
-        return (await store.lookup(SPACE, "deploy", _standing)).chosen
+        return (await store.lookup("deploy", _standing)).chosen
     finally:
         await store.close()
 
 
 async def _errors(path: Path) -> list[str]:
     """What the doctor says is wrong."""
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace=SPACE)
     try:
         await store.open()
-        found = [it async for it in examine(store, SPACE)]
+        found = [it async for it in examine(store)]
     except StoreError as error:
         return [str(error)]
     finally:
@@ -160,10 +160,10 @@ from execgraph.graphstore.document import Document
 from execgraph.graphstore.sqlite.store import SqliteStore
 
 async def main():
-    store = SqliteStore(sys.argv[1])
+    store = SqliteStore(sys.argv[1], namespace="team")
     await store.open()
     for rule in (4, 5):
-        await store.change("team", "acl:rule", Document.of({"a": rule}))
+        await store.change("acl:rule", Document.of({"a": rule}))
     print("changed", flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -197,10 +197,10 @@ async def test_a_log_that_was_lost_makes_nothing_believed(
     with caplog.at_level(logging.WARNING):
         assert await _replayed(path) is None  # the rule was 5, whatever the file says
     assert "has lost changes that were acknowledged" in caplog.text
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace=SPACE)
     await store.open()
     for uri, document in ((OTHER, {"b": 1}), (RULE, {"a": 3})):
-        await store.change(SPACE, uri, Document.of(document))
+        await store.change(uri, Document.of(document))
     await store.close()
     assert await _replayed(path) == NEWEST  # observed again
 
@@ -211,9 +211,9 @@ async def test_a_log_that_is_whole_loses_nothing(
     path = tmp_path / "graph.db"
     await _made(path)
     assert "changed" in await _die(path)
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace=SPACE)
     await store.open()
-    found = await store.document(SPACE, RULE)
+    found = await store.document(RULE)
     await store.close()
     assert found is not None
     assert (found[0], found[1].content) == (5, {"a": 5})
@@ -224,9 +224,9 @@ async def test_an_older_copy_put_in_its_place_is_not_believed(tmp_path: Path) ->
     path = tmp_path / "graph.db"
     await _made(path)
     backup = path.read_bytes()
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace=SPACE)
     await store.open()
-    await store.change(SPACE, RULE, Document.of({"a": 4}))
+    await store.change(RULE, Document.of({"a": 4}))
     await store.close()
     path.write_bytes(backup)
     assert await _replayed(path) is None
@@ -247,7 +247,7 @@ from execgraph.graphstore.errors import StoreError
 from execgraph.graphstore.sqlite.store import SqliteStore
 
 async def main():
-    store = SqliteStore(sys.argv[1])
+    store = SqliteStore(sys.argv[1], namespace="team")
     await store.open()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -255,13 +255,13 @@ async def main():
     done = 0
     try:
         for n in range(1000):
-            await store.change("team", "acl:large", Document.of({"n": n, "x": "%x" % n * 9000}))
+            await store.change("acl:large", Document.of({"n": n, "x": "%x" % n * 9000}))
             done = n + 1
     except StoreError as error:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-        found = await store.document("team", "acl:large")
+        found = await store.document("acl:large")
         print(type(error).__name__, error, "|", done, found[0])
-        await store.change("team", "acl:large", Document.of("there is room again"))
+        await store.change("acl:large", Document.of("there is room again"))
     await store.close()
 
 asyncio.run(main())
@@ -287,18 +287,18 @@ async def test_a_disk_that_takes_no_more_gives_an_error_and_keeps_what_was_ackno
 async def test_a_full_disk_in_a_commit_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "graph.db"
     await _made(path)
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace=SPACE)
     await store.open()
     assert store._write is not None
     (pages,) = store._write.execute("PRAGMA page_count").fetchone()
     store._write.execute(f"PRAGMA max_page_count = {pages}")  # as SQLite sees a full disk
     large = Document.of([random.Random(1).randbytes(60_000).hex()])
     with pytest.raises(StoreError, match=r"is full; nothing was written\. Free some"):
-        await store.change(SPACE, RULE, large)
-    assert (await store.lookup(SPACE, "deploy", _standing)).chosen == NEWEST
+        await store.change(RULE, large)
+    assert (await store.lookup("deploy", _standing)).chosen == NEWEST
     store._write.execute("PRAGMA max_page_count = 1000000")
-    assert await store.change(SPACE, RULE, large) is not None
-    assert (await store.lookup(SPACE, "deploy", _standing)).chosen is None
+    assert await store.change(RULE, large) is not None
+    assert (await store.lookup("deploy", _standing)).chosen is None
     await store.close()
 
 
@@ -307,25 +307,25 @@ async def test_a_number_of_a_lost_version_is_never_given_again(tmp_path: Path) -
     path = tmp_path / "graph.db"
     await _made(path)
     backup = path.read_bytes()
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace=SPACE)
     await store.open()
-    await store.change(SPACE, RULE, Document.of({"a": 3, "b": 1}))
-    assert (await store.lookup(SPACE, "deploy", _standing)).chosen == NEWEST
+    await store.change(RULE, Document.of({"a": 3, "b": 1}))
+    assert (await store.lookup("deploy", _standing)).chosen == NEWEST
     remembered = {RULE: 4, OTHER: 1}
-    assert await store.still(SPACE, NEWEST, remembered)
+    assert await store.still(NEWEST, remembered)
     await store.close()
     path.write_bytes(backup)
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace=SPACE)
     await store.open()
-    await store.change(SPACE, OTHER, Document.of({"b": 1}))
-    event = await store.change(SPACE, RULE, Document.of({"a": 9}))
+    await store.change(OTHER, Document.of({"b": 1}))
+    event = await store.change(RULE, Document.of({"a": 9}))
     assert event is not None
     assert event.to_version > 4
-    assert not await store.still(SPACE, NEWEST, remembered)
-    assert (await store.lookup(SPACE, "deploy", _standing)).chosen is None
-    assert await store.resources(SPACE, "push") == {
+    assert not await store.still(NEWEST, remembered)
+    assert (await store.lookup("deploy", _standing)).chosen is None
+    assert await store.resources("push") == {
         RULE: event.to_version,
-        OTHER: (await store.read_facts(SPACE, {OTHER: frozenset()})).of(OTHER).version,
+        OTHER: (await store.read_facts({OTHER: frozenset()})).of(OTHER).version,
     }
     await store.close()
     assert await _errors(path) == []
@@ -347,11 +347,11 @@ async def test_a_new_file_beside_an_old_witness_has_lost_nothing(
     path = tmp_path / "graph.db"
     await _made(path)
     path.unlink()
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace=SPACE)
     await store.open()
-    await store.write(SPACE, sample_recording(guards=[guard(SPACE, RULE, {"a": 1})]))
+    await store.write(sample_recording(guards=[guard(SPACE, RULE, {"a": 1})]))
     await store.close()
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace=SPACE)
     await store.open()
     await store.close()
     assert "lost" not in caplog.text

@@ -44,10 +44,10 @@ def open_umask() -> Iterator[None]:
 
 
 async def _write_something(path: Path) -> None:
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     await store.open()
-    await store.change("team", "acl:a", Document.of({"a": 1}))
-    await published(store, "team", sample_recording())
+    await store.change("acl:a", Document.of({"a": 1}))
+    await published(store, sample_recording())
     await store.close()
 
 
@@ -56,14 +56,14 @@ def _mode(path: Path) -> int:
 
 
 async def test_a_constructor_touches_no_file(path: Path) -> None:
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     assert not path.exists()
     assert store.url == f"sqlite:///{path}"
     await store.close()
 
 
 async def test_opening_twice_opens_once(path: Path) -> None:
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     await asyncio.gather(store.open(), store.open())
     connections = (store._read, store._write)
     await store.open()
@@ -75,9 +75,9 @@ async def test_opening_twice_opens_once(path: Path) -> None:
 
 @pytest.mark.usefixtures("open_umask")
 async def test_file_and_its_logs_are_for_their_owner_only(path: Path) -> None:
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     await store.open()
-    await store.change("team", "acl:a", Document.of(1))
+    await store.change("acl:a", Document.of(1))
     modes = {file.name: _mode(file) for file in path.parent.iterdir()}
     endings = ("", "-wal", "-shm", "-witness")
     assert modes == {f"graph.db{ending}": 0o600 for ending in endings}
@@ -111,10 +111,10 @@ async def test_a_relative_path_is_relative_to_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    store = connect("sqlite:///sub/graph.db")
+    store = connect("sqlite:///sub/graph.db", namespace="team")
     await store.open()
     monkeypatch.chdir("/")
-    await store.change("team", "acl:a", Document.of(1))
+    await store.change("acl:a", Document.of(1))
     await store.close()
     assert (tmp_path / "sub" / "graph.db").stat().st_size > 0
 
@@ -127,9 +127,9 @@ async def test_a_folder_of_another_user_is_denied(tmp_path: Path) -> None:
     os.seteuid(65534)
     try:
         with pytest.raises(StoreAccessDenied, match="folder must be writable"):
-            await SqliteStore(str(tmp_path / "graph.db")).open()
+            await SqliteStore(str(tmp_path / "graph.db"), namespace="team").open()
         with pytest.raises(StoreAccessDenied):
-            await SqliteStore(str(tmp_path / "new" / "graph.db")).open()
+            await SqliteStore(str(tmp_path / "new" / "graph.db"), namespace="team").open()
     finally:
         os.seteuid(0)
     assert list(tmp_path.iterdir()) == []
@@ -138,12 +138,12 @@ async def test_a_folder_of_another_user_is_denied(tmp_path: Path) -> None:
 async def test_a_path_below_a_file_is_refused(path: Path) -> None:
     path.touch()
     with pytest.raises(StoreError, match="cannot be used"):
-        await SqliteStore(str(path / "graph.db")).open()
+        await SqliteStore(str(path / "graph.db"), namespace="team").open()
 
 
 async def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot be used: Is a directory"):
-        await SqliteStore(str(tmp_path)).open()
+        await SqliteStore(str(tmp_path), namespace="team").open()
 
 
 async def test_a_store_in_memory_is_refused(
@@ -151,7 +151,7 @@ async def test_a_store_in_memory_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StoreError, match="temporary folder"):
-        await connect("sqlite:///:memory:").open()
+        await connect("sqlite:///:memory:", namespace="team").open()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -162,7 +162,7 @@ async def test_a_network_file_system_is_refused(
     table = f"/dev/vda / ext4 rw 0 0\nserver:/x {path.parent} {kind} rw 0 0\n"
     monkeypatch.setattr(files, "_mount_table", lambda: table)
     with pytest.raises(StoreError, match=rf"network file system \({kind}\).*neo4j://"):
-        await SqliteStore(str(path)).open()
+        await SqliteStore(str(path), namespace="team").open()
     assert not path.exists()
 
 
@@ -198,7 +198,7 @@ async def test_a_newer_schema_is_refused_and_kept(path: Path) -> None:
         raw.execute("PRAGMA user_version = 99")
     raw.close()
     with pytest.raises(SchemaTooNew, match=r"version 99.*pip install --upgrade execgraph"):
-        await SqliteStore(str(path)).open()
+        await SqliteStore(str(path), namespace="team").open()
     raw = sqlite3.connect(path)
     assert raw.execute("PRAGMA user_version").fetchone() == (99,)
     raw.close()
@@ -214,9 +214,9 @@ async def test_an_older_schema_is_migrated_with_its_data(
     ]
     monkeypatch.setattr(connection, "_migrations", lambda: newer)
     await _write_something(path)
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     await store.open()
-    assert await store.document("team", "acl:a") is not None
+    assert await store.document("acl:a") is not None
     await store.close()
     raw = sqlite3.connect(path)
     assert raw.execute("SELECT x FROM later").fetchall() == [(";",)]
@@ -248,20 +248,20 @@ async def test_a_store_of_version_1_is_brought_up_to_date(path: Path) -> None:
         """
     )
     raw.close()
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     await store.open()
-    kinds = [event.kind for event in await store.changes("team")]
+    kinds = [event.kind for event in await store.changes()]
     assert kinds == [ChangeKind.WITHDRAWN, ChangeKind.CHANGED]
-    [walk] = await store.walks("team")
+    [walk] = await store.walks()
     assert walk.id == "run"
-    await store.walk("team", "run")
-    assert await store.marks("team", "run") == {0: "guard"}
-    assert (await store.totals("team")).traces == 1
-    await store.unpublish("team", "run", "rejected")
+    await store.walk("run")
+    assert await store.marks("run") == {0: "guard"}
+    assert (await store.totals()).traces == 1
+    await store.unpublish("run", "rejected")
     least = Retention(history=0, versions=0, grace=timedelta(0))
     taken = Collected(more=True)
     while taken.more:
-        taken += await store.collect("team", least)
+        taken += await store.collect(least)
     expected = Collected(executions=1, versions=1, events=1, preconditions=1, facets=1, tasks=1)
     assert taken == expected
     await store.close()
@@ -273,16 +273,16 @@ async def test_a_store_of_version_1_is_brought_up_to_date(path: Path) -> None:
 
 
 async def test_a_lease_given_before_the_clock_was_set_back_is_free(path: Path) -> None:
-    store, hour = SqliteStore(str(path)), timedelta(hours=1)
+    store, hour = SqliteStore(str(path), namespace="team"), timedelta(hours=1)
     await store.open()
-    assert await store.lease("team", "walker", "a", hour)
-    assert not await store.lease("team", "walker", "b", hour)
+    assert await store.lease("walker", "a", hour)
+    assert not await store.lease("walker", "b", hour)
     raw = sqlite3.connect(path)
     raw.execute("UPDATE lease SET given = given + 3600000, until = until + 3600000")
     raw.commit()
     raw.close()
-    assert await store.lease("team", "walker", "b", hour)
-    assert not await store.lease("team", "walker", "a", hour)
+    assert await store.lease("walker", "b", hour)
+    assert not await store.lease("walker", "a", hour)
     await store.close()
 
 
@@ -297,7 +297,7 @@ async def test_a_migration_that_fails_changes_nothing(
         ]
         patched.setattr(connection, "_migrations", lambda: broken)
         with pytest.raises(StoreError, match="nowhere"):
-            await SqliteStore(str(path)).open()
+            await SqliteStore(str(path), namespace="team").open()
     raw = sqlite3.connect(path)
     assert raw.execute("SELECT 1 FROM sqlite_schema WHERE name = 'later'").fetchall() == []
     raw.close()
@@ -308,7 +308,7 @@ async def test_what_is_no_database_is_refused_and_kept(path: Path) -> None:
     path.write_bytes(b"this is a letter to my aunt, and not a database\n" * 100)
     before = path.read_bytes()
     with pytest.raises(StoreDamaged, match="damaged, or is no SQLite database"):
-        await SqliteStore(str(path)).open()
+        await SqliteStore(str(path), namespace="team").open()
     assert path.read_bytes() == before
 
 
@@ -318,7 +318,7 @@ async def test_a_database_of_another_program_is_refused_and_kept(path: Path) -> 
     raw.commit()
     raw.close()
     with pytest.raises(StoreDamaged, match="of another program"):
-        await SqliteStore(str(path)).open()
+        await SqliteStore(str(path), namespace="team").open()
     raw = sqlite3.connect(path)
     assert raw.execute("SELECT name FROM sqlite_schema").fetchall() == [("customers",)]
     raw.close()
@@ -333,29 +333,29 @@ async def test_a_damaged_page_is_told_when_it_is_read(path: Path) -> None:
     with path.open("r+b") as file:
         file.seek((root - 1) * size)
         file.write(b"\xff" * size)
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     await store.open()
     wanted: dict[str, frozenset[str | None]] = {"acl:a": frozenset({None})}
     for _ in range(2):
         with pytest.raises(StoreDamaged, match=r"graph\.db is damaged"):
-            await store.read_facts("team", wanted)
+            await store.read_facts(wanted)
         with pytest.raises(StoreDamaged, match="Restore it from a backup"):
-            await store.still("team", "deploy-1", {"acl:a": 1})
+            await store.still("deploy-1", {"acl:a": 1})
         with pytest.raises(StoreDamaged):
-            await store.change("team", "acl:a", Document.of(2))
+            await store.change("acl:a", Document.of(2))
     await store.close()
 
 
 async def test_a_lock_of_another_process_is_waited_for_while_reads_go_on(path: Path) -> None:
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     await store.open()
-    await store.change("team", "acl:a", Document.of(1))
+    await store.change("acl:a", Document.of(1))
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    change = asyncio.create_task(store.change("team", "acl:a", Document.of(2)))
+    change = asyncio.create_task(store.change("acl:a", Document.of(2)))
     await asyncio.sleep(0.8)  # longer than SQLite itself waits
     assert not change.done()
-    found = await store.document("team", "acl:a")
+    found = await store.document("acl:a")
     assert found is not None
     assert found[0] == 1
     other.execute("ROLLBACK")
@@ -368,39 +368,39 @@ async def test_a_lock_of_another_process_is_waited_for_while_reads_go_on(path: P
 
 async def test_a_lock_that_stays_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "RETRY_SECONDS", 0.1)
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     await store.open()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable, match="another process has been writing"):
-        await store.change("team", "acl:a", Document.of(1))
+        await store.change("acl:a", Document.of(1))
     other.execute("ROLLBACK")
     other.close()
-    assert await store.change("team", "acl:a", Document.of(1)) is not None
+    assert await store.change("acl:a", Document.of(1)) is not None
     await store.close()
 
 
 async def test_a_cancelled_write_does_not_stop_the_next(path: Path) -> None:
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     await store.open()
     for n in range(20):
-        task = asyncio.create_task(store.change("team", "acl:a", Document.of(n)))
+        task = asyncio.create_task(store.change("acl:a", Document.of(n)))
         await asyncio.sleep(0.0005 * (n % 3))
         task.cancel()
         await asyncio.wait([task])
-    await store.change("team", "acl:a", Document.of("last"))
-    changes = await store.changes("team")
+    await store.change("acl:a", Document.of("last"))
+    changes = await store.changes()
     assert [it.to_version for it in changes] == list(range(len(changes), 0, -1))
     await store.close()
 
 
 async def test_a_name_with_half_a_character_is_refused_and_nothing_is_written(path: Path) -> None:
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     await store.open()
     with pytest.raises(StoreError, match="half a character"):
-        await store.change("team", "acl:\ud83d", Document.of(1))
-    assert await store.changes("team") == []
-    assert await store.change("team", "acl:a", Document.of(1)) is not None
+        await store.change("acl:\ud83d", Document.of(1))
+    assert await store.changes() == []
+    assert await store.change("acl:a", Document.of(1)) is not None
     with pytest.raises(StoreError, match="half a character"):
-        await store.read_facts("team", {"acl:\ud83d": frozenset()})
+        await store.read_facts({"acl:\ud83d": frozenset()})
     await store.close()

@@ -80,9 +80,9 @@ async def test_a_conversation_of_n_turns_takes_n_times_the_space(tmp_path: Path)
     sizes = []
     for turns in (50, 100, 200):
         path = tmp_path / f"{turns}.db"
-        store = SqliteStore(str(path))
+        store = SqliteStore(str(path), namespace="team")
         await store.open()
-        await published(store, "team", sample_recording(turns=turns))
+        await published(store, sample_recording(turns=turns))
         await store.close()
         sizes.append(path.stat().st_size)
     assert sizes[2] - sizes[1] < 2.5 * (sizes[1] - sizes[0])
@@ -90,11 +90,11 @@ async def test_a_conversation_of_n_turns_takes_n_times_the_space(tmp_path: Path)
 
 async def test_a_payload_is_stored_once_and_compressed(tmp_path: Path) -> None:
     path = tmp_path / "graph.db"
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     await store.open()
     document = Document.of({"rows": ["the same again"] * 50_000})
     for n in range(20):
-        await store.change("team", f"schema:{n}", document)
+        await store.change(f"schema:{n}", document)
     await store.close()
     assert path.stat().st_size < len(document.payload.data) / 3
 
@@ -102,12 +102,12 @@ async def test_a_payload_is_stored_once_and_compressed(tmp_path: Path) -> None:
 async def test_the_graph_can_be_read_from_the_columns(tmp_path: Path) -> None:
     """A view of the graph needs every field as a column, and every edge as rows."""
     path = tmp_path / "graph.db"
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     await store.open()
-    await store.change("team", "acl:a", Document.of({"a": 1}))
+    await store.change("acl:a", Document.of({"a": 1}))
     held = guard("team", "acl:a", {"a": 1}, "$.a")
-    await published(store, "team", sample_recording(guards=[held]))
-    await store.facts("team", {"acl:a": frozenset({"$.a"})})
+    await published(store, sample_recording(guards=[held]))
+    await store.facts({"acl:a": frozenset({"$.a"})})
     raw = sqlite3.connect(path)
     rows = raw.execute("""
         SELECT task.key, execution.id, step.kind, step.position, precondition.id, version.n

@@ -50,7 +50,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def store(path: Path) -> AsyncIterator[SqliteStore]:
-    made = SqliteStore(str(path))
+    made = SqliteStore(str(path), namespace="team")
     await made.open()
     yield made
     await made.close()
@@ -59,7 +59,7 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
 async def _collect(store: SqliteStore, retention: Retention, batch: int = 500) -> Collected:
     taken = Collected(more=True)
     while taken.more:
-        taken += await store.collect("team", retention, batch=batch)
+        taken += await store.collect(retention, batch=batch)
     return taken
 
 
@@ -82,21 +82,20 @@ async def _rounds(store: SqliteStore, first: int, last: int, replays: int = 10) 
     """The same task, recorded under ever new facts, and replayed."""
     for number in range(first, last):
         content: Json = {"a": number, "noise": f"{number:x}" * 50}
-        await store.change("team", "acl:prod", Document.of(content))
-        await store.facts("team", {"acl:prod": frozenset({"$.a"})})
+        await store.change("acl:prod", Document.of(content))
+        await store.facts({"acl:prod": frozenset({"$.a"})})
         held = guard("team", "acl:prod", content, "$.a")
         recording = sample_recording(
             number=number, says=f"as of {number}", guards=[held], state=ExecutionState.UNPUBLISHED
         )
-        await published(store, "team", recording)
+        await published(store, recording)
         effects = [sample_effect(f"deploy-replay-{1000 * number}", done=True)]
         await store.write_replays(
-            "team",
             [sample_replay(recording, 1000 * number + n, effects[n:]) for n in range(replays)],
         )
         if number % 50 == 49:
-            for walk in await store.walks("team", limit=1000):
-                await store.walk("team", walk.id)
+            for walk in await store.walks(limit=1000):
+                await store.walk(walk.id)
             await _collect(store, _FEW, batch=100)
 
 
@@ -109,9 +108,9 @@ async def test_the_file_does_not_grow_without_bound(store: SqliteStore, path: Pa
     assert rows[2] == rows[1] == rows[0]
     assert sizes[1] <= 1.2 * sizes[0]  # pages are split
     assert sizes[2] <= 1.05 * sizes[1]  # from then on it stays
-    totals = await store.totals("team")
+    totals = await store.totals()
     assert totals.executions == {"partial": 300, "replay": 30_000}
-    found = await store.lookup("team", "deploy", none)
+    found = await store.lookup("deploy", none)
     assert [trace.id for trace in found.traces] == ["deploy-299", "deploy-298"]
 
 
@@ -139,10 +138,10 @@ async def test_no_scan_without_a_suspect_and_no_sum_without_a_limit(
         return executed(self, name, parameters)
 
     monkeypatch.setattr(retention._Contents, "_executed", spy)
-    await published(store, "team", _ended(1))
+    await published(store, _ended(1))
     await _collect(store, _FEW)
     assert {"page_of_executions", "stored_bytes"}.isdisjoint(asked)
-    await store.unpublish("team", "deploy-1", "rejected")
+    await store.unpublish("deploy-1", "rejected")
     await _collect(store, replace(_FEW, history=0, max_bytes=0))
     assert {"page_of_executions", "stored_bytes"} <= set(asked)
 
@@ -150,20 +149,20 @@ async def test_no_scan_without_a_suspect_and_no_sum_without_a_limit(
 async def test_a_collection_lets_others_write(store: SqliteStore, path: Path) -> None:
     """Between two batches no lock is held; what is listed is looked at again."""
     for number in range(1, 5):
-        await published(store, "team", _ended(number, says=f"{number}"))
+        await published(store, _ended(number, says=f"{number}"))
     least = replace(_FEW, traces=1, history=0)
-    first = await store.collect("team", least, batch=1)
+    first = await store.collect(least, batch=1)
     assert first == Collected(unpublished=1, more=True)
-    other = SqliteStore(str(path))
+    other = SqliteStore(str(path), namespace="team")
     await other.open()
-    await other.unpublish("team", "deploy-2", "rejected")  # listed, and to be unpublished next
+    await other.unpublish("deploy-2", "rejected")  # listed, and to be unpublished next
     taken = Collected()
-    while (done := await other.collect("team", least, batch=500)).more:
+    while (done := await other.collect(least, batch=500)).more:
         taken += done
     await other.close()
     taken += await _collect(store, least)
     assert (taken.unpublished, taken.executions) == (1, 3)
-    found = await store.lookup("team", "deploy", none)
+    found = await store.lookup("deploy", none)
     assert [trace.id for trace in found.traces] == ["deploy-4"]
 
 
@@ -171,20 +170,20 @@ async def test_a_number_given_again_is_not_taken_for_who_had_it_before(
     store: SqliteStore, path: Path
 ) -> None:
     """SQLite gives the number of the last row again once that is deleted."""
-    await published(store, "team", _ended(1))
+    await published(store, _ended(1))
     for number in (2, 3):
-        await store.write("team", _ended(number, says=f"{number}"))
+        await store.write(_ended(number, says=f"{number}"))
     listed = Going(executions=["deploy-2", "deploy-3"])
     await _collect(store, replace(_FEW, traces=1, history=0))
     for number in (4, 5):
-        await store.write("team", _ended(number, says=f"{number}"))
+        await store.write(_ended(number, says=f"{number}"))
     raw = sqlite3.connect(path)
     assert raw.execute("SELECT rid FROM execution WHERE id = 'deploy-5'").fetchone() == (3,)
     raw.close()
     connection = connect(path)
     assert await retention._Contents(connection, "team").delete(listed) == Collected()
     connection.close()
-    assert await store.execution("team", "deploy-5") is not None
+    assert await store.execution("deploy-5") is not None
 
 
 async def test_what_loses_its_last_namer_during_a_look_is_suspected_anew(
@@ -192,11 +191,11 @@ async def test_what_loses_its_last_namer_during_a_look_is_suspected_anew(
 ) -> None:
     """The look has seen a payload named; then, before that is noted, its namer goes."""
     least = replace(_FEW, traces=1, history=0)
-    await published(store, "team", sample_recording("stays"))
+    await published(store, sample_recording("stays"))
     for number in (1, 2):
-        await published(store, "team", _ended(number, says="the same"))
-        await store.unpublish("team", f"deploy-{number}", "rejected")
-    assert (await store.collect("team", least, batch=1)).executions == 1
+        await published(store, _ended(number, says="the same"))
+        await store.unpublish(f"deploy-{number}", "rejected")
+    assert (await store.collect(least, batch=1)).executions == 1
     meet = retention._Contents._meet
     between: list[Collected] = []
 
@@ -214,7 +213,7 @@ async def test_what_loses_its_last_namer_during_a_look_is_suspected_anew(
                 between.append(thread.submit(other.collect, "team", least, 1).result())
             other.close()
 
-    await store.collect("team", replace(least, history=1))
+    await store.collect(replace(least, history=1))
     monkeypatch.setattr(retention._Contents, "_meet", then_the_other_goes)
     await _suspect_again(path)
     await _collect(store, replace(least, history=1))
@@ -226,7 +225,7 @@ async def test_what_loses_its_last_namer_during_a_look_is_suspected_anew(
 
 
 async def test_closing_ends_a_collection(path: Path) -> None:
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), namespace="team")
     await store.open()
     await _rounds(store, 0, 30)
     collecting = asyncio.ensure_future(_collect(store, _FEW, batch=1))

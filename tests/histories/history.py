@@ -252,7 +252,7 @@ class History:
 
     async def _arrived(self, side: Side, uris: Sequence[str]) -> bool:
         wanted = {uri: frozenset[str | None]() for uri in uris}
-        facts = await side.world.processes[1].store.read_facts(side.world.namespace, wanted)
+        facts = await side.world.processes[1].store.read_facts(wanted)
         return all(facts.of(uri).version == side.oracle.facts.version(uri) for uri in uris)
 
     async def _scan(self, side: Side) -> None:
@@ -295,9 +295,9 @@ class History:
     async def _settle(self, side: Side) -> None:
         """The traces are those of the oracle, and so is every mark on them; so are all totals."""
         await side.world.settle()
-        store, namespace = side.world.processes[0].store, side.world.namespace
+        store = side.world.processes[0].store
         for trace in (it for some in side.oracle.traces.values() for it in some):
-            marks = await store.marks(namespace, trace.id)
+            marks = await store.marks(trace.id)
             inside = {position for position in marks if position < len(trace.steps)}
             self._compare(side, inside, trace.marks(side.oracle.facts))
         stats = await side.world.processes[0].engine.stats()
@@ -305,7 +305,7 @@ class History:
         traces = sum(map(len, side.oracle.traces.values()))
         self._compare(side, found, (side.oracle.tokens, side.oracle.saved, traces))
         for trace in side.oracle.gone:
-            was = await store.execution(namespace, trace.id)
+            was = await store.execution(trace.id)
             state = None if was is None else was.execution.state
             if state is ExecutionState.PUBLISHED:
                 raise Violation(f"{trace.id} is beyond what its task keeps, and is published")

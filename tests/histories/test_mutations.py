@@ -69,11 +69,11 @@ def trust_marks(patch: pytest.MonkeyPatch) -> None:
 
 
 def _after_reading_marks(look_up: Any, marked: dict[str, dict[int, str]]) -> Any:
-    async def first(store: Any, namespace: str, task: str, choose: Any) -> Any:
+    async def first(store: Any, task: str, choose: Any) -> Any:
         found: list[str] = []
-        await look_up(store, namespace, task, lambda some, _: found.extend(it.id for it in some))
-        marked.update({it: await store.marks(namespace, it) for it in found})
-        return await look_up(store, namespace, task, choose)
+        await look_up(store, task, lambda some, _: found.extend(it.id for it in some))
+        marked.update({it: await store.marks(it) for it in found})
+        return await look_up(store, task, choose)
 
     return first
 
@@ -157,8 +157,8 @@ def skip_the_check_before_effects(patch: pytest.MonkeyPatch) -> None:
 
 
 def _unchecked(intend: Any) -> Any:
-    async def unchecked(store: Any, namespace: str, effect: Any, _expected: Any) -> Any:
-        return await intend(store, namespace, effect, [])
+    async def unchecked(store: Any, effect: Any, _expected: Any) -> Any:
+        return await intend(store, effect, [])
 
     return unchecked
 

@@ -266,7 +266,7 @@ class World:
         """The program: it probes, asks the same thing twice, may deploy, and asks once more."""
         engine = self.processes[number].engine
         # An expiry that somebody records in the middle of it is dated after what it asks.
-        await self.processes[number].store.expire(self.namespace)
+        await self.processes[number].store.expire()
 
         async def answer(request: Mapping[str, Any]) -> str:
             await self.asked()

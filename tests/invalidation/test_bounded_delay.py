@@ -29,7 +29,7 @@ BOMB = "a0: &a0 {k: v}\n" + "".join(
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[GraphStore]:
-    store = connect(f"sqlite:///{tmp_path}/graph.db")
+    store = connect(f"sqlite:///{tmp_path}/graph.db", namespace="default")
     await store.open()
     yield store
     await store.close()
@@ -39,7 +39,7 @@ async def _until(store: GraphStore, uri: str, content: Any) -> None:
     """Wait until the store believes ``content`` of ``uri``; GONE: that it is withdrawn."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            found = await store.document("default", uri)
+            found = await store.document(uri)
             if (GONE if found is None else found[1].content) == content:
                 return
             await asyncio.sleep(0.02)
@@ -85,7 +85,7 @@ async def test_what_is_read_for_long_delays_no_other_resource_of_its_source(
     store: GraphStore, hint: str | None
 ) -> None:
     source = _Held()
-    async with Watcher(store, "default", [source]):
+    async with Watcher(store, [source]):
         source.slow = True
         source.hints.put_nowait(hint)
         await asyncio.sleep(0.05)
@@ -107,7 +107,7 @@ async def test_what_changes_while_it_is_read_is_read_once_more(store: GraphStore
             return {"value": value}
 
     source = Twice()
-    async with Watcher(store, "default", [source]):
+    async with Watcher(store, [source]):
         source.slow = True
         source.value = 1
         source.hints.put_nowait("rule:quick")
@@ -151,7 +151,7 @@ async def test_a_bad_file_delays_no_other(
     root.mkdir()
     rule = root / "deploy.yaml"
     rule.write_text("allow: true", encoding="utf-8")
-    async with Watcher(store, "default", [_files(root)]):
+    async with Watcher(store, [_files(root)]):
         beside(root)
         await asyncio.sleep(0.3)  # it is being read by now
         rule.write_text("allow: false", encoding="utf-8")
@@ -165,7 +165,7 @@ async def test_sources_are_read_while_all_threads_of_asyncio_are_taken(
     rule = tmp_path / "deploy.json"
     rule.write_text('{"allow": true}', encoding="utf-8")
     release = threading.Event()
-    async with Watcher(store, "default", [_files(tmp_path, "*.json")]):
+    async with Watcher(store, [_files(tmp_path, "*.json")]):
         taken = [
             asyncio.ensure_future(asyncio.to_thread(release.wait, PATIENCE))
             for _ in range(min(32, (os.cpu_count() or 1) + 4))
@@ -192,7 +192,7 @@ async def test_a_large_file_leaves_the_event_loop_its_turns(
 
     turning = asyncio.ensure_future(turn())
     began = time.monotonic()
-    async with Watcher(store, "default", [_files(tmp_path, "*.yaml")]):
+    async with Watcher(store, [_files(tmp_path, "*.yaml")]):
         took = time.monotonic() - began
     turning.cancel()
     assert longest < took / 2
@@ -206,8 +206,8 @@ async def test_null_and_nothing_are_told_apart(store: GraphStore) -> None:
             return self.says
 
     source = Sayer()
-    async with Watcher(store, "default", [source]):
-        found = await store.document("default", "rule:quick")
+    async with Watcher(store, [source]):
+        found = await store.document("rule:quick")
         assert found is not None
         assert found[1].content is None
         source.says = None

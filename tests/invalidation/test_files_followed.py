@@ -79,8 +79,8 @@ class Mischief:
 
 
 async def facts(store: GraphStore, source: FileSource) -> dict[str, Json]:
-    known = await store.resources("default", source.name)
-    found = {uri: await store.document("default", uri) for uri in known}
+    known = await store.resources(source.name)
+    found = {uri: await store.document(uri) for uri in known}
     return {uri: it[1].content for uri, it in found.items() if it is not None}
 
 
@@ -102,9 +102,9 @@ async def test_facts_become_what_the_files_say(tmp_path: Path, seed: int, pollin
         debounce=timedelta(milliseconds=50),
         polling=polling,
     )
-    store = connect(f"sqlite:///{tmp_path}/graph.db")
+    store = connect(f"sqlite:///{tmp_path}/graph.db", namespace="default")
     await store.open()
-    async with Watcher(store, "default", [source]):
+    async with Watcher(store, [source]):
         for _ in range(5):
             for _ in range(mischief.random.randrange(10, 60)):
                 mischief.act()

@@ -33,7 +33,7 @@ def watched(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def _following(root: Path, interval: timedelta = NEVER) -> AsyncIterator[GraphStore]:
     """A store that follows ``root``, by hints alone once it has begun to look."""
-    store = connect(f"sqlite:///{root.parent}/graph.db")
+    store = connect(f"sqlite:///{root.parent}/graph.db", namespace="default")
     await store.open()
     source = FileSource(
         "**/*.json",
@@ -42,7 +42,7 @@ async def _following(root: Path, interval: timedelta = NEVER) -> AsyncIterator[G
         interval=interval,
         debounce=timedelta(milliseconds=50),
     )
-    async with Watcher(store, "default", [source]):
+    async with Watcher(store, [source]):
         (root / "begun.json").write_text("1", encoding="utf-8")
         await _until(store, "rule:begun", 1)
         yield store
@@ -52,7 +52,7 @@ async def _following(root: Path, interval: timedelta = NEVER) -> AsyncIterator[G
 async def _until(store: GraphStore, uri: str, content: Any) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
-            found = await store.document("default", uri)
+            found = await store.document(uri)
             if (None if found is None else found[1].content) == content:
                 return
             await asyncio.sleep(0.02)
@@ -153,7 +153,7 @@ async def test_links_that_lead_in_a_circle_are_no_resource_and_stop_nothing(watc
     async with _following(watched) as store:
         _write(watched / "rule.json", 1)
         await _until(store, "rule:rule", 1)
-        assert await store.document("default", "rule:self") is None
+        assert await store.document("rule:self") is None
 
 
 async def test_a_file_that_is_changed_by_another_name_of_it_is_followed(watched: Path) -> None:

@@ -21,7 +21,7 @@ SPACE = "default"
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[GraphStore]:
-    store = SqliteStore(str(tmp_path / "graph.db"))
+    store = SqliteStore(str(tmp_path / "graph.db"), namespace=SPACE)
     await store.open()
     yield store
     await store.close()
@@ -34,7 +34,7 @@ def service(root: Path, name: str) -> FileSource:
 
 
 async def states(store: GraphStore, *uris: str) -> list[FactState]:
-    facts = await store.read_facts(SPACE, dict.fromkeys(uris, frozenset()))
+    facts = await store.read_facts(dict.fromkeys(uris, frozenset()))
     return [facts.of(uri).state for uri in uris]
 
 
@@ -42,9 +42,9 @@ async def test_equal_globs_in_two_folders_withdraw_nothing_of_each_other(
     store: GraphStore, tmp_path: Path
 ) -> None:
     billing, search = service(tmp_path / "a", "billing"), service(tmp_path / "b", "search")
-    async with Watcher(store, SPACE, [billing]), Watcher(store, SPACE, [search]):
+    async with Watcher(store, [billing]), Watcher(store, [search]):
         assert await states(store, "acl:billing", "acl:search") == [FactState.PRESENT] * 2
-    async with Watcher(store, SPACE, [billing]):
+    async with Watcher(store, [billing]):
         assert await states(store, "acl:billing", "acl:search") == [FactState.PRESENT] * 2
 
 
@@ -52,11 +52,11 @@ async def test_what_has_gone_while_nobody_watched_is_withdrawn_by_the_next_of_th
     store: GraphStore, tmp_path: Path
 ) -> None:
     billing = service(tmp_path / "a", "billing")
-    async with Watcher(store, SPACE, [billing]):
+    async with Watcher(store, [billing]):
         pass
     (tmp_path / "a/acl/billing.json").unlink()
     again = FileSource("acl/*.json", resource="acl:{path.stem}", root=tmp_path / "x/../a")
-    async with Watcher(store, SPACE, [again]):
+    async with Watcher(store, [again]):
         assert await states(store, "acl:billing") == [FactState.WITHDRAWN]
 
 
@@ -82,7 +82,7 @@ class Folders:
             max_age=timedelta(milliseconds=400),
             debounce=timedelta(0),
         )
-        return Watcher(self.store, SPACE, [source])
+        return Watcher(self.store, [source])
 
     async def state(self) -> FactState:
         return (await states(self.store, "acl:deploy"))[0]
@@ -95,10 +95,10 @@ class Folders:
     async def rests(self, wanted: FactState) -> None:
         """It stays so for some scans of both, without a change."""
         await self.becomes(wanted)
-        events = len(await self.store.changes(SPACE, resource="acl:deploy"))
+        events = len(await self.store.changes(resource="acl:deploy"))
         await asyncio.sleep(0.25)
         assert await self.state() is wanted
-        assert len(await self.store.changes(SPACE, resource="acl:deploy")) == events
+        assert len(await self.store.changes(resource="acl:deploy")) == events
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ async def test_it_is_back_when_they_agree_again(folders: Folders) -> None:
         await folders.rests(FactState.WITHDRAWN)
         folders.say(0, '{"allow": false}')
         await folders.rests(FactState.PRESENT)
-        found = await folders.store.document(SPACE, "acl:deploy")
+        found = await folders.store.document("acl:deploy")
         assert found is not None
         assert found[1].content == {"allow": False}
 
@@ -141,7 +141,7 @@ async def test_it_is_back_when_one_of_them_ends(folders: Folders) -> None:
             folders.say(1, '{"allow": false}')
             await folders.rests(FactState.WITHDRAWN)
         await folders.rests(FactState.PRESENT)
-        found = await folders.store.document(SPACE, "acl:deploy")
+        found = await folders.store.document("acl:deploy")
         assert found is not None
         assert found[1].content == {"allow": True}
 
@@ -181,7 +181,7 @@ async def test_what_is_pushed_is_no_dispute(
     folders: Folders, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with folders.service(0):
-        await folders.store.change(SPACE, "acl:deploy", Document.of({"allow": "pushed"}))
+        await folders.store.change("acl:deploy", Document.of({"allow": "pushed"}))
         await asyncio.sleep(0.2)
         await folders.rests(FactState.PRESENT)
     assert complaints(caplog) == []

@@ -9,7 +9,7 @@ import itertools
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -36,41 +36,44 @@ _EXECUTIONS = 12
 class Place:
     """A namespace in which several executions rest on one facet, and ways to look at it."""
 
-    def __init__(self, open_store: Callable[[], GraphStore]) -> None:
-        self.open_store = open_store
-        self.store = open_store()
-        self.other = open_store()  # as another process would have it
+    def __init__(self, url: str) -> None:
+        self.url = url
         self.namespace = f"test-{uuid.uuid4().hex}"
+        self.store = self.open_store()
+        self.other = self.open_store()  # as another process would have it
         self.executions: list[str] = []
+
+    def open_store(self) -> GraphStore:
+        return connect(self.url, namespace=self.namespace)
 
     async def fill(self) -> None:
         await self.change(_ONE)
-        await self.store.facts(self.namespace, {"acl:a": frozenset({"$.x"})})
+        await self.store.facts({"acl:a": frozenset({"$.x"})})
         held = guard(self.namespace, "acl:a", {"x": 1}, "$.x")
         for number in range(_EXECUTIONS):
             recording = branching_recording(f"task-{number}", [[held], []], [(), (0,)])
-            await published(self.store, self.namespace, recording)
+            await published(self.store, recording)
             self.executions.append(recording.execution.id)
         await self.walker().run()
 
     async def change(self, document: Document | None, until: timedelta | None = None) -> None:
-        await self.store.change(self.namespace, "acl:a", document, until=until)
+        await self.store.change("acl:a", document, until=until)
 
     def walker(self, store: GraphStore | None = None) -> Walker:
-        return Walker(store or self.store, self.namespace, uuid.uuid4().hex)
+        return Walker(store or self.store, uuid.uuid4().hex)
 
     async def marked(self) -> int:
         """How many executions have marks."""
-        marks = [await self.store.marks(self.namespace, it) for it in self.executions]
+        marks = [await self.store.marks(it) for it in self.executions]
         return sum(map(bool, marks))
 
     async def take_lead(self, owner: str, seconds: float) -> bool:
-        return await self.other.lease(self.namespace, LEASE, owner, timedelta(seconds=seconds))
+        return await self.other.lease(LEASE, owner, timedelta(seconds=seconds))
 
 
 @pytest.fixture
 async def place(url: str) -> AsyncIterator[Place]:
-    async with _opened(Place(lambda: connect(url))) as place:
+    async with _opened(Place(url)) as place:
         yield place
 
 
@@ -127,8 +130,8 @@ async def test_a_walker_that_lost_the_lead_stops(
     await place.change(_TWO)
     walk = place.store.walk
 
-    async def then_the_other_leads(namespace: str, key: str, *, batch: int) -> Walk | None:
-        done = await walk(namespace, key, batch=batch)
+    async def then_the_other_leads(key: str, *, batch: int) -> Walk | None:
+        done = await walk(key, batch=batch)
         assert await place.take_lead("the other", 60)
         return done
 
@@ -139,9 +142,9 @@ async def test_a_walker_that_lost_the_lead_stops(
 
 async def test_a_dead_leader_is_replaced_once_its_lease_has_run_out(place: Place) -> None:
     await place.change(_TWO)
-    [walk] = await place.other.walks(place.namespace)
+    [walk] = await place.other.walks()
     assert await place.take_lead("one that dies", 0.6)
-    await place.other.walk(place.namespace, walk.id, batch=5)
+    await place.other.walk(walk.id, batch=5)
     began = time.monotonic()
     await place.walker().settle(timeout=20)
     assert time.monotonic() - began > 0.3
@@ -154,8 +157,8 @@ async def test_settling_waits_for_a_leader_that_is_at_it(place: Place) -> None:
 
     async def lead() -> None:
         await asyncio.sleep(0.2)
-        for walk in await place.other.walks(place.namespace):
-            await place.other.walk(place.namespace, walk.id)
+        for walk in await place.other.walks():
+            await place.other.walk(walk.id)
 
     seen: list[Walk] = []
     await asyncio.gather(place.walker().settle(timeout=20, progress=seen.append), lead())
@@ -176,7 +179,7 @@ async def test_two_walkers_at_once_end_with_exact_marks(place: Place) -> None:
     walkers = [place.walker(), place.walker(place.other)]
     await asyncio.gather(*(walker.settle(timeout=30) for walker in walkers))
     assert await place.marked() == _EXECUTIONS
-    assert await place.store.walks(place.namespace) == []
+    assert await place.store.walks() == []
 
 
 async def test_walks_without_any_lease_end_with_exact_marks(place: Place) -> None:
@@ -193,9 +196,9 @@ async def test_walks_without_any_lease_end_with_exact_marks(place: Place) -> Non
 
 async def _walk_twice_at_once(place: Place) -> None:
     async def walk_all(store: GraphStore) -> None:
-        while walks := await store.walks(place.namespace):
+        while walks := await store.walks():
             for walk in walks:
-                await store.walk(place.namespace, walk.id, batch=2)
+                await store.walk(walk.id, batch=2)
 
     await asyncio.gather(walk_all(place.store), walk_all(place.other))
 
@@ -203,13 +206,13 @@ async def _walk_twice_at_once(place: Place) -> None:
 async def test_changes_during_a_walk_end_with_exact_marks(place: Place) -> None:
     async def change() -> None:
         for n in range(10):
-            await place.other.change(place.namespace, "acl:a", (_ONE, _TWO)[n % 2])
+            await place.other.change("acl:a", (_ONE, _TWO)[n % 2])
 
     async def publish() -> None:
         held = guard(place.namespace, "acl:a", {"x": 1}, "$.x")
         for number in range(6):
             recording = branching_recording(f"late-{number}", [[], [held]], [(), (0,)])
-            await published(place.other, place.namespace, recording)
+            await published(place.other, recording)
             place.executions.append(recording.execution.id)
 
     walker = place.walker()
@@ -223,11 +226,11 @@ async def test_changes_during_a_walk_end_with_exact_marks(place: Place) -> None:
 
 async def _exact(place: Place) -> None:
     wanted = {uri: frozenset({"$.x"}) for uri in ("acl:a", "acl:other")}
-    facts = await place.store.facts(place.namespace, wanted)
+    facts = await place.store.facts(wanted)
     for execution in place.executions:
-        trace = await place.store.execution(place.namespace, execution)
+        trace = await place.store.execution(execution)
         assert trace is not None
-        marks = await place.store.marks(place.namespace, execution)
+        marks = await place.store.marks(execution)
         assert marks == expected_marks(trace, facts), execution
 
 
@@ -239,15 +242,15 @@ async def test_whatever_comes_between_two_batches_the_marks_end_exact(
     """Two more changes of the same facet, and a publication, each after a batch of one."""
 
     async def step(store: GraphStore) -> bool:
-        walks = await store.walks(place.namespace)
+        walks = await store.walks()
         if walks:
-            await store.walk(place.namespace, walks[which].id, batch=1)
+            await store.walk(walks[which].id, batch=1)
         return bool(walks)
 
     async def publish(name: str, x: int) -> None:
         held = guard(place.namespace, "acl:a", {"x": x}, "$.x")
         recording = branching_recording(name, [[], [held], []], [(), (0,), (1,)])
-        await published(place.other, place.namespace, recording)
+        await published(place.other, recording)
         place.executions.append(recording.execution.id)
 
     await place.change(_TWO)
@@ -271,7 +274,7 @@ async def _affected_edges(place: Place, start: str) -> int:
     """GUARDS and FEEDS into what rests on a precondition, or follows from what does."""
     edges = 0
     for execution in place.executions:
-        trace = await place.store.execution(place.namespace, execution)
+        trace = await place.store.execution(execution)
         assert trace is not None
         reached: set[int] = set()
         for step in trace.steps:
@@ -286,14 +289,14 @@ async def test_a_walk_goes_along_what_is_affected_whatever_else_is_stored(place:
     held, other = (
         guard(place.namespace, f"acl:{name}", {"x": 1}, "$.x") for name in ("a", "other")
     )
-    await place.store.change(place.namespace, "acl:other", _ONE)
-    await place.store.facts(place.namespace, {"acl:other": frozenset({"$.x"})})
+    await place.store.change("acl:other", _ONE)
+    await place.store.facts({"acl:other": frozenset({"$.x"})})
     guards = [[other], [held], [other], [held, other], [], [], [other], []]
     feeds = [(), (), (0,), (1,), (2,), (3,), (4, 5), (6,)]
 
     async def add(name: str, guards: Sequence[Sequence[Precondition]]) -> None:
         recording = branching_recording(name, guards, feeds)
-        await published(place.store, place.namespace, recording)
+        await published(place.store, recording)
         place.executions.append(recording.execution.id)
 
     async def visited() -> int:
@@ -318,16 +321,16 @@ async def test_a_walk_goes_along_what_is_affected_whatever_else_is_stored(place:
 async def test_lookups_and_effects_do_not_wait_for_the_walk(place: Place) -> None:
     """One process: what is asked for during a batch is done before the walk goes much further."""
     # A server plans a statement when it first meets it, for longer than this walk takes.
-    await place.store.intend(place.namespace, sample_effect("run-before"), [])
-    await place.store.lookup(place.namespace, "task-0", newest)
+    await place.store.intend(sample_effect("run-before"), [])
+    await place.store.lookup("task-0", newest)
     await place.change(_TWO)
     log: list[str] = []
     asked: list[asyncio.Task[None]] = []
 
     async def ask(number: int) -> None:
-        await place.store.lookup(place.namespace, "task-0", newest)
+        await place.store.lookup("task-0", newest)
         log.append("looked up")
-        await place.store.intend(place.namespace, sample_effect(f"run-{number}"), [])
+        await place.store.intend(sample_effect(f"run-{number}"), [])
         log.append("begun")
 
     def then(_: Walk) -> None:
@@ -349,7 +352,7 @@ async def test_lookups_and_effects_do_not_wait_for_the_walk(place: Place) -> Non
 async def test_parts_of_a_batch_are_marked_at_once_and_counted_together(
     neo4j_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Place(lambda: connect(neo4j_uri))
+    place = Place(neo4j_uri)
     async with _opened(place):
         monkeypatch.setattr(neo4j_marks, "_PART", 2)
         for document, marked in ((_TWO, _EXECUTIONS), (_ONE, 0)):
@@ -367,7 +370,7 @@ async def test_parts_of_a_batch_are_marked_at_once_and_counted_together(
 async def test_a_batch_of_which_a_part_fails_is_done_again(
     neo4j_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Place(lambda: connect(neo4j_uri))
+    place = Place(neo4j_uri)
     async with _opened(place):
         monkeypatch.setattr(neo4j_marks, "_PART", 2)
         run, second = Client.run, sorted(place.executions)[5]
@@ -382,7 +385,7 @@ async def test_a_batch_of_which_a_part_fails_is_done_again(
             patch.setattr(Client, "run", refuse)
             with pytest.raises(StoreUnavailable):
                 await place.walker().run(batch=10)
-        [left] = await place.store.walks(place.namespace)
+        [left] = await place.store.walks()
         assert (left.cursor, left.marked) == (None, 0)
         await place.walker().run(batch=10)
         assert await place.marked() == _EXECUTIONS
@@ -399,8 +402,8 @@ async def test_a_cancelled_walk_goes_on_where_it_stopped(place: Place) -> None:
         await work
     assert 0 < await place.marked() < _EXECUTIONS
     assert await place.take_lead("the next one", 1)  # it was given up at once
-    await place.other.release(place.namespace, LEASE, "the next one")
-    [left] = await place.store.walks(place.namespace)
+    await place.other.release(LEASE, "the next one")
+    [left] = await place.store.walks()
     assert left.cursor is not None
     seen: list[Walk] = []
     await place.walker(place.other).run(seen.append)
@@ -414,7 +417,7 @@ async def test_a_kick_has_it_done_in_the_background(place: Place) -> None:
     for _ in range(5):
         walker.kick()
     async with asyncio.timeout(20):
-        while await place.store.walks(place.namespace):
+        while await place.store.walks():
             await asyncio.sleep(0.01)
     assert await place.marked() == _EXECUTIONS
     await walker.close()
@@ -474,19 +477,19 @@ async def test_each_walk_is_one_line_in_the_log(
 
 async def test_settling_does_not_wait_for_changes_that_never_cease(place: Place) -> None:
     await place.change(_TWO)
-    opened = {walk.id for walk in await place.store.walks(place.namespace)}
+    opened = {walk.id for walk in await place.store.walks()}
     going = True
 
     async def change() -> None:
         for number in itertools.count():
             if not going:
                 return
-            await place.store.change(place.namespace, "acl:a", Document.of({"x": number}))
+            await place.store.change("acl:a", Document.of({"x": number}))
 
     changing = asyncio.ensure_future(change())
     try:
         await place.walker(place.other).settle(timeout=60)
-        left = {walk.id for walk in await place.store.walks(place.namespace, limit=10_000)}
+        left = {walk.id for walk in await place.store.walks(limit=10_000)}
     finally:
         going = False
         await changing
@@ -507,4 +510,4 @@ async def test_a_walk_that_seems_to_be_of_the_future_is_done(
 
     monkeypatch.setattr(place.store, "read_facts", earlier)
     await place.walker().settle(timeout=60)
-    assert await place.store.walks(place.namespace) == []
+    assert await place.store.walks() == []

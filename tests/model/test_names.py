@@ -71,7 +71,7 @@ def test_no_statement_that_decides_what_is_replayed_is_left_out() -> None:
     assert not NOT_MODELLED.keys() & run_by_the_model()
 
 
-async def use(store: GraphStore, space: str, told: list[str]) -> dict[str, set[str]]:
+async def use(store: GraphStore, told: list[str]) -> dict[str, set[str]]:
     """What is ``told`` while each method that the model is about does all it can."""
     ran: dict[str, set[str]] = {}
 
@@ -83,39 +83,36 @@ async def use(store: GraphStore, space: str, told: list[str]) -> dict[str, set[s
 
     for number in range(2):
         with during("change"):
-            await store.change(space, "acl:a", Document.of(number), until=timedelta(hours=1))
+            await store.change("acl:a", Document.of(number), until=timedelta(hours=1))
     with during("change"):  # an equal one
-        await store.change(space, "acl:a", Document.of(1), until=timedelta(hours=2))
+        await store.change("acl:a", Document.of(1), until=timedelta(hours=2))
     with during("renew"):
-        await store.renew(space, {"acl:a": 2}, until=timedelta(hours=3))
+        await store.renew({"acl:a": 2}, until=timedelta(hours=3))
     with during("facts"):
-        await store.facts(space, {"acl:a": frozenset(["$.late"])})
-    recording = sample_recording(guards=[guard(space, "acl:a", 1, "$.new")])
+        await store.facts({"acl:a": frozenset(["$.late"])})
+    recording = sample_recording(guards=[guard(store.namespace, "acl:a", 1, "$.new")])
     with during("write"):
-        await store.write(space, recording)
+        await store.write(recording)
     with during("publish"):
         await store.publish(
-            space,
             recording.execution.id,
             steps=len(recording.steps),
             manifest=manifest(recording.steps),
             signature=signature(recording.steps),
         )
     with during("lookup"):  # whose facet was never computed
-        await store.lookup(
-            space, recording.task.key, lambda traces, _: traces[0].id if traces else None
-        )
+        await store.lookup(recording.task.key, lambda traces, _: traces[0].id if traces else None)
     with during("still"):
-        assert await store.still(space, recording.execution.id, {"acl:a": 2})
-    expected = [Expected("acl:a", 1, True, (guard(space, "acl:a", 1, "$.new").id,))]
+        assert await store.still(recording.execution.id, {"acl:a": 2})
+    expected = [Expected("acl:a", 1, True, (guard(store.namespace, "acl:a", 1, "$.new").id,))]
     with during("intend"):
-        assert await store.intend(space, sample_effect(execution="other"), expected)
+        assert await store.intend(sample_effect(execution="other"), expected)
     with during("change"):  # after a facet came
-        await store.change(space, "acl:a", None)
+        await store.change("acl:a", None)
     with during("unbroken"):
-        await store.unbroken(space, [Span(guard(space, "acl:a", 1, "$.new").id, "acl:a", 1, 3)])
+        await store.unbroken([Span(guard(store.namespace, "acl:a", 1, "$.new").id, "acl:a", 1, 3)])
     with during("unpublish"):
-        await store.unpublish(space, recording.execution.id, "enough")
+        await store.unpublish(recording.execution.id, "enough")
     return ran
 
 
@@ -129,11 +126,11 @@ async def test_each_method_runs_the_statements_that_the_model_says(
         told.append(name)
         return await run(self, name, *rest)
 
-    store = Neo4jStore(neo4j_uri)
+    store = Neo4jStore(neo4j_uri, namespace=f"test-{uuid.uuid4().hex[:12]}")
     await store.open()
     monkeypatch.setattr(Client, "run", noted)
     try:
-        ran = await use(store, f"test-{uuid.uuid4().hex[:12]}", told)
+        ran = await use(store, told)
     finally:
         await store.close()
     for method, names in ran.items():
@@ -146,13 +143,13 @@ async def test_each_method_runs_the_statements_that_the_model_says(
 async def test_on_sqlite_each_method_that_decides_is_one_transaction(tmp_path: Path) -> None:
     """That is all that the model takes for granted there: a transaction is one step."""
     told: list[str] = []
-    store = SqliteStore(str(tmp_path / "graph.db"))
+    store = SqliteStore(str(tmp_path / "graph.db"), namespace="here")
     await store.open()
     try:
         for each in (store._write, store._read):
             assert each is not None
             each.set_trace_callback(partial(note_outside, each, told))
-        ran = await use(store, "here", told)
+        ran = await use(store, told)
     finally:
         await store.close()
     # Read before the lock is taken, to compute fingerprints; what counts is read again under it.

@@ -201,7 +201,7 @@ class Service:
 
         async def write_and_wait() -> None:
             async with self.engine() as engine, asyncio.timeout(20):
-                known = await engine.session().store.read_facts(self.namespace, {})
+                known = await engine.session().store.read_facts({})
                 self.rule(content)
                 since = datetime.fromtimestamp(known.now / 1000, UTC)
                 async for event in engine.changes(since=since, resource="acl:deploy"):

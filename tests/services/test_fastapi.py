@@ -150,4 +150,4 @@ async def hits(service: Service) -> int:
 
 async def executions(service: Service) -> list[Any]:
     async with service.engine() as engine:
-        return list(await engine.session().store.executions(service.namespace))
+        return list(await engine.session().store.executions())

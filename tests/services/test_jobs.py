@@ -168,4 +168,4 @@ async def changes(service: Service) -> list[str]:
     """What became of the rule, by now."""
     async with service.engine() as engine:
         store = engine.session().store
-        return [it.kind for it in await store.changes(service.namespace, resource="acl:deploy")]
+        return [it.kind for it in await store.changes(resource="acl:deploy")]
