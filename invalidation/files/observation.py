@@ -104,7 +104,8 @@ class Observation:
         Nothing after ``patience`` seconds without any.
         """
         try:
-            await asyncio.wait_for(self._wake.wait(), patience)
+            async with asyncio.timeout(patience):  # wait_for of Python 3.11 may lose a cancellation
+                await self._wake.wait()
         except TimeoutError:
             return []
         until = time.monotonic() + longest

@@ -23,7 +23,7 @@ from execgraph.invalidation.files import hints as hints_module
 from execgraph.invalidation.files import reading as reading_module
 from execgraph.invalidation.files.claims import Claims
 from execgraph.invalidation.files.file_source import FileSource
-from execgraph.invalidation.files.observation import Observation, _readers
+from execgraph.invalidation.files.observation import Observation, PathEvent, _readers
 from execgraph.invalidation.files.places import Places
 from execgraph.invalidation.files.reading import FileReader
 from execgraph.invalidation.source import Source, Unreadable
@@ -799,6 +799,18 @@ async def test_threads_that_were_told_to_stop_have_not_died(
     observation.stop()
     assert observation.stale
     assert caplog.text == ""
+
+
+async def test_who_listens_can_be_cancelled_in_the_moment_of_an_event(tmp_path: Path) -> None:
+    observation = Observation(Places({}, {}))
+    listening = asyncio.ensure_future(observation.burst(quiet=1, longest=1, patience=PATIENCE))
+    await asyncio.sleep(0.01)
+    observation._tell(PathEvent((str(tmp_path),), of_directory=False))
+    await asyncio.sleep(0)  # the event wakes it
+    await asyncio.sleep(0)
+    listening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await listening
 
 
 async def test_when_no_more_can_be_watched_it_polls_and_says_which_limit_to_raise(
