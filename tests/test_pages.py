@@ -97,6 +97,71 @@ def test_each_word_of_the_glossary_has_one_meaning() -> None:
     assert len(words) == len(set(words))
 
 
+#: Words of the glossary that mean nothing else on any page.
+PLAIN = (
+    "canonical form",
+    "change event",
+    "code key",
+    "decision",
+    "execution",
+    "facet",
+    "fingerprint",
+    "namespace",
+    "precondition",
+    "resource",
+    "selector",
+    "step key",
+    "task key",
+    "trace",
+)
+#: Pages that use the words. Decisions are short, and docs/beside.md has the words of other systems.
+GUIDES = [
+    page
+    for page in PAGES
+    if (page.name == "README.md" and page.parent == ROOT) or page.parent == ROOT / "docs"
+    if page.name not in {"beside.md", "glossary.md"}
+]
+
+
+def sentences(page: Path) -> str:
+    """The prose of a page, without code, headings, tables, and links to anything but words."""
+    text = prose(page.read_text(encoding="utf-8"))
+    text = re.sub(r"^(#| {4}|\|(?!.*glossary\.md)).*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"`[^`]*`", "", text)
+    return re.sub(r"\[[^\]]*\]\((?![\w/]*glossary\.md#)[^)]*\)", "", text)
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda it: it.relative_to(ROOT).as_posix())
+def test_a_word_of_the_glossary_is_linked_where_a_page_uses_it_first(page: Path) -> None:
+    text = sentences(page)
+    first = {word: re.search(rf"(?<![#\w-]){word}s?\b", text, re.IGNORECASE) for word in PLAIN}
+    unlinked = [
+        word
+        for word, found in first.items()
+        if found
+        and not re.match(rf"\]\([\w/]*glossary\.md#{word.replace(' ', '-')}\)", text[found.end() :])
+    ]
+    assert unlinked == []
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda it: it.relative_to(ROOT).as_posix())
+def test_a_page_links_a_word_once(page: Path) -> None:
+    linked = re.findall(r"glossary\.md#([\w-]+)", sentences(page))
+    assert sorted(linked) == sorted(set(linked))
+
+
+def test_every_word_of_the_glossary_is_linked_from_somewhere() -> None:
+    linked = {anchor for page in GUIDES for path, anchor in links(page) if "glossary.md" in path}
+    words = set(re.findall(r'<a id="([\w-]+)">', text_of("docs/glossary.md")))
+    assert words - linked == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda it: it.relative_to(ROOT).as_posix())
+def test_no_line_of_a_page_is_too_wide(page: Path) -> None:
+    lines = prose(page.read_text(encoding="utf-8")).splitlines()
+    assert [it for it in lines if len(it) > 120 and not it.startswith(("|", "    "))] == []
+
+
 def test_each_decision_is_in_the_index_with_its_date_and_status() -> None:
     index = text_of("docs/decisions/README.md")
     rows = re.findall(
