@@ -42,11 +42,11 @@ async def follow(
     """
     began = since or await now(store)
     start = round(began.timestamp() * 1000)
-    told: dict[str, int] = {}  # events younger than the latest they may come
+    given: dict[str, int] = {}  # the last LATE_MS: event ids, and when they were made
     newest, wait = start, interval.total_seconds()
     while True:
         try:
-            found = await store.changes(
+            events = await store.changes(
                 resource=resource,
                 since=max(start, newest - LATE_MS),
                 limit=None,
@@ -57,11 +57,11 @@ async def follow(
             wait = min(2 * wait, max(_LONGEST_WAIT, wait))
             await asyncio.sleep(wait)
             continue
-        fresh = [event for event in reversed(found) if event.id not in told]
-        told.update({event.id: event.at for event in fresh})
+        fresh = [event for event in reversed(events) if event.id not in given]
+        given.update({event.id: event.at for event in fresh})
         newest = max([newest, *(event.at for event in fresh)])
         for event in fresh:
             yield event
-        told = {key: at for key, at in told.items() if at >= newest - LATE_MS}
+        given = {key: at for key, at in given.items() if at >= newest - LATE_MS}
         wait = interval.total_seconds()
         await asyncio.sleep(wait)

@@ -26,10 +26,9 @@ _log = logging.getLogger("execgraph")
 LEASE, LEASE_SECONDS = "walker", 10.0
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)  # seconds between two looks at another leader's work
 _SOON_SECONDS = 0.05  # changes come in bursts
-_SMALL_BATCH = 100  # executions; beside runs, which write too
-# A writer that finds SQLite's lock taken looks again after a while, and would hardly ever find it
-# free if the next batch took it at once.
-_REST, _LONG_REST = 0.1, 1.0
+# A writer that finds SQLite locked looks again after a while, and would hardly ever find it free if
+# the next batch locked it at once.
+_REST = 0.1
 _CLOSE_SECONDS = 2.0
 
 _T = TypeVar("_T")
@@ -38,9 +37,20 @@ _T = TypeVar("_T")
 OnWalk = Callable[[Walk], None]
 
 
+class _Pace(NamedTuple):
+    """How walks are done: the executions of a batch, and the rest after it, in times of what the
+    batch took."""
+
+    batch: int = WALK_BATCH
+    rest: float = _REST
+
+
+_BESIDE_RUNS = _Pace(100, 1.0)  # which write too
+
+
 class _Opened(NamedTuple):
-    """What was open at a moment: all that was opened by ``now``, and what seems to have been
-    opened later, ``ahead``, since the clock was set back."""
+    """The walks that were open at a moment: all that were opened by ``now``, and ``ahead``, which
+    seem to have been opened later, since the clock was set back."""
 
     now: int
     ahead: frozenset[str]
@@ -56,6 +66,7 @@ class Walker:
         self._store = store
         self._owner = owner
         self._leading = asyncio.Lock()
+        self._extend_at = 0.0  # when the lead is to be extended
         self._task: asyncio.Task[None] | None = None
         self._kicked = False
         self._closed = False
@@ -68,29 +79,29 @@ class Walker:
     ) -> int:
         """Record expiries, and do all walks that are open by then. How many were ended.
 
-        ``rest``: how long nothing is done after a batch, in times of what it took; who waits to
-        write gets his turn then.
+        ``batch``: how many executions are marked at a time. ``rest``: how long nothing is done
+        after a batch, in times of what the batch took; who waits to write gets his turn then.
 
         Returns at once if somebody else leads, and stops when it has lost the lead. Raises
         StoreError. May be cancelled: a batch is done or not, and the lead is given up.
         """
-        return await self._run(progress, batch, rest, await self._opened())
+        return await self._run(progress, _Pace(batch, rest), await self._opened())
 
     async def _opened(self) -> _Opened:
-        """What is open, once expiries are recorded."""
+        """Record expiries; the walks that are open then."""
         await self._store.expire()
         now = (await self._store.read_facts({})).now
         walks = await self._store.walks()
         return _Opened(now, frozenset(walk.id for walk in walks if walk.at > now))
 
-    async def _run(self, progress: OnWalk | None, batch: int, rest: float, until: _Opened) -> int:
+    async def _run(self, progress: OnWalk | None, pace: _Pace, until: _Opened) -> int:
         async with self._leading:
             if not await self._left(until):
                 return 0
             led: bool | None = None
             try:
                 led = await _to_its_end(self._lead())
-                return await self._walk_all(progress, batch, rest, until) if led else 0
+                return await self._walk_all(progress, pace, until) if led else 0
             finally:
                 if led is not False:  # if it is not known, it may be so
                     await self._give_up_lead()
@@ -108,14 +119,12 @@ class Walker:
         ``timeout`` in seconds. Raises TimeoutError, StoreError.
         """
         async with asyncio.timeout(timeout):
-            await self._settle(progress)
+            await self._settle(progress, _Pace())
 
-    async def _settle(
-        self, progress: OnWalk | None, batch: int = WALK_BATCH, rest: float = _REST
-    ) -> None:
+    async def _settle(self, progress: OnWalk | None, pace: _Pace) -> None:
         waited, until = 0, await self._opened()
         while True:
-            ended = await self._run(progress, batch, rest, until)
+            ended = await self._run(progress, pace, until)
             if not (left := await self._left(until)):
                 return
             if self._closed and not ended:
@@ -127,11 +136,12 @@ class Walker:
 
     async def _left(self, until: _Opened) -> list[Walk]:
         """The walks that were open then and are so still, oldest first."""
-        found = await self._store.walks()
-        return [walk for walk in found if walk.at <= until.now or walk.id in until.ahead]
+        walks = await self._store.walks()
+        return [walk for walk in walks if walk.at <= until.now or walk.id in until.ahead]
 
     async def _lead(self) -> bool:
         duration = timedelta(seconds=LEASE_SECONDS)
+        self._extend_at = time.monotonic() + LEASE_SECONDS / 3
         return await self._store.lease(LEASE, self._owner, duration)
 
     async def _give_up_lead(self) -> None:
@@ -139,31 +149,32 @@ class Walker:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await _to_its_end(self._store.release(LEASE, self._owner))
 
-    async def _walk_all(
-        self, progress: OnWalk | None, batch: int, rest: float, until: _Opened
-    ) -> int:
-        ended, extend_at = 0, time.monotonic() + LEASE_SECONDS / 3
+    async def _still_leads(self) -> bool:
+        return time.monotonic() < self._extend_at or await self._lead()
+
+    async def _walk_all(self, progress: OnWalk | None, pace: _Pace, until: _Opened) -> int:
+        """Do walks until none is left, or the lead is lost. How many were ended."""
+        ended = 0
         while walks := await self._left(until):
             for walk in walks:
                 done: Walk | None = walk
                 while done is not None and done.ended_at is None:
-                    if time.monotonic() >= extend_at:
-                        if not await self._lead():
-                            return ended
-                        extend_at = time.monotonic() + LEASE_SECONDS / 3
-                    done = await self._batch(walk.id, batch, rest)
-                    if done is not None and progress is not None:
-                        progress(done)
+                    if not await self._still_leads():
+                        return ended
+                    done = await self._batch(walk.id, progress, pace)
                 if done is not None:
                     ended += 1
-                    _tell(done)
+                    _log_walk(done)
         return ended
 
-    async def _batch(self, walk: str, batch: int, rest: float) -> Walk | None:
+    async def _batch(self, walk: str, progress: OnWalk | None, pace: _Pace) -> Walk | None:
+        """Do one batch, and rest; None: another has ended the walk."""
         began = time.monotonic()
-        done = await self._store.walk(walk, batch=batch)
+        done = await self._store.walk(walk, batch=pace.batch)
         if done is not None and done.ended_at is None:
-            await asyncio.sleep((time.monotonic() - began) * rest)
+            await asyncio.sleep((time.monotonic() - began) * pace.rest)
+        if done is not None and progress is not None:
+            progress(done)
         return done
 
     # In the background --------------------------------------------------------------------
@@ -193,7 +204,7 @@ class Walker:
                 await asyncio.sleep(_SOON_SECONDS)
             self._kicked = False
             try:
-                await self._settle(None, _SMALL_BATCH, _LONG_REST)
+                await self._settle(None, _BESIDE_RUNS)
             except Exception as error:  # noqa: BLE001  (nobody waits for it)
                 _log.warning("the walk failed, and is tried again after the next change: %s", error)
                 return
@@ -209,12 +220,12 @@ async def _to_its_end(work: Coroutine[Any, Any, _T]) -> _T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        task.add_done_callback(lambda it: it.cancelled() or it.exception())
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
         raise
 
 
-def _tell(walk: Walk) -> None:
+def _log_walk(walk: Walk) -> None:
     _log.debug(
         "walked %s: %d steps invalid, %d valid, %d edges",
         walk.id if walk.resource is None else f"{walk.id} of {walk.resource}",

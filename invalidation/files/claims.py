@@ -11,7 +11,7 @@ from pathlib import Path
 from ...graphstore.errors import ConfigurationError
 from ..resources import check_uri
 from ..source import Stamp
-from .globs import Found, Glob, Scan
+from .globs import Glob, MatchedFile, Scan
 from .links import trail
 from .places import Places
 from .stamps import FileStamp, file_stamp, resource_stamp, stamps_now
@@ -23,7 +23,7 @@ _log = logging.getLogger("execgraph")
 
 
 class Claims:
-    """The files that some globs match, by resource, as a scan and the hints since have told.
+    """The files that some globs match, by resource, as of the last scan and the events since.
 
     ``shared``: files with several names; no event tells of a change by another name.
     """
@@ -60,7 +60,7 @@ class Claims:
         return {uri: resource_stamp(files, began) for uri, files in self.scan().items()}
 
     def scan(self) -> Mapping[str, Mapping[str, FileStamp]]:
-        """Look at all files by stat alone: by URI, the files that claim it. Raises OSError."""
+        """Look at all files by stat alone; by URI, those that claim it. Raises OSError."""
         scan = Scan()
         files: dict[str, dict[str, FileStamp]] = {}
         seen: set[str] = set()
@@ -87,7 +87,7 @@ class Claims:
                 raise error
             self._warn_if(True, directory, f"{directory} cannot be read and is left out: {error}")
 
-    def _uri(self, file: Found) -> str | None:
+    def _uri(self, file: MatchedFile) -> str | None:
         uri = self._template.filled(file)
         try:
             return check_uri(uri)
@@ -106,21 +106,21 @@ class Claims:
     # Events -------------------------------------------------------------------------------
 
     def touched(self, path: str) -> str | None:
-        """The resource of a file of which something was heard; it is known from now on.
+        """The resource of a file that an event names; the file claims it from now on.
 
-        None, if no glob matches it.
+        None, if no glob matches the file.
         """
         for glob in self._globs:
             if glob.matches(path):
                 below = path[len(glob.prefix.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
-                if (uri := self._uri(Found(path, below, None))) is not None:
+                if (uri := self._uri(MatchedFile(path, below, None))) is not None:
                     self._files.setdefault(uri, {}).setdefault(path, None)
                     self._follow(path)
                 return uri
         return None
 
     def _follow(self, path: str) -> None:
-        """What a file is reached through may be another by now; then it is to be watched."""
+        """Note what links the file is reached through now; they are to be watched."""
         if passed := trail(path):
             self._trails = {**self._trails, path: passed}
         elif path in self._trails:

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from ...graphstore.errors import ConfigurationError
 from .links import trail
 
-__all__ = ["Found", "Glob", "Scan"]
+__all__ = ["Glob", "MatchedFile", "Scan"]
 
 _log = logging.getLogger("execgraph")
 
@@ -78,7 +78,7 @@ class Glob:
 
     @property
     def deep(self) -> bool:
-        """Whether it looks below its prefix's own entries."""
+        """Whether the glob looks below its prefix's own entries."""
         return len(self.parts) > 1
 
     def matches(self, path: str) -> bool:
@@ -137,8 +137,8 @@ def _visible(name: str, part: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A file that a glob matches. ``stat`` None: it is there, and says nothing of itself."""
+class MatchedFile:
+    """A file that a glob matches. ``stat`` None: nothing is known but that there is one."""
 
     path: str  # absolute, as it was reached
     below: str  # from the glob's prefix on, with slashes
@@ -158,7 +158,7 @@ class Scan:
     closed: dict[str, OSError] = field(default_factory=dict)
     trails: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def files(self, glob: Glob) -> Iterator[Found]:
+    def files(self, glob: Glob) -> Iterator[MatchedFile]:
         """All regular files that ``glob`` matches, in order, symbolic links followed.
 
         Raises OSError if the glob's own directory cannot be read; nothing if there is none.
@@ -181,7 +181,7 @@ class _Walk:
 
     def directory(
         self, path: str, below: str, parts: frozenset[int], chain: frozenset[tuple[int, int]]
-    ) -> Iterator[Found]:
+    ) -> Iterator[MatchedFile]:
         end = len(self._glob.parts)
         with os.scandir(path) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
@@ -194,8 +194,8 @@ class _Walk:
             if deeper and (entered := self._enters(entry, chain)) is not None:
                 yield from self._try(entry.path, f"{inner}/", deeper, chain | {entered})
 
-    def _file(self, entry: os.DirEntry[str], below: str) -> Found | None:
-        """The entry, if it is a regular file or its state cannot be told.
+    def _file(self, entry: os.DirEntry[str], below: str) -> MatchedFile | None:
+        """The entry, if it is a regular file, or nobody can say what it is.
 
         Raises PermissionError where the directory lists names but lets nobody look at them.
         """
@@ -208,8 +208,8 @@ class _Walk:
         except OSError:
             if not entry.is_symlink():
                 raise
-            return Found(entry.path, below, None)
-        return Found(entry.path, below, found) if stat.S_ISREG(found.st_mode) else None
+            return MatchedFile(entry.path, below, None)
+        return MatchedFile(entry.path, below, found) if stat.S_ISREG(found.st_mode) else None
 
     def _enters(
         self, entry: os.DirEntry[str], chain: frozenset[tuple[int, int]]
@@ -233,7 +233,7 @@ class _Walk:
 
     def _try(
         self, path: str, below: str, parts: frozenset[int], chain: frozenset[tuple[int, int]]
-    ) -> Iterator[Found]:
+    ) -> Iterator[MatchedFile]:
         try:
             yield from self.directory(path, below, parts, chain)
         except _ABSENT:

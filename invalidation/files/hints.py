@@ -1,4 +1,4 @@
-"""Hints that files may have changed: by what the operating system tells, or by polling."""
+"""Hints that files may have changed, from the operating system or by polling."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["FileHints"]
 
 _log = logging.getLogger("execgraph")
 
-_LONGEST = 5  # a burst of events is told after so many quiet times at most
-_BURST = 1000  # events from which on "anything" is told: the kernel may have lost some
+_LONGEST = 5  # quiet times after which a burst of events is taken as it is
+_BURST = 1000  # events that mean "anything": the kernel may have lost some
 _CHECK_SECONDS = 5.0  # how often it is checked that the right directories are watched
 _POLL_SECONDS = 1.0
 
@@ -32,7 +32,7 @@ class FileHints:
         self._interval = interval
 
     async def observed(self) -> AsyncGenerator[str | None, None]:
-        """What the operating system tells of; it ends, with a warning, where that watches no more.
+        """Hints from the operating system. They end, with a warning, if it watches no more files.
 
         Raises OSError.
         """
@@ -69,11 +69,9 @@ class FileHints:
         )
         if not events and not self._claims.shared:
             return []
-        return await in_thread(partial(self._told_by, events, observation))
+        return await in_thread(partial(self._uris, events, observation))
 
-    def _told_by(
-        self, events: Sequence[PathEvent], observation: Observation
-    ) -> Sequence[str | None]:
+    def _uris(self, events: Sequence[PathEvent], observation: Observation) -> Sequence[str | None]:
         if len(events) > _BURST or any(event.of_directory for event in events):
             return [None]
         real = {path for event in events for path in event.paths}
@@ -87,7 +85,7 @@ class FileHints:
         return [*uris, *self._claims.changed_elsewhere()]
 
     async def polled(self) -> AsyncGenerator[str | None, None]:
-        """What looking at all files once a second tells, for ever."""
+        """Hints from looking at all files once a second, for ever."""
         before: Mapping[str, object] | None = None
         while True:
             try:

@@ -85,7 +85,7 @@ class Observation:
 
     @property
     def stale(self) -> bool:
-        """Whether it no longer looks at what it should."""
+        """Whether the observation no longer looks at what it should."""
         return self._entry_changed or self._dead() or self.places.moved()
 
     def _dead(self) -> bool:
@@ -181,7 +181,7 @@ def _of_a_thread_that_ends(record: logging.LogRecord) -> bool:
 
 
 def exhausted(error: OSError) -> str | None:
-    """The limit to raise if ``error`` says that no more can be watched; None: it says not."""
+    """The limit to raise if ``error`` means that no more can be watched; None: it does not."""
     if error.errno == errno.ENOSPC:
         return "sysctl fs.inotify.max_user_watches"
     if error.errno == errno.EMFILE:

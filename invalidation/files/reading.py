@@ -36,8 +36,10 @@ class _Unsettled(Exception):
 
 
 async def settled(read: Callable[[], Json], pause: float) -> Json:
-    """What ``read`` gives, in a thread, once its file stays as it is; it is tried some times, with
-    ``pause`` seconds between. Raises Unreadable."""
+    """Read in a thread, again until the file stays as it is, with ``pause`` seconds between.
+
+    Raises Unreadable after some tries.
+    """
     before, why = None, ""
     for _ in range(_TRIES):
         try:

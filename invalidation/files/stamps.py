@@ -1,4 +1,4 @@
-"""Stamps of files: what tells by stat alone whether a file was written since it was read."""
+"""Stamps of files: by stat alone, whether a file was written since it was read."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import re
 
 from ...graphstore.errors import ConfigurationError
 from ..resources import check_uri
-from .globs import Found
+from .globs import MatchedFile
 
 __all__ = ["PLACEHOLDERS", "Template"]
 
@@ -35,7 +35,7 @@ class Template:
     def __str__(self) -> str:
         return self._text
 
-    def filled(self, file: Found) -> str:
+    def filled(self, file: MatchedFile) -> str:
         """What the template says of a file; it need not be the URI of a resource."""
         directory, name = os.path.split(file.path)
         stem = os.path.splitext(name)[0]  # noqa: PTH122 - see globs: strings, for speed

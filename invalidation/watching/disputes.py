@@ -1,4 +1,4 @@
-"""Watchers that see different documents under one resource: told once, and withdrawn.
+"""Disputes: watchers see different documents under one resource, and it is withdrawn.
 
 A source that has changed and one that is seen differently elsewhere look the same to the store:
 a new version. The watcher tells them apart. What another watcher has committed, while nothing has
@@ -42,13 +42,13 @@ async def last_committed_by(store: GraphStore, uri: str) -> str | None:
 
 @dataclass
 class Disputes:
-    """Those that one watched source takes part in. ``lasts``: how long it is believed to watch
-    after each look; ``name``: what others are told it is."""
+    """The disputes that one watched source takes part in. ``lasts``: how long others believe that
+    it watches after each look; ``name``: what they know it as."""
 
     name: str
     lasts: timedelta
     _me: str = field(default_factory=lambda: uuid4().hex)
-    _told: dict[str, str] = field(default_factory=dict)  # by URI, in the words it was told
+    _reasons: dict[str, str] = field(default_factory=dict)  # by URI, as they were worded first
 
     async def about(
         self, store: GraphStore, uri: str, sees: str, facts: Facts, *, contradicted: bool
@@ -62,7 +62,7 @@ class Disputes:
         if contradicted:
             contradicted = await self._other_watcher(store, uri, sees) is not None
         if at.state is not FactState.PRESENT and not contradicted:
-            self._told.pop(uri, None)
+            self._reasons.pop(uri, None)
             return None
         return await self._settled(store, uri, sees, facts, contradicted=contradicted)
 
@@ -70,34 +70,34 @@ class Disputes:
         self, store: GraphStore, uri: str, sees: str, facts: Facts, *, contradicted: bool
     ) -> str | None:
         parties, since = await self._parties(store, uri)
-        others = {key: it for key, it in parties.items() if key != self._me}
-        alive = {key: it for key, it in others.items() if await self._watches(store, key)}
+        others = {key: party for key, party in parties.items() if key != self._me}
+        alive = {key: one for key, one in others.items() if await self._watches(store, key)}
         alone = not others and (
             self._me in parties and facts.now < since + self.lasts / timedelta(milliseconds=1)
         )
-        agreed = all(it["sees"] == sees for it in alive.values())
+        agreed = all(party["sees"] == sees for party in alive.values())
         if agreed and not alone and (self._me in parties or not contradicted):
             await self._note(store, uri, facts, None)
-            self._told.pop(uri, None)
+            self._reasons.pop(uri, None)
             return None
-        said = [it["name"] for it in alive.values() if it["name"] != self.name]
-        against = said or [await self._other_watcher(store, uri, sees) or self.name]
+        names = [party["name"] for party in alive.values() if party["name"] != self.name]
+        against = names or [await self._other_watcher(store, uri, sees) or self.name]
         mine: dict[str, Json] = {self._me: {"name": self.name, "sees": sees}}
         await store.lease(self._lease(self._me), self._me, self.lasts)
         document: Json = {"since": since or facts.now, "watchers": {**alive, **mine}}
         await self._note(store, uri, facts, Document.of(document))
-        return self._told.setdefault(uri, _words(self.name, against))
+        return self._reasons.setdefault(uri, _words(self.name, against))
 
     async def leave(self, store: GraphStore) -> None:
-        """It watches no more; the others need not wait until that is noticed."""
-        if self._told:
+        """Say that this source is watched no more, so that the others need not wait for it."""
+        if self._reasons:
             await store.release(self._lease(self._me), self._me)
-            self._told.clear()
+            self._reasons.clear()
 
     async def _other_watcher(self, store: GraphStore, uri: str, sees: str) -> str | None:
-        """Which source has said last that it is something else; None: no source has."""
-        found = await store.document(uri)
-        if found is not None and found[1].whole == sees:
+        """The source that has committed something else than ``sees``; None: no source has."""
+        current = await store.document(uri)
+        if current is not None and current[1].whole == sees:
             return None
         by = await last_committed_by(store, uri)
         return None if by == _PUSH else by
@@ -105,10 +105,11 @@ class Disputes:
     async def _parties(
         self, store: GraphStore, uri: str
     ) -> tuple[dict[str, Mapping[str, Any]], int]:
-        found = await store.document(dispute_of(uri))
-        if found is None:
+        """Who sees what, by key, as the dispute has it; and since when there is one."""
+        noted = await store.document(dispute_of(uri))
+        if noted is None:
             return {}, 0
-        content: Any = found[1].content
+        content: Any = noted[1].content
         return dict(content["watchers"]), int(content["since"])
 
     async def _watches(self, store: GraphStore, key: str) -> bool:
@@ -127,7 +128,10 @@ class Disputes:
 
 
 def _words(name: str, against: list[str]) -> str:
-    others = " and ".join(sorted({it for it in against if it != name})) or "another watcher of it"
+    others = (
+        " and ".join(sorted({other for other in against if other != name}))
+        or "another watcher of it"
+    )
     return (
         f"{name} and {others} see different documents there; make them agree, or give the resource"
         " to one source"

@@ -15,7 +15,7 @@ RETRY_SECONDS = 5.0  # after a source or the store failed
 
 
 class Hints:
-    """What is to be looked at again, each once. None: all of it."""
+    """The resources that are to be looked at again, each once. None: all of them."""
 
     def __init__(self) -> None:
         self._uris: set[str] = set()

@@ -1,4 +1,4 @@
-"""One source under watch: what it has, what was committed of it, and looking again."""
+"""One source under watch: what the source has, what was committed of it, and looking again."""
 
 from __future__ import annotations
 
@@ -64,8 +64,9 @@ class _Seen:
 
 
 class WatchedSource:
-    """``claimed``: what the source had when it was last listed. ``unreadable``: what of it is
-    withdrawn because it cannot be read, and why."""
+    """A source, and what the store has of it. ``claimed``: the resources that the source had when
+    they were last listed. ``unreadable``: those that are withdrawn because they cannot be read,
+    and why."""
 
     def __init__(
         self,
@@ -86,18 +87,18 @@ class WatchedSource:
         self._where = ""  # the incarnation of the store that they were committed to
 
     async def listed(self) -> Listed | None:
-        """What the source has now; None, with a warning, if it cannot tell. Raises StoreError."""
+        """List what the source has now; None, with a warning, if that fails. Raises StoreError."""
         await self._recognise()
         now = (await self._store.read_facts({})).now
         try:
-            found = stamps(await self.source.resources())
+            now_there = stamps(await self.source.resources())
         except Exception as error:  # noqa: BLE001  (a source is foreign code)
             _log.warning("%s cannot be listed: %s", self.source.name, str(error) or repr(error))
             return None
-        for uri in found.keys() - self.claimed:
+        for uri in now_there.keys() - self.claimed:
             check_uri(uri)
-        self.claimed = frozenset(found)
-        return Listed(now, found)
+        self.claimed = frozenset(now_there)
+        return Listed(now, now_there)
 
     async def scan(self, listed: Listed | None) -> None:
         """Look at all that may have changed, and believe the rest for another while.
@@ -116,19 +117,19 @@ class WatchedSource:
         self.scanned_at = datetime.now(UTC)
 
     async def _recognise(self) -> None:
-        """What was committed to a store that is another one by now was not committed to this."""
+        """Forget what was committed if the store is another one by now."""
         here = await self._store.incarnation()
         if here != self._where:
             self._where, self.scanned_at = here, None
             self._seen.clear()
 
     async def _remember(self) -> None:
-        """What this source had before this process was there may have gone since."""
+        """Recall what this source had before this process was there: it may have gone since."""
         known = await self._store.resources(self.source.name)
         self._seen.update({uri: _Seen(version, None, 0) for uri, version in known.items()})
 
     async def _renew(self, listed: Listed) -> frozenset[str]:
-        """Renew what has the stamp that it had; which of that nobody else has changed."""
+        """Renew the resources whose stamps are as they were; those that nobody else has changed."""
         same = {
             uri: seen.version
             for uri, stamp in listed.stamps.items()
@@ -141,8 +142,8 @@ class WatchedSource:
         return await self._store.renew(same, until=self._until(listed.now), source=self.source.name)
 
     def _is_read(self, seen: _Seen, now: int) -> bool:
-        """Whether it was read within ``max_age``: a file that is written through shared memory may
-        not show it, and what nobody reads is not to be believed for ever."""
+        """Whether the resource was read within ``max_age``: a file that is written through shared
+        memory may not show it, and what nobody reads is not to be believed for ever."""
         if self.source.max_age is None:
             return True
         return now - seen.read_at < self.source.max_age.total_seconds() * 1000
@@ -188,7 +189,8 @@ class WatchedSource:
     async def _disputed(
         self, store: GraphStore, uri: str, sees: str | None, facts: Facts
     ) -> str | None:
-        """Why it is withdrawn though it was read: others, who watch too, see something else."""
+        """Why a resource is to be withdrawn though it was read: other watchers see something else.
+        None: they do not."""
         if sees is None:
             return None
         seen = self._seen.get(uri)
@@ -197,7 +199,7 @@ class WatchedSource:
         return await self._disputes.about(store, uri, sees, facts, contradicted=moved and same)
 
     async def end(self) -> None:
-        """It is watched no more. Raises StoreError."""
+        """Say that the source is watched no more. Raises StoreError."""
         await self._disputes.leave(self._store)
 
     async def _is_mine(self, uri: str, version: int) -> bool:
