@@ -18,6 +18,7 @@ from .outcome.result import Result
 from .parameters import takes
 from .recording import failure, finish, is_store_away, told, write_failure
 from .replay.actions import act_on
+from .replay.decisions import decide, follow, go_back
 from .replay.judging import Code
 from .replay.plan import Decision
 from .replay.refusals import AskAgain
@@ -123,14 +124,14 @@ class Agent:
         tries: dict[int, int] = {}
         again: AskAgain | None = None
         while len(turns) < self.max_turns:
-            decision = run.follow() or await run.decide(request, client.ask, dialect, again=again)
+            decision = follow(run) or await decide(run, request, client.ask, dialect, again=again)
             again = None
             try:
                 final = tries.get(decision.position, 0) == _ASK_AGAIN
                 results = await act_on(run, decision, final=final)
             except AskAgain as moved:
                 tries[decision.position] = tries.get(decision.position, 0) + 1
-                again, back = moved, run.go_back(decision, moved)
+                again, back = moved, go_back(run, decision, moved)
                 turns = [turn for turn in turns if turn[0].position < back]
                 continue
             turns.append((decision, results))

@@ -23,8 +23,9 @@ from .model.client import Dialect, PlainDialect
 from .outcome.result import Result
 from .recording import effects_of, failure, finish, is_store_away, told, write_failure
 from .replay.actions import act
-from .replay.family import Place
-from .replay.run import Ask, Run
+from .replay.decisions import Ask, decide
+from .replay.family import Family, Place
+from .replay.run import Run
 from .replay.subject import Subject
 from .replay.wish import MustNotAsk, Wish
 from .task import Payload
@@ -71,13 +72,13 @@ class Handle:
     Where the value is meant (in a condition, a comparison, an f-string) a handle raises TypeError.
     """
 
-    __slots__ = ("_opened", "_value", "decisions", "position")
+    __slots__ = ("_family", "_value", "decisions", "position")
 
     def __init__(
-        self, value: Any, position: int, decisions: frozenset[Place], opened: set[Place]
+        self, value: Any, position: int, decisions: frozenset[Place], family: Family
     ) -> None:
         self._value = value
-        self._opened = opened
+        self._family = family
         self.position = position
         self.decisions = decisions  # those whose word is in the value
 
@@ -112,13 +113,13 @@ class Handle:
     @property
     def value(self) -> Any:
         """The value itself; what the run does from now on may follow from it."""
-        self._opened.update(self.decisions)
+        self._family.open(self.decisions)
         return self._value
 
     def following(self, decisions: Iterable[Place]) -> Handle:
         """The same, whose value was also made from the word of these decisions."""
         known = self.decisions.union(decisions)
-        return Handle(self._value, self.position, known, self._opened)
+        return Handle(self._value, self.position, known, self._family)
 
     def passed_on(self) -> Any:
         """The value for a step that it is passed to."""
@@ -222,14 +223,14 @@ class ProgramRun:
         if run.session.pace.due:
             await run.session.pace.rest()
         try:
-            decision = await run.decide(lambda: request, ask, dialect)
+            decision = await decide(run, lambda: request, ask, dialect)
         except MustNotAsk as unknown:
             raise failure(run, str(unknown)) from None
         except StoreError as error:
             raise failure(run, str(error)) from error
         position = decision.position
         here = frozenset({Place(run, position)})
-        return Handle(decision.reply, position, here, run.family.opened)
+        return Handle(decision.reply, position, here, run.family)
 
     async def act(self, tool: Tool, /, **arguments: Any) -> Handle:
         """What ``tool`` gives for these arguments (handles are opened).
@@ -251,7 +252,7 @@ class ProgramRun:
             raise failure(run, str(error)) from error
         if acted.error is not None:
             raise acted.error
-        return Handle(acted.value, acted.position, passed, run.family.opened)
+        return Handle(acted.value, acted.position, passed, run.family)
 
     async def begin(self) -> None:
         """Look up what may be replayed; ``async with`` does it."""
@@ -332,7 +333,7 @@ def _given(run: Run, value: Any) -> tuple[Any, frozenset[Place]]:
             "a handle was given that belongs to a run on another store or namespace, whose facts"
             " are not known here; open it with .value"
         )
-    run.family.opened.update(passed)
+    run.family.open(passed)
     return given, frozenset(passed)
 
 

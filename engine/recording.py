@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -48,9 +47,9 @@ async def finish(run: Run, output: Json, *, stop_reason: str | None = None) -> R
 
     ``stop_reason``: why the reply ended that gave it.
     """
-    run.over = True
-    if lost := {tool.name for tool in run.unfinished if tool.is_write}:
-        run.account.do_not_publish(Cause(MissKind.UNFINISHED_EFFECT, ", ".join(sorted(lost))))
+    run.end()
+    if lost := run.effects.lost:
+        run.account.do_not_publish(Cause(MissKind.UNFINISHED_EFFECT, ", ".join(lost)))
     cost = await _priced(run)
     run.session.journal.running.forget(run.id)
     if run.away:
@@ -122,14 +121,14 @@ def failure(run: Run, why: str) -> RunFailed:
 
 def effects_of(run: Run) -> list[SideEffect]:
     """The effects that a run began, those in doubt included."""
-    return list(run.begun.values())
+    return run.effects.begun
 
 
 async def _priced(run: Run) -> float | None:
     """What a run has cost. Its steps are told what each of them has."""
     cost = await cost_of(run.account.bills)
     for bill in run.account.bills:
-        for taken in run.taken:
+        for taken in run.path.taken:
             if taken.bill is bill:
                 taken.step = taken.step.model_copy(update={"cost": bill.cost})
     return cost
@@ -158,9 +157,9 @@ async def _record(run: Run, steps: list[Step], output: Json, cost: float | None)
     current = await store.write(_recording(run, execution, output))
     if run.account.unpublishable is not None or not steps:
         return False
-    guards = {it.ticket: it.step.guards for it in run.taken if it.ticket is not None}
+    guards = {it.ticket: it.step.guards for it in run.path.taken if it.ticket is not None}
     torn = await run.notes.torn(guards, current)
-    whole = next((n for n, taken in enumerate(run.taken) if taken.ticket in torn), len(steps))
+    whole = next((n for n, taken in enumerate(run.path.taken) if taken.ticket in torn), len(steps))
     if whole < len(steps):
         run.account.trouble(Cause(MissKind.TORN, f"{steps[whole].name} (step {whole})"))
         whole = _with_its_writes(steps, whole)
@@ -171,7 +170,8 @@ async def _record(run: Run, steps: list[Step], output: Json, cost: float | None)
             # Else this run, being equal, would not take its place, and nothing ever replayed.
             await store.unpublish(cause.node, str(cause.kind))
     kept = steps[:whole]
-    run.publishing = asyncio.ensure_future(
+    # If the run is cancelled now, this is to end all the same, and is then taken back.
+    published = await run.publication.publish(
         store.publish(
             run.id,
             steps=whole,
@@ -180,8 +180,6 @@ async def _record(run: Run, steps: list[Step], output: Json, cost: float | None)
             keep=run.session.keeper.traces,
         )
     )
-    # If the run is cancelled now, this is to end all the same, and is then taken back.
-    published = await asyncio.shield(run.publishing)
     if published.moved:
         run.session.walker.kick()
     return published.published
@@ -189,10 +187,8 @@ async def _record(run: Run, steps: list[Step], output: Json, cost: float | None)
 
 async def _take_back(run: Run) -> None:
     """A run that was cancelled while it was published is no trace."""
-    if run.publishing is not None:
-        await asyncio.wait({run.publishing})
-        if run.publishing.exception() is None:
-            await run.session.store.unpublish(run.id, "cancelled")
+    if await run.publication.came_about():
+        await run.session.store.unpublish(run.id, "cancelled")
 
 
 def _with_its_writes(steps: Sequence[Step], whole: int) -> int:
@@ -208,15 +204,15 @@ def _equal_trace(run: Run, spared: Spared) -> Trace | None:
     """The trace that this run equals in its steps and guards."""
     if run.account.unpublishable is not None:
         return None
-    if run.followed is not None and spared is run.followed.spared:
-        return run.followed.trace
-    if not run.plan.traces:
+    if run.path.followed is not None and spared is run.path.followed.spared:
+        return run.path.followed.trace
+    if not run.search.plan.traces:
         return None
     mine = _signature(run.steps)
     return next(
         (
             trace
-            for trace in run.plan.traces
+            for trace in run.search.plan.traces
             if trace.execution.complete and trace.execution.signature == mine
         ),
         None,
@@ -236,7 +232,7 @@ def _replay(run: Run, trace: Trace, output: Json, cost: float | None, spared: Sp
         values = (report,)
     done = [
         (taken.step, effect)
-        for taken in run.taken
+        for taken in run.path.taken
         if (effect := taken.effect) is not None and effect.state is EffectState.DONE
     ]
     places = _places(trace) if done else {}
@@ -259,21 +255,21 @@ def _with_report(
     recorded_with: str | None = None,
 ) -> tuple[Execution, Value]:
     """The execution with what became of its steps, and the payload that tells it."""
-    taken = [(it.step, it.report()) for it in run.taken]
+    taken = [(it.step, it.report()) for it in run.path.taken]
     report = report_of(taken, run.account.causes, recorded_with or run.id, places).value()
     return execution.model_copy(update={"report": report.digest}), report
 
 
 def _recording(run: Run, execution: Execution, output: Json) -> Recording:
     values = run.wish.task.values
-    values += [value for taken in run.taken for value in taken.values]
+    values += [value for taken in run.path.taken for value in taken.values]
     if output is not None:
         values.append(Value.of(encode(output)))
     execution, report = _with_report(run, execution)
     values.append(report)
     steps = {
         taken.effect.id: step_id(run.id, position)
-        for position, taken in enumerate(run.taken)
+        for position, taken in enumerate(run.path.taken)
         if taken.effect is not None
     }
     effects = tuple(
@@ -291,9 +287,9 @@ def _recording(run: Run, execution: Execution, output: Json) -> Recording:
 
 def _preconditions(run: Run) -> tuple[Precondition, ...]:
     """All that guards a step of this run, each once, sorted: stores lock in this order."""
-    noted = {note.guard.id: note.guard for taken in run.taken for note in taken.notes}
-    known = {**run.preconditions, **noted}
-    used = {guard for taken in run.taken for guard in taken.step.guards}
+    noted = {note.guard.id: note.guard for taken in run.path.taken for note in taken.notes}
+    known = {**run.search.preconditions, **noted}
+    used = {guard for taken in run.path.taken for guard in taken.step.guards}
     return tuple(known[guard] for guard in sorted(used))
 
 
@@ -351,7 +347,7 @@ def _tell(run: Run, execution: Execution, *, recorded: bool) -> None:
         failed=execution.state is ExecutionState.FAILED,
         reason=execution.reason,
         recorded=recorded,
-        steps=len(run.taken),
+        steps=len(run.path.taken),
         tokens=execution.usage.total,
         saved_tokens=execution.saved_tokens,
         cost=execution.cost,
@@ -372,13 +368,13 @@ def _result(
 ) -> Result:
     mode = _mode(run)
     replayed = mode is Mode.REPLAY
-    same = run.followed is not None and spared is run.followed.spared
-    actions = (it for it in run.taken if it.step.kind is StepKind.ACTION)
+    same = run.path.followed is not None and spared is run.path.followed.spared
+    actions = (it for it in run.path.taken if it.step.kind is StepKind.ACTION)
     return Result(
         output=output,
         execution_id=run.id,
         mode=mode,
-        steps=tuple([taken.report() for taken in run.taken]),
+        steps=tuple([taken.report() for taken in run.path.taken]),
         usage=run.account.usage,
         saved_tokens=spared.tokens,
         cost=cost,
@@ -404,17 +400,17 @@ def _missed(run: Run) -> tuple[Cause, ...]:
 
 def _spared(run: Run) -> Spared:
     """What the decisions that were served had cost; the followed trace knows its own."""
-    if run.followed is not None and run.as_followed:
-        return run.followed.spared
-    return spared_by(it.step for it in run.taken if it.outcome is Outcome.REPLAYED)
+    if run.path.followed is not None and run.path.whole:
+        return run.path.followed.spared
+    return spared_by(it.step for it in run.path.taken if it.outcome is Outcome.REPLAYED)
 
 
 def _mode(run: Run) -> Mode:
     """Live: nothing recorded was of use; replay: it was, and no model was asked; partial: one was,
     and something was served. What was carried out again was not served."""
     if run.account.calls:
-        return Mode.PARTIAL if any(taken.served for taken in run.taken) else Mode.LIVE
-    return Mode.REPLAY if any(taken.unchanged for taken in run.taken) else Mode.LIVE
+        return Mode.PARTIAL if any(taken.served for taken in run.path.taken) else Mode.LIVE
+    return Mode.REPLAY if any(taken.unchanged for taken in run.path.taken) else Mode.LIVE
 
 
 def _effect_report(effect: SideEffect) -> EffectReport:

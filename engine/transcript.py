@@ -18,7 +18,14 @@ from ..graphstore.canonical import Json, canonical, decode, digest, encode, fing
 from ..graphstore.model import Step, StepKind, Value
 from .model.client import Dialect, Names
 
-__all__ = ["Asked", "Transcript", "decision_code_key", "decision_key", "request_messages"]
+__all__ = [
+    "Asked",
+    "Transcript",
+    "Transcripts",
+    "decision_code_key",
+    "decision_key",
+    "request_messages",
+]
 
 _LONG = 256  # a text that is shorter is no longer than what would stand for it
 
@@ -107,6 +114,25 @@ class Transcript:
             self._values.clear()
             self._digests.clear()
             self._names = Names()
+
+
+class Transcripts:
+    """What a run's last requests were, one for each dialect."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Transcript] = {}
+
+    def read(
+        self,
+        request: Mapping[str, Json],
+        dialect: Dialect,
+        declared: Sequence[Json],
+        outputs: Mapping[str, bytes],
+    ) -> Asked:
+        """See ``Transcript.read``."""
+        if (transcript := self._known.get(dialect.name)) is None:
+            transcript = self._known[dialect.name] = Transcript(dialect)
+        return transcript.read(request, declared, outputs)
 
 
 def _by_reference(message: Json, digests: Mapping[str, str]) -> Json:

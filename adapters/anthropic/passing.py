@@ -61,7 +61,7 @@ class Passing:
         self._cause = Cause(MissKind.UNRECORDED, what)
         self._bills: list[Bill] = []
         for run in runs:
-            run.running.account.calls += 1
+            run.running.account.ask()
             if not self._free:  # which may have chosen what the run did
                 run.running.account.do_not_publish(self._cause)
 

@@ -37,6 +37,18 @@ class Account:
         """In US dollars; None if it is not known. Prices are to be at hand."""
         return sum_of(bill.cost for bill in tuple(self.bills))
 
+    def ask(self) -> None:
+        """A model is called."""
+        self.calls += 1
+
+    def pay(self, bill: Bill) -> None:
+        """A reply has come that is paid for."""
+        self.bills.append(bill)
+
+    def because(self, cause: Cause) -> None:
+        """Tell why this run is no plain replay."""
+        self.causes.append(cause)
+
     def trouble(self, cause: Cause) -> None:
         """Tell why this run cannot be replayed, or not to its end."""
         self.causes.append(cause)

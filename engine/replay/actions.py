@@ -33,7 +33,7 @@ from .noted_facts import Note, distinct
 from .plan import Decision
 from .planned_actions import Job, job_of_act, job_of_call, job_on_path
 from .run import Run
-from .step_taken import Taken, frontier
+from .step_taken import Taken
 
 __all__ = ["Acted", "act", "act_on"]
 
@@ -59,22 +59,41 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
     calls = decision.calls
     if not calls:
         return []
-    if len(calls) == 1 and (recorded := run.next_action(decision)) is not None:
+    if len(calls) == 1 and (recorded := _next_action(run, decision)) is not None:
         if run.subject.code.tools[recorded.step.name].just_reads:
             it = await _follow(run, recorded, calls[0])
         else:
             it = _reuse(run, recorded)
         return [CallResult(calls[0], it.output, it.step.error)]
     jobs = [await job_of_call(run, decision, number) for number in range(len(calls))]
-    gate = Gate(run, [Chooser(run, run.taken[decision.position])], final=final)
+    gate = Gate(run, [Chooser(run, run.path.taken[decision.position])], final=final)
     taken = [it.taken for it in await _carry_out(run, jobs, decision.noted, gate)]
-    if run.on_path and all(it.followed and it.unchanged for it in taken):
-        run.advance(len(calls))
+    if run.path.is_as_recorded and all(it.followed and it.unchanged for it in taken):
+        run.path.advance(len(calls))
     else:
-        run.leave_path(next((it.cause for it in taken if it.cause is not None), None))
+        run.path.leave(next((it.cause for it in taken if it.cause is not None), None))
     return [
         CallResult(call, it.output, it.step.error) for call, it in zip(calls, taken, strict=True)
     ]
+
+
+def _next_action(run: Run, decision: Decision) -> Recorded | None:
+    """The action that carries out the only call of ``decision`` on the recorded path, if it stands
+    and is a read, or is to be reused."""
+    recorded = run.path.action(decision.position, 0)
+    if recorded is None or recorded.cause is not None or recorded.step.error:
+        return None
+    tool = run.subject.code.tools.get(recorded.step.name)
+    if tool is None or not (tool.just_reads or _may_reuse(run, tool, recorded.step)):
+        return None
+    return recorded
+
+
+def _may_reuse(run: Run, tool: Tool, step: Step) -> bool:
+    """Whether a pure action of the path that stood at the lookup stands now."""
+    pure = tool.effect is Effect.PURE and step.effect is Effect.PURE
+    # What its tool depends on may have become something else since the lookup.
+    return pure and not run.search.time_has_passed and tool.code_key == step.code_key
 
 
 async def _follow(run: Run, recorded: Recorded, call: Call) -> Taken:
@@ -82,7 +101,7 @@ async def _follow(run: Run, recorded: Recorded, call: Call) -> Taken:
 
     This is what replays mostly do, so it does without a job as long as the output is equal.
     """
-    followed = run.followed
+    followed = run.path.followed
     assert followed is not None
     tool, step = run.subject.code.tools[recorded.step.name], recorded.step
     known = followed.known(step)
@@ -105,16 +124,16 @@ async def _follow(run: Run, recorded: Recorded, call: Call) -> Taken:
     _ended(run, job, taken, run.notes.ticket())
     run.take(taken)
     if taken.unchanged:
-        run.advance(1)
+        run.path.advance(1)
     else:
-        run.leave_path(taken.cause)
+        run.path.leave(taken.cause)
     return taken
 
 
 def _reuse(run: Run, recorded: Recorded) -> Taken:
     """A pure action that stands: its recording is all there is to it."""
-    assert run.followed is not None
-    taken = run.followed.reuse(recorded)
+    assert run.path.followed is not None
+    taken = run.path.followed.reuse(recorded)
     run.go_along(taken)
     return taken
 
@@ -135,8 +154,8 @@ async def act(
     Raises ArgumentsInvalid, and PreconditionChanged if what the write stands on moved, or may not
     have been known to a decision that chose it; then it did not happen.
     """
-    chosen = run.choosing(passed) if tool.is_write else []
-    with run.acting(tool):
+    chosen = run.family.choosers(passed) if tool.is_write else []
+    with run.effects.acting(tool):
         done = await _acted(run, tool, arguments, chosen)
     if done.taken.outcome is Outcome.REFUSED:
         raise PreconditionChanged(
@@ -162,7 +181,7 @@ async def _carry_out(
     run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note], gate: Gate
 ) -> list[_Done]:
     await _note(run, jobs, noted)
-    feeds = frontier(run.steps) if any(job.followed is None for job in jobs) else ()
+    feeds = run.path.frontier if any(job.followed is None for job in jobs) else ()
     if len(jobs) == 1:
         done = [await _one(run, jobs[0], gate, feeds)]
     else:
@@ -174,7 +193,7 @@ async def _carry_out(
         it.taken.followed = job.followed is not None
         run.take(it.taken)
     if gate.stopped is not None:
-        run.refused(gate.stopped, gate.chosen)
+        run.refuse(gate.stopped, gate.chosen)
     return done
 
 
@@ -190,7 +209,7 @@ async def _note(run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note]) -
     """Give the jobs the facts they rest on: read now, unless the lookup just accepted them."""
     open_jobs = []
     for job in jobs:
-        if job.recorded is not None and job.stands and not run.asked:
+        if job.recorded is not None and job.stands and not run.search.time_has_passed:
             job.notes = job.recorded.notes
         else:
             open_jobs.append(job)
@@ -214,7 +233,7 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
         assert gate.stopped is not None
         return _refused(job, feeds, gate.stopped.cause)
     if effect is not None:
-        run.begun[effect.id] = effect
+        run.effects.begin(effect)
     ticket, started = run.notes.ticket(), time.perf_counter()
     with Asking() as asked:
         given = await run_tool(job.tool, job.reading.parsed, key, job.expected)
@@ -222,7 +241,7 @@ async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
     if asked.notes and effect is None:  # a write runs again anyway, and asks again
         job.notes = distinct(job.notes, asked.notes)
     if effect is not None and given.returned:
-        run.begun[effect.id] = effect = effect.ended()
+        effect = run.effects.end(effect)
     if job.for_program and job.tool.effect is Effect.PURE:
         given = _kept(job, job.tool, given)
     done = _finished(job, feeds, given)
@@ -247,7 +266,7 @@ async def _reusable(run: Run, job: Job) -> bytes | None:
         return None
     if not job.stands or recorded.step.error or recorded.step.effect is not Effect.PURE:
         return None
-    return await run.payload(recorded)
+    return await run.search.output(recorded)
 
 
 def _kept(job: Job, tool: Tool, given: Output) -> Output:

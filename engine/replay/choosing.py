@@ -1,10 +1,10 @@
 """Whether the decisions that chose a write knew the facts it rests on (I2).
 
 Which decisions chose it: where the call stands in a reply, that one; else every decision whose
-handle was passed to the act, and every one that the program had opened before (``Run.choosing``).
-A decision knew a fact if it was noted before it was asked, or guards its recording. Any other fact
-it knew only if that is known to have held since: a requirement that names an argument is met no
-earlier than the act itself.
+handle was passed to the act, and every one that the program had opened before
+(``Family.choosers``). A decision knew a fact if it was noted before it was asked, or guards its
+recording. Any other fact it knew only if that is known to have held since: a requirement that names
+an argument is met no earlier than the act itself.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ async def mistrust(decisions: Collection[Chooser]) -> None:
             for it in decisions
             if it.run is run and it.taken.served
         }
-        traces = await run.all_traces() if served else ()
+        traces = await run.search.all_traces() if served else ()
         known = [it.id for it in traces if any((s.key, s.occurrence) in served for s in it.steps)]
         for trace in [*known, *([run.id] if run.over else [])]:
             await run.store.unpublish(trace, _NOT_KNOWN)

@@ -64,7 +64,8 @@ class Gate:
         noted = [it.noted for it in self.chosen]
         known = (it[ref] for it in noted for ref in facets if ref in it)
         chosen = (note for it in self.chosen for note in it.rests_on)
-        served = (note for it in run.served for note in run.rests_on(it))
+        known_of, after = run.refusals.rests_on, run.refusals.heeded.all_before
+        served = (note for it in run.path.served(after) for note in known_of(it))
         every = itertools.chain(notes, known, chosen, served)
         return list({(it.guard.id, it.believed or it.version): it for it in every}.values())
 

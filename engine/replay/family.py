@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...graphstore.model import FacetRef
 from .noted_facts import Note
+from .refusals import AskAgain, KnownRefusals, Refusals
 from .step_taken import Taken
 
 if TYPE_CHECKING:
@@ -22,14 +23,6 @@ class Place(NamedTuple):
     position: int
 
 
-class Family:
-    """A run and those that are begun inside it. ``opened``: the decisions they have opened."""
-
-    def __init__(self) -> None:
-        self.runs: list[Run] = []
-        self.opened: set[Place] = set()
-
-
 class Chooser(NamedTuple):
     """A decision that chose a write, and the run that it belongs to."""
 
@@ -39,15 +32,55 @@ class Chooser(NamedTuple):
     @property
     def noted(self) -> Mapping[FacetRef, Note]:
         """The facts as its run knows them to have been before it."""
-        return self.run.noted(self.taken)
+        return self.run.refusals.noted(self.taken)
 
     @property
     def rests_on(self) -> Iterable[Note]:
         """The facts that must be as noted for what follows from it to stand."""
-        return self.run.rests_on(self.taken)
+        return self.run.refusals.rests_on(self.taken)
 
     def guard_by(self, write: Taken) -> None:
         """Have what guards the write guard it, unless it has been recorded already: what it did
         not know is then found out when it is served, and chooses that write again."""
         if not self.run.over:
             self.taken.guard_by(write)
+
+
+class Family:
+    """A run and those that are begun inside it. ``opened``: the decisions they have opened."""
+
+    def __init__(self) -> None:
+        self.opened: set[Place] = set()
+        self._runs: list[Run] = []
+
+    def add(self, run: Run) -> None:
+        """It is one of these from now on."""
+        self._runs.append(run)
+
+    def open(self, decisions: Iterable[Place]) -> None:
+        """What these runs do from now on may follow from these decisions."""
+        self.opened.update(decisions)
+
+    def refusals(self) -> Mapping[KnownRefusals, Refusals]:
+        """What each of these runs was told by refused effects by now."""
+        return {it.refusals: told for it in self._runs if (told := it.refusals.latest)}
+
+    def choosers(self, passed: Iterable[Place]) -> list[Chooser]:
+        """The decisions that chose a program's write: those ``passed`` to it as handles, and all
+        that were opened before."""
+        passed, opened = set(passed), set(self.opened)
+        for run, position in sorted(passed | opened, key=_age):
+            run.refusals.open(position)
+        known = {it for it in opened if it.position >= it.run.refusals.heeded.all_before}
+        places = sorted(passed | known, key=_age)
+        return [Chooser(run, run.path.taken[position]) for run, position in places]
+
+    def refuse(self, why: AskAgain) -> None:
+        """An effect of one of these was refused. What is decided from now on knows."""
+        for run in self._runs:
+            run.search.let_time_pass()
+            run.refusals.refuse(why, len(run.path.taken))
+
+
+def _age(place: Place) -> tuple[str, int]:
+    return place.run.id, place.position

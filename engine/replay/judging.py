@@ -16,7 +16,7 @@ from ..outcome.cause import Cause, MissKind, cause_of
 from ..tools.tool import Tool
 from .noted_facts import Note
 
-__all__ = ["Code", "Recorded", "assess", "chosen", "decisions_behind", "valid_prefix"]
+__all__ = ["Code", "Recorded", "assess", "chosen", "decisions_behind", "standing_prefix"]
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def decisions_behind(steps: Sequence[Step], write: Step) -> list[int]:
     ]
 
 
-def valid_prefix(judged: Sequence[Recorded]) -> int:
+def standing_prefix(judged: Sequence[Recorded]) -> int:
     """How many leading steps stand."""
     return sum(1 for _ in takewhile(lambda recorded: recorded.cause is None, judged))
 
@@ -161,14 +161,14 @@ def valid_prefix(judged: Sequence[Recorded]) -> int:
 def chosen(
     traces: Sequence[Trace], judged: Mapping[str, Sequence[Recorded]], prefer: str | None = None
 ) -> Trace | None:
-    """The trace with the longest valid prefix; among equals the newest (I3).
+    """The trace with the longest standing prefix; among equals the newest (I3).
 
     One that stands to its end is longer than any that does not, however many steps that took;
     and of these ``prefer`` (an id) comes first.
     """
 
     def rank(trace: Trace) -> tuple[float, bool]:
-        prefix = valid_prefix(judged[trace.id])
+        prefix = standing_prefix(judged[trace.id])
         whole = prefix == len(trace.steps) and trace.execution.complete
         return (math.inf if whole else prefix), whole and trace.id == prefer
 

@@ -30,7 +30,7 @@ __all__ = ["Decision", "Plan", "Prepared", "no_plan"]
 _DECODED = 6
 _STEP_BYTES = 4096
 #: By which an output is known without being written: at most so many bytes.
-_MARK = 4096
+_COMPARED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Prepared:
         """About how many bytes it takes in the process, its replies decoded."""
         replies = {it.output for it in self.trace.steps if it.kind is StepKind.DECISION}
         payloads = sum(
-            len(data) * (1 + _DECODED) if digest in replies else len(data) + min(len(data), _MARK)
+            len(data) + (len(data) * _DECODED if digest in replies else min(len(data), _COMPARED))
             for digest, data in self.values.items()
         )
         return payloads + _STEP_BYTES * (1 + len(self.trace.steps))

@@ -85,11 +85,10 @@ class Job:
 async def job_of_call(run: Run, decision: Decision, number: int) -> Job:
     """The job of one call of a reply."""
     call = decision.calls[number]
-    if run.on_path and run.followed is not None:
-        recorded = run.followed.actions.get((decision.position, number))
-        if recorded is not None:
-            recorded = _as_its_tool_is_now(run, recorded)
-            return job_on_path(run, run.followed, recorded, _on_path(run, recorded, call))
+    recorded, followed = run.path.action(decision.position, number), run.path.followed
+    if recorded is not None and followed is not None:
+        recorded = _as_its_tool_is_now(run, recorded)
+        return job_on_path(run, followed, recorded, _on_path(run, recorded, call))
     tools, inputs = run.subject.code.tools, run.inputs
     readings = decision.readings
     reading = readings[number] if readings else read_call(tools, inputs, call)
@@ -119,7 +118,7 @@ def _as_its_tool_is_now(run: Run, recorded: Recorded) -> Recorded:
 def _on_path(run: Run, recorded: Recorded, call: Call) -> Reading:
     """A call of a decision that stands, and so does the recorded action, or it is read whole."""
     tools, step = run.subject.code.tools, recorded.step
-    tool, followed = tools.get(step.name), run.followed
+    tool, followed = tools.get(step.name), run.path.followed
     # An error may say that the arguments named nothing to rest on: that is found out anew.
     if tool is None or followed is None or recorded.cause is not None or step.error:
         return read_call(tools, run.inputs, call)
@@ -150,8 +149,8 @@ def job_on_path(run: Run, followed: Prepared, recorded: Recorded, reading: Readi
 async def _by_key(run: Run, name: str, tool: Tool | None, reading: Reading) -> Job:
     code_key = run.subject.code.of_action(name)
     key = _key(name, code_key, reading)
-    occurrence = run.occurrence(key)
-    recorded = await run.find(key, occurrence)
+    occurrence = run.occurrences.next(key)
+    recorded = await run.search.find(key, occurrence)
     facets = _facets(run, tool, reading)
     if recorded is not None and not set(facets) <= set(recorded.facets):
         # Recorded under fewer requirements than are declared today.

@@ -10,7 +10,7 @@ from ..outcome.cause import Cause
 from .noted_facts import Note
 from .step_taken import Taken
 
-__all__ = ["AskAgain", "Refusals"]
+__all__ = ["AskAgain", "KnownRefusals", "Refusals"]
 
 
 class AskAgain(Exception):
@@ -55,3 +55,55 @@ class Refusals:
             return self
         before = max(self.all_before, later.all_before)
         return Refusals({**self.facts, **later.facts}, before)
+
+
+class KnownRefusals:
+    """What a run was told by effects that were refused, and from which step on it knows.
+
+    What is decided once an effect was refused is decided in the knowledge of that: ``heeded`` is
+    what was known to the decisions that count. A program's decision counts once it is opened.
+    """
+
+    def __init__(self) -> None:
+        self.heeded = Refusals()
+        self._latest = Refusals()
+        self._unopened: dict[int, Mapping[KnownRefusals, Refusals]] = {}
+
+    @property
+    def latest(self) -> Refusals:
+        """All that was refused so far, which is known to whatever is decided from now on."""
+        return self._latest
+
+    def refuse(self, why: AskAgain, position: int) -> None:
+        """An effect was refused; the steps before ``position`` did not know."""
+        self._latest = self._latest.with_more(why, position)
+
+    def heed(self, refusals: Refusals) -> None:
+        """What follows from now on is decided in the knowledge of these."""
+        self.heeded = self.heeded.and_then(refusals)
+
+    def keep(self, decision: int, known: Mapping[KnownRefusals, Refusals]) -> None:
+        """What was known, of several runs, to this run's decision at that position: nothing
+        follows from it before it is opened or passed on."""
+        self._unopened[decision] = known
+
+    def open(self, decision: int) -> None:
+        """What those runs do from now on may follow from this run's decision at that position."""
+        for other, refusals in self._unopened.pop(decision, {}).items():
+            other.heed(refusals)
+
+    def heed_at_once(self, why: AskAgain, position: int) -> None:
+        """The steps before ``position`` stay, and what comes next knows why they should not."""
+        self.heeded = self.heeded.with_more(why, position)
+
+    def noted(self, taken: Taken) -> Mapping[FacetRef, Note]:
+        """The facts as they were known before a step; what moved since and was heeded, as it was
+        told."""
+        return {**taken.noted, **self.heeded.before(taken)} if self.heeded else taken.noted
+
+    def rests_on(self, taken: Taken) -> Iterable[Note]:
+        """The facts that must be as noted for what follows from a step to stand."""
+        if not self.heeded:
+            return taken.rests_on
+        told = self.heeded.before(taken)
+        return [told.get(note.guard.ref, note) for note in taken.rests_on]

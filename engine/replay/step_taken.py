@@ -54,6 +54,11 @@ class Taken:
         )
 
     @property
+    def is_decision(self) -> bool:
+        """Whether it is a model's reply, and not what a tool gave."""
+        return self.step.kind is StepKind.DECISION
+
+    @property
     def unchanged(self) -> bool:
         """Whether it gave what is recorded of it."""
         return self.outcome in (Outcome.REPLAYED, Outcome.REUSED)
@@ -61,9 +66,8 @@ class Taken:
     @property
     def served(self) -> bool:
         """Whether a recording stands in for it, so that nothing was asked or carried out."""
-        return self.outcome is Outcome.REUSED or (
-            self.outcome is Outcome.REPLAYED and self.step.kind is StepKind.DECISION
-        )
+        replayed = self.outcome is Outcome.REPLAYED
+        return self.outcome is Outcome.REUSED or (replayed and self.is_decision)
 
     @property
     def rests_on(self) -> Iterable[Note]:

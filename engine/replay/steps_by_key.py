@@ -1,4 +1,4 @@
-"""Steps of a task's traces by key and occurrence (I2), for runs that left the recorded path."""
+"""Steps of a task's traces by key and occurrence (I2), as an index."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from .judging import Code, Recorded, assess
 from .plan import Plan
 
-__all__ = ["Shelf"]
+__all__ = ["StepsByKey"]
 
 
-class Shelf:
+class StepsByKey:
     """All steps of a plan's traces; the followed trace's first, then the newest."""
 
     def __init__(self, plan: Plan, code: Code) -> None:

@@ -25,6 +25,7 @@ from execgraph import (
 )
 from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.engine.program import ProgramRun, current_run
+from execgraph.engine.replay.family import Family
 
 from .conftest import World, misses
 
@@ -571,10 +572,10 @@ def _next_of(calls: list[str], body: dict[str, Any]) -> Answer:
 
 
 def test_a_handle_shows_no_value_and_tells_when_it_is_opened() -> None:
-    opened: set[Any] = set()
-    handle = Handle("secret", 3, frozenset({THERE}), opened)
-    assert (repr(handle), opened) == ("<Handle of step 3>", set())
-    assert (handle.value, opened) == ("secret", {THERE})
+    family = Family()
+    handle = Handle("secret", 3, frozenset({THERE}), family)
+    assert (repr(handle), family.opened) == ("<Handle of step 3>", set())
+    assert (handle.value, family.opened) == ("secret", {THERE})
 
 
 @pytest.mark.parametrize("how", ["opened outside", "passed inside", "opened inside"])
@@ -653,7 +654,7 @@ async def test_a_run_inside_that_has_ended_is_asked_again_if_its_rule_has_moved(
 
 
 def test_a_copy_of_a_handle_is_the_handle() -> None:
-    handle = Handle("secret", 3, frozenset({THERE}), set())
+    handle = Handle("secret", 3, frozenset({THERE}), Family())
     assert copy.deepcopy({"plan": [handle]})["plan"][0] is handle is copy.copy(handle)
     with pytest.raises(TypeError, match=r"pickle its \.value"):
         pickle.dumps(handle)

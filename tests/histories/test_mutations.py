@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine.replay import actions, judging, planned_actions, run, steps_by_key
+from execgraph.engine.replay import decisions, judging, path, planned_actions, steps_by_key
 from execgraph.engine.replay.noted_facts import Notes
 from execgraph.engine.tools import reading
 from execgraph.graphstore.facts import Fact, Facts, FactState
@@ -114,7 +114,7 @@ def _of(reading: Any, now: int, moved: Any) -> Facts:
 
 
 def forget_what_guards_decisions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(run, "guards_of", lambda _: ())
+    patch.setattr(decisions, "guards_of", lambda _: ())
 
 
 def forget_what_guards_actions(patch: pytest.MonkeyPatch) -> None:
@@ -122,8 +122,7 @@ def forget_what_guards_actions(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_what_feeds_steps(patch: pytest.MonkeyPatch) -> None:
-    for module in (run, actions):
-        patch.setattr(module, "frontier", lambda _: ())
+    patch.setattr(path, "frontier", lambda _: ())
 
 
 def do_not_unmark(patch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine import program, task
+from execgraph.engine import agent, program, task
 from execgraph.engine.program import Handle
-from execgraph.engine.replay import effect_gate, judging
+from execgraph.engine.replay import decisions, effect_gate, judging
+from execgraph.engine.replay.effects import Effects
+from execgraph.engine.replay.family import Family
 from execgraph.engine.replay.noted_facts import Note
 from execgraph.engine.replay.run import Run
 from execgraph.graphstore.model import StepKind
@@ -34,8 +36,8 @@ LIMIT = {"sqlite": 2400, "neo4j": 1500}
 
 
 def guard_only_the_last_decision(patch: pytest.MonkeyPatch) -> None:
-    choosing = Run.choosing
-    patch.setattr(Run, "choosing", lambda run, passed: choosing(run, passed)[-1:])
+    choosers = Family.choosers
+    patch.setattr(Family, "choosers", lambda family, passed: choosers(family, passed)[-1:])
 
 
 def do_not_notice_opening(patch: pytest.MonkeyPatch) -> None:
@@ -69,7 +71,7 @@ def check_only_the_write(patch: pytest.MonkeyPatch) -> None:
 
 
 def publish_an_effect_without_a_step(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Run, "acting", lambda *_: nullcontext())
+    patch.setattr(Effects, "acting", lambda *_: nullcontext())
 
 
 def let_added_requirements_be(patch: pytest.MonkeyPatch) -> None:
@@ -83,20 +85,20 @@ def follow_any_kind(patch: pytest.MonkeyPatch) -> None:
     key = task.task_key
     patch.setattr(task, "task_key", lambda space, _, *rest: key(space, "agent", *rest))
     patch.setattr(judging, "_changed_code", lambda *_: None)
-    follow = Run.follow
+    follow = decisions.follow
 
     def any_kind(run: Run) -> Any:
-        recorded = run._next_on_path() if run.on_path else None
+        recorded, followed = run.path.next, run.path.followed
         if recorded is None or recorded.step.kind is StepKind.DECISION or recorded.cause:
             return follow(run)
         step = recorded.step.model_copy(update={"kind": StepKind.DECISION})
-        assert run.followed is not None
-        decision, taken = run.followed.serve(type(recorded)(recorded.trace, step, (), None))
-        run.taken.append(taken)
-        run.advance(1)
+        assert followed is not None
+        decision, taken = followed.serve(type(recorded)(recorded.trace, step, (), None))
+        run.path.go_along(taken)
         return decision
 
-    patch.setattr(Run, "follow", any_kind)
+    for module in (agent, decisions):
+        patch.setattr(module, "follow", any_kind)
 
 
 # Where it shows ---------------------------------------------------------------------------

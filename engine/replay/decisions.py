@@ -1,0 +1,320 @@
+"""Decisions: followed as recorded, served by key, or asked for (I2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import takewhile
+from typing import NamedTuple
+
+from ...graphstore.canonical import Json, decode, fingerprint
+from ...graphstore.model import FacetRef, Step, StepKind, Value
+from ..model.client import Call, Dialect
+from ..model.prices import Bill, load_prices_early
+from ..outcome.cause import Cause, MissKind
+from ..outcome.result import Outcome
+from ..sessions.outage import store_away
+from ..tools.reading import read_call
+from ..transcript import Asked, request_messages
+from .judging import Recorded
+from .noted_facts import Note, guards_of, merged
+from .plan import Decision
+from .refusals import AskAgain, Refusals
+from .required_facets import (
+    needed_facets,
+    needs_of_calls,
+    needs_of_offered,
+    required_by_writes,
+)
+from .run import Run
+from .step_taken import Taken
+from .wish import MustNotAsk
+
+__all__ = ["Ask", "decide", "follow", "go_back"]
+
+#: Puts a request to a model and gives the exact body of its reply.
+Ask = Callable[[Mapping[str, Json]], Awaitable[bytes]]
+
+_MAY_BE_NEW = (Outcome.ASKED, Outcome.EXECUTED, Outcome.DIVERGED, Outcome.REFUSED)
+
+
+class _Question(NamedTuple):
+    """A request that no recording answers: what to ask, why, and what the answer rests on."""
+
+    asked: Asked
+    occurrence: int
+    body: Mapping[str, Json]
+    cause: Cause
+    inherited: tuple[FacetRef, ...]
+
+
+class _Reply(NamedTuple):
+    """A model's reply, as its dialect reads it."""
+
+    value: Value
+    json: Json
+    calls: tuple[Call, ...]
+    bill: Bill
+    duration_ms: float
+
+
+def follow(run: Run) -> Decision | None:
+    """The next decision of the recorded path, if the run is on it and it stands."""
+    recorded, followed = run.path.next_decision(), run.path.followed
+    if recorded is None or followed is None:
+        return None
+    decision, taken = followed.serve(recorded)
+    run.go_along(taken)
+    return decision
+
+
+async def decide(
+    run: Run,
+    request: Callable[[], Mapping[str, Json]],
+    ask: Ask,
+    dialect: Dialect,
+    *,
+    again: AskAgain | None = None,
+) -> Decision:
+    """The reply to ``request``: a recorded one if it stands, else the model's.
+
+    ``again``: why the decision just forgotten does not stand.
+    """
+    known = run.family.refusals()
+    decision = await _decide(run, request, ask, dialect, again)
+    if run.subject.follows:
+        run.refusals.heed(known.get(run.refusals, Refusals()))
+    else:
+        run.refusals.keep(decision.position, known)
+    return decision
+
+
+async def _decide(
+    run: Run,
+    request: Callable[[], Mapping[str, Json]],
+    ask: Ask,
+    dialect: Dialect,
+    again: AskAgain | None,
+) -> Decision:
+    cause, inherited = (None, ()) if again is None else (again.cause, again.facets)
+    if run.path.is_as_recorded:
+        if (followed := follow(run)) is not None:
+            return followed
+        cause, inherited = _leave_path(run)
+    body = request()
+    asked = run.transcripts.read(body, dialect, run.subject.declared, run.path.outputs())
+    occurrence = run.occurrences.next(asked.key)
+    found = await run.search.find(asked.key, occurrence)
+    if found is not None and found.cause is None:
+        if (served := await _serve(run, asked, occurrence, found, dialect)) is not None:
+            return served
+    elif found is not None:
+        cause, inherited = cause or found.cause, (*inherited, *found.failing)
+    cause = cause or _unknown_request(run, asked)
+    question = _Question(asked, occurrence, body, cause, inherited)
+    try:
+        return await _put(run, question, ask, dialect)
+    except BaseException:
+        # The SDK, or the program, may try again: that is the same occurrence.
+        run.occurrences.give_back(asked.key, occurrence)
+        raise
+
+
+def _leave_path(run: Run) -> tuple[Cause | None, tuple[FacetRef, ...]]:
+    """The decision that is recorded next, if any is, cannot be followed: why, and the facets that
+    do not hold."""
+    recorded = run.path.next
+    run.path.leave(None if recorded is None else recorded.cause)
+    return run.path.left, () if recorded is None else recorded.failing
+
+
+def go_back(run: Run, decision: Decision, again: AskAgain) -> int:
+    """Forget what facts have taken away that moved before an effect of ``decision``: it, and each
+    decision before it that was served under one of them; the position gone back to.
+
+    What an effect has followed stays as history, and the run is then no trace.
+    """
+    history = run.path.history
+    fallen = [
+        it.step.position if it.step.decision is None else it.step.decision
+        for it in run.path.served(run.refusals.heeded.all_before)
+        if any(note.guard.id in again.guards for note in run.refusals.rests_on(it))
+    ]
+    back = min([decision.position, *(it for it in fallen if it >= history)])
+    if any(it < history for it in fallen):
+        run.account.do_not_publish(again.cause)
+        run.refusals.heed_at_once(again, back)
+    forgotten = run.path.go_back(back, again.cause)
+    run.notes.forget(taken.ticket for taken in forgotten if taken.ticket is not None)
+    run.occurrences.start_over()
+    run.search.let_time_pass()
+    return back
+
+
+# Why nothing answers ----------------------------------------------------------------------
+
+
+def _unknown_request(run: Run, asked: Asked) -> Cause:
+    """Why it is not recorded: what first made this run another than the recorded ones."""
+    if (first := _first_new(run)) is not None:
+        return first
+    if run.away:
+        return store_away(run.store)
+    if run.search.plan.best is None and run.account.causes:
+        return run.account.causes[0]
+    if run.path.followed is not None:
+        return Cause(MissKind.RECORDING_ENDS, run.path.followed.trace.id)
+    return Cause(MissKind.REQUEST_CHANGED, asked.model)
+
+
+def _first_new(run: Run) -> Cause | None:
+    """Why the first step gave what is recorded nowhere: what follows from it is new, too.
+
+    A step that was asked or run again, and gave what is recorded, is not to blame.
+    """
+    for taken in run.path.taken:
+        new = taken.outcome in _MAY_BE_NEW and taken.cause is not None
+        if new and not run.search.is_recorded(taken.step):
+            return taken.cause
+    return None
+
+
+# Served by key ----------------------------------------------------------------------------
+
+
+async def _serve(
+    run: Run, asked: Asked, occurrence: int, found: Recorded, dialect: Dialect
+) -> Decision | None:
+    """A decision of another place in the graph; None if its payload is damaged."""
+    if (output := await run.search.output(found)) is None:
+        return None
+    reply = decode(output)
+    values = (asked.head, *asked.messages, Value.of(output))
+    kept = ("guards", "usage", "cost", "output", "output_key", "duration_ms", "asked_at", "seen")
+    step = _step(run, asked, occurrence).model_copy(
+        update={name: getattr(found.step, name) for name in kept}
+    )
+    # What it chose must find the facts by which it was found to stand.
+    noted = found.noted
+    run.take(Taken(step, Outcome.REPLAYED, output, noted=noted, values=values))
+    return Decision(step.position, reply, dialect.calls(reply), noted)
+
+
+# Asked for --------------------------------------------------------------------------------
+
+
+async def _put(run: Run, question: _Question, ask: Ask, dialect: Dialect) -> Decision:
+    """Put a question to the model, and take what it decides."""
+    if run.wish.must_serve:
+        raise MustNotAsk(question.cause)
+    ticket = run.notes.ticket()
+    own, before = await _note_before(run, question, dialect)
+    asked_at, seen = await _newest_versions(run)
+    feeds = run.path.frontier
+    reply = await _ask(run, question, ask, dialect)
+    # One read serves both: it confirms what was noted before the decision, and notes what
+    # the calls rest on.
+    run.notes.ended(ticket, before.values())
+    tools = run.subject.code.tools
+    readings = tuple(read_call(tools, run.inputs, call) for call in reply.calls)
+    chosen, needed = needs_of_calls(tools, reply.calls, readings)
+    noted = {**await run.notes.take(needed), **before}
+    run.notes.ended(ticket, (noted[facet] for facet in chosen if facet not in before))
+    taken = _taken(run, question, reply, dialect, [noted[facet] for facet in (*own, *chosen)])
+    taken.ticket, taken.noted = ticket, noted
+    more = {"feeds": feeds, "asked_at": asked_at, "seen": seen}
+    taken.step = taken.step.model_copy(update=more)
+    run.take(taken)
+    return Decision(taken.step.position, reply.json, reply.calls, noted, readings)
+
+
+async def _note_before(
+    run: Run, question: _Question, dialect: Dialect
+) -> tuple[Sequence[FacetRef], Mapping[FacetRef, Note]]:
+    """The facets that the decision rests on in any case, and the facts that it may rest on."""
+    own = (*needed_facets(run.subject.code.requires, run.inputs), *question.inherited)
+    # A program may act with any tool, whatever it offers to the model.
+    names = dialect.offered(question.body) if run.subject.follows else None
+    offered = needs_of_offered(run.subject.code.tools, run.inputs, names)
+    return own, await run.notes.take((*own, *offered))
+
+
+async def _newest_versions(run: Run) -> tuple[int | None, Mapping[str, int]]:
+    """What tells later whether a program's decision knew what it chose: an agent's calls stand in
+    the reply, and what they rest on is noted with it."""
+    if run.subject.follows or run.away:
+        return None, {}
+    tools = tuple(run.subject.code.tools.values())
+    return await run.notes.newest(required_by_writes(tools, run.inputs))
+
+
+async def _ask(run: Run, question: _Question, ask: Ask, dialect: Dialect) -> _Reply:
+    """Have the model asked, and pay for its reply."""
+    run.search.let_time_pass()
+    run.account.ask()
+    load_prices_early()
+    started = time.perf_counter()
+    body = await ask(question.body)
+    duration = (time.perf_counter() - started) * 1000
+    json = decode(body)
+    bill = Bill(question.asked.model, dialect.usage(json), question.cause, dialect.terms(json))
+    calls = dialect.calls(json)
+    run.pay(bill)
+    return _Reply(Value.of(body), json, calls, bill, duration)
+
+
+def _taken(
+    run: Run, question: _Question, reply: _Reply, dialect: Dialect, rests_on: Sequence[Note]
+) -> Taken:
+    """The reply as a step; one that was cut is none of a trace."""
+    asked = question.asked
+    if not (dialect.complete(reply.json) or (run.subject.follows and dialect.paused(reply.json))):
+        run.account.do_not_publish(Cause(MissKind.INCOMPLETE, asked.model))
+    notes = merged(rests_on)
+    step = _step(run, asked, question.occurrence).model_copy(
+        update={
+            "guards": guards_of(notes),
+            "usage": reply.bill.usage,
+            "output": reply.value.digest,
+            "output_key": fingerprint(dialect.canonical_reply(reply.json, asked.names)),
+            "duration_ms": reply.duration_ms,
+        }
+    )
+    return Taken(
+        step,
+        Outcome.ASKED,
+        reply.value.data,
+        cause=question.cause,
+        duration_ms=reply.duration_ms,
+        notes=notes,
+        values=(asked.head, *asked.messages, reply.value),
+        bill=reply.bill,
+    )
+
+
+def _step(run: Run, asked: Asked, occurrence: int) -> Step:
+    """The step of a request, its messages told as a continuation of the last one's."""
+    steps, last = run.path.steps, run.path.last_decision
+    messages = tuple(value.digest for value in asked.messages)
+    shared = _shared(() if last is None else request_messages(steps, last), messages)
+    return Step(
+        position=len(steps),
+        kind=StepKind.DECISION,
+        name=asked.model,
+        key=asked.key,
+        occurrence=occurrence,
+        code_key=asked.code_key,
+        output="",
+        output_key="",
+        feeds=run.path.frontier,
+        head=asked.head.digest,
+        extends=last if shared else None,
+        shared=shared,
+        messages=messages[shared:],
+    )
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many messages two requests begin with that are the same."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return sum(1 for _ in same)

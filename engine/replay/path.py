@@ -1,0 +1,142 @@
+"""The path of a run: the steps it has taken, and the recorded ones that it follows meanwhile.
+
+An agent's run follows a trace as long as everything is as recorded, without looking at any request.
+Where something is invalid, missing or different it leaves that path for good. A program's run has
+none to follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ...graphstore.model import Step, StepKind
+from ..outcome.cause import Cause, MissKind
+from .judging import Recorded
+from .plan import Prepared
+from .step_taken import Taken, frontier
+
+__all__ = ["Path"]
+
+
+class Path:
+    """The steps taken, in their order. ``followed``: the trace that is followed, if any is."""
+
+    def __init__(self, followed: Prepared | None) -> None:
+        self.followed = followed
+        self._taken: list[Taken] = []
+        self._recorded = () if followed is None else followed.judged
+        self._next: int | None = None if followed is None else 0
+        self._left: Cause | None = None
+
+    # Taken so far -------------------------------------------------------------------------
+
+    @property
+    def taken(self) -> Sequence[Taken]:
+        """The steps so far."""
+        return self._taken
+
+    @property
+    def steps(self) -> list[Step]:
+        """The same, as they would be recorded."""
+        return [taken.step for taken in self._taken]
+
+    @property
+    def frontier(self) -> tuple[int, ...]:
+        """The positions from which a next step follows."""
+        return frontier(self.steps)
+
+    @property
+    def last_decision(self) -> int | None:
+        """The position of the last decision."""
+        decisions = (it.step.position for it in reversed(self._taken) if it.is_decision)
+        return next(decisions, None)
+
+    @property
+    def history(self) -> int:
+        """How many steps there is no going back behind: those up to the last effect."""
+        effects = [it.step.position for it in self._taken if it.effect is not None]
+        return max(effects, default=-1) + 1
+
+    def served(self, after: int = 0) -> Iterator[Taken]:
+        """The steps that were served, from position ``after`` on."""
+        return (it for it in self._taken[after:] if it.served)
+
+    def outputs(self) -> dict[str, bytes]:
+        """What the actions gave, by digest."""
+        return {it.step.output: it.output for it in self._taken if not it.is_decision}
+
+    def take(self, taken: Taken) -> None:
+        """Give a step its place: after all that ended before it."""
+        position = len(self._taken)
+        if taken.step.position != position:
+            taken.step = taken.step.model_copy(update={"position": position})
+        self._taken.append(taken)
+
+    def go_back(self, position: int, cause: Cause) -> Sequence[Taken]:
+        """Forget the steps from ``position`` on, which are given; what is recorded is left."""
+        forgotten = self._taken[position:]
+        del self._taken[position:]
+        self.leave(cause)
+        return forgotten
+
+    # As recorded --------------------------------------------------------------------------
+
+    @property
+    def is_as_recorded(self) -> bool:
+        """Whether the recorded path is followed still."""
+        return self._next is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the steps of the followed trace were taken, all of them and to its end."""
+        trace = None if self.followed is None else self.followed.trace
+        return (
+            trace is not None
+            and len(self._taken) == len(trace.steps)
+            and trace.execution.complete
+            and all(taken.copied for taken in self._taken)
+        )
+
+    @property
+    def left(self) -> Cause | None:
+        """Why the recorded path was left; None: it was not."""
+        return self._left
+
+    @property
+    def next(self) -> Recorded | None:
+        """What is recorded next, if it is followed still and does not end here."""
+        if self._next is None or self._next >= len(self._recorded):
+            return None
+        return self._recorded[self._next]
+
+    def next_decision(self) -> Recorded | None:
+        """What is recorded next, if it is a decision and stands."""
+        if self._next is None or self._next >= len(self._recorded):  # as ``next``, once less called
+            return None
+        recorded = self._recorded[self._next]
+        stands = recorded.cause is None and recorded.step.kind is StepKind.DECISION
+        return recorded if stands else None
+
+    def action(self, decision: int, call: int) -> Recorded | None:
+        """The recorded action that carries out a call of the decision at this position."""
+        if self._next is None or self.followed is None:
+            return None
+        return self.followed.actions.get((decision, call))
+
+    def go_along(self, taken: Taken) -> None:
+        """Take the step that is recorded next, as it is recorded."""
+        assert self._next is not None
+        self._taken.append(taken)
+        self._next += 1
+
+    def advance(self, steps: int) -> None:
+        """Go on after so many recorded steps, whose equals were taken."""
+        if self._next is not None:
+            self._next += steps
+
+    def leave(self, cause: Cause | None = None) -> None:
+        """From here on each step is looked up by its own key. ``cause`` None: no more is
+        recorded."""
+        if self._next is not None and self.followed is not None:
+            self._next = None
+            self._left = cause or Cause(MissKind.RECORDING_ENDS, self.followed.trace.id)

@@ -1,0 +1,118 @@
+"""The search by key: what any trace of the task has recorded of a step (I2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...graphstore.errors import PayloadCorrupted
+from ...graphstore.model import Precondition, Step, Trace
+from ...graphstore.store import GraphStore
+from ..outcome.cause import Cause, MissKind
+from ..sessions.outage import is_away
+from .account import Account
+from .judging import Recorded
+from .lookup import look_up
+from .noted_facts import Notes
+from .plan import Plan
+from .steps_by_key import StepsByKey
+from .subject import Subject
+from .wish import Wish
+
+__all__ = ["Search"]
+
+
+class Search:
+    """Finds recorded steps for one run, in what its lookup found (``plan``).
+
+    Once time has passed since that lookup, a step that is found is judged by facts read anew.
+    """
+
+    def __init__(
+        self,
+        store: GraphStore,
+        plan: Plan,
+        *,
+        subject: Subject,
+        wish: Wish,
+        notes: Notes,
+        account: Account,
+    ) -> None:
+        self._store = store
+        self._subject = subject
+        self._wish = wish
+        self._plan = plan
+        self._notes = notes
+        self._account = account
+        self._index: StepsByKey | None = None
+        self._former: list[Plan] = []
+        self._time_has_passed = False
+
+    @property
+    def plan(self) -> Plan:
+        """What the last lookup found."""
+        return self._plan
+
+    @property
+    def preconditions(self) -> dict[str, Precondition]:
+        """All that guards a step which was found in some lookup, by id."""
+        plans = (*self._former, self._plan)
+        return {key: guard for it in plans for key, guard in it.preconditions.items()}
+
+    @property
+    def time_has_passed(self) -> bool:
+        """Whether facts may have moved since the lookup, so that they are to be read again."""
+        return self._time_has_passed
+
+    def let_time_pass(self) -> None:
+        """From now on facts may be others than at the lookup."""
+        self._time_has_passed = True
+
+    async def find(self, key: str, occurrence: int) -> Recorded | None:
+        """The recorded step of this key: one that stands if there is one."""
+        if not self._wish.may_serve or is_away(self._store):
+            return None
+        if self._index is None:
+            self._index = StepsByKey(self._plan, self._subject.code)
+        found = await self._best_of(self._index.find(key, occurrence))
+        if (found is None or found.cause is not None) and self._plan.from_memory:
+            # Memory knows one trace; others may serve as well.
+            index = await self._look_up()
+            found = await self._best_of(index.find(key, occurrence))
+        return None if is_away(self._store) else found  # what it went by may be no facts
+
+    def is_recorded(self, step: Step) -> bool:
+        """Whether what ``step`` gave is recorded of it, as far as is known by now."""
+        known = () if self._index is None else self._index.find(step.key, step.occurrence)
+        said = (step.output_key, step.error)
+        return any((it.step.output_key, it.step.error) == said for it in known)
+
+    async def all_traces(self) -> Sequence[Trace]:
+        """The task's traces; memory knows only one of them."""
+        if self._plan.from_memory:
+            await self._look_up()
+        return self._plan.traces
+
+    async def output(self, found: Recorded) -> bytes | None:
+        """The exact output of a recorded step; None if it is damaged, which is told."""
+        digest = found.step.output
+        if self._plan.best is not None and digest in self._plan.best.values:
+            return self._plan.best.values[digest]
+        try:
+            return (await self._store.values([digest]))[digest]
+        except PayloadCorrupted:
+            if not is_away(self._store):
+                self._account.because(Cause(MissKind.PAYLOAD_DAMAGED, found.trace))
+            return None
+
+    async def _best_of(self, found: list[Recorded]) -> Recorded | None:
+        if self._time_has_passed and found:
+            notes = await self._notes.take(facet for it in found for facet in it.facets)
+            found = [recorded.under(notes) for recorded in found]
+        return next((it for it in found if it.cause is None), found[0] if found else None)
+
+    async def _look_up(self) -> StepsByKey:
+        task = self._wish.task.key
+        self._former.append(self._plan)
+        self._plan = await look_up(self._store, task, self._subject)
+        self._index = StepsByKey(self._plan, self._subject.code)
+        return self._index
