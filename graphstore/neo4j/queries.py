@@ -19,6 +19,7 @@ WITH true AS here
 """
 _WRITES = re.compile(r"^\s*(CREATE|MERGE|SET|REMOVE|DELETE|DETACH DELETE|FOREACH)\b", re.MULTILINE)
 _CONSTRAINT = re.compile(r"CREATE CONSTRAINT (\w+)")
+_MADE = re.compile(r"CREATE (?:CONSTRAINT|INDEX) execgraph_(\w+)")
 
 #: What makes the schema, and what brings an older one up to date.
 _SCHEMA = ("create_", "drop_", "upgrade_")
@@ -44,7 +45,9 @@ def _sections(file: str) -> dict[str, str]:
 
 @cache
 def _of_schema() -> dict[str, str]:
-    return _sections("schema")
+    found = _sections("schema")
+    made = found.pop("create").splitlines()
+    return {f"create_{_MADE.findall(line)[0]}": line for line in made} | found
 
 
 def _here(text: str) -> str:

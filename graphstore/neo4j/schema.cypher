@@ -10,118 +10,40 @@ SHOW CONSTRAINTS YIELD name
 WHERE name STARTS WITH 'execgraph_'
 RETURN collect(name) AS names
 
-// name: create_schema_key
-CREATE CONSTRAINT execgraph_schema IF NOT EXISTS
-FOR (s:ExecgraphSchema) REQUIRE s.id IS UNIQUE
-
-// name: create_task_key
-CREATE CONSTRAINT execgraph_task IF NOT EXISTS
-FOR (t:Task) REQUIRE (t.namespace, t.key) IS UNIQUE
-
-// name: create_execution_key
-CREATE CONSTRAINT execgraph_execution IF NOT EXISTS
-FOR (e:Execution) REQUIRE (e.namespace, e.id) IS UNIQUE
-
-// name: create_step_key
-CREATE CONSTRAINT execgraph_step IF NOT EXISTS
-FOR (s:Step) REQUIRE (s.namespace, s.id) IS UNIQUE
-
-// name: create_value_key
-CREATE CONSTRAINT execgraph_value IF NOT EXISTS
-FOR (v:Value) REQUIRE (v.namespace, v.digest) IS UNIQUE
-
-// name: create_side_effect_key
-CREATE CONSTRAINT execgraph_side_effect IF NOT EXISTS
-FOR (f:SideEffect) REQUIRE (f.namespace, f.id) IS UNIQUE
-
-// name: create_resource_key
-CREATE CONSTRAINT execgraph_resource IF NOT EXISTS
-FOR (r:Resource) REQUIRE (r.namespace, r.uri) IS UNIQUE
-
-// name: create_version_key
-CREATE CONSTRAINT execgraph_version IF NOT EXISTS
-FOR (v:Version) REQUIRE (v.namespace, v.resource, v.n) IS UNIQUE
-
-// name: create_facet_key
-CREATE CONSTRAINT execgraph_facet IF NOT EXISTS
-FOR (f:Facet) REQUIRE (f.namespace, f.key) IS UNIQUE
-
-// name: create_precondition_key
-CREATE CONSTRAINT execgraph_precondition IF NOT EXISTS
-FOR (p:Precondition) REQUIRE (p.namespace, p.id) IS UNIQUE
-
-// name: create_change_event_key
-CREATE CONSTRAINT execgraph_change_event IF NOT EXISTS
-FOR (c:ChangeEvent) REQUIRE (c.namespace, c.id) IS UNIQUE
-
-// name: create_lease_key
-CREATE CONSTRAINT execgraph_lease IF NOT EXISTS
-FOR (l:Lease) REQUIRE (l.namespace, l.name) IS UNIQUE
-
-// name: create_daily_totals_key
-CREATE CONSTRAINT execgraph_daily_totals IF NOT EXISTS
-FOR (d:DailyTotals) REQUIRE (d.namespace, d.totals_of) IS UNIQUE
-
-// name: create_collection_key
-CREATE CONSTRAINT execgraph_collection IF NOT EXISTS
-FOR (c:Collection) REQUIRE c.of IS UNIQUE
-
-// name: create_gate_key
-CREATE CONSTRAINT execgraph_gate IF NOT EXISTS
-FOR (g:Gate) REQUIRE (g.of, g.number) IS UNIQUE
+// name: create
+// Each line is a statement of its own, named for what it makes.
+CREATE CONSTRAINT execgraph_schema IF NOT EXISTS FOR (s:ExecgraphSchema) REQUIRE s.id IS UNIQUE
+CREATE CONSTRAINT execgraph_task IF NOT EXISTS FOR (t:Task) REQUIRE (t.namespace, t.key) IS UNIQUE
+CREATE CONSTRAINT execgraph_execution IF NOT EXISTS FOR (e:Execution) REQUIRE (e.namespace, e.id) IS UNIQUE
+CREATE CONSTRAINT execgraph_step IF NOT EXISTS FOR (s:Step) REQUIRE (s.namespace, s.id) IS UNIQUE
+CREATE CONSTRAINT execgraph_value IF NOT EXISTS FOR (v:Value) REQUIRE (v.namespace, v.digest) IS UNIQUE
+CREATE CONSTRAINT execgraph_side_effect IF NOT EXISTS FOR (f:SideEffect) REQUIRE (f.namespace, f.id) IS UNIQUE
+CREATE CONSTRAINT execgraph_resource IF NOT EXISTS FOR (r:Resource) REQUIRE (r.namespace, r.uri) IS UNIQUE
+CREATE CONSTRAINT execgraph_version IF NOT EXISTS FOR (v:Version) REQUIRE (v.namespace, v.resource, v.n) IS UNIQUE
+CREATE CONSTRAINT execgraph_facet IF NOT EXISTS FOR (f:Facet) REQUIRE (f.namespace, f.key) IS UNIQUE
+CREATE CONSTRAINT execgraph_precondition IF NOT EXISTS FOR (p:Precondition) REQUIRE (p.namespace, p.id) IS UNIQUE
+CREATE CONSTRAINT execgraph_change_event IF NOT EXISTS FOR (c:ChangeEvent) REQUIRE (c.namespace, c.id) IS UNIQUE
+CREATE CONSTRAINT execgraph_lease IF NOT EXISTS FOR (l:Lease) REQUIRE (l.namespace, l.name) IS UNIQUE
+CREATE CONSTRAINT execgraph_daily_totals IF NOT EXISTS FOR (d:DailyTotals) REQUIRE (d.namespace, d.totals_of) IS UNIQUE
+CREATE CONSTRAINT execgraph_collection IF NOT EXISTS FOR (c:Collection) REQUIRE c.of IS UNIQUE
+CREATE CONSTRAINT execgraph_gate IF NOT EXISTS FOR (g:Gate) REQUIRE (g.of, g.number) IS UNIQUE
+// A task that was replayed 100,000 times has as many executions, and at most 8 traces.
+CREATE INDEX execgraph_traces IF NOT EXISTS FOR (e:Execution) ON (e.namespace, e.task, e.state)
+CREATE INDEX execgraph_changes IF NOT EXISTS FOR (c:ChangeEvent) ON (c.namespace, c.moment)
+CREATE INDEX execgraph_changes_of_resource IF NOT EXISTS FOR (c:ChangeEvent) ON (c.namespace, c.resource, c.moment)
+CREATE INDEX execgraph_until IF NOT EXISTS FOR (r:Resource) ON (r.namespace, r.until)
+CREATE INDEX execgraph_since IF NOT EXISTS FOR (r:Resource) ON (r.namespace, r.since)
+CREATE INDEX execgraph_executions IF NOT EXISTS FOR (e:Execution) ON (e.namespace, e.started_at)
+CREATE INDEX execgraph_history IF NOT EXISTS FOR (e:Execution) ON (e.namespace, e.task, e.started_at)
+CREATE INDEX execgraph_replays IF NOT EXISTS FOR (e:Execution) ON (e.namespace, e.replayed, e.started_at)
+CREATE INDEX execgraph_suspected_values IF NOT EXISTS FOR (v:Value) ON (v.namespace, v.suspect)
+CREATE INDEX execgraph_idle_preconditions IF NOT EXISTS FOR (p:Precondition) ON (p.namespace, p.suspect)
+CREATE INDEX execgraph_walks IF NOT EXISTS FOR (c:ChangeEvent) ON (c.namespace, c.walk)
+CREATE INDEX execgraph_walks_of_executions IF NOT EXISTS FOR (e:Execution) ON (e.namespace, e.walk)
 
 // name: drop_change_event_of_version
 // Of version 1: an expired version has several events.
 DROP CONSTRAINT execgraph_change_event_of_version IF EXISTS
-
-// name: create_index_of_traces
-// A task that was replayed 100,000 times has as many executions, and at most 8 traces.
-CREATE INDEX execgraph_traces IF NOT EXISTS
-FOR (e:Execution) ON (e.namespace, e.task, e.state)
-
-// name: create_index_of_changes
-CREATE INDEX execgraph_changes IF NOT EXISTS
-FOR (c:ChangeEvent) ON (c.namespace, c.moment)
-
-// name: create_index_of_changes_of_resource
-CREATE INDEX execgraph_changes_of_resource IF NOT EXISTS
-FOR (c:ChangeEvent) ON (c.namespace, c.resource, c.moment)
-
-// name: create_index_of_until
-CREATE INDEX execgraph_until IF NOT EXISTS
-FOR (r:Resource) ON (r.namespace, r.until)
-
-// name: create_index_of_since
-CREATE INDEX execgraph_since IF NOT EXISTS
-FOR (r:Resource) ON (r.namespace, r.since)
-
-// name: create_index_of_executions
-CREATE INDEX execgraph_executions IF NOT EXISTS
-FOR (e:Execution) ON (e.namespace, e.started_at)
-
-// name: create_index_of_history
-CREATE INDEX execgraph_history IF NOT EXISTS
-FOR (e:Execution) ON (e.namespace, e.task, e.started_at)
-
-// name: create_index_of_replays
-CREATE INDEX execgraph_replays IF NOT EXISTS
-FOR (e:Execution) ON (e.namespace, e.replayed, e.started_at)
-
-// name: create_index_of_suspected_values
-CREATE INDEX execgraph_suspected_values IF NOT EXISTS
-FOR (v:Value) ON (v.namespace, v.suspect)
-
-// name: create_index_of_idle_preconditions
-CREATE INDEX execgraph_idle_preconditions IF NOT EXISTS
-FOR (p:Precondition) ON (p.namespace, p.suspect)
-
-// name: create_index_of_walks
-CREATE INDEX execgraph_walks IF NOT EXISTS
-FOR (c:ChangeEvent) ON (c.namespace, c.walk)
-
-// name: create_index_of_walks_of_executions
-CREATE INDEX execgraph_walks_of_executions IF NOT EXISTS
-FOR (e:Execution) ON (e.namespace, e.walk)
 
 // name: await_indexes
 CALL db.awaitIndexes(300)

@@ -73,7 +73,7 @@ async def test_opening_an_empty_database_at_once_makes_one_schema(
 ) -> None:
     """On labels of its own, since the database is shared with other tests."""
     mark = uuid.uuid4().hex[:8]
-    chosen = ("create_task_key", "create_index_of_traces", "create_index_of_changes")
+    chosen = ("create_task", "create_traces", "create_changes")
     own = {name: _renamed(queries.query(name), mark) for name in chosen}
     rest = {
         "version": "RETURN null AS v, null AS s",
