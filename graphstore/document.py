@@ -34,7 +34,7 @@ _NOTHING = digest(b"a selector that matches nothing")  # whatever the document: 
 
 
 class Gone(Enum):
-    """That there is no document, where one is expected: ``null`` is one."""
+    """The sign that there is no document where one is expected: ``null`` is one."""
 
     GONE = "gone"
 
@@ -83,7 +83,7 @@ class Document:
         return digest(b"selection:" + canonical([selected, found.stopped, found.strangers]))
 
     def _selected(self, selector: str) -> Selection | None:
-        """None: it would take too long."""
+        """What ``selector`` makes of the content; None: finding out would take too long."""
         from .selecting import TooCostly, select
         from .selectors import query_of
 

@@ -17,7 +17,10 @@ __all__ = ["ABSENT", "Expected", "Fact", "FactState", "Facts", "Span", "differin
 
 
 class FactState(StrEnum):
-    """``absent``: never observed. ``withdrawn``: deleted or unreadable since."""
+    """What is known of a resource.
+
+    ``absent``: it was never observed. ``withdrawn``: it is deleted or unreadable since.
+    """
 
     ABSENT = "absent"
     PRESENT = "present"
@@ -39,7 +42,7 @@ class Fact:
     fingerprints: Mapping[str | None, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def believed(self, now: int) -> bool:
-        """Whether it holds anything at all at the moment ``now``."""
+        """Whether the resource holds anything at all at the moment ``now``."""
         return self.state is FactState.PRESENT and (self.until is None or now < self.until)
 
 
@@ -66,7 +69,7 @@ class Facts:
         )
 
     def renewed(self) -> Facts:
-        """The same if all that is present may be believed."""
+        """These facts, as if all that is present were still to be believed."""
         facts = {uri: replace(self.by_resource[uri], until=None) for uri in self.expired()}
         return Facts(self.now, {**self.by_resource, **facts})
 

@@ -112,7 +112,7 @@ class ExecutionState(StrEnum):
 
 
 class EffectState(StrEnum):
-    """``intended``: begun, and not known to have ended."""
+    """How far an effect has come. ``intended``: begun, and not known to have ended."""
 
     INTENDED = "intended"
     DONE = "done"
@@ -268,7 +268,7 @@ class Step(_Node):
 
     @cached_property
     def tokens(self) -> int:
-        """What it cost, whatever the kinds of tokens."""
+        """All tokens that the step cost, of whatever kind."""
         return 0 if self.usage is None else self.usage.total
 
 
@@ -296,8 +296,8 @@ _STEPS: TypeAdapter[tuple[Step, ...]] = TypeAdapter(tuple[Step, ...])
 
 
 def signature(steps: Sequence[Step]) -> str:
-    """Equal iff two traces take the same steps under the same guards, whatever their payloads'
-    exact bytes: then one of them is enough."""
+    """A digest that two traces share iff they take the same steps under the same guards, whatever
+    their payloads' exact bytes: then one of them is enough."""
     return fingerprint([[s.key, s.occurrence, s.output_key, s.error, *s.guards] for s in steps])
 
 
@@ -337,11 +337,11 @@ class Execution(_Node):
 
     @property
     def complete(self) -> bool:
-        """Whether all it did is published, to the end; False for a prefix up to a tear."""
+        """Whether the whole run is published, to its end; False for a prefix up to a tear."""
         return self.published_steps == self.steps
 
     def at(self, now: int) -> Execution:
-        """The same as it is to be told at ``now``: one that is not heard of was killed."""
+        """The execution as of ``now``: one that has long not been heard of was killed."""
         silent = now - self.started_at - self.duration_ms > KILLED_AFTER_MS
         if self.state is not ExecutionState.RUNNING or not silent:
             return self
@@ -364,7 +364,7 @@ class SideEffect(_Node):
     step: str | None = None
 
     def ended(self) -> SideEffect:
-        """The same effect, known to have happened."""
+        """This effect, known to have happened."""
         return self.model_copy(update={"state": EffectState.DONE})
 
 
@@ -437,7 +437,7 @@ class Walk(_Node):
 
 
 class OutlineStep(NamedTuple):
-    """As much of a Step as tells what it would cost to lose it."""
+    """The fields of a Step that say what it would cost to lose it."""
 
     position: int
     kind: StepKind
@@ -450,7 +450,7 @@ class OutlineStep(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """As much of a published trace as tells what it would cost to lose some of it."""
+    """The fields of a published trace that say what it would cost to lose some of it."""
 
     execution: str
     task: str
