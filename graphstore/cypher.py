@@ -1,5 +1,5 @@
-"""What both stores do alike with a Cypher query: its tokens, its parameters, what is refused,
-and what the graph shows.
+"""What both stores do alike with a Cypher query: what the graph shows, what is refused, and the
+parameters.
 
 ``LABELS`` and ``RELATIONSHIPS`` are the contract: the labels, types and properties that a query
 finds on every store. Nodes given whole are ``{"labels": [...], "properties": {...}}``,
@@ -9,24 +9,23 @@ relationships ``{"type": ..., "properties": {...}}``, paths ``{"nodes": [...],
 
 from __future__ import annotations
 
-import json
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from .errors import CypherRefused
+from .errors import CypherRefused, CypherTimeout
 
 __all__ = [
     "LABELS",
     "RELATIONSHIPS",
-    "Token",
+    "WOULD_WRITE",
     "bound",
-    "checked",
+    "check_first_word",
     "node",
     "path",
     "relationship",
-    "tokens",
+    "timed_out",
     "where",
 ]
 
@@ -113,67 +112,23 @@ def path(nodes: Sequence[Any], relationships: Sequence[Any]) -> dict[str, Any]:
     return {"nodes": list(nodes), "relationships": list(relationships)}
 
 
-# Tokens -----------------------------------------------------------------------------------
+# What is refused --------------------------------------------------------------------------
+
+#: What a query is told that could change something.
+WOULD_WRITE = "the query would write, and Cypher only reads here"
+_FIRST_WORDS = frozenset({"MATCH", "OPTIONAL", "UNWIND", "WITH", "CALL", "RETURN"})
+_BEGINNING = re.compile(r"(?:\s|//[^\n]*|/\*.*?\*/)*(\S?\w*)", re.DOTALL)
 
 
-class Token(NamedTuple):
-    """A piece of a query. ``kind``: word, name (in backticks), string, number, parameter or
-    sign; spaces and comments are none. ``at``: where it starts."""
-
-    kind: str
-    text: str
-    at: int
-
-    @property
-    def word(self) -> str:
-        """In upper case, if it may be a keyword; else empty."""
-        return self.text.upper() if self.kind == "word" else ""
-
-    @property
-    def name(self) -> str:
-        """What it names, if it names anything: without backticks or dollar; else empty."""
-        text = self.text.removeprefix("$")
-        if self.kind in {"name", "parameter"} and text.startswith("`"):
-            return text[1:-1].replace("``", "`")
-        return text if self.kind in {"word", "name", "parameter"} else ""
-
-
-_TOKEN = re.compile(
-    r"""
-      (?P<space>\s+|//[^\n]*|/\*.*?\*/)
-    | (?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
-    | (?P<name>`(?:[^`]|``)*`)
-    | (?P<parameter>\$(?:\w+|`(?:[^`]|``)*`))
-    | (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)
-    | (?P<word>[^\W\d]\w*)
-    | (?P<sign>\.\.|.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-
-
-def tokens(query: str) -> list[Token]:
-    """The query's tokens. Raises CypherRefused for a string, name or comment without its end."""
-    found = list(_tokens(query))
-    for before, token in zip([None, *found], found, strict=False):
-        opened = before is not None and before.text + token.text == "/*"
-        if token.kind == "sign" and (token.text in "'\"`" or (opened and _next_to(before, token))):
-            at = token.at - 1 if opened else token.at
-            raise CypherRefused(
-                f"{where(query, at)}: what begins here has no end; close the string, the name or"
-                " the comment"
-            )
-    return found
-
-
-def _tokens(query: str) -> Iterator[Token]:
-    for match in _TOKEN.finditer(query):
-        if match.lastgroup is not None and match.lastgroup != "space":
-            yield Token(match.lastgroup, match.group(), match.start())
-
-
-def _next_to(before: Token | None, token: Token) -> bool:
-    return before is not None and before.at + len(before.text) == token.at
+def check_first_word(query: str) -> None:
+    """Refuse what does not begin as a reading query does: administration, plans, writes. Whether
+    the rest writes is for the store's own parser to say."""
+    word, at = next((it[1], it.start(1)) for it in _BEGINNING.finditer(query))
+    if word.upper() not in _FIRST_WORDS:
+        raise CypherRefused(
+            f"{where(query, at)}: Cypher only reads here; a query begins with MATCH, OPTIONAL"
+            f" MATCH, UNWIND, WITH, CALL or RETURN, and not with {word!r}"
+        )
 
 
 def where(query: str, at: int) -> str:
@@ -182,44 +137,12 @@ def where(query: str, at: int) -> str:
     return f"line {line}, column {at - query.rfind(chr(10), 0, at)}"
 
 
-# What is refused --------------------------------------------------------------------------
-
-#: First words of what is no query of the graph.
-_NO_QUERY = {
-    "ALTER", "CREATE", "CYPHER", "DEALLOCATE", "DENY", "DROP", "DRYRUN", "ENABLE", "EXPLAIN", "FOR",
-    "GRANT", "PROFILE", "REALLOCATE", "RENAME", "REVOKE", "SHOW", "START", "STOP", "TERMINATE",
-    "USE",
-}  # fmt: skip
-
-
-def checked(query: str) -> list[Token]:
-    """The query's tokens, if it may be a reading query of this graph; whether it writes is for
-    the store's own parser to say. Raises CypherRefused."""
-    found = tokens(query)
-    if not [token for token in found if token.text != ";"]:
-        raise CypherRefused("the query is empty; give one, such as 'MATCH (n) RETURN count(n)'")
-    _one_statement(query, found)
-    words = [token.word for token in found]
-    if words[0] in _NO_QUERY:
-        raise CypherRefused(
-            f"{where(query, found[0].at)}: {words[0]} does not ask the graph for anything; a"
-            " query begins with MATCH, OPTIONAL MATCH, UNWIND, WITH, CALL or RETURN"
-        )
-    for token, following in zip(found, words[1:], strict=False):
-        if token.word == "LOAD" and following == "CSV":
-            raise CypherRefused(
-                f"{where(query, token.at)}: LOAD CSV reads files and addresses, not the graph;"
-                " pass what it would load as a parameter"
-            )
-    return found
-
-
-def _one_statement(query: str, found: Sequence[Token]) -> None:
-    for token, after in pairwise(found):
-        if token.text == ";" and after.text != ";":
-            raise CypherRefused(
-                f"{where(query, after.at)}: a second statement begins here; ask one at a time"
-            )
+def timed_out(seconds: float) -> CypherTimeout:
+    """The error of a query that took longer than it may."""
+    return CypherTimeout(
+        f"the query was stopped after {seconds:g} seconds; begin it at fewer nodes, bound its"
+        " paths, or allow it more time"
+    )
 
 
 # Parameters -------------------------------------------------------------------------------
@@ -235,24 +158,25 @@ def bound(namespace: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
             " ask an engine of that namespace"
         )
     for name, value in parameters.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError, RecursionError):
+        if not _is_json(value):
             raise CypherRefused(
-                f"the parameter {name} is no JSON value; give null, booleans, numbers, strings,"
-                " lists, and maps with strings as keys"
-            ) from None
-        _within_64_bits(name, value)
+                f"the parameter {name} is no JSON value; give null, booleans, numbers (integers of"
+                " at most 64 bits), strings, lists, and maps with strings as keys"
+            )
     return {**parameters, "namespace": namespace}
 
 
-def _within_64_bits(name: str, value: Any) -> None:
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise CypherRefused(f"the parameter {name} holds {value}, which takes more than 64 bits")
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise CypherRefused(f"the parameter {name} has a map with a key that is no string")
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            _within_64_bits(name, item)
+def _is_json(value: Any) -> bool:
+    """Whether every store takes this value and gives it back."""
+    match value:
+        case None | bool() | str():
+            return True
+        case int():
+            return -(2**63) <= value < 2**63
+        case float():
+            return math.isfinite(value)
+        case list() | tuple():
+            return all(map(_is_json, value))
+        case dict():
+            return all(isinstance(name, str) for name in value) and _is_json([*value.values()])
+    return False

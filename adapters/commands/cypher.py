@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,12 +105,7 @@ def _parameters(given: Sequence[str]) -> dict[str, Any]:
 
 def _to_be_given(query: str, parameters: Mapping[str, Any]) -> str:
     """How to give the parameters that a refused query uses, and that were not given."""
-    from ...graphstore.cypher import tokens
-
-    try:
-        used = [it.name for it in tokens(query) if it.kind == "parameter"]
-    except CypherRefused:
-        return ""
+    used = re.findall(r"\$(\w+)", query)
     lacking = [name for name in dict.fromkeys(used) if name not in {"namespace", *parameters}]
     if not lacking:
         return ""

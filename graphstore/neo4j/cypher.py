@@ -7,8 +7,16 @@ import base64
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..cypher import bound, checked, node, path, relationship
-from ..errors import CypherFailed, CypherRefused, CypherTimeout, ExecgraphError
+from ..cypher import (
+    WOULD_WRITE,
+    bound,
+    check_first_word,
+    node,
+    path,
+    relationship,
+    timed_out,
+)
+from ..errors import CypherFailed, CypherRefused, ExecgraphError
 from ..store import Table
 from .trouble import raised
 
@@ -63,7 +71,7 @@ class Cypher:
     ) -> Table:
         """As ``GraphStore.cypher``."""
         given = bound(self._client.namespace, parameters)
-        checked(query)
+        check_first_word(query)
         seconds = time_limit.total_seconds()
         try:
             await self._check(query, given, seconds)
@@ -72,7 +80,7 @@ class Cypher:
         except ExecgraphError:
             raise
         except TimeoutError:
-            raise _timeout(seconds) from None
+            raise timed_out(seconds) from None
         except Exception as error:
             raise self._raised(error, seconds) from error
 
@@ -85,7 +93,7 @@ class Cypher:
         for operator in _operators(planned or {}):
             await self._check_operator(operator, seconds)
         if kind != _READS:
-            raise CypherRefused("the query would write, and Cypher only reads here")
+            raise CypherRefused(WOULD_WRITE)
 
     async def _check_operator(self, operator: Mapping[str, Any], seconds: float) -> None:
         kind = operator["operatorType"].partition("@")[0]
@@ -107,7 +115,7 @@ class Cypher:
 
         code = (error.code or "") if isinstance(error, Neo4jError) else ""
         if code.endswith(_TIMED_OUT):
-            return _timeout(seconds)
+            return timed_out(seconds)
         if _OUT_OF_MEMORY in code:
             return CypherFailed(f"the query takes more memory than the server gives it ({code})")
         if not isinstance(error, ClientError) or not code.startswith(_OF_A_QUERY):
@@ -116,13 +124,6 @@ class Cypher:
         if code.startswith(_BEFORE_IT_RUNS):
             return CypherRefused(message)
         return CypherFailed(f"the query failed: {message}")
-
-
-def _timeout(seconds: float) -> CypherTimeout:
-    return CypherTimeout(
-        f"the query was stopped after {seconds:g} seconds; begin it at fewer nodes, bound its"
-        " paths, or allow it more time"
-    )
 
 
 def _message(message: str) -> str:

@@ -12,15 +12,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from ..cypher import bound, where
-from ..errors import (
-    ConfigurationError,
-    CypherFailed,
-    CypherRefused,
-    CypherTimeout,
-    StoreError,
-    StoreUnavailable,
-)
+from .. import errors
+from ..cypher import bound, timed_out
 from ..store import Progress, Table
 from .dialect import rewritten
 
@@ -30,10 +23,6 @@ __all__ = ["Cypher"]
 _MOST_STEPS = 2_000_000
 _VARIABLE = "EXECGRAPH_VIEW_STEPS"
 _GRACE = 2.0  # seconds after which a query that did not stop by itself is stopped
-_START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
-    " from execgraph.graphstore.sqlite.viewer import main; main(sys.argv[2])"
-)
 
 
 class Cypher:
@@ -76,7 +65,7 @@ class Cypher:
                 await self._stop()  # what it would say now answers nobody
                 raise
         if "error" in answer:
-            raise _error(answer, query, time_limit)
+            raise getattr(errors, answer["error"])(answer["message"])
         rows = tuple(tuple(row) for row in answer["rows"])
         return Table(tuple(answer["columns"]), rows, answer["truncated"])
 
@@ -88,46 +77,44 @@ class Cypher:
     async def _answer(self, request: Mapping[str, Any], progress: Progress | None) -> Any:
         process = await self._started()
         assert process.stdin is not None
+        assert process.stdout is not None
+        lines = process.stdout
+        seconds = request["timeout"]
         try:
-            data = json.dumps(request).encode()
-            process.stdin.write(len(data).to_bytes(8, "big") + data)
+            process.stdin.write(json.dumps(request).encode() + b"\n")
             await process.stdin.drain()
-            while "done" in (answer := await self._read(process)):
+            while "done" in (answer := json.loads(await lines.readuntil())):
                 if progress is not None:
                     progress(answer["done"], answer["total"])
-            if "running" not in answer:
-                return answer
-            return await asyncio.wait_for(self._read(process), request["timeout"] + _GRACE)
+            if "running" in answer:
+                async with asyncio.timeout(seconds + _GRACE):
+                    answer = json.loads(await lines.readuntil())
         except TimeoutError:
-            await self._stop()
-            return {"error": "timeout"}
+            raise timed_out(seconds) from None
         except (asyncio.IncompleteReadError, ConnectionError):
-            await self._stop()
-            return {"error": "ended"}
-
-    @staticmethod
-    async def _read(process: asyncio.subprocess.Process) -> Any:
-        assert process.stdout is not None
-        size = int.from_bytes(await process.stdout.readexactly(8), "big")
-        return json.loads((await process.stdout.readexactly(size)).decode(errors="surrogatepass"))
+            raise errors.CypherFailed(
+                "the process that ran the query ended; such a query takes more memory than it may"
+            ) from None
+        return answer
 
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
             if not sys.executable:
-                raise StoreError(
+                raise errors.StoreError(
                     "Cypher on SQLite runs in a Python process of its own, and no"
                     " Python is known here (sys.executable is empty)"
                 )
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # what lies in the working folder is data, and no module
-                "-c",
-                _START,
-                json.dumps(_module_folders()),
+                "-m",
+                f"{__package__}.viewer",
                 self._path,
+                env={**os.environ, "PYTHONPATH": _module_folders()},
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
+                limit=sys.maxsize,  # bytes of a line: an answer is one
                 start_new_session=True,
             )
         return self._process
@@ -145,40 +132,13 @@ class Cypher:
         process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-def _module_folders() -> list[str]:
-    """Where this process finds modules, apart from whatever is the working folder: a file there
-    that is called as a module must not be run."""
-    return [folder for folder in sys.path if os.path.isabs(folder)]  # noqa: PTH117
+def _module_folders() -> str:
+    """Where this process finds modules, apart from whatever is the working folder."""
+    return os.pathsep.join(it for it in sys.path if os.path.isabs(it))  # noqa: PTH117
 
 
 def _most_steps() -> int:
     given = os.environ.get(_VARIABLE, "")
     if given and not given.isdecimal():
-        raise ConfigurationError(f"{_VARIABLE}={given!r} is no number of steps")
+        raise errors.ConfigurationError(f"{_VARIABLE}={given!r} is no number of steps")
     return int(given or _MOST_STEPS)
-
-
-def _error(answer: Mapping[str, Any], query: str, time_limit: timedelta) -> Exception:
-    message = answer.get("message", "")
-    match answer["error"]:
-        case "refused":
-            at = answer.get("place")
-            return CypherRefused(message if at is None else f"{where(query, at)}: {message}")
-        case "timeout":
-            return CypherTimeout(
-                f"the query was stopped after {time_limit.total_seconds():g} seconds; begin it at"
-                " fewer nodes, bound its paths, or allow it more time"
-            )
-        case "failed":
-            return CypherFailed(f"the query failed: {message}")
-        case "large":
-            return CypherRefused(
-                f"the store has {message} steps, and Cypher on SQLite is answered from memory up"
-                f" to {_most_steps()}; keep the graph in Neo4j, or raise {_VARIABLE} if there is"
-                " memory for it (about 2 KB for each step)"
-            )
-        case "store":
-            return StoreUnavailable(f"the store cannot be read for a view of it: {message}")
-    return CypherFailed(
-        "the process that ran the query ended; such a query takes more memory than it may"
-    )

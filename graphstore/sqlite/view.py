@@ -9,19 +9,18 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..cypher import LABELS, RELATIONSHIPS
+from ..errors import CypherRefused
 from .dialect import kept
 from .queries import sections
 
 if TYPE_CHECKING:
-    from kglite import FrozenGraph, KnowledgeGraph
+    from kglite import FrozenGraph
 
-__all__ = ["TooLarge", "View"]
+__all__ = ["View"]
 
 #: Told how much of the graph is loaded, of how much.
 Progress = Callable[[int, int], None]
@@ -29,10 +28,17 @@ Progress = Callable[[int, int], None]
 _STATEMENTS = sections("view.sql")
 _NUMBERS = {"steps": 1 << 20, "versions": 1 << 24}
 _AT_ONCE = 5000  # rows
+#: Whose rows tell how far loading is; of some there are as many again in relationships.
+_COUNTED = ("step", "step", "execution", "execution", "guard", "feeds", "value")
 _READABLE = 4096  # bytes; payloads up to this length are shown as text
 _ZLIB = 1
-_LISTS = frozenset({"messages", "miss", "miss_asked", "miss_tokens"})
-_BOOLEANS = frozenset({"error", "expired", "withdrawn"})
+#: What each kind of steps is called, beside Step.
+_KINDS = {"Decision": "decision", "Action": "action"}
+#: What of a row is made another value.
+_READ: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("messages", "miss", "miss_asked", "miss_tokens"), json.loads),
+    **dict.fromkeys(("error", "expired", "withdrawn"), bool),
+}
 #: What nodes are looked up by.
 _INDEXED = {
     "Task": ("key", "agent"),
@@ -49,18 +55,10 @@ _INDEXED = {
 }
 
 
-class TooLarge(Exception):
-    """The store has more steps than a view may have."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-        super().__init__(steps)
-
-
 class View:
     """What the store at ``connection`` was when this was made; ``graph`` cannot be changed.
 
-    Raises TooLarge beyond ``most`` steps.
+    Raises CypherRefused beyond ``most`` steps.
     """
 
     graph: FrozenGraph
@@ -69,129 +67,105 @@ class View:
 
     def __init__(self, connection: sqlite3.Connection, most: int, progress: Progress) -> None:
         self._connection = connection
-        with _reading(connection):
-            (steps,) = connection.execute("SELECT count(*) FROM step").fetchone()
-            self._version = _data_version(connection)
-            if steps > most:
-                raise TooLarge(steps)
-            loading = _Loading(connection, progress)
-            self.graph = loading.load()
-            self.relationships = loading.relationships
+        self._progress = progress
+        connection.execute("BEGIN")
+        try:
+            if (steps := self._count("step")) > most:
+                raise CypherRefused(
+                    f"the store has {steps} steps, and Cypher on SQLite is answered from memory up"
+                    f" to {most}; keep the graph in Neo4j, or raise EXECGRAPH_VIEW_STEPS if there"
+                    " is memory for it (about 2 KB for each step)"
+                )
+            self._version = self._data_version()
+            self._load()
+        finally:
+            connection.execute("ROLLBACK")
 
     def fresh(self) -> bool:
         """Whether the store is still what this shows."""
-        return _data_version(self._connection) == self._version
+        return self._data_version() == self._version
 
+    def _data_version(self) -> int:
+        """A number that another one follows when any other connection has committed."""
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        return int(version)
 
-@contextmanager
-def _reading(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
+    def _count(self, table: str) -> int:
+        (rows,) = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+        return int(rows)
 
-
-def _data_version(connection: sqlite3.Connection) -> int:
-    """A number that another one follows when any other connection has committed."""
-    (version,) = connection.execute("PRAGMA data_version").fetchone()
-    return int(version)
-
-
-class _Loading:
-    def __init__(self, connection: sqlite3.Connection, progress: Progress) -> None:
+    def _load(self) -> None:
         from kglite import KnowledgeGraph
 
-        self._connection = connection
-        self._progress = progress
-        self._graph: KnowledgeGraph = KnowledgeGraph()
-        self._done = self._total = 0
-        self.relationships = 0
-
-    def load(self) -> FrozenGraph:
-        self._total = self._count()
-        for label in _INDEXED:
+        self._graph = KnowledgeGraph()
+        self._namespaces = dict(self._connection.execute("SELECT rid, name FROM namespace"))
+        self._done, self._total = 0, 1 + sum(map(self._count, _COUNTED))
+        for label in [label for label in LABELS if label != "Step"]:
             self._nodes(label)
         for label, names in _INDEXED.items():
             for name in names:
                 self._graph.cypher(f"CREATE INDEX FOR (n:{label}) ON (n.{kept(name)})")
-        for kind in RELATIONSHIPS:
-            self._relationships(kind)
+        self.relationships = sum(map(self._relationships, RELATIONSHIPS))
         self._progress(self._total, self._total)
-        return self._graph.freeze()
-
-    def _count(self) -> int:
-        """About how many rows there are, without reading any twice."""
-        counted = ["step", "guard", "feeds", "value", "execution"]
-        return sum(
-            self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
-            * (2 if table in {"step", "execution"} else 1)
-            for table in counted
-        )
+        self.graph = self._graph.freeze()
 
     def _nodes(self, label: str) -> None:
-        rows = self._connection.execute(_STATEMENTS[label], _used(label))
-        names = [column[0] for column in rows.description][1:]
-        kinds = {"decision": "Step:Decision", "action": "Step:Action"}
-        while batch := list(islice(rows, _AT_ONCE)):
-            by_label: dict[str, list[list[Any]]] = {}
+        kind = _KINDS.get(label)
+        labels, shown = label, LABELS[label]
+        if kind:
+            labels, shown, label = f"Step:{label}", (*LABELS["Step"], *shown), "Step"
+        rows = self._rows(label, kind=kind)
+        columns = [column[0] for column in rows.description][1:]
+        statement = f"UNWIND $rows AS row CREATE (n:{labels} {{id: row[0]}}) SET n += row[1]"
+        while batch := rows.fetchmany(_AT_ONCE):
+            nodes = []
             for number, *row in batch:
-                properties = _properties(label, names, row)
-                known_as = kinds[properties["kind"]] if label == "Step" else label
-                by_label.setdefault(known_as, []).append([number, properties])
-            for labels, nodes in by_label.items():
-                self._graph.cypher(
-                    f"UNWIND $rows AS row CREATE (n:{labels} {{id: row[0]}}) SET n += row[1]",
-                    params={"rows": nodes},
-                )
-            self._went_on(len(batch))
+                found = dict(zip(columns, row, strict=True))
+                found["namespace"] = self._namespaces[found["ns"]]
+                nodes.append([number, _properties(shown, found)])
+            self._write(statement, nodes)
 
-    def _relationships(self, kind: str) -> None:
+    def _relationships(self, kind: str) -> int:
         source, target, names = RELATIONSHIPS[kind]
-        rows = self._connection.execute(_STATEMENTS[kind], _used(kind))
+        rows = self._rows(kind)
         properties = ", ".join(f"{name}: row[{at}]" for at, name in enumerate(names, start=2))
         statement = (
             f"UNWIND $rows AS row MATCH (a:{source} {{id: row[0]}}), (b:{target} {{id: row[1]}})"
             f" CREATE (a)-[:{kind} {{{properties}}}]->(b)"
         )
-        while batch := [list(row) for row in islice(rows, _AT_ONCE)]:
-            self._graph.cypher(statement, params={"rows": batch})
-            self.relationships += len(batch)
-            self._went_on(len(batch))
+        written = 0
+        while batch := rows.fetchmany(_AT_ONCE):
+            self._write(statement, [list(row) for row in batch])
+            written += len(batch)
+        return written
 
-    def _went_on(self, rows: int) -> None:
-        self._done += rows
+    def _rows(self, statement: str, **parameters: Any) -> sqlite3.Cursor:
+        return self._connection.execute(_STATEMENTS[statement], {**_NUMBERS, **parameters})
+
+    def _write(self, statement: str, rows: list[list[Any]]) -> None:
+        self._graph.cypher(statement, params={"rows": rows})
+        self._done += len(rows)
         self._progress(min(self._done, self._total - 1), self._total)
 
 
-def _used(name: str) -> Mapping[str, int]:
-    return {key: it for key, it in _NUMBERS.items() if f":{key}" in _STATEMENTS[name]}
+def _properties(shown: Iterable[str], found: dict[str, Any]) -> dict[str, Any]:
+    if "data" in found:
+        found |= _payload(found["data"], found["codec"])
+    there = [name for name in shown if found.get(name) is not None]
+    return {kept(name): _READ.get(name, _same)(found[name]) for name in there}
 
 
-def _properties(label: str, names: list[str], row: list[Any]) -> dict[str, Any]:
-    found = {name: it for name, it in zip(names, row, strict=True) if it is not None}
-    if label == "Value":
-        return _payload(found)
-    for name in _LISTS & found.keys():
-        found[name] = json.loads(found[name])
-    for name in _BOOLEANS & found.keys():
-        found[name] = bool(found[name])
-    return {kept(name): it for name, it in found.items() if name in _SHOWN[label]}
+def _same(value: Any) -> Any:
+    return value
 
 
-_SHOWN = {
-    **LABELS,
-    "Step": LABELS["Step"] + LABELS["Decision"] + LABELS["Action"],
-}
-
-
-def _payload(found: dict[str, Any]) -> dict[str, Any]:
-    data, codec = found.pop("data"), found.pop("codec")
+def _payload(data: bytes, codec: int) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
     try:
         data = zlib.decompress(data) if codec == _ZLIB else data
-        found["size"] = len(data)
+        shown["size"] = len(data)
         if len(data) <= _READABLE:
-            found["text"] = data.decode()
+            shown["text"] = data.decode()
     except (zlib.error, UnicodeDecodeError):
         pass  # damaged, or no text
-    return found
+    return shown

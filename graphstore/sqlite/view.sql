@@ -1,104 +1,71 @@
 -- What the view shows: nodes and relationships as Neo4j has them. A node's first column is its
 -- number, unique among those of its label; a relationship's first two are those of its ends.
--- :steps and :versions spread the numbers of steps and versions.
+-- :steps and :versions spread the numbers of steps and versions. Of a node's columns those count
+-- that are among the properties of its label, and of those with one name the last; `ns` is that of
+-- its namespace.
 
 -- Nodes, by label ---------------------------------------------------------------------------
 
 -- name: Task
-SELECT task.rid, namespace.name AS namespace, key, agent, inputs, context
-FROM task JOIN namespace ON namespace.rid = task.ns;
+SELECT rid, * FROM task;
 
 -- name: Execution
--- Of one that has not ended there is no more than what is known of it.
-SELECT execution.rid, namespace.name AS namespace, id, task.key AS task,
-    iif(unknown, NULL, execution.agent) AS agent, iif(unknown, NULL, mode) AS mode,
-    state, started_at,
-    iif(unknown, NULL, duration_ms) AS duration_ms, iif(task IS NULL, NULL, steps) AS steps,
-    iif(task IS NULL, NULL, published_steps) AS published_steps, manifest, signature, replayed,
-    output, iif(unknown, NULL, input_tokens) AS input_tokens,
-    iif(unknown, NULL, output_tokens) AS output_tokens,
-    iif(unknown, NULL, cache_creation_input_tokens) AS cache_creation_input_tokens,
-    iif(unknown, NULL, cache_read_input_tokens) AS cache_read_input_tokens,
-    iif(unknown, NULL, cache_creation_1h_input_tokens) AS cache_creation_1h_input_tokens,
-    iif(unknown, NULL, web_search_requests) AS web_search_requests,
-    iif(task IS NULL, NULL, saved_tokens) AS saved_tokens, cost,
-    iif(task IS NULL, NULL, labels) AS labels, reason, iif(task IS NULL, NULL, miss) AS miss,
-    report, iif(unknown, NULL, asked) AS asked, iif(task IS NULL, NULL, served) AS served,
-    saved_cost, iif(task IS NULL, NULL, miss_asked) AS miss_asked,
-    iif(task IS NULL, NULL, miss_tokens) AS miss_tokens, decided_at, equal_to
-FROM (
-    SELECT *, task IS NULL AND agent = '' AS unknown FROM execution
-) AS execution
-JOIN namespace ON namespace.rid = execution.ns
-LEFT JOIN task ON task.rid = execution.task;
+-- Of one that is begun by an effect nothing is told; one that has not ended is not written.
+SELECT execution.rid, execution.*, task.key AS task, told.agent, told.mode, told.duration_ms,
+    told.input_tokens, told.output_tokens, told.cache_creation_input_tokens,
+    told.cache_read_input_tokens, told.cache_creation_1h_input_tokens, told.web_search_requests,
+    told.asked, written.steps, written.published_steps, written.saved_tokens, written.labels,
+    written.miss, written.served, written.miss_asked, written.miss_tokens
+FROM execution
+LEFT JOIN task ON task.rid = execution.task
+LEFT JOIN execution AS told
+    ON told.rid = execution.rid AND (told.task IS NOT NULL OR told.agent <> '')
+LEFT JOIN execution AS written ON written.rid = execution.rid AND written.task IS NOT NULL;
 
 -- name: Step
-SELECT step.execution * :steps + step.position, namespace.name AS namespace,
-    execution.id || '/' || step.position AS id, execution.id AS execution, step.position, kind, step.name,
-    step.key, occurrence, code_key, step.output, output_key, error, step.duration_ms,
-    iif(mark.position IS NULL, 'valid', 'invalid') AS state, precondition.id AS invalidated_by,
-    shared, messages, head, extends, step.input_tokens, step.output_tokens,
-    step.cache_creation_input_tokens, step.cache_read_input_tokens,
-    step.cache_creation_1h_input_tokens, step.web_search_requests, effect, arguments, decision,
-    call, asked_at, seen, step.cost
+SELECT step.execution * :steps + step.position, step.*, ns,
+    execution.id || '/' || step.position AS id, execution.id AS execution,
+    iif(mark.position IS NULL, 'valid', 'invalid') AS state, (
+        SELECT id FROM precondition WHERE rid = mark.invalidated_by
+    ) AS invalidated_by
 FROM step
 JOIN execution ON execution.rid = step.execution
-JOIN namespace ON namespace.rid = execution.ns
 LEFT JOIN mark ON mark.execution = step.execution AND mark.position = step.position
-LEFT JOIN precondition ON precondition.rid = mark.invalidated_by;
+WHERE kind = :kind;
 
 -- name: Value
-SELECT value.rid, namespace.name AS namespace, digest, codec, data
-FROM value JOIN namespace ON namespace.rid = value.ns;
+SELECT rid, * FROM value;
 
 -- name: SideEffect
-SELECT side_effect.rid, namespace.name AS namespace, side_effect.id, execution.id AS execution,
-    tool, target, idempotency_key, side_effect.state, begun_at, step
-FROM side_effect
-JOIN namespace ON namespace.rid = side_effect.ns
-JOIN execution ON execution.rid = side_effect.execution;
+SELECT side_effect.rid, side_effect.*, execution.id AS execution
+FROM side_effect JOIN execution ON execution.rid = side_effect.execution;
 
 -- name: Resource
-SELECT resource.rid, namespace.name AS namespace, uri,
-    substr(uri, 1, instr(uri || ':', ':') - 1) AS kind, current,
-    iif(present, 'present', iif(current, 'withdrawn', 'absent')) AS state, until, since,
+SELECT rid, *, substr(uri, 1, instr(uri || ':', ':') - 1) AS kind,
+    iif(present, 'present', iif(current, 'withdrawn', 'absent')) AS state,
     nullif(expired, 0) AS expired
-FROM resource JOIN namespace ON namespace.rid = resource.ns;
+FROM resource;
 
 -- name: Version
-SELECT resource * :versions + n, namespace.name AS namespace, uri AS resource, n,
-    document IS NULL AS withdrawn, document, fingerprint, at
-FROM version
-JOIN resource ON resource.rid = version.resource
-JOIN namespace ON namespace.rid = resource.ns;
+SELECT resource * :versions + n, version.*, ns, uri AS resource, document IS NULL AS withdrawn
+FROM version JOIN resource ON resource.rid = version.resource;
 
 -- name: Facet
-SELECT facet.rid, namespace.name AS namespace, key, uri AS resource, selector
-FROM facet
-JOIN resource ON resource.rid = facet.resource
-JOIN namespace ON namespace.rid = facet.ns;
+SELECT facet.rid, facet.*, uri AS resource
+FROM facet JOIN resource ON resource.rid = facet.resource;
 
 -- name: Precondition
-SELECT precondition.rid, namespace.name AS namespace, id, facet.key AS facet, uri AS resource,
-    selector, fingerprint
+SELECT precondition.rid, precondition.*, facet.key AS facet, uri AS resource, selector
 FROM precondition
 JOIN facet ON facet.rid = precondition.facet
-JOIN resource ON resource.rid = facet.resource
-JOIN namespace ON namespace.rid = precondition.ns;
+JOIN resource ON resource.rid = facet.resource;
 
 -- name: ChangeEvent
-SELECT change_event.rid, namespace.name AS namespace, id, uri AS resource, kind, from_version,
-    to_version, source, at
-FROM change_event
-JOIN resource ON resource.rid = change_event.resource
-JOIN namespace ON namespace.rid = change_event.ns;
+SELECT change_event.rid, change_event.*, uri AS resource
+FROM change_event JOIN resource ON resource.rid = change_event.resource;
 
 -- name: DailyTotals
-SELECT daily_totals.rid, namespace.name AS namespace, day, agent, mode, state, miss, executions,
-    input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,
-    cache_creation_1h_input_tokens, web_search_requests, saved_tokens, cost, effects, unpriced,
-    asked, served, saved_cost, saved_unpriced, miss_asked, miss_tokens
-FROM daily_totals JOIN namespace ON namespace.rid = daily_totals.ns;
+SELECT rid, * FROM daily_totals;
 
 -- Relationships, by type --------------------------------------------------------------------
 

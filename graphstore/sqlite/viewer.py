@@ -2,13 +2,13 @@
 
 It is one of its own because a query may take all memory or a processor for minutes: it can be
 stopped, and its end is not that of the program which asked. It reads requests from standard input
-and answers on standard output, both as JSON documents, each after its length in 8 bytes.
+and answers on standard output, each a line of JSON.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import resource
 import signal
 import sqlite3
@@ -16,42 +16,43 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from ..errors import CypherRefused
-from .dialect import Rewritten, names_of, plain, renamed, rewritten
-from .view import TooLarge, View
+from ..cypher import WOULD_WRITE, timed_out, where
+from ..errors import CypherFailed, CypherRefused, ExecgraphError, StoreUnavailable
+from .dialect import Rewritten, named, plain, renamed, rewritten
+from .view import View
 
 __all__ = ["main"]
 
 _BETWEEN_TWO_REPORTS = 0.1  # seconds
 _HEADROOM = 2 << 30  # bytes that a query may take beyond the view
+_SIZES = Path("/proc/self/statm")  # in pages; the sixth is what data and stacks take
+#: What the library says first: of which kind an error is, and where.
+_KIND = re.compile(r"^(?:Cypher \w+ error[^:]*|Schema error): ")
+#: What it finds out only when it runs a query, and is wrong with it all the same.
+_NO_QUERY = ("Unknown function", "Missing parameter")
 
 
 class Viewer:
-    """Answers one request after the other."""
+    """Answers one request after the other, on the view of the store at ``path``."""
 
-    def __init__(self, path: str, answers: IO[bytes]) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
-        self._answers = answers
         self._connection: sqlite3.Connection | None = None
         self._view: View | None = None
         self._reported = 0.0
 
-    def answer(self, request: Mapping[str, Any]) -> None:
-        """Answer with a table or an error; before it, with how loading goes on."""
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A table. Tells how loading goes on, and when the query begins. Raises what
+        ``GraphStore.cypher`` raises."""
         try:
             view = self._fresh(request["most"])
-            query = rewritten(request["query"], view.relationships)
-            self._send({"running": True})
-            answer = self._run(view, query, request)
-        except CypherRefused as refused:
-            answer = {"error": "refused", "message": str(refused)}
-        except TooLarge as large:
-            answer = {"error": "large", "message": str(large.steps)}
         except sqlite3.Error as error:
-            answer = {"error": "store", "message": str(error)}
-        self._send(answer)
+            raise StoreUnavailable(f"the store cannot be read for a view of it: {error}") from error
+        query = rewritten(request["query"], view.relationships)
+        _tell({"running": True})
+        return _run(view, query, request)
 
     def _fresh(self, most: int) -> View:
         if self._connection is None:
@@ -70,68 +71,57 @@ class Viewer:
         now = time.monotonic()
         if now - self._reported > _BETWEEN_TWO_REPORTS or done == total:
             self._reported = now
-            self._send({"done": done, "total": total})
-
-    def _run(self, view: View, query: Rewritten, request: Mapping[str, Any]) -> dict[str, Any]:
-        import kglite
-
-        limit = request["limit"]
-        try:
-            found = view.graph.cypher(
-                query.text,
-                params=renamed(request["parameters"]),
-                timeout_ms=max(1, int(request["timeout"] * 1000)),
-                row_limit=limit + 1,
-            )
-        except kglite.KgError as error:
-            return _error(error, query)
-        if not found.columns:
-            raise CypherRefused("the query asks for nothing; end it with RETURN")
-        columns = list(query.columns or ())
-        if len(columns) != len(found.columns):
-            columns = list(names_of(found.columns))
-        rows = [[plain(row[name]) for name in found.columns] for row in found]
-        return {"columns": columns, "rows": rows[:limit], "truncated": len(rows) > limit}
-
-    def _send(self, answer: Mapping[str, Any]) -> None:
-        data = json.dumps(answer, ensure_ascii=False).encode(errors="surrogatepass")
-        self._answers.write(len(data).to_bytes(8, "big") + data)
-        self._answers.flush()
+            _tell({"done": done, "total": total})
 
 
-def _error(error: Exception, query: Rewritten) -> dict[str, Any]:
+def _run(view: View, query: Rewritten, request: Mapping[str, Any]) -> dict[str, Any]:
     import kglite
 
-    message = query.readable(str(error).split("\n", 1)[0])
-    if isinstance(error, kglite.CypherTimeoutError):
-        return {"error": "timeout", "message": message}
-    if isinstance(error, kglite.ReadOnlyError):
-        return {"error": "refused", "message": "the query would write, and Cypher only reads here"}
-    place = None
-    if isinstance(error, kglite.CypherSyntaxError):
-        line, column = error.line, error.col
-        place = query.place(line, column) if line and column else None
-        message = message.partition(": ")[2] or message
-    failed = isinstance(error, kglite.CypherExecutionError) and not any(
-        sign in message for sign in ("Unknown function", "Missing parameter")
-    )
-    message = message.removeprefix("Cypher execution error: ").removeprefix("Schema error: ")
-    return {"error": "failed" if failed else "refused", "message": message, "place": place}
+    limit, timeout = request["limit"], request["timeout"]
+    try:
+        found = view.graph.cypher(
+            query.text,
+            params={name: renamed(value) for name, value in request["parameters"].items()},
+            timeout_ms=max(1, int(timeout * 1000)),
+            row_limit=limit + 1,
+        )
+    except kglite.CypherTimeoutError:
+        raise timed_out(timeout) from None
+    except kglite.ReadOnlyError:
+        raise CypherRefused(WOULD_WRITE) from None
+    except kglite.KgError as error:
+        raise _error(error, query, request["query"]) from error
+    if not found.columns:
+        raise CypherRefused("the query asks for nothing; end it with RETURN")
+    columns = [query.column(name) for name in found.columns]
+    rows = [[plain(row[name]) for name in found.columns] for row in found]
+    return {"columns": columns, "rows": rows[:limit], "truncated": len(rows) > limit}
+
+
+def _error(error: Exception, query: Rewritten, asked: str) -> ExecgraphError:
+    import kglite
+
+    message = _KIND.sub("", named(str(error).split("\n", 1)[0]))
+    if isinstance(error, kglite.CypherSyntaxError) and error.line and error.col:
+        return CypherRefused(f"{where(asked, query.place(error.line, error.col))}: {message}")
+    if isinstance(error, kglite.CypherExecutionError) and not message.startswith(_NO_QUERY):
+        return CypherFailed(f"the query failed: {message}")
+    return CypherRefused(message)
 
 
 def _limit_memory(headroom: int | None) -> None:
     """Let the process take this much more memory than it has now, where the system can tell."""
-    status = Path("/proc/self/status")
-    if not status.exists():
+    if not _SIZES.exists():
         return
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = most
-    if headroom is not None:
-        (taken,) = [line for line in status.read_text().splitlines() if line.startswith("VmData")]
-        limit = int(taken.split()[1]) * 1024 + headroom
-        if most != resource.RLIM_INFINITY:
-            limit = min(limit, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+    taken = int(_SIZES.read_text().split()[5]) * resource.getpagesize()
+    limit = most if headroom is None else taken + headroom
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if most < 0 else min(limit, most), most))
+
+
+def _tell(message: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
 
 
 def main(path: str) -> None:
@@ -141,7 +131,13 @@ def main(path: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asked
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     kglite.set_query_warning_policy("silent")
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    viewer = Viewer(path, answers)
-    while len(size := requests.read(8)) == 8:
-        viewer.answer(json.loads(requests.read(int.from_bytes(size, "big"))))
+    viewer = Viewer(path)
+    for line in sys.stdin:
+        try:
+            _tell(viewer.answer(json.loads(line)))
+        except ExecgraphError as error:
+            _tell({"error": type(error).__name__, "message": str(error)})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
