@@ -36,7 +36,14 @@ _ASK_AGAIN = 2  # how often a decision is asked again because facts moved before
 
 
 class Agent:
-    """A model with a system prompt and tools. Made by ``engine.agent``; does no I/O by itself."""
+    """A model with a system prompt and tools. ``engine.agent`` makes it, and does no I/O for it.
+
+    Attributes:
+        name: By which its recordings are found again.
+        tools: What it may call, by name.
+        requires: What each of its decisions and writes rests on.
+        max_turns: How many replies a run may take at most.
+    """
 
     def __init__(self, host: Host, options: AgentOptions) -> None:
         self._host = host
@@ -53,13 +60,25 @@ class Agent:
 
     @takes(ExecuteOptions)
     async def execute(self, options: ExecuteOptions) -> Result:
-        """Do ``task``: by replaying what is recorded of it and still stands, else by asking.
+        """Do a task: by replaying what is recorded of it and still stands, else by asking the
+        model.
 
-        ``context`` is what else the model is told and belongs to the task's identity;
-        ``labels`` are stored and never do. ``replay=False`` asks anew. ``require="replay"``
-        raises NotReplayable before any effect where the model would have to be asked.
-        Raises RunFailed; and StoreError if the store is away when the run begins, unless the
-        engine goes on without it (``on_store_error="live"``).
+        Args:
+            task: What is asked for. An equal task is served from what is recorded of this one.
+            context: What else the model is told; it belongs to the task.
+            labels: Texts by name, kept with the run for queries; no part of the task.
+            replay: False: nothing is served, and the run is recorded beside the others.
+            require: "replay": ask no model, and raise where one would have to be asked.
+
+        Returns:
+            What the run came to, and what it cost.
+
+        Raises:
+            RunFailed: The run ended without an answer; the error says which effects were begun.
+            NotReplayable: A replay is required and not possible; no tool was run.
+            NotJson: The task or the context cannot be recorded.
+            ConfigurationError: A requirement names an input that the task does not have.
+            StoreError: The store is away when the run begins, and the engine is to raise then.
         """
         task = Task.of(self._host.namespace, "agent", self.name, options.task, options.context)
         self._check_inputs(task)

@@ -58,20 +58,27 @@ _NAMESPACES = 20  # that are named where one is asked for that does not exist
 class Engine(Toolbox):
     """Declares tools and agents, and keeps what they did in a store.
 
-    ``url``: ``sqlite:///graph.db`` or ``neo4j://user:password@host:7687/database``; by default
-    EXECGRAPH_STORE, else ``.execgraph/graph.db``. ``auth`` and ``driver`` go to Neo4j's driver.
-    ``client`` is the model client of agents that name none. Constructing it does no I/O; it may
-    be declared in a module, opened in several event loops, and used after a fork.
+    To make one does no I/O. It may be declared in a module, opened in several event loops with
+    ``async with engine:``, and used after a fork.
 
-    ``on_store_error``: what becomes of runs while the store is away (StoreUnavailable). "raise":
-    none is begun, StoreError; one that needs it in the middle ends with RunFailed, which tells
-    its effects. "live": they go on as agents without execgraph would: nothing is served whose
-    facts cannot be checked, the model is asked, and nothing is recorded; ``miss`` says ``store
-    away``. Either way a run that has come to its end gives its answer, with ``recorded`` False if
-    it could not be recorded; and ``observe``, ``withdraw``, ``settle`` and questions raise.
+    Args:
+        url: Where the graph is kept: ``sqlite:///graph.db`` or
+            ``neo4j://user:password@host:7687/database``. None: what the environment variable
+            EXECGRAPH_STORE says, else ``.execgraph/graph.db``.
+        namespace: Whose graph it is; nothing is served across namespaces.
+        auth: What Neo4j's driver takes as ``auth``.
+        driver: A driver of Neo4j that is open already; who opened it closes it.
+        client: The model's client of agents and programs that name none; None: Anthropic's, as
+            the environment configures it.
+        on_store_error: What becomes of runs while the store cannot be reached. "raise": none is
+            begun, and one that needs the store in the middle ends with RunFailed. "live": they go
+            on without it; the model is asked, nothing is recorded, and ``Result.miss`` says
+            ``store away``. Either way a run that has come to its end gives its answer.
+        retention: What is kept, and what is deleted in the background (docs/retention.md). None:
+            nothing is deleted until ``collect`` is called.
 
-    ``retention``: what is kept, and what is deleted in the background (docs/retention.md); None:
-    nothing is, until ``collect`` is called.
+    Raises:
+        ConfigurationError: The URL, the namespace or a setting cannot work.
     """
 
     def __init__(
@@ -109,15 +116,49 @@ class Engine(Toolbox):
 
     @takes(AgentOptions)
     def agent(self, options: AgentOptions) -> Agent:
-        """Declare an agent. ``requires`` guards each of its decisions and writes. Raises
-        AgentError, naming what is wrong."""
+        """Declare an agent: a model that is asked in a loop, and the tools it may call.
+
+        Args:
+            name: By which its recordings are found again.
+            model: The model's name, as its provider knows it.
+            client: The model's client; None: the engine's.
+            system: The system prompt.
+            tools: What it may call.
+            requires: What each of its decisions and writes rests on.
+            max_tokens: How many tokens a reply may have at most.
+            params: Other parameters of each request, as the provider names them.
+            max_turns: How many replies a run may take at most.
+
+        Returns:
+            The agent, which ``execute`` gives tasks.
+
+        Raises:
+            AgentError: It cannot be declared so; the message says why.
+        """
         return Agent(self._host, replace(options, client=self._client_or_own(options.client)))
 
     @takes(ProgramOptions)
     def run(self, options: ProgramOptions) -> ProgramRun:
-        """A run of a program of this name: ``async with engine.run("triage", inputs) as run``.
+        """Begin a run of a program: ``async with engine.run("triage", inputs) as run``.
 
-        ``client`` is asked by ``run.decide``. The rest is as in ``Agent.execute``.
+        Args:
+            name: The program's name, by which its recordings are found again.
+            inputs: What the run is about. Other inputs are another task.
+            context: More that belongs to the task, as JSON.
+            labels: Texts by name, kept with the run for queries; no part of the task.
+            replay: False: nothing is served, and the run is recorded beside the others.
+            require: "replay": ask no model, and raise where one would have to be asked.
+            requires: What each of its decisions and writes rests on.
+            client: Whom ``run.decide`` asks; None: the engine's client.
+
+        Returns:
+            The run, to be entered with ``async with``. That raises NotReplayable if a replay is
+            required and not possible, and StoreError if the store is away.
+
+        Raises:
+            AgentError: The run cannot be declared so; the message says why.
+            NotJson: The inputs or the context cannot be recorded.
+            ConfigurationError: A requirement names an input that is not given.
         """
         name = options.name
         task = Task.of(self.namespace, "program", name, options.inputs, options.context)
@@ -129,10 +170,19 @@ class Engine(Toolbox):
         return client if client is not None else self.client
 
     def middleware(self, *, outside: Literal["pass", "raise"] = "pass") -> Any:
-        """Middleware for the Anthropic SDK: calls inside a run are decisions of that run.
+        """Make a middleware for the Anthropic SDK: ``AsyncAnthropic(middleware=[...])``.
 
-        ``AsyncAnthropic(middleware=[engine.middleware()])``. ``outside``: what becomes of calls
-        outside any run.
+        Calls of that client inside a run are decisions of the run.
+
+        Args:
+            outside: What becomes of calls outside any run: "pass" lets them be, "raise" refuses
+                them.
+
+        Returns:
+            What the SDK takes as a middleware.
+
+        Raises:
+            AgentError: ``outside`` is neither.
         """
         return load_adapter("anthropic").middleware(outside=outside)
 
@@ -141,12 +191,24 @@ class Engine(Toolbox):
     async def observe(
         self, resource: str, document: Json, *, until: datetime | timedelta | None = None
     ) -> ChangeEvent | None:
-        """Tell what a resource is now (None: ``null``, which is a document). The change, or None
-        if nothing changed; that a document may be believed again whose expiry was recorded is a
-        change too.
+        """Tell what a resource is now.
 
-        ``until``: how long that may be believed (a moment, or a time from now on); None: until
-        it is replaced. Raises NotJson.
+        Args:
+            resource: The resource's URI, ``kind:name``.
+            document: What it says. None is the document ``null``; for a resource that is gone there
+                is ``withdraw``.
+            until: How long that may be believed: a moment, or a time from now on. None: until it is
+                replaced.
+
+        Returns:
+            The change; None if nothing changed. It is a change, too, if an equal document had
+            expired
+            and may be believed again.
+
+        Raises:
+            NotJson: The document cannot be written as JSON.
+            ConfigurationError: The URI names no resource, or ``until`` no moment.
+            StoreError: The store cannot be reached, or refuses.
         """
         return self._told(
             await self.session().store.change(
@@ -155,15 +217,35 @@ class Engine(Toolbox):
         )
 
     async def withdraw(self, resource: str) -> ChangeEvent | None:
-        """Tell that a resource is gone or unreadable: what rests on it is not replayed."""
+        """Tell that a resource is gone or unreadable: what rests on it is no longer replayed.
+
+        Args:
+            resource: The resource's URI.
+
+        Returns:
+            The change; None if nothing changed.
+
+        Raises:
+            StoreError: The store cannot be reached, or refuses.
+        """
         return self._told(await self.session().store.change(check_uri(resource), None))
 
     async def current(self, resource: str) -> Any:
-        """The document that a resource is now; for a tool that has to see a rule itself.
+        """Read what a resource is now, as a tool does that has to see a rule itself.
 
-        Asked by a tool while it runs, it counts as a read: the step of a pure or reading tool rests
-        on it, as on what the tool requires (a write runs again, and asks again). Raises NotCurrent
-        if the resource is absent, withdrawn or expired; and StoreError.
+        If a tool asks while it runs, this counts as a read: the step of a pure or reading tool
+        rests
+        on it, as on what the tool requires. A write runs again, and asks again.
+
+        Args:
+            resource: The resource's URI.
+
+        Returns:
+            Its document, as JSON.
+
+        Raises:
+            NotCurrent: The resource is absent, withdrawn or expired.
+            StoreError: The store cannot be reached.
         """
         return await current(self.session(), check_uri(resource))
 
@@ -182,9 +264,19 @@ class Engine(Toolbox):
     async def watch(self, sources: Sequence[Source]) -> AsyncIterator[Watcher]:
         """Keep facts true while this is entered: ``async with engine.watch([FileSource(...)])``.
 
-        All sources have been read once before it is entered; from then on what changes is
-        committed, and what is still so is believed for another while. A lookup that meets a
-        fact which has expired reads it again first. Raises StoreError.
+        All sources are read once before it is entered. From then on what changes is committed, and
+        what is still so is believed for another while. A lookup that meets a fact which has expired
+        reads it again first.
+
+        Args:
+            sources: What knows the resources.
+
+        Yields:
+            The watcher; its ``unreadable`` says which resources cannot be read, and why.
+
+        Raises:
+            StoreError: The store cannot be reached.
+            ConfigurationError: ``sources`` is no list of sources.
         """
         session = self.session()
         watcher = Watcher(
@@ -199,17 +291,26 @@ class Engine(Toolbox):
     def changes(
         self, *, since: datetime | None = None, resource: str | None = None
     ) -> AsyncIterator[ChangeEvent]:
-        """Each change event, by whatever process, oldest first, for ever.
+        """Follow what changes, by whatever process: ``async for event in engine.changes()``.
 
-        ``async for event in engine.changes(): ...``. ``since``: which to begin with; None: with
-        those made after the first is asked for.
+        Args:
+            since: From when on; None: from when the first event is asked for.
+            resource: Only this resource's changes, by its URI; None: those of all.
+
+        Returns:
+            Each change event, the oldest first, for ever.
         """
         only = None if resource is None else check_uri(resource)
         return follow(self.session().store, since=since, resource=only)
 
     async def settle(self) -> None:
-        """Wait until all that was done so far is in the store, and what changed until now is
-        walked: until the marks on steps say what holds now."""
+        """Wait until the marks on steps say what holds now.
+
+        All that was done so far is in the store then, and all changes until now are walked.
+
+        Raises:
+            StoreError: The store cannot be reached.
+        """
         session = self.session()
         await session.journal.flush()
         await session.walker.settle()
@@ -221,10 +322,18 @@ class Engine(Toolbox):
         dry_run: bool = False,
         progress: Callable[[Collected], None] | None = None,
     ) -> Collected:
-        """Delete now what nobody needs, and tell what that was; ``dry_run``: only tell.
+        """Delete now what nobody needs. Others may go on working meanwhile.
 
-        By the engine's ``retention``, if none is given: docs/retention.md. ``progress`` is told
-        after each batch what was taken away so far. Others may go on working meanwhile.
+        Args:
+            retention: What is kept; None: as the engine was told.
+            dry_run: Delete nothing, and only tell what would be deleted.
+            progress: Told after each batch what was deleted so far.
+
+        Returns:
+            What was deleted, or would be.
+
+        Raises:
+            StoreError: The store cannot be reached.
         """
         session = self.session()
         await session.journal.flush()
@@ -235,11 +344,17 @@ class Engine(Toolbox):
     # Asking -------------------------------------------------------------------------------
 
     async def why(self, execution_id: str | None = None, *, agent: str | None = None) -> Why:
-        """What became of each step of a run: served, run again or asked; and the change that
-        was behind it, as a path in the graph.
+        """Explain a run: what became of each step, and the change that was behind it.
 
-        ``execution_id`` None: of the newest run, of ``agent`` if it is given. Raises
-        ExecutionUnknown.
+        Args:
+            execution_id: Which run; None: the newest one.
+            agent: The newest run of this agent or program; None: of all.
+
+        Returns:
+            The run's steps and causes, each with its path in the graph.
+
+        Raises:
+            ExecutionUnknown: There is no such run.
         """
         return await self._asked_of(why, execution_id, agent)
 
@@ -251,15 +366,27 @@ class Engine(Toolbox):
         task: str | None = None,
         resource: str | None = None,
     ) -> MultiDiGraph:
-        """Part of the graph, for networkx: an execution, a task, or what rests on a resource.
+        """Give a part of the graph to networkx: an execution, a task, or what rests on a resource.
 
         A node's attributes are its ``label`` and its properties, an edge's key and ``type`` is its
-        type: docs/cypher.md has them all, docs/asking.md what is in which graph. Payloads are named
-        by their digests. ``execution_id`` None: the newest run, of ``agent`` if it is given.
-        ``task``: a task's key.
+        type: docs/cypher.md has them all, docs/asking.md what is in which part. Payloads are named
+            by
+        their digests. Without arguments it is the newest run.
 
-        Raises ExecutionUnknown, TaskUnknown, ResourceUnknown; and ConfigurationError if more than
-        one of them is asked for.
+        Args:
+            execution_id: A run.
+            agent: The newest run of this agent or program.
+            task: A task with all its traces, by its key.
+            resource: A resource with all that rests on it, by its URI.
+
+        Returns:
+            A ``networkx.MultiDiGraph`` of its own, which may be changed.
+
+        Raises:
+            ExecutionUnknown: There is no such run.
+            TaskUnknown: There is no such task.
+            ResourceUnknown: Nobody observed the resource, and no recorded step requires it.
+            ConfigurationError: More than one of them is asked for.
         """
         session = self.session()
         asked = {"execution_id": execution_id, "agent": agent, "task": task, "resource": resource}
@@ -307,16 +434,35 @@ class Engine(Toolbox):
         return f"there is nothing in the namespace {self.namespace!r}; in this store are: {others}"
 
     async def impact(self, resource: str, document: Json | Gone) -> Impact:
-        """What it would cost if ``resource`` became ``document`` (GONE: were withdrawn; None is
-        ``null``, as for ``observe``): which steps would be invalid or valid again, and the tokens
-        of the next runs. Changes nothing.
+        """Tell what a change would cost, and change nothing.
 
-        Raises NotJson.
+        Args:
+            resource: The resource's URI.
+            document: What it would say; None is ``null``. ``GONE``, of
+                ``execgraph.graphstore.document``: it would be withdrawn.
+
+        Returns:
+            The steps that would be invalid or valid again, and the tokens of the next runs.
+
+        Raises:
+            NotJson: The document cannot be written as JSON.
+            StoreError: The store cannot be reached.
         """
         return await self.impact_of({resource: document})
 
     async def impact_of(self, changes: Mapping[str, Json | Gone]) -> Impact:
-        """``impact`` of several changes together: documents by resource (GONE: withdrawn)."""
+        """Tell what several changes would cost together, and change nothing.
+
+        Args:
+            changes: Documents by resource, as for ``impact``.
+
+        Returns:
+            The same as ``impact``.
+
+        Raises:
+            NotJson: A document cannot be written as JSON.
+            StoreError: The store cannot be reached.
+        """
         documents = {
             check_uri(uri): None if document is GONE else Document.of(document)
             for uri, document in changes.items()
@@ -324,7 +470,17 @@ class Engine(Toolbox):
         return await foresee(self.session().store, documents)
 
     async def stats(self, since: datetime | timedelta | None = None) -> Stats:
-        """What all runs came to that began at ``since`` (a moment, or a time ago) or later."""
+        """Tell what all runs came to: how often a model was asked, what was paid and saved.
+
+        Args:
+            since: Only runs that began then or later: a moment, or a time ago. None: all runs.
+
+        Returns:
+            The totals, and the same for each agent or program.
+
+        Raises:
+            StoreError: The store cannot be reached.
+        """
         session = self.session()
         started = milliseconds_of(since)
         await session.journal.flush()
@@ -340,12 +496,28 @@ class Engine(Toolbox):
         limit: int = 100_000,
         progress: Progress | None = None,
     ) -> Table:
-        """The answer to a Cypher query that only reads: docs/cypher.md has many.
+        """Ask the graph in Cypher, which only reads: docs/cypher.md has many questions.
 
-        ``$namespace`` is this engine's, and is to be used: Cypher sees the whole store, all
-        namespaces included. At most ``limit`` rows; ``Table.truncated`` says that there were
-        more. ``progress``: told how much of the graph is loaded, where it must be first.
-        Raises CypherRefused, CypherTimeout, CypherFailed.
+        Cypher sees the whole store. A query that is about this namespace says so with
+        ``$namespace``,
+        which is filled in.
+
+        Args:
+            query: The query.
+            parameters: What stands for the query's other parameters, by name.
+            time_limit: How long it may take.
+            limit: How many rows are given at most; ``Table.truncated`` says that there were more.
+            progress: Told how many rows of the graph are loaded, and of how many, where it must be
+                loaded first.
+
+        Returns:
+            The rows.
+
+        Raises:
+            CypherRefused: The query does not parse, or would do more than read.
+            CypherTimeout: It took longer than ``time_limit``.
+            CypherFailed: It met what it cannot compute, or took more memory than it may.
+            StoreError: The store cannot be reached.
         """
         session = self.session()
         await session.journal.flush()
@@ -361,10 +533,14 @@ class Engine(Toolbox):
         return found
 
     def subscribe(self, on_event: OnEvent) -> Callable[[], None]:
-        """Have ``on_event`` told what happens in this process; gives what ends that.
+        """Have a function told what happens in this process. The engine need not be open.
 
-        It is called in order, in the event loop where it happens, and may be a coroutine
-        function. What it raises is logged. The engine need not be open.
+        Args:
+            on_event: Called with each event in order, in the event loop where it happens. It may be
+                a coroutine function. What it raises is logged, and disturbs no run.
+
+        Returns:
+            A function that ends the subscription.
         """
         return self._host.events.subscribe(on_event)
 
@@ -383,13 +559,24 @@ class Engine(Toolbox):
         await self._host.leave()
 
     def sync(self) -> SyncEngine:
-        """The same for programs without an event loop: ``with engine.sync() as e: ...``."""
+        """Give the same for programs without an event loop: ``with engine.sync() as e: ...``.
+
+        Returns:
+            The sync face, with the same names and without ``await``.
+        """
         from .sync import SyncEngine
 
         return SyncEngine(self, self._tools)
 
     def session(self) -> Session:
-        """The open engine of this event loop. Raises NotOpen."""
+        """Give the open engine of this event loop, for adapters.
+
+        Returns:
+            What outlives a run in one event loop: the store, the walker, what is written later.
+
+        Raises:
+            NotOpen: The engine is not open here.
+        """
         return self._host.session()
 
 

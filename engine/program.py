@@ -64,12 +64,12 @@ def set_current(run: ProgramRun) -> Iterator[None]:
 
 
 class Handle:
-    """What a step gave: pass it on as it is, or open it with ``.value``.
+    """What a step of a program gave: pass it on as it is, or open it with ``.value``.
 
-    What a run does after a value was opened may follow from it, so from then on the decision
-    behind it counts as one that chose each write. So it does once the handle was passed to a step,
-    since what that does, and whether it ends, tells of it too. A copy of a handle is the handle.
-    Where the value is meant (in a condition, a comparison, an f-string) a handle raises TypeError.
+    What a program does after a value was opened may follow from it. So from then on the decision
+    behind it counts as one that led to each write; the same holds once the handle was passed to a
+    step. Where the value itself is meant (in a condition, a comparison, an f-string) a handle
+    raises TypeError. A copy of a handle is the handle; it cannot be pickled.
     """
 
     __slots__ = ("_family", "_value", "decisions", "position")
@@ -127,10 +127,13 @@ class Handle:
 
 
 class ProgramRun:
-    """``async with engine.run(...) as run``: decisions and actions of a program.
+    """A run of a program: ``async with engine.run(...) as run``.
 
-    Set ``output`` to what the run comes to (JSON); after the block, ``result`` is its Result.
-    A block that raises publishes nothing.
+    A block that raises publishes nothing: the run is kept as failed, and a note on the exception
+    names the effects that were begun.
+
+    Attributes:
+        output: What the run comes to, as JSON; set it inside the block. Handles in it are opened.
     """
 
     def __init__(self, host: Host, subject: Subject, wish: Wish, client: object) -> None:
@@ -147,14 +150,15 @@ class ProgramRun:
 
     @property
     def result(self) -> Result:
-        """The run's result, once it has ended well."""
+        """What the run came to, once its block has ended without an exception; before, NotOpen is
+        raised."""
         if self._result is None:
             raise NotOpen("a run has its result when its block has ended without an exception")
         return self._result
 
     @property
     def execution_id(self) -> str:
-        """Its id, also after it has ended."""
+        """The run's id, also after its end; before its block, NotOpen is raised."""
         if self._run is None:
             raise NotOpen("a run has its id when its block has begun")
         return self._run.id
@@ -177,12 +181,26 @@ class ProgramRun:
         call: Callable[[Mapping[str, Json]], Awaitable[Json]] | None = None,
         version: str | None = None,
     ) -> Handle:
-        """The model's reply to ``request`` as JSON; a recorded one if it stands.
+        """Ask the model, or use its recorded reply if that stands.
 
-        ``request`` is the body of the Messages API, asked through the run's client. With
-        ``call`` it is any JSON, and ``call(request)`` asks any other provider. Who is asked is
-        known by the name of ``call``, or by ``version`` if it is given: what changes an answer
-        belongs in one of the two, or in ``request``.
+        Args:
+            request: The body of the Messages API, or with ``call`` any JSON. Handles in it are
+                opened.
+            call: An async function that takes the request and gives the reply as JSON, for any
+                other
+                provider; None: the run's client is asked. Its name is part of what the reply is
+                found
+                by, so what changes an answer belongs into the name, the request or ``version``.
+            version: What stands for ``call`` instead of its name.
+
+        Returns:
+            A handle on the reply, as JSON.
+
+        Raises:
+            AgentError: The request is no mapping, or ``call`` no async function.
+            NotJson: The request or the reply cannot be recorded.
+            RunFailed: The store failed, or a replay is required and the model would have to be
+                asked.
         """
         if not isinstance(request, Mapping):
             raise AgentError(
@@ -233,11 +251,22 @@ class ProgramRun:
         return Handle(decision.reply, position, here, run.family)
 
     async def act(self, tool: Tool, /, **arguments: Any) -> Handle:
-        """What ``tool`` gives for these arguments (handles are opened).
+        """Call a tool, or use its recorded output if it is pure and stands.
 
-        Raises what the tool raises, ArgumentsInvalid, and PreconditionChanged if facts moved
-        right before an effect; then it did not happen, and the run will not be published. Raises
-        RunFailed where the store fails.
+        Args:
+            tool: A tool of the run's engine.
+            **arguments: What the tool takes, by name. Handles in them are opened for it.
+
+        Returns:
+            A handle on what the tool gave.
+
+        Raises:
+            ArgumentsInvalid: The tool does not take these arguments.
+            PreconditionChanged: A fact moved right before the write, which was not carried out. The
+                program may decide again.
+            ToolError: The tool is none of this engine.
+            RunFailed: The store failed.
+            Exception: What the tool raised, as it is.
         """
         known = self._subject.code.tools.get(getattr(tool, "name", ""))
         if known is None or known is not tool:

@@ -44,7 +44,17 @@ class _Face(Generic[_T]):
         self.thread = thread
 
     def wait(self, work: Coroutine[Any, Any, _U]) -> _U:
-        """The outcome of ``work``, done in the engine's event loop."""
+        """Do work of the engine in its event loop, and wait for it.
+
+        Args:
+            work: A coroutine that has not begun.
+
+        Returns:
+            What it comes to. What it raises is raised here.
+
+        Raises:
+            NotOpen: The engine is not open, or this is its own event loop.
+        """
         return self.thread.wait(work)
 
 
@@ -141,9 +151,10 @@ def _a_run(
 
 
 class SyncEngine(_Face[Engine], Toolbox):
-    """``with engine.sync() as e``: may be used from several threads inside the block.
+    """An engine without ``await``: ``with engine.sync() as e``.
 
-    All work is done in one event loop in a thread of its own. A fork has no such thread: a child
+    It has the names of ``Engine``, and may be used from several threads inside the block. All work
+    is done in one event loop, in a thread of its own. A fork has no such thread: a child process
     enters this, or another one, for itself.
     """
 
@@ -182,7 +193,18 @@ class SyncEngine(_Face[Engine], Toolbox):
 
     @wraps(Engine.agent)
     def agent(self, *given: Any, **declared: Any) -> SyncAgent:
-        """As ``Engine.agent``; or the sync face of an agent there is."""
+        """Declare an agent as ``Engine.agent`` does, or give the sync face of one there is.
+
+        Args:
+            *given: The agent, or the name of one to declare.
+            **declared: What ``Engine.agent`` takes.
+
+        Returns:
+            The agent without ``await``.
+
+        Raises:
+            AgentError: It cannot be declared so; the message says why.
+        """
         [agent] = given if len(given) == 1 and isinstance(given[0], Agent) else [None]
         return SyncAgent(self, agent or self.asynchronous.agent(*given, **declared))
 
@@ -203,7 +225,15 @@ class SyncEngine(_Face[Engine], Toolbox):
 
     @contextmanager
     def watch(self, sources: Sequence[Source]) -> Iterator[Watcher]:
-        """As ``Engine.watch``: ``with e.watch([FileSource(...)]): ...``."""
+        """Keep facts true inside: ``with e.watch([FileSource(...)]): ...``, as ``Engine.watch``
+        does.
+
+        Args:
+            sources: What knows the resources.
+
+        Yields:
+            The watcher; its ``unreadable`` says which resources cannot be read, and why.
+        """
         watching = self.asynchronous.watch(sources)
         watcher = self.wait(watching.__aenter__())
         try:
@@ -216,8 +246,15 @@ class SyncEngine(_Face[Engine], Toolbox):
     def changes(
         self, *, since: datetime | None = None, resource: str | None = None
     ) -> Iterator[ChangeEvent]:
-        """As ``Engine.changes``: ``for event in e.changes(): ...``, for ever. Changes from this
-        call on are told, whenever the first is asked for."""
+        """Follow what changes, by whatever process: ``for event in e.changes(): ...``.
+
+        Args:
+            since: From when on; None: from this call, whenever the first event is asked for.
+            resource: Only this resource's changes, by its URI; None: those of all.
+
+        Returns:
+            Each change event, the oldest first, for ever.
+        """
         engine = self.asynchronous
 
         async def begin() -> AsyncIterator[ChangeEvent]:

@@ -33,9 +33,15 @@ _F_co = TypeVar("_F_co", covariant=True)
 
 
 class Tool:
-    """A function an agent may call. Declare it with ``engine.tool``; call it as the function.
+    """A function that an agent or a program may call, and that can still be called as itself.
 
-    Raises ToolError when the function cannot serve as a tool, naming what is missing.
+    ``engine.tool`` declares it.
+
+    Attributes:
+        name: By which a model calls it.
+        effect: Its effect class: pure, read or write.
+        requires: What its steps rest on.
+        function: The function itself.
     """
 
     def __init__(
@@ -123,6 +129,7 @@ class Tool:
 
     @property
     def is_write(self) -> bool:
+        """Whether it may change something."""
         return self.effect is Effect.WRITE
 
     @property

@@ -63,12 +63,27 @@ class Toolbox:
         version: str | None = None,
         uses: Iterable[object] = (),
     ) -> Tool | Callable[[Callable[..., Any]], Tool]:
-        """Declare a function as a tool. Raises ToolError, naming what is missing.
+        """Declare a function as a tool, as a decorator or by a call.
 
-        ``effect``: ``pure`` (its output may be reused), ``read`` (runs again, is compared) or
-        ``write`` (the default; must state ``requires``). ``uses``: functions, classes, modules and
-        values that are part of this tool's source; ``version`` stands for all of it. Of what a
-        ``pure`` tool is seen to depend on and its key cannot see, a warning is logged once.
+        What a ``pure`` tool is seen to depend on, and its key cannot see, is named in the log once.
+
+        Args:
+            function: A function with a docstring and annotations, sync or async.
+            effect: "pure": the output follows from arguments and code, and may be reused. "read":
+                it
+                looks at the world; it runs again, and its output is compared. "write", the default:
+                it changes something, and runs again after what it rests on was checked.
+            requires: What its steps rest on. A write has to state it, an empty list if nothing.
+            name: The tool's name; None: the function's.
+            version: What stands for all of its source; it is for you to change it then.
+            uses: Functions, classes, modules and values that are part of its source.
+
+        Returns:
+            The tool, which can still be called as the function; without ``function``, the
+            decorator.
+
+        Raises:
+            ToolError: It cannot be a tool; the message says what is missing.
         """
 
         def declare(function: Callable[..., Any]) -> Tool:

@@ -154,7 +154,11 @@ class FileSource:
             return None
 
     async def changes(self) -> AsyncGenerator[str | None, None]:
-        """Hints, the first one (None) when it has begun to look."""
+        """Tell which files may have changed, as the operating system does.
+
+        Yields:
+            URIs whose file may have changed; None: any may have.
+        """
         hints = FileHints(
             self.name, self._claims, quiet=self._pause, interval=self._interval.total_seconds()
         )
