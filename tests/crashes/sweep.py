@@ -173,8 +173,8 @@ class Crashes:
             if go_on is not None:
                 reference, ended = go_on
                 await self._go_on(store, reference, ended)
-                after = _without_leases(await dump(url, namespace))
-                last = _without_leases(reference.dumps[-1])
+                after = _lasting(await dump(url, namespace))
+                last = _lasting(reference.dumps[-1])
                 assert after == last, f"{at}, gone on\n{_differences(after, [last])}"
             await settled(store)
         async with _open(url, namespace) as store:
@@ -318,9 +318,10 @@ def _is_step(line: str) -> bool:
     return line.startswith("Step ") and not re.match(r"Step \S+ -", line)
 
 
-def _without_leases(lines: list[str]) -> list[str]:
-    """A lease that a dead process held may be there until it is taken over."""
-    return [line for line in lines if not line.lower().startswith("lease ")]
+def _lasting(lines: list[str]) -> list[str]:
+    """A lease that a dead process held may be there until it is taken over; and a change that is
+    made again, though it was committed, counts again."""
+    return [line for line in lines if not line.lower().startswith(("lease ", "lineage "))]
 
 
 def _differences(left: list[str], expected: Sequence[list[str]]) -> str:
