@@ -16,6 +16,7 @@ from .common import (
     ago,
     at,
     console,
+    headed,
     opened,
     print_json,
     run,
@@ -120,21 +121,13 @@ def as_line(event: ChangeEvent) -> str:
 
 
 def _print_table(events: Sequence[ChangeEvent]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("when", "resource", "what", "version", "facets", "source"):
-        table.add_column(name, overflow="fold")
-    for event in events:
-        row = (event.resource, event.kind.value, _versions(event), _facets(event), event.source)
-        table.add_row(at(event.at), *map(_literally, row))
-    console().print(table)
-
-
-def _literally(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    table = headed("when", "resource", "what", "version", "facets", "source")
+    for event in events:
+        row = (event.resource, event.kind.value, _versions(event), _facets(event), event.source)
+        table.add_row(at(event.at), *map(escape, row))
+    console().print(table)
 
 
 def _versions(event: ChangeEvent) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from ...graphstore.urls import DEFAULT_FILE, chosen
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from ...engine.engine import Engine
 
@@ -34,10 +35,12 @@ __all__ = [
     "console",
     "count",
     "duration",
-    "must_be_there",
+    "existing",
+    "headed",
     "opened",
     "print_json",
     "run",
+    "span",
     "working",
 ]
 
@@ -97,20 +100,25 @@ def duration(text: object) -> timedelta:
     )
 
 
-def ago(since: str) -> timedelta:
-    """How long ago ``--since`` says: seconds, or 30s, 5m, 1h, 2d. Raises BadParameter."""
+def span(text: str, option: str) -> timedelta:
+    """What a command's option says: seconds, or 30s, 5m, 1h, 2d. Raises BadParameter."""
     try:
-        span = duration(float(since) if since.replace(".", "", 1).isdecimal() else since)
+        return duration(float(text) if text.replace(".", "", 1).isdecimal() else text)
     except ValueError as error:
-        raise typer.BadParameter(f"{since!r} {error}", param_hint="--since") from None
+        raise typer.BadParameter(f"{text!r} {error}", param_hint=option) from None
+
+
+def ago(since: str) -> timedelta:
+    """How long ago ``--since`` says. Raises BadParameter."""
+    found = span(since, "--since")
     try:
-        _ = datetime.now(UTC) - span
+        _ = datetime.now(UTC) - found
     except OverflowError:
         raise typer.BadParameter(
             f"{since!r} is before the year 1; for all there is leave --since out",
             param_hint="--since",
         ) from None
-    return span
+    return found
 
 
 # The engine -------------------------------------------------------------------------------
@@ -142,24 +150,23 @@ async def opened(store: str | None, namespace: str, *, new: bool = False) -> Asy
             "EXECGRAPH_MODE=off keeps execgraph from its store, which this command is about;"
             " unset it for this command"
         )
-    if not new:
-        store = chosen(store) or f"sqlite:///{DEFAULT_FILE}"
-        must_be_there(store)
-    async with Engine(store, namespace=namespace) as engine:
+    async with Engine(store if new else existing(store), namespace=namespace) as engine:
         yield engine
 
 
-def must_be_there(store: str) -> None:
-    """Who asks a store that is not there should not be answered by an empty one.
+def existing(store: str | None) -> str:
+    """The URL of the store that the option names: who asks one that is not there should not be
+    answered by an empty one.
 
     Raises StoreUnavailable for a file that is not there.
     """
     from ...graphstore.connect import connect
 
-    url = connect(store, namespace="").url
+    named = chosen(store) or f"sqlite:///{DEFAULT_FILE}"
+    url = connect(named, namespace="").url
     path = Path(url.removeprefix("sqlite:///"))
     if not url.startswith("sqlite:"):
-        return
+        return named
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -168,6 +175,7 @@ def must_be_there(store: str) -> None:
         ) from None
     except OSError:
         pass  # there, and opening it says what is wrong
+    return named
 
 
 # Printing ---------------------------------------------------------------------------------
@@ -198,6 +206,18 @@ def working(on: str) -> Iterator[Callable[[str], None]]:
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task(on)
         yield lambda what: bar.update(task, description=what)
+
+
+def headed(*texts: str, numbers: Sequence[str] = ()) -> Table:
+    """An empty table with a bold heading: columns of texts, then columns of numbers."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
 
 
 def at(milliseconds: int) -> str:

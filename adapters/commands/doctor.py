@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ...graphstore.urls import DEFAULT_FILE, chosen
 from .common import (
     JsonOption,
     NamespaceOption,
     StoreOption,
     console,
-    must_be_there,
+    existing,
     print_json,
     run,
     working,
@@ -42,13 +41,12 @@ def doctor(
 
     Example: execgraph doctor --store sqlite:///graph.db
     """
-    url = chosen(store) or f"sqlite:///{DEFAULT_FILE}"
+    url = existing(store)
 
     async def look() -> list[Finding]:
         with _progress() as show:
             return await _examined(url, namespace, show)
 
-    must_be_there(url)
     found = run(look)
     if json_output:
         print_json([asdict(finding) for finding in found])

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,10 +15,10 @@ from .common import (
     NamespaceOption,
     StoreOption,
     count,
-    duration,
     opened,
     print_json,
     run,
+    span,
     working,
 )
 
@@ -79,14 +78,17 @@ def gc(
 
     Example: execgraph gc --dry-run --max-age 90d
     """
+    ages = {"max_age": max_age, "history_age": history_age, "grace": grace}
     given: dict[str, Any] = {
         "traces": traces,
         "history": history,
         "versions": versions,
-        "max_age": _age("--max-age", max_age),
-        "history_age": _age("--history-age", history_age),
-        "max_bytes": _size(max_bytes),
-        "grace": _age("--grace", grace),
+        "max_bytes": None if max_bytes is None else _size(max_bytes),
+        **{
+            name: span(age, f"--{name.replace('_', '-')}")
+            for name, age in ages.items()
+            if age is not None
+        },
     }
 
     async def work() -> Collected:
@@ -133,18 +135,7 @@ def _shown(size: int) -> str:
     return count(size, "byte")
 
 
-def _age(option: str, given: str | None) -> timedelta | None:
-    if given is None:
-        return None
-    try:
-        return duration(float(given) if given.replace(".", "", 1).isdecimal() else given)
-    except ValueError as error:
-        raise typer.BadParameter(f"{given!r} {error}", param_hint=option) from None
-
-
-def _size(given: str | None) -> int | None:
-    if given is None:
-        return None
+def _size(given: str) -> int:
     if (found := _SIZE.fullmatch(given.strip())) is None:
         raise typer.BadParameter(
             f"{given!r} is no size; write bytes, or for example 500MB or 2GB",

@@ -12,7 +12,7 @@ import typer
 
 from ...graphstore.document import GONE, Gone
 from ...graphstore.errors import ConfigurationError
-from .common import JsonOption, StoreOption, console, count, opened, print_json, run
+from .common import JsonOption, StoreOption, console, count, headed, opened, print_json, run
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -256,12 +256,9 @@ def _print(question: _Question, impact: Impact) -> None:
 
 
 def _facets(impact: Impact) -> Table:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("facet", "now", "then"):
-        table.add_column(name, overflow="fold")
+    table = headed("facet", "now", "then")
     for it in impact.facets[:_SHOWN]:
         table.add_row(Text(str(it.ref)), _short(it.before), _short(it.after))
     _and_more(table, len(impact.facets))
@@ -269,14 +266,9 @@ def _facets(impact: Impact) -> Table:
 
 
 def _tasks(impact: Impact) -> Table:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("agent")
-    table.add_column("trace")
-    for name in ("asked", "tokens", "at most"):
-        table.add_column(name, justify="right")
+    table = headed("agent", "trace", numbers=("asked", "tokens", "at most"))
     dearest = sorted(impact.tasks, key=lambda it: -it.tokens)
     for it in dearest[:_SHOWN]:
         numbers = (len(it.asked), it.tokens, it.tokens_at_most)

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import JsonOption, NamespaceOption, StoreOption, ago, console, opened, print_json, run
+from .common import (
+    JsonOption,
+    NamespaceOption,
+    StoreOption,
+    ago,
+    console,
+    headed,
+    opened,
+    print_json,
+    run,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -88,12 +98,8 @@ def dollars(cost: float | None, at_least: float) -> str:
 
 def _agents(stats: Stats) -> Table:
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("agent")
-    for name in ("runs", "asked", "served", "tokens", "saved", "cost"):
-        table.add_column(name, justify="right")
+    table = headed("agent", numbers=("runs", "asked", "served", "tokens", "saved", "cost"))
     for agent, it in stats.agents.items():
         numbers = (it.executions, it.calls_asked, it.calls_served, it.tokens, it.saved_tokens)
         cost = dollars(it.cost, it.cost_at_least)
@@ -102,12 +108,7 @@ def _agents(stats: Stats) -> Table:
 
 
 def _misses(stats: Stats) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("why a model was asked")
-    for name in ("calls", "tokens"):
-        table.add_column(name, justify="right")
+    table = headed("why a model was asked", numbers=("calls", "tokens"))
     for kind, tokens in stats.misses.items():
         table.add_row(kind, f"{stats.missed_calls[kind]:,}", f"{tokens:,}")
     return table
