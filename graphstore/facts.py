@@ -6,14 +6,14 @@ once stays true of its n for ever; only ``current`` moves, and only upwards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
-from .model import FacetChange, FacetRef
+from .model import FacetChange, FacetRef, Trace
 
-__all__ = ["ABSENT", "Expected", "Fact", "FactState", "Facts", "Span", "differing"]
+__all__ = ["ABSENT", "Expected", "Fact", "FactState", "Facts", "Span", "differing", "wanted_by"]
 
 
 class FactState(StrEnum):
@@ -126,3 +126,12 @@ def differing(
         for key, facet in sorted(facets.items())
         if before.get(key) != after.get(key)
     )
+
+
+def wanted_by(traces: Iterable[Trace]) -> dict[str, frozenset[str | None]]:
+    """The facets that the traces rest on, as ``read_facts`` takes them."""
+    wanted: dict[str, set[str | None]] = {}
+    for trace in traces:
+        for guard in trace.preconditions.values():
+            wanted.setdefault(guard.resource, set()).add(guard.selector)
+    return {resource: frozenset(selectors) for resource, selectors in wanted.items()}

@@ -7,8 +7,9 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import StoreError
+from ..pin import Pin
 from ..store import RETRY_SECONDS
-from .identity import Identity, Pin
+from .identity import Identity
 from .queries import is_of_schema, query, writes
 from .schema import ensure_schema
 from .trouble import Passing, is_lost, is_race, may_be_repeated, pauses, raised, retryable
@@ -94,7 +95,7 @@ class Client:
         if self.identity.doubtful:
             await self.recognise()
         if self._pin is not None:
-            self._pin.hold(self.identity, self._url)
+            self._pin.hold(self.identity.store, self._url)
 
     async def _is_still(self, store: str | None) -> bool:
         """Whether a statement that wrote nothing found that store, and nothing to write there."""

@@ -6,9 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from ..errors import StoreReplaced
-
-__all__ = ["Identity", "Pin"]
+__all__ = ["Identity"]
 
 _log = logging.getLogger("execgraph")
 
@@ -48,21 +46,4 @@ class Identity:
                 "%s is another store than before: it was emptied or replaced. Nothing that was"
                 " read before is relied on",
                 url,
-            )
-
-
-class Pin:
-    """Keeps one piece of work with the store that it was begun on."""
-
-    def __init__(self) -> None:
-        self._store: str | None = None
-
-    def hold(self, identity: Identity, url: str) -> None:
-        """Raises StoreReplaced if it is not the store that this was first held to."""
-        if self._store is None:
-            self._store = identity.store
-        elif self._store != identity.store:
-            raise StoreReplaced(
-                f"another store is at {url} meanwhile; what was begun on the old one ends here."
-                " Begin it anew."
             )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PayloadCorrupted
-from ..facts import ABSENT, Fact, Facts
+from ..facts import ABSENT, Fact, Facts, wanted_by
 from ..records import trace_of
 from ..store import LOOKUP_TRIES, Choose, Lookup
 from .mapping import fact_of, verified
@@ -140,11 +140,7 @@ class Reading(NamedTuple):
 
     def missing(self) -> list[FacetRef]:
         """The facets the traces rest on that were never computed at a current version."""
-        wanted: dict[str, set[str | None]] = {}
-        for trace in self.traces:
-            for guard in trace.preconditions.values():
-                wanted.setdefault(guard.resource, set()).add(guard.selector)
-        return self.facts.missing({key: frozenset(it) for key, it in wanted.items()})
+        return self.facts.missing(wanted_by(self.traces))
 
 
 def facts_of(now: int, rows: Iterable[Sequence[Any]]) -> tuple[Facts, bool]:

@@ -39,7 +39,7 @@ class _Names:
     def __init__(self, names: tuple[str, str, str], identity: _Identity) -> None:
         self._names = names
         self._identity = identity
-        self._folder = Path(names[0]).parent
+        self._folder = str(Path(names[0]).parent)
         self._told_by_folder = not Path(names[0]).is_symlink()
         self._settled: _Folder = None
 
@@ -134,10 +134,10 @@ def _identity(names: tuple[str, str, str]) -> _Identity:
     return file.st_dev, file.st_ino, log.st_dev, log.st_ino, shared.st_dev, shared.st_ino
 
 
-def _state(folder: Path) -> _Folder:
+def _state(folder: str) -> _Folder:
     """Which folder it is, and when a name in it came or went last; None if it is not there."""
     try:
-        it = folder.stat()
+        it = os.stat(folder)  # noqa: PTH116  (before each call: it takes half of what a Path does)
     except OSError:
         return None
     return it.st_dev, it.st_ino, it.st_mtime_ns, it.st_ctime_ns

@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from ..errors import StoreNotOpen, StoreReplaced, StoreUnavailable
+from ..errors import StoreNotOpen, StoreUnavailable
+from ..pin import Pin
 from .connection import PAUSE, deadline, passes, patiently
 from .names import find
 from .opened import Opened, open_file
@@ -24,7 +25,7 @@ from .retention import Collector
 from .trouble import translated
 from .witness import Count
 
-__all__ = ["Pin", "Place"]
+__all__ = ["Place"]
 
 _log = logging.getLogger("execgraph")
 
@@ -32,24 +33,6 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _TRIES = 5  # of a write whose file is replaced under it
-
-
-class Pin:
-    """Keeps one piece of work with the file that it was begun on."""
-
-    def __init__(self) -> None:
-        self.token: str | None = None
-        self.looked = False  # whether the path was just looked at
-
-    def hold(self, opened: Opened, path: str) -> None:
-        """Raises StoreReplaced if ``opened`` is not the file that this was first held to."""
-        if self.token is None:
-            self.token = opened.token
-        elif self.token != opened.token:
-            raise StoreReplaced(
-                f"another file was put in the place of {path} meanwhile; what was begun on the old"
-                " one ends here. Begin it anew."
-            )
 
 
 class Place:
@@ -98,7 +81,7 @@ class Place:
         if opened is None or opened.moved():
             opened = await self._anew()
         if pin is not None:
-            pin.hold(opened, self.path)
+            pin.hold(opened.token, self.path)
         return opened
 
     async def _anew(self) -> Opened:
@@ -133,7 +116,7 @@ class Place:
         """``here``, for a call that belongs to the one before it, which has looked."""
         if pin is not None and pin.looked and self.opened is not None:
             pin.looked = False
-            pin.hold(self.opened, self.path)
+            pin.hold(self.opened.token, self.path)
             return self.opened
         return await self.here(pin)
 

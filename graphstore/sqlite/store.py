@@ -34,6 +34,7 @@ from ..model import (
     Value,
     Walk,
 )
+from ..pin import Pin
 from ..retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
 from ..store import (
     LOOKUP_TRIES,
@@ -52,7 +53,7 @@ from . import recording as runs
 from .clock import now_ms
 from .cypher import Cypher
 from .examining import examine
-from .place import Pin, Place
+from .place import Place
 from .queries import still
 from .retention import Collector
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..facts import Facts
+from ..facts import Facts, wanted_by
 from ..model import FacetRef, SideEffect, Task, Trace
 from ..records import FIELDS, effect_of, trace_of
 from ..store import Choose, Lookup
@@ -71,15 +71,6 @@ def _choose(
             return chosen, values
         traces.remove(trace)
     return None, {}
-
-
-def wanted_by(traces: Iterable[Trace]) -> dict[str, frozenset[str | None]]:
-    """The facets that the traces rest on, as ``read_facts`` takes them."""
-    wanted: dict[str, set[str | None]] = {}
-    for trace in traces:
-        for guard in trace.preconditions.values():
-            wanted.setdefault(guard.resource, set()).add(guard.selector)
-    return {resource: frozenset(selectors) for resource, selectors in wanted.items()}
 
 
 def payloads(

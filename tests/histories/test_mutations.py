@@ -19,7 +19,7 @@ import pytest
 from execgraph.engine.replay import decisions, judging, path, planned_actions, steps_by_key
 from execgraph.engine.replay.noted_facts import Notes
 from execgraph.engine.tools import reading
-from execgraph.graphstore.facts import Fact, Facts, FactState
+from execgraph.graphstore.facts import Fact, Facts, FactState, wanted_by
 from execgraph.graphstore.neo4j import client as neo4j_client
 from execgraph.graphstore.neo4j import lookup as neo4j_lookup
 from execgraph.graphstore.neo4j import queries
@@ -89,7 +89,7 @@ def pair_facts_with_a_later_current(patch: pytest.MonkeyPatch) -> None:
 
     def later(connection: Any, ns: int, namespace: str, task: str, choose: Any, **lost: Any) -> Any:
         def paired(some: Any, held: Facts) -> Any:
-            wanted = traces.wanted_by(some)
+            wanted = wanted_by(some)
             now = facts.read(connection, ns, wanted)
             for uri in wanted:
                 fact = replace(held.of(uri), version=now.of(uri).version)
