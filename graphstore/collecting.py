@@ -7,9 +7,10 @@ are found that nothing names.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from .retention import (
     EXPELLED,
@@ -41,11 +42,39 @@ _Page = Sequence[tuple[str, Sequence[Trace]]]
 
 @dataclass
 class Going:
-    """What goes: ids of executions and events, versions by resource and number."""
+    """What goes: executions by id, versions and events each with its resource.
 
+    It is full with ``most`` of these, or with many steps; None: never.
+    """
+
+    most: int | None = None
     executions: list[str] = field(default_factory=list)
     versions: list[tuple[str, int]] = field(default_factory=list)
-    events: list[str] = field(default_factory=list)
+    events: list[tuple[str, str]] = field(default_factory=list)
+    steps: int = 0
+
+    def __len__(self) -> int:
+        return len(self.executions) + len(self.versions) + len(self.events)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is taken."""
+        most = self.most
+        return most is not None and (len(self) >= most or self.steps >= _STEPS * most)
+
+    def add(
+        self,
+        runs: Iterable[Run] = (),
+        versions: Iterable[tuple[str, int]] = (),
+        events: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Take as many of these as there is room for."""
+        for run in runs:
+            if not self.is_full:
+                self.executions.append(run.id)
+                self.steps += run.steps
+        self.versions += [it for it in versions if not self.is_full]
+        self.events += [it for it in events if not self.is_full]
 
 
 class Contents(Protocol):
@@ -54,32 +83,26 @@ class Contents(Protocol):
     async def now(self) -> int:
         """The store's time, in milliseconds since 1970."""
 
-    async def traces(self, after: str, most: int) -> Sequence[tuple[str, Sequence[Trace]]]:
-        """The next tasks, by key, each with its traces, newest first."""
+    async def rows(self, listing: str, /, **parameters: Any) -> Sequence[Sequence[Any]]:
+        """A page of what there is.
 
-    async def histories(
-        self, tasks: Collection[str], going: Collection[str], kept: int
-    ) -> Sequence[History]:
-        """The history of each of the tasks, of which ``kept`` runs are kept. ``going``: traces
-        that are taken as unpublished."""
+        Each store has a statement for each of these, with the fields of the classes of
+        ``graphstore.retention`` as its columns:
 
-    async def runs(
-        self, task: str, going: Collection[str], after: tuple[int, str], until: int, most: int
-    ) -> Sequence[Run]:
-        """The next runs of its history, by start and id, that started until then."""
-
-    async def killed(self, until: int, most: int) -> Sequence[Run]:
-        """Some runs that began no effect, have not ended, and were last heard of until then."""
-
-    async def pasts(self, after: str, most: int) -> Sequence[Past]:
-        """The next resources that were ever observed, by URI."""
-
-    async def versions(self, resource: str, after: int, most: int) -> Sequence[Version]:
-        """The next versions of a resource, by number."""
-
-    async def expiries(self, resource: str, skip: int, most: int) -> Sequence[Expiry]:
-        """The events of the current version that say it expired or was renewed, newest first,
-        without so many of them."""
+        - ``traces(after, most)``: tasks, by key, each with the fields of its traces, newest first;
+          without any, with None.
+        - ``histories(tasks, going, kept, reasons)``: of these tasks, if ``kept`` runs are kept.
+          ``going``: traces that count as unpublished. ``reasons``: why traces are expelled.
+        - ``runs(task, going, started_at, id, until, most)``: those of a history after that start
+          and id that started until then, in this order.
+        - ``killed(until, most)``: runs that began no effect, have not ended, and were last heard of
+          until then.
+        - ``pasts(after, most)``: resources by URI.
+        - ``versions(resource, after, most)``: by number.
+        - ``expiries(resource, skip, most)``: of the current version, newest first.
+        - ``stored_bytes(enough)``: what all payloads take; or 0, if that is surely not more.
+        - ``sizes(executions)``: execution, digest and size of the payloads that their steps name.
+        """
 
     async def unpublish(self, why: Mapping[str, str]) -> int:
         """Unpublish those that are still published, each for its reason; how many were."""
@@ -89,50 +112,47 @@ class Contents(Protocol):
         ended or was killed, a version that is not current, without an effect in doubt or an open
         walk. Executions are folded into the totals of their days."""
 
-    async def delete_idle(self, most: int, /) -> Collected | None:
-        """Delete some of what ``delete`` has left with nothing that needs it; None: there is
-        nothing."""
-
-    async def delete_payloads(self, most: int, /) -> Collected | None:
-        """Go on with looking for payloads that nothing names, or delete some; None: none are
-        suspected."""
+    async def delete_rest(self, most: int, /) -> Collected | None:
+        """Delete some of what nothing needs any more, or go on looking for it. None: nothing was
+        left by what has been deleted."""
 
     async def foreseen(self, going: Going) -> Collected:
         """What deleting all of this would come to, what follows from it included."""
 
-    async def stored_bytes(self, enough: int) -> int:
-        """What all payloads take; or any number up to ``enough``, if they take no more."""
 
-    async def sizes(self, executions: Collection[str]) -> Mapping[str, Mapping[str, int]]:
-        """What each payload takes that each of the executions names, by digest."""
+async def _traces(contents: Contents, after: str) -> _Page:
+    found: dict[str, list[Trace]] = {}
+    for task, *trace in await contents.rows("traces", after=after, most=_TASKS):
+        found.setdefault(task, []).extend([Trace._make(trace)] if trace[0] is not None else [])
+    return list(found.items())
 
 
 class Collections:
-    """The collections that this process has begun in a store.
+    """The collections that this process has begun in one namespace of a store.
 
     What is kept of them only saves looking again: a collection has ended when one call has looked
     at everything and found nothing to do.
     """
 
-    def __init__(self, contents: Callable[[str], Contents]) -> None:
+    def __init__(self, contents: Callable[[], Contents]) -> None:
         self._contents = contents
-        self._begun: dict[tuple[str, Retention], _Collection] = {}
+        self._begun: dict[Retention, _Collection] = {}
 
-    async def collect(self, namespace: str, retention: Retention, batch: int) -> Collected:
+    async def collect(self, retention: Retention, batch: int) -> Collected:
         """As ``GraphStore.collect``."""
         if batch < 1:
             raise ValueError(f"a batch of {batch} is none; delete 1 or more at a time")
-        begun = self._begun.pop((namespace, retention), None)
-        anew = _Collection(self._contents(namespace), retention)
+        begun = self._begun.pop(retention, None)
+        anew = _Collection(self._contents(), retention)
         for collection in [anew] if begun is None else [begun, anew]:
             if (found := await collection.batch(batch)) is not None:
-                self._begun[namespace, retention] = collection
+                self._begun[retention] = collection
                 return replace(found, more=True)
         return _NOTHING
 
-    async def collectable(self, namespace: str, retention: Retention) -> Collected:
+    async def collectable(self, retention: Retention) -> Collected:
         """As ``GraphStore.collectable``."""
-        contents = self._contents(namespace)
+        contents = self._contents()
         found = await _foreseen(contents, retention)
         if excess := await _excess(contents, retention, found.bytes):
             retention = _squeezed(retention)
@@ -144,80 +164,59 @@ class Collections:
 
 @dataclass
 class _Look:
-    """One look at a store: what goes of the pages that it gives. ``waits``: so does a trace that
-    was unpublished for the size of payloads."""
+    """Adds to what goes, from pages of what there is. ``waits``: a trace that was unpublished for
+    the size of payloads does."""
 
     contents: Contents
     rules: Rules
     waits: bool = False
 
-    async def runs(self, page: _Page, why: Mapping[str, str], most: int | None = None) -> list[Run]:
-        """About so many runs of these tasks that go, ``why`` having been unpublished."""
+    async def add_runs(self, going: Going, page: _Page, why: Mapping[str, str]) -> None:
+        """Runs of these tasks that go, ``why`` having been unpublished."""
         kept = {task: self.rules.kept_uses(traces, why) for task, traces in page}
-        found: list[Run] = []
-        history = self.rules.retention.history
         expelled = {
             task for task, traces in page if any(why.get(it.id) in EXPELLED for it in traces)
         }
-        for it in await self.contents.histories(list(kept), list(why), history):
-            it = it._replace(expelled=it.expelled or it.task in expelled)  # noqa: PLW2901
-            if most is None or len(found) < most:
-                found += await self._runs_of(it, kept[it.task], why, most)
-        return found
+        of = {"kept": self.rules.retention.history, "reasons": list(EXPELLED)}
+        rows = await self.contents.rows("histories", tasks=list(kept), going=list(why), **of)
+        for it in map(History._make, rows):
+            history = it._replace(expelled=it.expelled or it.task in expelled)
+            await self._add_history(going, history, kept[it.task], why)
 
-    async def _runs_of(
-        self, history: History, kept: Collection[str], why: Mapping[str, str], most: int | None
-    ) -> list[Run]:
+    async def _add_history(
+        self, going: Going, history: History, kept: Collection[str], why: Mapping[str, str]
+    ) -> None:
         until = self.rules.started_until(history)
-        found: list[Run] = []
-        after = (until, "") if history.oldest is None else (history.oldest, "")
-        while after[0] <= until and (most is None or len(found) < most):
-            page = await self.contents.runs(history.task, list(why), after, until, most or _PAGE)
-            runs = [self.rules.unpublished(it, why.get(it.id)) for it in page]
-            found += self.rules.runs_to_delete(history, runs, kept)
+        of: dict[str, Any] = {"task": history.task, "going": list(why), "until": until}
+        start, last = until if history.oldest is None else history.oldest, ""
+        while start <= until and not going.is_full:
+            rows = await self.contents.rows("runs", started_at=start, id=last, most=_PAGE, **of)
+            runs = [self.rules.unpublished(it, why.get(it.id)) for it in map(Run._make, rows)]
+            going.add(self.rules.runs_to_delete(history, runs, kept))
             self.waits |= any(self.rules.waits(it) for it in runs)
-            after = (page[-1].started_at, page[-1].id) if page else (until + 1, "")
-        return found
+            start, last = (runs[-1].started_at, runs[-1].id) if runs else (until + 1, "")
 
-    async def versions(self, past: Past, most: int | None = None) -> list[tuple[str, int]]:
-        """About so many versions of this resource that go."""
-        found: list[tuple[str, int]] = []
+    async def add_killed(self, going: Going) -> None:
+        """Some runs that were killed and go."""
+        of = {"until": self.rules.killed_until(), "most": going.most or _ALL}
+        rows = await self.contents.rows("killed", **of)
+        going.add(self.rules.killed_to_delete(map(Run._make, rows)))
+
+    async def add_past(self, going: Going, past: Past) -> None:
+        """Versions of a resource that go, and expiries of its current one."""
+        of = {"resource": past.resource, "most": _PAGE}
         after = 0 if self.rules.has_versions_to_delete(past) else past.current
-        while after < past.current and (most is None or len(found) < most):
-            page = await self.contents.versions(past.resource, after, most or _PAGE)
-            found += [(past.resource, it.n) for it in self.rules.versions_to_delete(past, page)]
-            after = page[-1].n if page else past.current
-        return found
-
-    async def expiries(self, past: Past, most: int | None = None) -> list[str]:
-        """About so many events of its current version that go."""
-        found: list[str] = []
+        while after < past.current and not going.is_full:
+            rows = await self.contents.rows("versions", after=after, **of)
+            gone = self.rules.versions_to_delete(past, map(Version._make, rows))
+            going.add(versions=((past.resource, it.n) for it in gone))
+            after = rows[-1][0] if rows else past.current
         place = 0 if self.rules.has_expiries_to_delete(past) else past.expiries
-        while place < past.expiries and (most is None or len(found) < most):
-            page = await self.contents.expiries(past.resource, place, most or _PAGE)
-            found += [it.id for it in self.rules.expiries_to_delete(place, page)]
-            place = place + len(page) if page else past.expiries
-        return found
-
-
-class _Batch:
-    """Runs that one transaction deletes: so many, and few steps, unless one run has more."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._steps = 0
-        self.is_full = False
-        self.going = Going()
-
-    def add(self, runs: Iterable[Run]) -> None:
-        """Take as many of the runs as there is room for."""
-        for run in runs:
-            self._steps += run.steps
-            many = len(self.going.executions)
-            if many == self._most or (many and self._steps > _STEPS * self._most):
-                self.is_full = True
-                break
-            self.going.executions.append(run.id)
+        while place < past.expiries and not going.is_full:
+            rows = await self.contents.rows("expiries", skip=place, **of)
+            late = self.rules.expiries_to_delete(place, map(Expiry._make, rows))
+            going.add(events=((past.resource, it.id) for it in late))
+            place = place + len(rows) if rows else past.expiries
 
 
 class _Collection:
@@ -231,8 +230,7 @@ class _Collection:
             self._executions,
             self._killed,
             self._resources,
-            contents.delete_idle,
-            contents.delete_payloads,
+            contents.delete_rest,
             self._size,
         )
         self._stage = 0
@@ -253,42 +251,38 @@ class _Collection:
         return None
 
     async def _executions(self, most: int) -> Collected | None:
-        look, runs = self._look, _Batch(most)
-        while page := await self._contents.traces(self._after, _TASKS):
-            why = look.rules.to_unpublish_of(page)
+        going = Going(most)
+        while page := await _traces(self._contents, self._after):
+            why = self._look.rules.to_unpublish_of(page)
             if why and (done := await self._contents.unpublish(dict(sorted(why.items())[:most]))):
                 return Collected(unpublished=done)
-            runs.add(await look.runs(page, {}, most))
-            if runs.is_full and (found := await self._done(runs.going)) is not None:
-                return found
+            await self._look.add_runs(going, page, {})
+            if going.is_full:
+                return await self._deleted(going)
             self._after = page[-1][0]
-        return await self._done(runs.going)
+        return await self._deleted(going)
 
     async def _killed(self, most: int) -> Collected | None:
-        rules = self._look.rules
-        runs = await self._contents.killed(rules.killed_until(), most)
-        return await self._done(Going(executions=[it.id for it in rules.killed_to_delete(runs)]))
+        going = Going(most)
+        await self._look.add_killed(going)
+        return await self._deleted(going)
 
     async def _resources(self, most: int) -> Collected | None:
-        look = self._look
-        while page := await self._contents.pasts(self._after, min(most, _PAGE)):
-            going = Going()
-            for past in page:
-                if (left := most - len(going.versions) - len(going.events)) > 0:
-                    going.versions += (await look.versions(past, left))[:left]
-                if (left := most - len(going.versions) - len(going.events)) > 0:
-                    going.events += (await look.expiries(past, left))[:left]
-            if (done := await self._done(going)) is not None:
-                return done
-            self._after = page[-1].resource
-        return None
+        going = Going(most)
+        while rows := await self._contents.rows("pasts", after=self._after, most=_TASKS):
+            for past in map(Past._make, rows):
+                await self._look.add_past(going, past)
+            if going.is_full:
+                return await self._deleted(going)
+            self._after = rows[-1][0]
+        return await self._deleted(going)
 
-    async def _done(self, going: Going) -> Collected | None:
-        """None: all of it was kept after all, so that it must not be tried again at once."""
-        if going == Going():
-            return None
-        found = await self._contents.delete(going)
-        return None if found == _NOTHING else found
+    async def _deleted(self, going: Going) -> Collected | None:
+        """What it came to; None: nothing is to go.
+
+        What others hold by now or have deleted is not listed again, so that this comes to an end.
+        """
+        return await self._contents.delete(going) if going else None
 
     async def _size(self, most: int) -> Collected | None:
         if not (excess := await _excess(self._contents, self._retention)):
@@ -319,21 +313,19 @@ async def _foreseen(contents: Contents, retention: Retention, excess: int = 0) -
     going = Going()
     async for page in _pages_of_traces(contents):
         mine = {it.id: why[it.id] for _, traces in page for it in traces if it.id in why}
-        going.executions += [it.id for it in await look.runs(page, mine)]
-    killed = await contents.killed(look.rules.killed_until(), _ALL)
-    going.executions += [it.id for it in look.rules.killed_to_delete(killed)]
+        await look.add_runs(going, page, mine)
+    await look.add_killed(going)
     after = ""
-    while resources := await contents.pasts(after, _PAGE):
-        for past in resources:
-            going.versions += await look.versions(past)
-            going.events += await look.expiries(past)
-        after = resources[-1].resource
+    while rows := await contents.rows("pasts", after=after, most=_TASKS):
+        for past in map(Past._make, rows):
+            await look.add_past(going, past)
+        after = rows[-1][0]
     return replace(await contents.foreseen(going), unpublished=len(why))
 
 
 async def _pages_of_traces(contents: Contents) -> AsyncIterator[_Page]:
     after = ""
-    while page := await contents.traces(after, _PAGE):
+    while page := await _traces(contents, after):
         yield page
         after = page[-1][0]
 
@@ -350,7 +342,10 @@ async def _least_used(
     named: set[str] = set()
     for start in range(0, len(left), _SIZED):
         some = [trace for _, trace in left[start : start + _SIZED]]
-        more, excess = least_used(some, await contents.sizes(some), named, excess)
+        sizes: dict[str, dict[str, int]] = defaultdict(dict)
+        for trace, digest, size in await contents.rows("sizes", executions=some):
+            sizes[trace][digest] = size
+        more, excess = least_used(some, sizes, named, excess)
         chosen += more
         if excess <= 0:
             break
@@ -361,7 +356,8 @@ async def _excess(contents: Contents, retention: Retention, spared: int = 0) -> 
     """By how many bytes the payloads are too large when so many are deleted."""
     if (most := retention.max_bytes) is None:
         return 0
-    return max(0, await contents.stored_bytes(most) - spared - most)
+    [[stored]] = await contents.rows("stored_bytes", enough=most)
+    return max(0, int(stored) - spared - most)
 
 
 def _squeezed(retention: Retention) -> Retention:

@@ -162,13 +162,14 @@ class Trace(NamedTuple):
 class History(NamedTuple):
     """The runs of a task that have ended and are not published, in order of their start.
 
-    ``edge``: start and id of the last one, counted from the newest, of as many as are kept; None:
-    there are not so many. ``oldest``: when the first began. ``expelled``: one of them was
-    unpublished for its age or its size.
+    ``edge_start`` and ``edge``: start and id of the last one, counted from the newest, of as many
+    as are kept; None: there are not so many. ``oldest``: when the first began. ``expelled``: one
+    of them was unpublished for its age or its size.
     """
 
     task: str
-    edge: tuple[int, str] | None
+    edge_start: int | None
+    edge: str | None
     oldest: int | None
     expelled: bool
 
@@ -186,13 +187,14 @@ class Run(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What a resource was. ``oldest``: number and time of its oldest version; None: it has none.
-    ``expiries``: how many events say that its current version expired or was renewed, and
-    ``oldest_expiry`` when the first of them was."""
+    """What a resource was. ``oldest`` and ``oldest_at``: number and time of its oldest version;
+    None: it has none. ``expiries``: how many events say that its current version expired or was
+    renewed, and ``oldest_expiry`` when the first of them was."""
 
     resource: str
     current: int
-    oldest: tuple[int, int] | None
+    oldest: int | None
+    oldest_at: int | None
     expiries: int
     oldest_expiry: int | None
 
@@ -249,12 +251,12 @@ class Rules:
 
     def started_until(self, history: History) -> int:
         """No run of this history goes that started later."""
-        if history.expelled:
-            return self.now
-        if not self.retention.history:
+        keep = self.retention
+        if history.expelled or (not keep.history and keep.max_bytes is not None):
+            return self.now  # to find what waits
+        if not keep.history:
             return self._old
-        start = history.edge[0] if history.edge is not None else self._long_ago
-        return min(self._old, max(start, self._long_ago))
+        return min(self._old, max(history.edge_start or 0, self._long_ago))
 
     def runs_to_delete(
         self, history: History, runs: Iterable[Run], kept_uses: Collection[str]
@@ -282,8 +284,8 @@ class Rules:
         """Whether it may be so; a time in the future was given before the clock was set back."""
         if past.oldest is None:
             return False
-        n, at = past.oldest
-        return at > self.now or self._goes_as_version(past, Version(n, at, held=False))
+        oldest = Version(past.oldest, past.oldest_at or 0, held=False)
+        return oldest.at > self.now or self._goes_as_version(past, oldest)
 
     def versions_to_delete(self, past: Past, versions: Iterable[Version]) -> list[Version]:
         """Those of the versions that are not current, and too many or too old."""
@@ -316,7 +318,8 @@ class Rules:
     def _is_beyond(self, history: History, run: Run) -> bool:
         if not self.retention.history:
             return True
-        return history.edge is not None and (run.started_at, run.id) < history.edge
+        edge = history.edge_start, history.edge
+        return edge != (None, None) and (run.started_at, run.id) < edge
 
     def _goes_as_version(self, past: Past, version: Version) -> bool:
         if version.held or version.n >= past.current or version.at > self._old:

@@ -1,73 +1,107 @@
-// Retention: what goes, and how it goes. Why this is right while others write is told in
-// docs/decisions/0017-payload-collection-on-neo4j.md. Whoever deletes holds the lock of the
-// namespace's Collection, so that collections take turns; `epoch` counts the looks at payloads.
+// Retention: what there is, in pages, and how it goes. The rules are in graphstore/retention.py; why
+// this is right while others write is told in docs/decisions/0017-payload-collection-on-neo4j.md.
+// Whoever deletes holds the lock of the namespace's Collection, so that collections take turns;
+// `epoch` counts the looks at payloads.
 
-// name: doomed_executions
-// Of the next tasks: traces to unpublish, and executions to delete. The two indexes are read in
-// their order, so that a task with a million replays costs no more than what is taken of it. What
-// is beyond the history goes first: what else goes would make room in it.
-WITH timestamp() AS now
+// name: now
+MATCH (s:ExecgraphSchema {id: 'execgraph'})
+RETURN timestamp() AS now
+
+// name: traces
+// Indexes are read in their order, so that a task with a million replays costs as much as one
+// with a few.
 MATCH (t:Task)
-WHERE t.namespace = $namespace AND t.key > $cursor
-WITH t, now ORDER BY t.namespace, t.key LIMIT $page
-CALL (t, now) {
-  MATCH (e:Execution {namespace: $namespace, task: t.key, state: 'published'})
-  CALL (e) {
-    MATCH (x:Execution)
-    WHERE x.namespace = $namespace AND x.replayed = e.id AND x.started_at >= 0
-    WITH x ORDER BY x.namespace DESC, x.replayed DESC, x.started_at DESC, x.id DESC LIMIT 1
-    RETURN collect(x) AS newest
-  }
-  WITH e, newest, now,
-       reduce(used = 0.0, x IN [e] + newest | CASE WHEN x.started_at + x.duration_ms > used
-         THEN x.started_at + x.duration_ms ELSE used END) AS used
-  ORDER BY e.started_at DESC, e.id DESC
-  WITH collect([e.id, used]) AS traces, collect([x IN newest | x.id]) AS newest
-  RETURN reduce(ids = [], some IN newest | ids + some) AS lately,
-         [it IN traces[$traces..] | [it[0], $reason_beyond]]
-         + [it IN traces[..$traces] WHERE it[1] <= now - $max_age | [it[0], $unused]] AS unpublish
+WHERE t.namespace = $namespace AND t.key > $after
+WITH t ORDER BY t.namespace, t.key LIMIT $most
+OPTIONAL MATCH (e:Execution {namespace: $namespace, task: t.key, state: 'published'})
+CALL (e) {
+  MATCH (x:Execution)
+  WHERE x.namespace = $namespace AND x.replayed = e.id AND x.started_at >= 0
+  WITH x ORDER BY x.namespace DESC, x.replayed DESC, x.started_at DESC, x.id DESC LIMIT 1
+  RETURN collect(x)[0] AS use
 }
-CALL (t, now, lately) {
-  CALL (t, now) {
-    MATCH (e:Execution)
-    USING INDEX e:Execution(namespace, task, started_at)
-    WHERE e.namespace = $namespace AND e.task = t.key AND e.started_at >= 0
-      AND e.state IN ['unpublished', 'failed']
-    WITH e ORDER BY e.namespace DESC, e.task DESC, e.started_at DESC, e.id DESC
-    SKIP $history
-    RETURN e,
-           CASE WHEN e.decided_at > e.started_at + e.duration_ms THEN e.decided_at
-           ELSE e.started_at + e.duration_ms END AS ended
-    UNION ALL
-    MATCH (e:Execution)
-    USING INDEX e:Execution(namespace, task, started_at)
-    WHERE e.namespace = $namespace AND e.task = t.key AND e.started_at >= 0
-      AND e.state IN ['unpublished', 'failed']
-    WITH e, now ORDER BY e.namespace DESC, e.task DESC, e.started_at DESC, e.id DESC
-    LIMIT $history
-    WITH e, now,
-         CASE WHEN e.decided_at > e.started_at + e.duration_ms THEN e.decided_at
-         ELSE e.started_at + e.duration_ms END AS ended
-    WHERE ended <= now - $history_age OR e.reason IN [$unused, $oversize]
-    RETURN e, ended
-  }
-  WITH e, ended, now, lately
-  WHERE ended <= now - $grace AND NOT e.id IN lately AND coalesce(e.walk, '') <> 'open'
-    AND NOT EXISTS { (e)-[:PERFORMED]->(f:SideEffect) WHERE f.state = 'intended' }
-  WITH e LIMIT $batch
-  RETURN collect([e.id, e.steps, e.mode]) AS gone
-}
-RETURN t.key AS task, unpublish, gone
+RETURN t.key AS task, e.id AS id,
+       toInteger(CASE WHEN use.started_at + use.duration_ms > e.started_at + e.duration_ms
+                 THEN use.started_at + use.duration_ms ELSE e.started_at + e.duration_ms END) AS used,
+       use.id AS use
+ORDER BY task, e.started_at DESC, e.id DESC
 
-// name: doomed_killed
-// What was paid for by runs that never ended, and of which nothing is in doubt.
+// name: histories
+UNWIND $tasks AS task
+CALL (task) {
+  MATCH (e:Execution)
+  USING INDEX e:Execution(namespace, task, started_at)
+  WHERE e.namespace = $namespace AND e.task = task AND e.started_at >= 0
+    AND (e.state IN ['unpublished', 'failed'] OR e.id IN $going)
+  WITH e ORDER BY e.namespace DESC, e.task DESC, e.started_at DESC, e.id DESC LIMIT $kept
+  WITH collect([e.started_at, e.id, e.reason]) AS newest
+  RETURN newest[$kept - 1] AS edge, any(it IN newest WHERE it[2] IN $reasons) AS expelled
+}
+CALL (task) {
+  MATCH (e:Execution)
+  USING INDEX e:Execution(namespace, task, started_at)
+  WHERE e.namespace = $namespace AND e.task = task AND e.started_at >= 0
+    AND (e.state IN ['unpublished', 'failed'] OR e.id IN $going)
+  WITH e ORDER BY e.namespace, e.task, e.started_at LIMIT 1
+  RETURN collect(e.started_at)[0] AS oldest
+}
+RETURN task, edge[0] AS start, edge[1] AS id, oldest, expelled
+
+// name: runs
 MATCH (e:Execution)
-WHERE e.namespace = $namespace AND e.started_at <= timestamp() - $history_age
+USING INDEX e:Execution(namespace, task, started_at)
+WHERE e.namespace = $namespace AND e.task = $task
+  AND e.started_at >= $started_at AND e.started_at <= $until
+  AND (e.started_at > $started_at OR e.id > $id)
+  AND (e.state IN ['unpublished', 'failed'] OR e.id IN $going)
+WITH e ORDER BY e.namespace, e.task, e.started_at, e.id LIMIT $most
+RETURN e.id AS id, e.started_at AS started_at,
+       toInteger(CASE WHEN e.decided_at > e.started_at + e.duration_ms THEN e.decided_at
+                 ELSE e.started_at + e.duration_ms END) AS ended,
+       e.reason AS reason, coalesce(e.steps, 0) AS steps,
+       coalesce(e.walk, '') = 'open'
+         OR EXISTS { (e)-[:PERFORMED]->(f:SideEffect) WHERE f.state = 'intended' } AS held
+
+// name: killed
+MATCH (e:Execution)
+WHERE e.namespace = $namespace AND e.started_at <= $until
   AND e.state = 'running' AND e.steps IS NULL AND e.agent IS NOT NULL
-  AND e.started_at + coalesce(e.duration_ms, 0) <= timestamp() - $history_age
-  AND e.started_at + coalesce(e.duration_ms, 0) <= timestamp() - $grace
+  AND e.started_at + coalesce(e.duration_ms, 0) <= $until
   AND NOT EXISTS { (e)-[:PERFORMED]->() }
-RETURN e.id LIMIT $batch
+RETURN e.id AS id, e.started_at AS started_at,
+       toInteger(e.started_at + coalesce(e.duration_ms, 0)) AS ended, null AS reason, 0 AS steps,
+       false AS held LIMIT $most
+
+// name: pasts
+MATCH (r:Resource)
+WHERE r.namespace = $namespace AND r.uri > $after
+WITH r ORDER BY r.namespace, r.uri LIMIT $most
+CALL (r) {
+  MATCH (v:Version)
+  WHERE v.namespace = $namespace AND v.resource = r.uri AND v.n > 0
+  WITH v ORDER BY v.namespace, v.resource, v.n LIMIT 1
+  RETURN collect([v.n, v.at])[0] AS oldest
+}
+CALL (r) {
+  MATCH (v:Version {namespace: $namespace, resource: r.uri, n: r.current})<-[:TO]-(c:ChangeEvent)
+  WHERE c.kind IN ['expired', 'renewed']
+  RETURN count(c) AS expiries, min(c.at) AS first
+}
+RETURN r.uri AS resource, r.current AS current, oldest[0] AS n, oldest[1] AS at, expiries, first
+
+// name: versions
+MATCH (v:Version)
+WHERE v.namespace = $namespace AND v.resource = $resource AND v.n > $after
+WITH v ORDER BY v.namespace, v.resource, v.n LIMIT $most
+RETURN v.n AS n, v.at AS at,
+       EXISTS { (v)<-[:TO]-(c:ChangeEvent) WHERE c.walk = 'open' } AS held
+
+// name: expiries
+MATCH (r:Resource {namespace: $namespace, uri: $resource})
+MATCH (v:Version {namespace: $namespace, resource: r.uri, n: r.current})<-[:TO]-(c:ChangeEvent)
+WHERE c.kind IN ['expired', 'renewed']
+WITH c ORDER BY c.moment DESC SKIP $skip LIMIT $most
+RETURN c.id AS id, c.at AS at, coalesce(c.walk, '') = 'open' AS held
 
 // name: expel
 // Traces are unpublished in a transaction of their own, before they are deleted in another.
@@ -90,7 +124,10 @@ REMOVE c.lock
 SET c.epoch = coalesce(c.epoch, 1), c.folds = coalesce(c.folds, 0) + 1
 WITH c
 CALL () {
-  UNWIND $tasks AS key
+  UNWIND $executions AS id
+  MATCH (e:Execution {namespace: $namespace, id: id})
+  WITH DISTINCT e.task AS key
+  ORDER BY key
   MATCH (t:Task {namespace: $namespace, key: key})
   SET t.lock = true
   REMOVE t.lock
@@ -113,17 +150,14 @@ CALL (gone) {
   WITH e, toString(date(datetime({epochMillis: e.started_at}))) AS day,
        coalesce(e.agent, '') AS agent, coalesce(e.mode, 'live') AS mode,
        CASE e.state WHEN 'running' THEN 'killed' ELSE e.state END AS state,
-       coalesce(e.miss, []) AS miss
-  WITH day, agent, mode, state, miss, count(*) AS executions, {{usage: sum(coalesce(e.*, 0)) AS *}},
-       sum(coalesce(e.asked, 0)) AS asked, sum(coalesce(e.served, 0)) AS served,
-       sum(coalesce(e.saved_tokens, 0)) AS saved_tokens, sum(coalesce(e.cost, 0.0)) AS cost,
-       sum(CASE WHEN e.cost IS NULL AND (e.task IS NOT NULL OR e.asked > 0) THEN 1 ELSE 0 END)
-         AS unpriced,
-       sum(coalesce(e.saved_cost, 0.0)) AS saved_cost,
-       sum(CASE WHEN e.saved_cost IS NULL AND (e.served > 0 OR e.saved_tokens > 0)
-         THEN 1 ELSE 0 END) AS saved_unpriced,
-       collect([coalesce(e.miss_asked, []), coalesce(e.miss_tokens, [])]) AS missed,
-       sum(COUNT { (e)-[:PERFORMED]->() }) AS effects
+       coalesce(e.miss, []) AS miss, COUNT { (e)-[:PERFORMED]->() } AS effects,
+       {executions: 1, {{usage: *: coalesce(e.*, 0)}}, asked: coalesce(e.asked, 0),
+        served: coalesce(e.served, 0), saved_tokens: coalesce(e.saved_tokens, 0),
+        cost: coalesce(e.cost, 0.0), saved_cost: coalesce(e.saved_cost, 0.0),
+        unpriced: CASE WHEN e.cost IS NULL AND (e.task IS NOT NULL OR e.asked > 0)
+          THEN 1 ELSE 0 END,
+        saved_unpriced: CASE WHEN e.saved_cost IS NULL AND (e.served > 0 OR e.saved_tokens > 0)
+          THEN 1 ELSE 0 END} AS tally
   WITH *, day + '/' + mode + '/' + state + '/' + reduce(all = '', kind IN miss | all + kind + ',')
     + '/' + agent AS key
   ORDER BY key
@@ -131,13 +165,12 @@ CALL (gone) {
   ON CREATE SET d.day = day, d.agent = agent, d.mode = mode, d.state = state, d.miss = miss
   SET d.lock = true
   REMOVE d.lock
-  SET {{tally: d.* = coalesce(d.*, 0) + *}}, d.effects = coalesce(d.effects, 0) + effects,
-    d.miss_asked = [i IN range(0, size(miss) - 1) | reduce(
-      sum = coalesce(d.miss_asked[i], 0), it IN missed | sum + coalesce(it[0][i], 0))],
-    d.miss_tokens = [i IN range(0, size(miss) - 1) | reduce(
-      sum = coalesce(d.miss_tokens[i], 0), it IN missed | sum + coalesce(it[1][i], 0))]
-  RETURN sum(CASE mode WHEN 'replay' THEN executions ELSE 0 END) AS replays,
-         sum(effects) AS effects
+  SET {{tally: d.* = coalesce(d.*, 0) + tally.*}}, d.effects = coalesce(d.effects, 0) + effects,
+    d.miss_asked = [i IN range(0, size(miss) - 1) |
+      coalesce(d.miss_asked[i], 0) + coalesce(e.miss_asked[i], 0)],
+    d.miss_tokens = [i IN range(0, size(miss) - 1) |
+      coalesce(d.miss_tokens[i], 0) + coalesce(e.miss_tokens[i], 0)]
+  RETURN sum(CASE mode WHEN 'replay' THEN 1 ELSE 0 END) AS replays, sum(effects) AS effects
 }
 // The output of a replay is that of a trace, as a rule.
 CALL (tasks) {
@@ -196,75 +229,38 @@ CALL (c, tasks) {
 }
 RETURN deleted, replays, effects, ended
 
-// name: doomed_versions
-WITH timestamp() AS now
-MATCH (r:Resource)
-WHERE r.namespace = $namespace AND r.uri > $cursor
-WITH r, now ORDER BY r.namespace, r.uri LIMIT $page
-CALL (r, now) {
-  MATCH (v:Version)
-  WHERE v.namespace = $namespace AND v.resource = r.uri AND v.n > 0 AND v.n < r.current
-    AND v.at <= now - $grace AND (v.n < r.current - $versions OR v.at <= now - $history_age)
-    AND NOT EXISTS { (v)<-[:TO]-(c:ChangeEvent) WHERE c.walk = 'open' }
-  WITH v ORDER BY v.namespace, v.resource, v.n LIMIT $batch
-  RETURN collect([v.n, COUNT { (v)<-[:TO]-() }]) AS gone
-}
-// Expiries and renewals of the current version; the newest event of the resource stays.
-CALL (r, now) {
-  CALL (r, now) {
-    MATCH (c:ChangeEvent)
-    WHERE c.namespace = $namespace AND c.resource = r.uri AND c.moment > 0
-      AND c.to_version = r.current
-    WITH c, now ORDER BY c.namespace DESC, c.resource DESC, c.moment DESC
-    SKIP 1 LIMIT CASE WHEN $versions > 1 THEN $versions - 1 ELSE 0 END
-    WITH c, now
-    WHERE c.at <= now - $history_age
-    RETURN c
-    UNION ALL
-    MATCH (c:ChangeEvent)
-    WHERE c.namespace = $namespace AND c.resource = r.uri AND c.moment > 0
-      AND c.to_version = r.current
-    WITH c ORDER BY c.namespace DESC, c.resource DESC, c.moment DESC
-    SKIP CASE WHEN $versions > 1 THEN $versions ELSE 1 END
-    RETURN c
-  }
-  WITH c, now
-  WHERE c.kind IN ['expired', 'renewed'] AND c.at <= now - $grace
-    AND coalesce(c.walk, '') <> 'open'
-  WITH c LIMIT $batch
-  RETURN collect(c.id) AS events
-}
-RETURN r.uri AS resource, gone, events
-
 // name: delete_versions
+// With the events that led to them, and these of versions that stay.
 MERGE (c:Collection {of: $namespace})
 SET c.lock = true
 REMOVE c.lock
 SET c.epoch = coalesce(c.epoch, 1)
 WITH c
 CALL () {
-  UNWIND $resources AS it
-  MATCH (r:Resource {namespace: $namespace, uri: it[0]})
+  UNWIND $resources AS uri
+  MATCH (r:Resource {namespace: $namespace, uri: uri})
   SET r.lock = true
   REMOVE r.lock
-  RETURN collect([r, it[1], it[2]]) AS locked
 }
-CALL (locked) {
-  UNWIND locked AS it
-  WITH it[0] AS r, it[1] AS numbers
-  UNWIND numbers AS n
-  MATCH (v:Version {namespace: $namespace, resource: r.uri, n: n})
+CALL () {
+  UNWIND $versions AS it
+  MATCH (r:Resource {namespace: $namespace, uri: it[0]})
+  MATCH (v:Version {namespace: $namespace, resource: it[0], n: it[1]})
   WHERE v.n < r.current
     AND NOT EXISTS { (v)<-[:TO]-(e:ChangeEvent) WHERE e.walk = 'open' }
   RETURN collect(v) AS gone
 }
-CALL (locked) {
-  UNWIND locked AS it
-  UNWIND it[2] AS id
+CALL (gone) {
+  UNWIND gone AS v
+  MATCH (v)<-[:TO]-(e:ChangeEvent)
+  RETURN e
+  UNION
+  UNWIND $events AS id
   MATCH (e:ChangeEvent {namespace: $namespace, id: id})
   WHERE coalesce(e.walk, '') <> 'open'
-  RETURN collect(e) AS late
+  RETURN e
 }
+WITH c, gone, collect(e) AS events
 CALL (c, gone) {
   UNWIND gone AS v
   WITH DISTINCT c, v.document AS digest
@@ -277,15 +273,10 @@ CALL (gone) {
   MATCH (v)-[:HOLDS]->(p:Precondition)
   RETURN collect(DISTINCT p) AS held
 }
-CALL (gone) {
-  UNWIND gone AS v
-  MATCH (v)<-[:TO]-(e:ChangeEvent)
-  RETURN collect(e) AS events
-}
-WITH held, gone, events + late AS events, size(gone) AS deleted
+WITH held, gone, events, size(gone) AS deleted, size(events) AS told
 FOREACH (e IN events | DETACH DELETE e)
 FOREACH (v IN gone | DETACH DELETE v)
-WITH held, deleted, size(events) AS told
+WITH held, deleted, told
 CALL (held) {
   UNWIND held AS p
   WITH p
@@ -397,57 +388,30 @@ SET c.scanned = coalesce(c.epoch, 1), c.epoch = coalesce(c.epoch, 1) + 1, c.phas
     c.cursor = '', c.looked = 0
 RETURN true
 
-// name: look_at_steps
-MATCH (s:Step)
-WHERE s.namespace = $namespace AND s.id > $cursor
-WITH s ORDER BY s.namespace, s.id LIMIT $page
-WITH collect([s.id, [s.output, s.head, s.arguments] + coalesce(s.messages, [])]) AS seen
-CALL (seen) {
-  UNWIND seen AS it
-  UNWIND it[1] AS digest
-  WITH DISTINCT digest
-  MATCH (x:Value {namespace: $namespace, digest: digest})
-  WHERE x.suspect <= $scanned
-  RETURN collect(digest) AS met
+// name: look_at
+// One page of what names payloads: of that kind whose cursor is given, the next after it.
+CALL () {
+  MATCH (s:Step)
+  WHERE s.namespace = $namespace AND s.id > $steps
+  WITH s ORDER BY s.namespace, s.id LIMIT $page
+  RETURN s.id AS at, [s.output, s.head, s.arguments] + coalesce(s.messages, []) AS named
+  UNION ALL
+  MATCH (e:Execution)
+  WHERE e.namespace = $namespace AND e.id > $executions
+  WITH e ORDER BY e.namespace, e.id LIMIT $page
+  RETURN e.id AS at, [e.output, e.report] AS named
+  UNION ALL
+  MATCH (t:Task)
+  WHERE t.namespace = $namespace AND t.key > $tasks
+  WITH t ORDER BY t.namespace, t.key LIMIT $page
+  RETURN t.key AS at, [t.inputs, t.context] AS named
+  UNION ALL
+  MATCH (r:Resource)
+  WHERE r.namespace = $namespace AND r.uri > $versions
+  WITH r ORDER BY r.namespace, r.uri LIMIT $page
+  RETURN r.uri AS at, [(r)-[:HAS_VERSION]->(v) | v.document] AS named
 }
-RETURN seen[-1][0] AS last, size(seen) AS size, met
-
-// name: look_at_executions
-MATCH (e:Execution)
-WHERE e.namespace = $namespace AND e.id > $cursor
-WITH e ORDER BY e.namespace, e.id LIMIT $page
-WITH collect([e.id, [e.output, e.report]]) AS seen
-CALL (seen) {
-  UNWIND seen AS it
-  UNWIND it[1] AS digest
-  WITH DISTINCT digest
-  MATCH (x:Value {namespace: $namespace, digest: digest})
-  WHERE x.suspect <= $scanned
-  RETURN collect(digest) AS met
-}
-RETURN seen[-1][0] AS last, size(seen) AS size, met
-
-// name: look_at_tasks
-MATCH (t:Task)
-WHERE t.namespace = $namespace AND t.key > $cursor
-WITH t ORDER BY t.namespace, t.key LIMIT $page
-WITH collect([t.key, [t.inputs, t.context]]) AS seen
-CALL (seen) {
-  UNWIND seen AS it
-  UNWIND it[1] AS digest
-  WITH DISTINCT digest
-  MATCH (x:Value {namespace: $namespace, digest: digest})
-  WHERE x.suspect <= $scanned
-  RETURN collect(digest) AS met
-}
-RETURN seen[-1][0] AS last, size(seen) AS size, met
-
-// name: look_at_versions
-// By resource: its versions are at most those that retention keeps, and those that are due.
-MATCH (r:Resource)
-WHERE r.namespace = $namespace AND r.uri > $cursor
-WITH r ORDER BY r.namespace, r.uri LIMIT $page
-WITH collect([r.uri, [(r)-[:HAS_VERSION]->(v) | v.document]]) AS seen
+WITH collect([at, named]) AS seen
 CALL (seen) {
   UNWIND seen AS it
   UNWIND it[1] AS digest
@@ -508,31 +472,7 @@ MATCH (x:Value)
 WHERE x.namespace = $namespace AND x.digest > ''
 RETURN sum(coalesce(x.packed, x.size, 0)) AS bytes
 
-// name: traces_by_use
-// `waiting`: unpublished for their size already, and not gone yet.
-CALL () {
-  MATCH (o:Execution)
-  WHERE o.namespace = $namespace AND o.started_at >= 0
-    AND o.state = 'unpublished' AND o.reason = $oversize
-    AND coalesce(o.walk, '') <> 'open'
-    AND NOT EXISTS { (o)-[:PERFORMED]->(f:SideEffect) WHERE f.state = 'intended' }
-  WITH o LIMIT 1
-  RETURN count(o) AS waiting
-}
-MATCH (e:Execution)
-WHERE e.namespace = $namespace AND e.started_at >= 0 AND e.state = 'published'
-CALL (e) {
-  MATCH (x:Execution)
-  WHERE x.namespace = $namespace AND x.replayed = e.id AND x.started_at >= 0
-  WITH x ORDER BY x.namespace DESC, x.replayed DESC, x.started_at DESC, x.id DESC LIMIT 1
-  RETURN max(x.started_at + x.duration_ms) AS replayed
-}
-WITH e, waiting, CASE WHEN replayed > e.started_at + e.duration_ms THEN replayed
-                 ELSE e.started_at + e.duration_ms END AS used
-ORDER BY used, e.id LIMIT $batch
-RETURN e.id AS id, waiting
-
-// name: payloads_of
+// name: sizes
 UNWIND $executions AS id
 MATCH (e:Execution {namespace: $namespace, id: id})
 CALL (e) {
@@ -545,77 +485,93 @@ WITH DISTINCT id, digest
 MATCH (x:Value {namespace: $namespace, digest: digest})
 RETURN id, digest, coalesce(x.packed, x.size, 0) AS bytes
 
-// name: all_executions
-// Of the next tasks, all that a dry run must know.
-WITH timestamp() AS now
-MATCH (t:Task)
-WHERE t.namespace = $namespace AND t.key > $cursor
-WITH t, now ORDER BY t.namespace, t.key LIMIT $page
-CALL (t) {
-  MATCH (e:Execution)
-  USING INDEX e:Execution(namespace, task, started_at)
-  WHERE e.namespace = $namespace AND e.task = t.key AND e.started_at >= 0
-  WITH e, CASE WHEN e.decided_at > e.started_at + e.duration_ms THEN e.decided_at
-          ELSE e.started_at + e.duration_ms END AS ended
-  RETURN collect([
-    e.id, e.state, e.started_at, ended, e.started_at + e.duration_ms, e.reason, e.mode, e.replayed,
-    coalesce(e.walk, '') = 'open'
-      OR EXISTS { (e)-[:PERFORMED]->(f:SideEffect) WHERE f.state = 'intended' },
-    COUNT { (e)-[:PERFORMED]->() }
-  ]) AS executions
-}
-RETURN t.key AS task, now, executions
-
-// name: would_be_idle
+// name: foreseen
+// What deleting all of this would come to. Payloads: what it names or what is suspected already,
+// and no trace that its task keeps names.
 CALL () {
   UNWIND $executions AS id
   MATCH (e:Execution {namespace: $namespace, id: id})
-  MATCH (e)-[:HAS_STEP]->(:Step)<-[:GUARDS]-(p:Precondition)
-  RETURN collect(DISTINCT p) AS guards
+  RETURN count(CASE e.mode WHEN 'replay' THEN null ELSE e END) AS others,
+         count(CASE e.mode WHEN 'replay' THEN e END) AS replays,
+         sum(COUNT { (e)-[:PERFORMED]->() }) AS effects
+}
+CALL () {
+  UNWIND $executions AS id
+  MATCH (e:Execution {namespace: $namespace, id: id})
+  WITH e.task AS key, count(*) AS gone
+  MATCH (t:Task {namespace: $namespace, key: key})
+  RETURN collect(key) AS touched,
+         collect(CASE COUNT { (t)-[:HAS_EXECUTION]->() } WHEN gone THEN key END) AS tasks
 }
 CALL () {
   UNWIND $versions AS it
-  MATCH (v:Version {namespace: $namespace, resource: it[0], n: it[1]})
-  MATCH (v)-[:HOLDS]->(p:Precondition)
-  RETURN collect(DISTINCT p) AS held
+  MATCH (v:Version {namespace: $namespace, resource: it[0], n: it[1]})<-[:TO]-(c:ChangeEvent)
+  RETURN count(c) + size($events) AS events
 }
-CALL (guards) {
-  UNWIND guards AS p
-  WITH p
-  WHERE NOT EXISTS { (p)-[:GUARDS]->(s:Step) WHERE NOT s.execution IN $executions }
-  MATCH (f:Facet)-[:HAS_VALUE]->(p)
-  WITH DISTINCT f
-  WHERE NOT EXISTS {
-    (f)-[:HAS_VALUE]->(:Precondition)-[:GUARDS]->(s:Step)
-    WHERE NOT s.execution IN $executions
+CALL () {
+  CALL () {
+    UNWIND $executions AS id
+    MATCH (e:Execution {namespace: $namespace, id: id})
+    MATCH (e)-[:HAS_STEP]->(:Step)<-[:GUARDS]-(p:Precondition)
+    RETURN p, count(*) AS rested, 0 AS held
+    UNION ALL
+    UNWIND $versions AS it
+    MATCH (v:Version {namespace: $namespace, resource: it[0], n: it[1]})
+    MATCH (v)-[:HOLDS]->(p:Precondition)
+    RETURN p, 0 AS rested, count(*) AS held
   }
+  WITH p, sum(rested) AS rested, sum(held) AS held
+  RETURN collect([p, rested, held]) AS losing
+}
+CALL (losing) {
+  UNWIND losing AS it
+  WITH it[0] AS p, it[1] AS rested
+  WHERE rested > 0
+  MATCH (f:Facet)-[:HAS_VALUE]->(p)
+  WITH f, sum(rested) AS rested
+  MATCH (f)-[:HAS_VALUE]->(q:Precondition)
+  WITH f, rested, sum(COUNT { (q)-[:GUARDS]->() }) AS resting
+  WHERE rested = resting
   RETURN collect(f) AS facets
 }
-CALL (guards, held, facets) {
-  UNWIND facets AS f
-  MATCH (f)-[:HAS_VALUE]->(p:Precondition)
-  RETURN p
-  UNION
-  UNWIND guards + held AS p
-  WITH p
-  WHERE NOT EXISTS { (p)-[:GUARDS]->(s:Step) WHERE NOT s.execution IN $executions }
-    AND NOT EXISTS { (p)<-[:HOLDS]-(v:Version) WHERE NOT [v.resource, v.n] IN $versions }
-  RETURN p
+CALL (losing, facets) {
+  CALL (losing, facets) {
+    UNWIND facets AS f
+    MATCH (f)-[:HAS_VALUE]->(p:Precondition)
+    RETURN p
+    UNION
+    UNWIND losing AS it
+    WITH it[0] AS p, it[1] AS rested, it[2] AS held
+    WHERE COUNT { (p)-[:GUARDS]->() } = rested AND COUNT { (p)<-[:HOLDS]-() } = held
+    RETURN p
+  }
+  RETURN count(p) AS preconditions
 }
-RETURN count(p) AS preconditions, size(facets) AS facets
+RETURN others, replays, effects, events, preconditions, size(facets) AS facets, tasks, touched
 
-// name: would_be_suspected
-// What is deleted names it, or it is suspected already; and no trace that its task keeps names it.
+// name: foreseen_payloads
+// What is deleted names them, or they are suspected already; and no trace that its task keeps
+// names them.
 CALL () {
+  UNWIND $touched AS key
+  MATCH (e:Execution {namespace: $namespace, task: key, state: 'published'})
+  WHERE NOT e.id IN $executions
+  RETURN e, true AS kept
+  UNION ALL
   UNWIND $executions AS id
   MATCH (e:Execution {namespace: $namespace, id: id})
-  CALL (e) {
-    MATCH (e)-[:HAS_STEP]->(s:Step)
-    UNWIND [s.output, s.head, s.arguments] + coalesce(s.messages, []) AS digest
-    RETURN collect(DISTINCT digest) AS named
-  }
-  UNWIND named + [e.output, e.report] AS digest
-  RETURN digest, e.id IN $kept AS kept
+  RETURN e, false AS kept
+}
+CALL (e) {
+  MATCH (e)-[:HAS_STEP]->(s:Step)
+  UNWIND [s.output, s.head, s.arguments] + coalesce(s.messages, []) AS digest
+  RETURN collect(DISTINCT digest) AS named
+}
+WITH collect([kept, named + [e.output, e.report]]) AS of_executions
+CALL (of_executions) {
+  UNWIND of_executions AS it
+  UNWIND it[1] AS digest
+  RETURN digest, it[0] AS kept
   UNION
   UNWIND $tasks AS key
   MATCH (t:Task {namespace: $namespace, key: key})

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from typing_extensions import override
 
+from ..collecting import Collections
 from ..document import Document
 from ..errors import PayloadCorrupted, StoreReplaced, StoreUnavailable
 from ..facts import Facts
@@ -48,7 +49,7 @@ from .lookup import Search, facts_of
 from .mapping import properties, running_properties, verified
 from .marks import Walks
 from .recording import replay_parameters, write_parameters
-from .retention import Collections, DryRun
+from .retention import Contents
 from .trouble import Passing, pauses
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Neo4jStore(GraphStore):
         self._client = client
         self._cypher = Cypher(client, self.url)
         self._walks = Walks(client, self._compute_guards)
-        self._collections = Collections(client)
+        self._collections = Collections(lambda: Contents(client))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -464,11 +465,11 @@ class Neo4jStore(GraphStore):
 
     @override
     async def collect(self, retention: Retention, *, batch: int = COLLECT_BATCH) -> Collected:
-        return await self._collections.go_on(self.namespace, retention, batch)
+        return await self._collections.collect(retention, batch)
 
     @override
     async def collectable(self, retention: Retention) -> Collected:
-        return await DryRun(self._client, self.namespace, retention).run()
+        return await self._collections.collectable(retention)
 
     # Reading ------------------------------------------------------------------------------
 

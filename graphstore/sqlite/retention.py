@@ -10,27 +10,17 @@ import asyncio
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from ..collecting import Collections, Going
-from ..retention import (
-    EXPELLED,
-    Collected,
-    Expiry,
-    History,
-    Past,
-    Retention,
-    Run,
-    Trace,
-    Version,
-)
+from ..retention import Collected, Retention
 from .clock import now_ms
 from .connection import connect, patiently, statements, taking_away, writing
 from .names import Names, find
-from .queries import sections
+from .queries import QUERIES, sections
 
 __all__ = ["Collector"]
 
@@ -42,6 +32,7 @@ _MOST_CLEARED = 500  # suspicions, in one transaction
 _BYTES = 8 << 20  # of payloads at once: the pages of a large one are freed one by one
 
 _Row = tuple[Any, ...]
+_MANY = (list, tuple)  # parameters of these types are given as JSON
 
 
 class Collector:
@@ -50,18 +41,19 @@ class Collector:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._connection: sqlite3.Connection | None = None
-        self._collections = self._none()
-
-    def _none(self) -> Collections:
-        return Collections(lambda it: _Contents(self._connected(), it))
+        self._begun: dict[str, Collections] = {}
 
     def collect(self, namespace: str, retention: Retention, batch: int) -> Collected:
         """As ``GraphStore.collect``."""
-        return asyncio.run(self._collections.collect(namespace, retention, batch))
+        return asyncio.run(self._collections(namespace).collect(retention, batch))
 
     def collectable(self, namespace: str, retention: Retention) -> Collected:
         """As ``GraphStore.collectable``."""
-        return asyncio.run(self._collections.collectable(namespace, retention))
+        return asyncio.run(self._collections(namespace).collectable(retention))
+
+    def _collections(self, namespace: str) -> Collections:
+        made = Collections(lambda: _Contents(self._connected(), namespace))
+        return self._begun.setdefault(namespace, made)
 
     def interrupt(self) -> None:
         """Have what another thread does here fail soon; what it has committed stays."""
@@ -72,7 +64,8 @@ class Collector:
         """Let go of the connection, while those of the store are open."""
         if self._connection is not None:
             self._connection.close()
-        self._connection, self._collections = None, self._none()
+        self._connection = None
+        self._begun.clear()
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -96,59 +89,8 @@ class _Contents:
     async def now(self) -> int:
         return now_ms()
 
-    async def traces(self, after: str, most: int) -> Sequence[tuple[str, Sequence[Trace]]]:
-        found: dict[str, list[Trace]] = {}
-        for task, trace, ended, use, used in self._listed("traces", after=after, most=most):
-            traces = found.setdefault(task, [])
-            if trace is not None:
-                traces.append(Trace(trace, max(ended, used or ended), use))
-        return list(found.items())
-
-    async def histories(
-        self, tasks: Collection[str], going: Collection[str], kept: int
-    ) -> Sequence[History]:
-        of = {"tasks": _json(tasks), "going": _json(going), "reasons": _json(EXPELLED)}
-        return [
-            History(task, None if edge is None else (start, edge), oldest, bool(expelled))
-            for task, start, edge, oldest, expelled in self._listed("histories", kept=kept, **of)
-        ]
-
-    async def runs(
-        self, task: str, going: Collection[str], after: tuple[int, str], until: int, most: int
-    ) -> Sequence[Run]:
-        of = {"task": task, "going": _json(going), "started_at": after[0], "id": after[1]}
-        return [Run._make(it) for it in self._listed("runs", until=until, most=most, **of)]
-
-    async def killed(self, until: int, most: int) -> Sequence[Run]:
-        return [Run._make(it) for it in self._listed("killed", until=until, most=most)]
-
-    async def pasts(self, after: str, most: int) -> Sequence[Past]:
-        return [
-            Past(uri, current, None if n is None else (n, at), *expiries)
-            for uri, current, n, at, *expiries in self._listed("pasts", after=after, most=most)
-        ]
-
-    async def versions(self, resource: str, after: int, most: int) -> Sequence[Version]:
-        rows = self._listed("versions", resource=resource, after=after, most=most)
-        return [Version._make(it) for it in rows]
-
-    async def expiries(self, resource: str, skip: int, most: int) -> Sequence[Expiry]:
-        rows = self._listed("expiries", resource=resource, skip=skip, most=most)
-        return [Expiry._make(it) for it in rows]
-
-    async def stored_bytes(self, enough: int) -> int:
-        [[pages, free, size]] = self._listed("size_of_file")
-        if (pages - free) * size <= enough:
-            return 0  # which needs no sum
-        [[taken]] = self._listed("stored_bytes")
-        return int(taken)
-
-    async def sizes(self, executions: Collection[str]) -> Mapping[str, Mapping[str, int]]:
-        return {it: self._sizes(it) for it in executions}
-
-    def _sizes(self, execution: str) -> dict[str, int]:
-        rids = self._column("rids", ids=_json([execution]))
-        return dict(self._listed("sizes", **_named(rids)))
+    async def rows(self, listing: str, /, **parameters: Any) -> Sequence[_Row]:
+        return self._listed(listing, **parameters)
 
     # Deleting -----------------------------------------------------------------------------
 
@@ -172,25 +114,34 @@ class _Contents:
 
     def _delete(self, going: Going) -> Collected:
         with writing(self._connection):
-            executions = self._column("deletable", ids=_json(going.executions))
-            versions = self._rows("deletable_versions", versions=_json(going.versions))
-            of = {"ids": _json(going.events), "versions": _json(versions)}
-            events = self._column("deletable_events", **of)
+            executions = self._column("deletable", ids=going.executions)
+            versions = self._rows("deletable_versions", versions=going.versions)
+            events = self._events(going, versions)
             found = self._counted(executions, versions, events)
-            self._run("fold", executions=_json(executions))
+            self._fold(executions)
             orphans = self._orphans(executions, versions)
             self._run("suspect", **_named(executions, orphans["task"], versions))
-            self._run("delete_executions", rids=_json(executions))
-            self._run("delete_events", rids=_json(events))
-            self._run("delete_versions", versions=_json(versions))
+            self._run("delete_executions", rids=executions)
+            self._run("delete_events", rids=events)
+            self._run("delete_versions", versions=versions)
             for name in ("task", "facet", "precondition"):
-                self._run(f"delete_{name}s", rids=_json(orphans[name]))
+                self._run(f"delete_{name}s", rids=orphans[name])
         return found + _left(orphans)
+
+    def _fold(self, executions: Sequence[int]) -> None:
+        told = self._executed("folded", {"executions": executions})
+        names = [it[0] for it in told.description]
+        rows = [dict(zip(names, row, strict=True)) for row in told]
+        self._connection.executemany(QUERIES["add_to_daily_totals"], rows)
+
+    def _events(self, going: Going, versions: Sequence[_Row]) -> list[int]:
+        ids = [id_ for _, id_ in going.events]
+        return self._column("deletable_events", ids=ids, versions=versions)
 
     def _counted(
         self, executions: Sequence[int], versions: Sequence[_Row], events: Sequence[int]
     ) -> Collected:
-        [[others, replays, effects]] = self._rows("counted", executions=_json(executions))
+        [[others, replays, effects]] = self._rows("counted", executions=executions)
         return Collected(
             executions=others,
             replays=replays,
@@ -204,18 +155,13 @@ class _Contents:
     ) -> Mapping[str, Sequence[int]]:
         """What these leave with nothing that needs it, by kind."""
         found: dict[str, list[int]] = defaultdict(list)
-        for kind, rid in self._rows(
-            "orphans", executions=_json(executions), versions=_json(versions)
-        ):
+        for kind, rid in self._rows("orphans", executions=executions, versions=versions):
             found[kind].append(rid)
         return found
 
-    async def delete_idle(self, _most: int, /) -> Collected | None:
-        return None  # it goes at once
-
     # Payloads -----------------------------------------------------------------------------
 
-    async def delete_payloads(self, most: int, /) -> Collected | None:
+    async def delete_rest(self, most: int, /) -> Collected | None:
         if not (rows := self._listed("some_unnamed", most=most)):
             if not self._listed("is_suspected"):
                 return None
@@ -226,7 +172,7 @@ class _Contents:
     def _delete_payloads(self, rows: Sequence[_Row]) -> Collected:
         upto = accumulate(size for _, size in rows)
         few = [rid for (rid, _), size in zip(rows, upto, strict=True) if size <= _BYTES]
-        rids = _json(few or [rid for rid, _ in rows[:1]])
+        rids = few or [rid for rid, _ in rows[:1]]
         with writing(self._connection):
             sizes = self._column("delete_values", rids=rids)
             self._run("no_more_unnamed", rids=rids)
@@ -262,8 +208,8 @@ class _Contents:
             kept = [rid for rid, _, _ in page if rid not in executions]
             self._listed("met", **_named(kept))
             _, start, last = page[-1]
-        self._listed("met_in_tasks", tasks=_json(tasks))
-        self._listed("met_in_versions", versions=_json(versions))
+        self._listed("met_in_tasks", tasks=tasks)
+        self._listed("met_in_versions", versions=versions)
 
     # Telling what would go ----------------------------------------------------------------
 
@@ -271,10 +217,9 @@ class _Contents:
         return patiently(lambda: self._foreseen(going))
 
     def _foreseen(self, going: Going) -> Collected:
-        executions = self._column("rids", ids=_json(going.executions))
-        versions = self._rows("deletable_versions", versions=_json(going.versions))
-        of = {"ids": _json(going.events), "versions": _json(versions)}
-        events = self._column("deletable_events", **of)
+        executions = self._column("rids", ids=going.executions)
+        versions = self._rows("deletable_versions", versions=going.versions)
+        events = self._events(going, versions)
         orphans = self._orphans(executions, versions)
         self._clear("suspected")
         self._run("suspects")
@@ -303,7 +248,10 @@ class _Contents:
     def _executed(self, name: str, parameters: Mapping[str, Any]) -> sqlite3.Cursor:
         if self._ns is None:
             self._ns = find(self._connection, "namespace", name=self._namespace)
-        return self._connection.execute(_SQL[name], {"ns": self._ns, **parameters})
+        given = {
+            key: json.dumps(it) if isinstance(it, _MANY) else it for key, it in parameters.items()
+        }
+        return self._connection.execute(_SQL[name], {"ns": self._ns, **given})
 
     def _clear(self, table: str) -> None:
         self._connection.execute(f"DELETE FROM temp.{table}")  # noqa: S608 - our own name
@@ -318,16 +266,7 @@ def _left(orphans: Mapping[str, Sequence[int]]) -> Collected:
 
 
 def _named(
-    executions: Iterable[int], tasks: Iterable[int] = (), versions: Iterable[_Row] = ()
-) -> dict[str, str]:
+    executions: Sequence[int], tasks: Sequence[int] = (), versions: Sequence[_Row] = ()
+) -> dict[str, Sequence[Any]]:
     """The parameters of a statement about the payloads that these name."""
-    return {
-        "executions": _json(executions),
-        "tasks": _json(tasks),
-        "versions": _json(versions),
-    }
-
-
-def _json(items: Iterable[Any]) -> str:
-    """Several things as one parameter."""
-    return json.dumps(list(items))
+    return {"executions": executions, "tasks": tasks, "versions": versions}

@@ -5,8 +5,9 @@
 -- Listing ------------------------------------------------------------------------------------
 
 -- name: traces
-SELECT task.key, trace.id, cast(trace.started_at + trace.duration_ms AS INTEGER),
-    use.id, cast(use.started_at + use.duration_ms AS INTEGER)
+SELECT task.key, trace.id, cast(max(
+    trace.started_at + trace.duration_ms, coalesce(use.started_at + use.duration_ms, 0)
+) AS INTEGER), use.id
 FROM (
     SELECT rid, key FROM task WHERE ns = :ns AND key > :after ORDER BY key LIMIT :most
 ) AS task
@@ -194,29 +195,18 @@ WHERE it.facet NOT IN (SELECT facet FROM idle)
         )
     );
 
--- name: fold
--- One that has not ended was killed.
-INSERT INTO daily_totals (
-    ns, day, agent, mode, state, miss, {{tally: *}}, miss_asked, miss_tokens, effects
-)
-SELECT ns, date(started_at / 1000, 'unixepoch') AS day, agent, mode,
-    iif(state = 'running', 'killed', state) AS outcome, miss, count(*), {{usage: sum(*)}},
-    sum(asked), sum(served), sum(saved_tokens), sum(coalesce(cost, 0.0)),
-    sum(cost IS NULL AND (task IS NOT NULL OR asked > 0)), sum(coalesce(saved_cost, 0.0)),
-    sum(saved_cost IS NULL AND (served > 0 OR saved_tokens > 0)),
-    summed_lists(miss_asked), summed_lists(miss_tokens),
-    sum((
-        SELECT count(*) FROM side_effect WHERE execution = execution.rid AND state = 'done'
-    ))
-FROM json_each(:executions) AS wanted
-CROSS JOIN execution ON execution.rid = wanted.value
-WHERE TRUE
-GROUP BY ns, day, agent, mode, outcome, miss
-ON CONFLICT DO UPDATE SET
-    {{tally: * = * + excluded.*}},
-    miss_asked = added_lists(miss_asked, excluded.miss_asked),
-    miss_tokens = added_lists(miss_tokens, excluded.miss_tokens),
-    effects = effects + excluded.effects;
+-- name: folded
+-- What these came to, for the totals of their days. One that has not ended was killed.
+SELECT it.ns, it.started_at, it.agent, it.mode,
+    iif(it.state = 'running', 'killed', it.state) AS state, it.miss, 1 AS executions,
+    {{usage: it.*}}, it.asked, it.served, it.saved_tokens, coalesce(it.cost, 0.0) AS cost,
+    it.cost IS NULL AND (it.task IS NOT NULL OR it.asked > 0) AS unpriced,
+    coalesce(it.saved_cost, 0.0) AS saved_cost,
+    it.saved_cost IS NULL AND (it.served > 0 OR it.saved_tokens > 0) AS saved_unpriced,
+    it.miss_asked, it.miss_tokens, (
+        SELECT count(*) FROM side_effect WHERE execution = it.rid AND side_effect.state = 'done'
+    ) AS effects
+FROM json_each(:executions) AS wanted CROSS JOIN execution AS it ON it.rid = wanted.value;
 
 -- name: delete_executions
 DELETE FROM execution WHERE rid IN (SELECT value FROM json_each(:rids));
@@ -249,30 +239,30 @@ CREATE TEMP TABLE unnamed (rid INTEGER PRIMARY KEY, size INTEGER NOT NULL);
 
 -- name: said
 -- The digests that these executions, tasks and versions name. Other statements call it :said.
-SELECT step.head AS digest
+SELECT told.value AS digest
 FROM json_each(:executions) AS it CROSS JOIN step ON step.execution = it.value
-UNION SELECT step.arguments
-FROM json_each(:executions) AS it CROSS JOIN step ON step.execution = it.value
-UNION SELECT step.output
-FROM json_each(:executions) AS it CROSS JOIN step ON step.execution = it.value
+CROSS JOIN json_each(json_insert(
+    step.messages, '$[#]', step.head, '$[#]', step.arguments, '$[#]', step.output
+)) AS told
 UNION SELECT told.value
-FROM json_each(:executions) AS it CROSS JOIN step ON step.execution = it.value
-CROSS JOIN json_each(step.messages) AS told
-UNION SELECT execution.output
 FROM json_each(:executions) AS it CROSS JOIN execution ON execution.rid = it.value
-UNION SELECT execution.report
-FROM json_each(:executions) AS it CROSS JOIN execution ON execution.rid = it.value
-UNION SELECT task.inputs
+CROSS JOIN json_each(json_array(execution.output, execution.report)) AS told
+UNION SELECT told.value
 FROM json_each(:tasks) AS it CROSS JOIN task ON task.rid = it.value
-UNION SELECT task.context
-FROM json_each(:tasks) AS it CROSS JOIN task ON task.rid = it.value
+CROSS JOIN json_each(json_array(task.inputs, task.context)) AS told
 UNION SELECT version.document
 FROM json_each(:versions) AS it
 CROSS JOIN version ON version.resource = it.value ->> 0 AND version.n = it.value ->> 1
 
 -- name: sizes
-SELECT value.digest, length(value.data)
-FROM :said AS said CROSS JOIN value ON value.ns = :ns AND value.digest = said.digest;
+SELECT DISTINCT trace.id, value.digest, length(value.data)
+FROM json_each(:executions) AS it
+CROSS JOIN execution AS trace ON trace.ns = :ns AND trace.id = it.value
+CROSS JOIN step ON step.execution = trace.rid
+CROSS JOIN json_each(json_insert(
+    step.messages, '$[#]', step.head, '$[#]', step.arguments, '$[#]', step.output
+)) AS told
+CROSS JOIN value ON value.ns = :ns AND value.digest = told.value;
 
 -- name: suspect
 -- A suspicion is always a new one, so that who clears an older one leaves it.
@@ -351,9 +341,9 @@ DELETE FROM value WHERE rid IN (
 )
 RETURNING length(data);
 
--- name: size_of_file
-SELECT page_count, freelist_count, page_size
-FROM pragma_page_count, pragma_freelist_count, pragma_page_size;
-
 -- name: stored_bytes
-SELECT coalesce(sum(length(data)), 0) FROM value WHERE ns = :ns;
+-- Which needs no sum, if the file is not so large.
+SELECT CASE WHEN (page_count - freelist_count) * page_size <= :enough THEN 0 ELSE (
+    SELECT coalesce(sum(length(data)), 0) FROM value WHERE ns = :ns
+) END
+FROM pragma_page_count, pragma_freelist_count, pragma_page_size;

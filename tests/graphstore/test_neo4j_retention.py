@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from execgraph.graphstore.collecting import Going
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import PayloadCorrupted
 from execgraph.graphstore.model import ExecutionState, Recording, Value, manifest, signature
 from execgraph.graphstore.neo4j import retention
 from execgraph.graphstore.neo4j.changes import Planned, until_parameters
+from execgraph.graphstore.neo4j.mapping import GATES
 from execgraph.graphstore.neo4j.queries import query
 from execgraph.graphstore.neo4j.recording import replay_parameters, write_parameters
 from execgraph.graphstore.neo4j.store import Neo4jStore
@@ -216,17 +218,12 @@ async def test_who_clears_a_payload_first_keeps_it(
 
 async def _about_to_delete(store: Neo4jStore, cypher: Cypher) -> None:
     """Go on with a collection up to the deletion of payloads, and no farther."""
-    reached = "MATCH (c:Collection {of: $space}) WHERE c.phase = 'delete' RETURN 1"
-    while not await cypher(reached):
-        await _one_statement(store)
-
-
-async def _one_statement(store: Neo4jStore) -> None:
-    place = retention._Place()
-    step = retention._Collection(store._client, store.namespace, _NO_HISTORY, 500, place)
-    while place.stage < 3:
-        await step._stages[place.stage]()
-    await step._payloads()
+    contents = retention.Contents(store._client)
+    await contents.delete(Going(executions=["old-1"]))
+    await contents.rows("begin_look", gates=GATES, phase=retention._PHASES[0])
+    look = "MATCH (c:Collection {of: $space}) RETURN c.phase, c.cursor, c.scanned"
+    while (now := (await cypher(look))[0])[0] != "delete":
+        await contents._look(*now)
 
 
 async def test_a_look_is_gone_on_with_by_whoever_comes(
@@ -279,10 +276,7 @@ async def _with_idle_guard(store: Neo4jStore) -> Recording:
     held = guard(store.namespace, _URI, {"a": 1}, "$.a")
     old = _ended("old", guards=[held])
     await _unpublished(store, old)
-    place = retention._Place()
-    await retention._Collection(
-        store._client, store.namespace, _NO_HISTORY, 500, place
-    )._executions()
+    await retention.Contents(store._client).delete(Going(executions=["old-1"]))
     return sample_recording("new", guards=[held])
 
 
@@ -332,7 +326,6 @@ async def test_a_task_that_is_deleted_meanwhile_is_written_again(
         neo4j_driver,
         "delete_executions",
         namespace=space,
-        tasks=["deploy"],
         executions=["deploy-1"],
     ):
         writing = await _meanwhile(neo4j_store.write(written))
@@ -377,18 +370,23 @@ async def test_a_batch_costs_the_same_however_often_a_task_was_replayed(
     recording = _ended("deploy")
     await published(neo4j_store, recording)
 
+    pages: dict[str, dict[str, Any]] = {
+        "traces": {"after": "", "most": 25},
+        "histories": {"tasks": ["deploy"], "going": [], "reasons": [], "kept": 10},
+        "runs": {"task": "deploy", "going": [], "started_at": 0, "id": "", "until": 2**53},
+    }
+    pages["runs"]["most"] = 20
+
     async def hits() -> int:
-        limits = ("max_age", "history_age")
-        parameters = dict.fromkeys(limits, 2**53) | dict.fromkeys(("traces", "history", "page"), 10)
-        parameters |= {"batch": 20, "grace": 0}
-        words = dict.fromkeys(("cursor", "reason_beyond", "unused", "oversize"), "")
-        async with neo4j_driver.session() as session:
-            statement = f"PROFILE {query('doomed_executions')}"
-            summary = await (
-                await session.run(statement, {"namespace": space, **parameters, **words})
-            ).consume()
-        assert summary.profile is not None
-        return _hits(summary.profile)
+        found = 0
+        for name, parameters in pages.items():
+            async with neo4j_driver.session() as session:
+                statement = f"PROFILE {query(name)}"
+                result = await session.run(statement, {"namespace": space, **parameters})
+                summary = await result.consume()
+            assert summary.profile is not None
+            found += _hits(summary.profile)
+        return found
 
     await neo4j_store.write_replays([sample_replay(recording, n) for n in range(50)])
     before = await hits()
