@@ -14,8 +14,10 @@ MATCH (t:Task)
 WHERE t.namespace = $namespace AND t.key > $after
 WITH t ORDER BY t.namespace, t.key LIMIT $most
 OPTIONAL MATCH (e:Execution {namespace: $namespace, task: t.key, state: 'published'})
+USING INDEX e:Execution(namespace, task, state)
 CALL (e) {
   MATCH (x:Execution)
+  USING INDEX x:Execution(namespace, replayed, started_at)
   WHERE x.namespace = $namespace AND x.replayed = e.id AND x.started_at >= 0
   WITH x ORDER BY x.namespace DESC, x.replayed DESC, x.started_at DESC, x.id DESC LIMIT 1
   RETURN collect(x)[0] AS use
