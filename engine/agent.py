@@ -9,6 +9,8 @@ from itertools import takewhile
 
 from ..graphstore.canonical import Json
 from ..invalidation.resources import Resource
+from .ending.finish import finish, is_store_away, reason_of, write_failure
+from .ending.results import failure
 from .errors import AgentError
 from .exits import is_ended, is_exit
 from .host import Host
@@ -16,7 +18,6 @@ from .model.client import CallResult, ChatClient, chat_client
 from .options import AgentOptions, ExecuteOptions
 from .outcome.result import Result
 from .parameters import takes
-from .recording import failure, finish, is_store_away, told, write_failure
 from .replay.actions import act_on
 from .replay.decisions import decide, follow, go_back
 from .replay.judging import Code
@@ -24,7 +25,7 @@ from .replay.plan import Decision
 from .replay.refusals import AskAgain
 from .replay.run import Run
 from .replay.subject import Subject
-from .task import Task
+from .task import Payload, Task
 from .tools.tool import Tool, checked_requirements
 from .transcript import decision_code_key
 
@@ -112,18 +113,19 @@ class Agent:
         task = asyncio.current_task()
         try:
             output, stop_reason = await self._converse(run)
-            return await finish(run, output, stop_reason=stop_reason)
+            said = Payload.of(output, "the output")
+            return await finish(run, said, stop_reason=stop_reason)
         except BaseException as error:
             if isinstance(error, GeneratorExit) and is_ended(task, error):
                 raise  # nothing can be awaited any more
-            kept = self._host.in_background(write_failure(run, told(error)))
+            kept = self._host.in_background(write_failure(run, reason_of(error)))
             if is_ended(task, error):
                 raise
             if not is_store_away(error):  # else nobody would be helped by waiting once more
                 await kept
             if is_exit(error):
                 raise
-            raise failure(run, told(error)) from error
+            raise failure(run, reason_of(error)) from error
 
     async def _converse(self, run: Run) -> tuple[str, str | None]:
         """Ask and act in turns until the model is done. Gives its last text, and why it ended.

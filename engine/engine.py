@@ -256,7 +256,7 @@ class Engine(Toolbox):
 
     def _changed(self, event: ChangeEvent) -> None:
         self.session().walker.kick()
-        self.session().keeper.kick()
+        self.session().collector.kick()
         if self._host.events.listeners:
             self._host.events.emit(ResourceChanged(event))
 
@@ -312,7 +312,7 @@ class Engine(Toolbox):
             StoreError: The store cannot be reached.
         """
         session = self.session()
-        await session.journal.flush()
+        await session.replay_writer.flush()
         await session.walker.settle()
 
     async def collect(
@@ -336,10 +336,10 @@ class Engine(Toolbox):
             StoreError: The store cannot be reached.
         """
         session = self.session()
-        await session.journal.flush()
+        await session.replay_writer.flush()
         if dry_run:
-            return await session.keeper.collectable(retention)
-        return await session.keeper.collect(retention, progress)
+            return await session.collector.collectable(retention)
+        return await session.collector.collect(retention, progress)
 
     # Asking -------------------------------------------------------------------------------
 
@@ -397,7 +397,7 @@ class Engine(Toolbox):
             )
         if task is None and resource is None:
             return await self._asked_of(graph_of_execution, execution_id, agent)
-        await session.journal.flush()
+        await session.replay_writer.flush()
         if resource is not None:
             return await graph_of_resource(session.store, check_uri(resource))
         assert task is not None
@@ -411,7 +411,7 @@ class Engine(Toolbox):
     ) -> _T:
         """The answer to a question about an execution, by default the newest."""
         session = self.session()
-        await session.journal.flush()
+        await session.replay_writer.flush()
         if execution_id is None:
             newest = await session.store.executions(agent=agent, limit=1)
             if not newest:
@@ -483,7 +483,7 @@ class Engine(Toolbox):
         """
         session = self.session()
         started = milliseconds_of(since)
-        await session.journal.flush()
+        await session.replay_writer.flush()
         found = Stats.of(await session.store.totals(since=started))
         return found if found.anything else replace(found, hint=await self._hint())
 
@@ -520,7 +520,7 @@ class Engine(Toolbox):
             StoreError: The store cannot be reached.
         """
         session = self.session()
-        await session.journal.flush()
+        await session.replay_writer.flush()
         found = await session.store.cypher(
             query,
             parameters or {},

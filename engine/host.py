@@ -25,10 +25,10 @@ from .replay.plan import no_plan
 from .replay.run import Run
 from .replay.subject import Subject
 from .replay.wish import Wish
-from .sessions.collector import Keeper
+from .sessions.collector import Collector
 from .sessions.memory import Memory
 from .sessions.outage import Outage, is_away, store_away
-from .sessions.replay_writer import Journal
+from .sessions.replay_writer import ReplayWriter
 from .sessions.session import Session
 
 __all__ = ["Host"]
@@ -179,9 +179,9 @@ class Host:
         store = Nowhere(self.namespace) if mode == "off" else self._store()
         session = Session(
             store=store,
-            journal=Journal(store),
+            replay_writer=ReplayWriter(store),
             walker=Walker(store, uuid4().hex),
-            keeper=Keeper(store, self._retention, uuid4().hex),
+            collector=Collector(store, self._retention, uuid4().hex),
             memory=self._memory,
             may_serve=mode not in ("off", "record"),
             must_serve=mode == "replay",
@@ -223,7 +223,7 @@ class _Opened:
         session = self.session.result()
         try:
             await asyncio.gather(*self._work)
-            await session.journal.close()
+            await session.replay_writer.close()
         finally:
             await session.close()
 

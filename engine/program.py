@@ -15,13 +15,14 @@ from weakref import WeakSet
 from ..graphstore.canonical import Json, encode
 from ..graphstore.errors import NotJson, StoreError
 from ..graphstore.model import SideEffect
+from .ending.finish import finish, is_store_away, reason_of, write_failure
+from .ending.results import failure
 from .errors import AgentError, NotOpen, ToolError
 from .exits import is_exit
 from .host import Host
 from .keys.caller import caller_name
 from .model.client import Dialect, PlainDialect
 from .outcome.result import Result
-from .recording import effects_of, failure, finish, is_store_away, told, write_failure
 from .replay.actions import act
 from .replay.decisions import Ask, decide
 from .replay.family import Family, Place
@@ -301,7 +302,7 @@ class ProgramRun:
             await self._fail(run, error)
             return
         try:
-            output = Payload.of(_given(run, self.output)[0], "the output").json
+            output = Payload.of(_given(run, self.output)[0], "the output")
         except (NotJson, AgentError) as wrong:
             await self._fail(run, wrong)
             raise
@@ -329,9 +330,9 @@ class ProgramRun:
         await self.end(error)
 
     async def _fail(self, run: Run, error: BaseException) -> None:
-        effects = effects_of(run)
+        effects = run.effects.begun
         error.add_note(f"execgraph: {_damage(run, effects)}")
-        kept = self._host.in_background(write_failure(run, told(error)))
+        kept = self._host.in_background(write_failure(run, reason_of(error)))
         if (isinstance(error, Exception) or is_exit(error)) and not is_store_away(error):
             await kept
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..graphstore.errors import StoreError
 from ..graphstore.model import Walk
 from ..graphstore.store import WALK_BATCH, GraphStore
+from .background import Background
 
 __all__ = ["LEASE", "LEASE_SECONDS", "OnWalk", "Walker"]
 
@@ -67,9 +68,8 @@ class Walker:
         self._owner = owner
         self._leading = asyncio.Lock()
         self._extend_at = 0.0  # when the lead is to be extended
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
         self._kicked = False
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Walker of {self._store.namespace!r} in {self._store.url}>"
@@ -127,7 +127,7 @@ class Walker:
             ended = await self._run(progress, pace, until)
             if not (left := await self._left(until)):
                 return
-            if self._closed and not ended:
+            if self._background.closed and not ended:
                 return  # somebody else leads, and may do the rest
             waited = 0 if ended else waited + 1
             if progress is not None:
@@ -185,22 +185,15 @@ class Walker:
         Nobody waits for it, so what fails is logged, and tried again at the next kick.
         """
         self._kicked = True
-        if not self._closed and (self._task is None or self._task.done()):
-            self._task = asyncio.get_running_loop().create_task(self._work())
+        self._background.begin(self._work)
 
     async def close(self) -> None:
         """Give what is being done 2 seconds to end, then leave the rest to the next walker."""
-        self._closed = True
-        task, self._task = self._task, None
-        if task is None:
-            return
-        await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await self._background.close()
 
     async def _work(self) -> None:
         while self._kicked:
-            if not self._closed:
+            if not self._background.closed:
                 await asyncio.sleep(_SOON_SECONDS)
             self._kicked = False
             try:

@@ -20,7 +20,7 @@ FOLDERS = (
 # The rooms of a folder, likewise, and what all of them may use of the folder itself. What else
 # stands in it may use all rooms.
 ROOMS = {
-    "engine": ("asking", "replay", "sessions", "tools", "model", "keys", "outcome"),
+    "engine": ("asking", "ending", "replay", "sessions", "tools", "model", "keys", "outcome"),
     "invalidation": ("files", "formats", "watching"),
 }
 SHARED = {

@@ -26,7 +26,7 @@ from ..tools.output import Output, not_taken, run_tool
 from ..tools.reading import read_served
 from ..tools.tool import Tool
 from .current import Asking
-from .effect_gate import Gate
+from .effect_gate import EffectGate
 from .family import Chooser, Place
 from .judging import Recorded
 from .noted_facts import Note, distinct
@@ -66,7 +66,7 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
             it = _reuse(run, recorded)
         return [CallResult(calls[0], it.output, it.step.error)]
     jobs = [await job_of_call(run, decision, number) for number in range(len(calls))]
-    gate = Gate(run, [Chooser(run, run.path.taken[decision.position])], final=final)
+    gate = EffectGate(run, [Chooser(run, run.path.taken[decision.position])], final=final)
     taken = [it.taken for it in await _carry_out(run, jobs, decision.noted, gate)]
     if run.path.is_as_recorded and all(it.followed and it.unchanged for it in taken):
         run.path.advance(len(calls))
@@ -170,7 +170,7 @@ async def _acted(
     job = await job_of_act(run, tool, arguments)
     # A write must find the facts as they were before the decisions that chose it.
     noted = {ref: note for it in reversed(chosen) for ref, note in it.noted.items()}
-    [done] = await _carry_out(run, [job], noted, Gate(run, chosen, final=True))
+    [done] = await _carry_out(run, [job], noted, EffectGate(run, chosen, final=True))
     if done.taken.outcome is not Outcome.REFUSED:
         for chooser in chosen:
             chooser.guard_by(done.taken)
@@ -178,7 +178,7 @@ async def _acted(
 
 
 async def _carry_out(
-    run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note], gate: Gate
+    run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note], gate: EffectGate
 ) -> list[_Done]:
     await _note(run, jobs, noted)
     feeds = run.path.frontier if any(job.followed is None for job in jobs) else ()
@@ -221,7 +221,7 @@ async def _note(run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note]) -
         job.notes = tuple(notes[facet] for facet in job.facets)
 
 
-async def _one(run: Run, job: Job, gate: Gate, feeds: tuple[int, ...]) -> _Done:
+async def _one(run: Run, job: Job, gate: EffectGate, feeds: tuple[int, ...]) -> _Done:
     """Carry out one job: refuse it, reuse its recording, or run its tool."""
     if job.tool is None or job.reading.parsed is None:
         return _finished(job, feeds, not_taken(job.reading.problem))

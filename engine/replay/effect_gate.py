@@ -16,12 +16,12 @@ from .noted_facts import Note, facets_by_resource
 from .refusals import AskAgain
 from .run import Run
 
-__all__ = ["Gate"]
+__all__ = ["EffectGate"]
 
 _TRIES = 5  # how often a check is repeated: a facet may not be computed yet at a new version
 
 
-class Gate:
+class EffectGate:
     """Lets the effects of one reply, or of an act, begin: each only if all it stands on holds.
 
     That is, in one statement, its own facts as they were noted, those of the decisions that chose

@@ -144,7 +144,7 @@ class Run:
         """A reply has come that is paid for, whatever becomes of this run. In its event loop."""
         self.account.pay(bill)
         # Written soon, so that it is told even if this process is killed.
-        self.session.journal.running.note(self.id, self._so_far)
+        self.session.replay_writer.running.note(self.id, self._so_far)
 
     def _so_far(self) -> Execution:
         """This run as it is now. Prices are to be at hand."""

@@ -1,4 +1,4 @@
-"""The keeper: has what nobody needs deleted, beside runs or when somebody asks for it.
+"""The collector: has what nobody needs deleted, beside runs or when somebody asks for it.
 
 The rules are in ``graphstore.retention``. Beside runs it collects at most once in an interval
 over all processes of a namespace, in small batches with pauses, so that no run waits for long.
@@ -11,11 +11,13 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from ...graphstore.retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
 from ...graphstore.store import GraphStore
+from ...invalidation.background import Background
 
-__all__ = ["LEASE", "Keeper", "Progress"]
+__all__ = ["LEASE", "Collector", "Progress"]
 
 _log = logging.getLogger("execgraph")
 
@@ -25,13 +27,12 @@ _INTERVAL_SECONDS = 600.0
 _SMALL_BATCH = 100  # executions, versions or payloads
 _REST = 1.0  # a pause is as many times as long as the batch before it
 _SHORT_SECONDS = 0.01  # and at least so long
-_CLOSE_SECONDS = 2.0
 
 #: Told after each batch what was taken away so far.
 Progress = Callable[[Collected], None]
 
 
-class Keeper:
+class Collector:
     """Collects in one namespace of an open store. Of one event loop.
 
     ``retention`` None: only when asked to. ``owner``: who this is among all that may collect.
@@ -42,8 +43,7 @@ class Keeper:
         self._retention = retention
         self._owner = owner
         self._next = 0.0
-        self._task: asyncio.Task[None] | None = None
-        self._closed = False
+        self.background = Background()
 
     @property
     def traces(self) -> int:
@@ -59,7 +59,7 @@ class Keeper:
         retention: Retention | None = None,
         progress: Progress | None = None,
     ) -> Collected:
-        """A whole collection, now; by the keeper's retention, if none is given. Raises StoreError.
+        """A whole collection, now; by the collector's retention, if none is given. Raises StoreError.
 
         May be cancelled: each batch is done or not.
         """
@@ -79,28 +79,21 @@ class Keeper:
                 progress(taken)
             if not taken.more:
                 return taken
-            if rest and not self._closed:
+            if rest and not self.background.closed:
                 await asyncio.sleep(max(_SHORT_SECONDS, rest * (time.monotonic() - began)))
 
     # In the background --------------------------------------------------------------------
 
     def kick(self) -> None:
         """Something was written: collect, if nobody has for a while. Nobody waits for it."""
-        if self._retention is None or self._closed or time.monotonic() < self._next:
+        if self._retention is None or time.monotonic() < self._next or not self.background.idle:
             return
-        if self._task is None or self._task.done():
-            self._next = time.monotonic() + _INTERVAL_SECONDS
-            self._task = asyncio.get_running_loop().create_task(self._take_turn(self._retention))
+        self._next = time.monotonic() + _INTERVAL_SECONDS
+        self.background.begin(partial(self._take_turn, self._retention))
 
     async def close(self) -> None:
         """Give a collection 2 seconds to end: of processes that all live shortly, one has to."""
-        self._closed = True
-        task, self._task = self._task, None
-        if task is None:
-            return
-        await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await self.background.close()
 
     async def _take_turn(self, retention: Retention) -> None:
         try:

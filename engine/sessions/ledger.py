@@ -22,10 +22,7 @@ class Ledger:
     """Running executions to be written. What cannot be written is tried again with the next
     reply; a run that ends is written as a whole."""
 
-    def __init__(
-        self,
-        store: GraphStore,
-    ) -> None:
+    def __init__(self, store: GraphStore) -> None:
         self._store = store
         self._noted: dict[str, Callable[[], Execution]] = {}
         self._writer: asyncio.Task[None] | None = None

@@ -10,7 +10,7 @@ from ...graphstore.model import Replay
 from ...graphstore.store import GraphStore
 from .ledger import Ledger
 
-__all__ = ["Journal"]
+__all__ = ["ReplayWriter"]
 
 _log = logging.getLogger("execgraph")
 
@@ -21,7 +21,7 @@ _CROWD = 1_000  # as many as this are not waiting unless runs end faster than th
 _LIMIT = 10_000  # how many are kept while they cannot be written
 
 
-class Journal:
+class ReplayWriter:
     """Replays waiting to be written; ``flush`` waits for all of them.
 
     They are written in portions, after a moment or as soon as there is one. If runs end faster than
@@ -29,10 +29,7 @@ class Journal:
     dropped first, with a warning) and written when the store is back.
     """
 
-    def __init__(
-        self,
-        store: GraphStore,
-    ) -> None:
+    def __init__(self, store: GraphStore) -> None:
         self._store = store
         self.running = Ledger(store)
         self._waiting: list[Replay] = []

@@ -14,11 +14,11 @@ from ...invalidation.walker import Walker
 from ...invalidation.watching.watcher import Watcher
 from ..model.client import ChatClient, chat_client
 from ..outcome.events import Events
-from .collector import Keeper
+from .collector import Collector
 from .memory import Memory
 from .outage import Outage
 from .pace import Pace
-from .replay_writer import Journal
+from .replay_writer import ReplayWriter
 
 __all__ = ["Session"]
 
@@ -32,9 +32,9 @@ class Session:
     """What every run needs: where the graph is kept, and what this process remembers."""
 
     store: GraphStore
-    journal: Journal
+    replay_writer: ReplayWriter
     walker: Walker
-    keeper: Keeper
+    collector: Collector
     memory: Memory
     may_serve: bool  # False: EXECGRAPH_MODE is record or off
     must_serve: bool  # EXECGRAPH_MODE is replay
@@ -116,7 +116,7 @@ class Session:
         await self.events.ended()
         if self.outage is not None:
             await self.outage.close()
-        await self.keeper.close()
+        await self.collector.close()
         await self.walker.close()
         for _, client in self._clients.values():
             await client.close()

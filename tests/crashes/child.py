@@ -128,7 +128,7 @@ async def _operations(acts: Sequence[Operation], url: str, namespace: str, fate:
 async def _life(request: dict[str, Any], fate: Fate) -> list[int]:
     """An agent's; what it does in the background is left to the calls that wait for it."""
     walker.Walker.kick = lambda self: None  # type: ignore[method-assign]
-    collector.Keeper.kick = lambda self: None  # type: ignore[method-assign]
+    collector.Collector.kick = lambda self: None  # type: ignore[method-assign]
     replay_writer._DELAY_SECONDS = 3600
     ledger.Ledger.note = lambda *_: None  # type: ignore[method-assign]
     where = (request["url"], request["namespace"], request["model"], Path(request["log"]))

@@ -40,7 +40,7 @@ async def abandoned(world: World) -> Execution:
         trace = await store.execution(execution_id)
         assert trace is not None
         # The task ends here; to the store it is as if the process were gone.
-        engine.session().journal.running.forget(execution_id)
+        engine.session().replay_writer.running.forget(execution_id)
         store_of_run = engine.session().store
         store_of_run.write = _nothing  # type: ignore[assignment,method-assign]
         run.cancel()

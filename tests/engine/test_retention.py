@@ -223,10 +223,8 @@ async def test_as_many_traces_are_kept_as_the_engine_says(world: World) -> None:
 
 
 async def _settled(engine: Engine) -> None:
-    """Until the keeper is idle."""
-    task = engine.session().keeper._task
-    if task is not None:
-        await task
+    """Until the collector is idle."""
+    await engine.session().collector.background.ended()
 
 
 async def test_runs_have_what_is_old_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,8 +258,8 @@ async def test_processes_take_turns(world: World) -> None:
         await _settled(one)
         assert len(await store.executions()) == 4
         await store.release(keeping.LEASE, "another")
-        one.session().keeper._next = 0.0
-        one.session().keeper.kick()
+        one.session().collector._next = 0.0
+        one.session().collector.kick()
         await _settled(one)
         assert len(await store.executions()) == 2
         assert not await store.lease(keeping.LEASE, "another", turn)
@@ -276,7 +274,7 @@ async def test_nothing_is_collected_by_itself_where_nobody_wants_it(
         await engine.observe("acl:prod", {"rule": 1})
         for _ in range(3):
             await agent.execute(TASK)
-        assert engine.session().keeper._task is None
+        await _settled(engine)
         assert await engine.collect() == Collected()
         assert (await engine.collect(LEAST)).replays == 1
 

@@ -246,7 +246,7 @@ async def test_without_an_id_the_newest_run_is_told(world: World) -> None:
             await engine.why()
         await agent.execute(TASK)
         second = await agent.execute(TASK)
-        assert (await engine.why()).execution.id == second.execution_id, "the journal is flushed"
+        assert (await engine.why()).execution.id == second.execution_id, "what waits is flushed"
         assert (await engine.why(agent="deployer")).execution.id == second.execution_id
         with pytest.raises(ExecutionUnknown):
             await engine.why(agent="nobody")

@@ -67,7 +67,7 @@ def check_only_the_write(patch: pytest.MonkeyPatch) -> None:
     def own(gate: Any, notes: Any) -> list[Note]:
         return list(notes)
 
-    patch.setattr(effect_gate.Gate, "_all", own)
+    patch.setattr(effect_gate.EffectGate, "_all", own)
 
 
 def publish_an_effect_without_a_step(patch: pytest.MonkeyPatch) -> None:

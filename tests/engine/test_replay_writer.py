@@ -58,7 +58,7 @@ async def test_no_replay_is_lost_while_runs_end_faster_than_they_are_written(
     async def slowly(own: Write, replays: Sequence[Replay]) -> None:
         nonlocal most
         await asyncio.sleep(0.02)
-        most = max(most, engine.session().journal.waiting)
+        most = max(most, engine.session().replay_writer.waiting)
         await own(replays)
 
     async with engine:

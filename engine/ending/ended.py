@@ -1,0 +1,93 @@
+"""A run at its end, and what can be said of it then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from ...graphstore.model import Mode, SideEffect, Step, Trace, signature
+from ..model.prices import Spared, cost_of, spared_by
+from ..outcome.cause import Cause
+from ..outcome.result import Outcome
+from ..replay.run import Run
+from ..task import Payload
+
+__all__ = ["Ended", "signature_of"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """``output``: what the run came to, None if it failed. ``cost``: in US dollars, None if it is
+    not known. ``stop_reason``: why the reply ended that gave the output."""
+
+    run: Run
+    cost: float | None
+    output: Payload | None = None
+    stop_reason: str | None = None
+
+    @classmethod
+    async def of(
+        cls, run: Run, output: Payload | None = None, stop_reason: str | None = None
+    ) -> Ended:
+        """``run``, whose replies are priced: each step is told what it has cost."""
+        cost = await cost_of(run.account.bills)
+        for bill in run.account.bills:
+            for taken in run.path.taken:
+                if taken.bill is bill:
+                    taken.step = taken.step.model_copy(update={"cost": bill.cost})
+        run.session.replay_writer.running.forget(run.id)
+        return cls(run, cost, output, stop_reason)
+
+    @property
+    def mode(self) -> Mode:
+        """Live: nothing recorded was of use; replay: it was, and no model was asked; partial: one
+        was, and something was served. What was carried out again was not served."""
+        taken = self.run.path.taken
+        if self.run.account.calls:
+            return Mode.PARTIAL if any(it.served for it in taken) else Mode.LIVE
+        return Mode.REPLAY if any(it.unchanged for it in taken) else Mode.LIVE
+
+    @cached_property
+    def spared(self) -> Spared:
+        """What the decisions that were served had cost; the followed trace knows its own."""
+        path = self.run.path
+        if self.is_as_followed and path.followed is not None:
+            return path.followed.spared
+        return spared_by(it.step for it in path.taken if it.outcome is Outcome.REPLAYED)
+
+    @cached_property
+    def is_as_followed(self) -> bool:
+        """Whether it took the steps of the followed trace, and no others."""
+        return self.run.path.whole
+
+    @property
+    def missed(self) -> tuple[Cause, ...]:
+        """Why a model was asked, each cause once, and why this will not be replayed; of a run that
+        asked nobody, nothing."""
+        account = self.run.account
+        if not account.calls:
+            return ()
+        asked = (bill.cause for bill in account.bills)
+        return tuple(dict.fromkeys([*asked, *account.troubles]))
+
+    @property
+    def effects(self) -> list[SideEffect]:
+        """The effects that the run began, those in doubt included."""
+        return self.run.effects.begun
+
+    def equal_trace(self) -> Trace | None:
+        """The trace that the run equals in its steps and guards."""
+        run = self.run
+        if run.account.unpublishable is not None:
+            return None
+        if self.is_as_followed and run.path.followed is not None:
+            return run.path.followed.trace
+        whole = [it for it in run.search.plan.traces if it.execution.complete]
+        mine = signature_of(run.steps) if whole else None
+        return next((trace for trace in whole if trace.execution.signature == mine), None)
+
+
+def signature_of(steps: Iterable[Step]) -> str:
+    """Steps that ran at the same time end in any order: traces that differ in it are equal."""
+    return signature(sorted(steps, key=lambda step: (step.key, step.occurrence)))

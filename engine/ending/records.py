@@ -1,0 +1,144 @@
+"""What is stored of a run: an execution, and with it a recording of its own or a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ...graphstore.model import (
+    EffectState,
+    Execution,
+    ExecutionState,
+    Mode,
+    Precondition,
+    Recording,
+    Replay,
+    SideEffect,
+    Step,
+    Trace,
+    Value,
+    step_id,
+)
+from ..model.prices import paid_for
+from ..outcome.report import report_of
+from ..replay.run import Run
+from .ended import Ended
+
+__all__ = ["execution_of", "recording_of", "replay_of"]
+
+_UNPUBLISHED = Execution(
+    id="", task="", agent="", mode=Mode.LIVE, state=ExecutionState.UNPUBLISHED, started_at=0
+)
+
+
+def execution_of(ended: Ended, steps: Sequence[Step], *, replayed: str | None = None) -> Execution:
+    """The execution, with so many steps of its own. ``replayed``: the trace that it equals."""
+    run, account, spared = ended.run, ended.run.account, ended.spared
+    paid = paid_for(account.bills)
+    fields = {
+        "id": run.id,
+        "task": run.wish.task.key,
+        "agent": run.subject.name,
+        "mode": ended.mode,
+        "started_at": run.started_at,
+        "duration_ms": run.elapsed_ms,
+        "steps": len(steps),
+        "replayed": replayed or run.began_with,
+        "output": None if (output := _output(ended)) is None else output.digest,
+        "usage": account.usage,
+        "saved_tokens": spared.tokens,
+        "cost": ended.cost,
+        "labels": dict(run.wish.labels),
+        "reason": None if account.unpublishable is None else str(account.unpublishable),
+        "miss": tuple(paid),
+        "asked": len(account.bills),
+        "served": spared.decisions,
+        "saved_cost": spared.cost,
+        "miss_asked": tuple([it.asked for it in paid.values()]),
+        "miss_tokens": tuple([it.tokens for it in paid.values()]),
+    }
+    # Made of what is known to be right, so nothing is checked again; a copy is made fastest.
+    return _UNPUBLISHED.model_copy(update=fields)
+
+
+def _output(ended: Ended) -> Value | None:
+    """What is kept of an output: nothing of ``null``."""
+    output = ended.output
+    return None if output is None or output.json is None else output.value
+
+
+def replay_of(ended: Ended, trace: Trace) -> Replay:
+    """The run as one more replay of a trace that it equals."""
+    execution = execution_of(ended, (), replayed=trace.id)
+    values: tuple[Value, ...] = ()
+    if ended.run.account.causes:  # else it is told by the trace it replayed
+        execution, report = _with_report(ended.run, execution, _places(trace), trace.id)
+        values = (report,)
+    effects = _done(ended.run, trace)
+    return Replay.model_construct(execution=execution, effects=effects, values=values)
+
+
+def _done(run: Run, trace: Trace) -> tuple[SideEffect, ...]:
+    """The effects that have happened, at the places of their steps in the trace."""
+    done = [
+        (taken.step, effect)
+        for taken in run.path.taken
+        if (effect := taken.effect) is not None and effect.state is EffectState.DONE
+    ]
+    places = _places(trace) if done else {}
+    return tuple(
+        effect.model_copy(update={"step": step_id(trace.id, places[step.key, step.occurrence])})
+        for step, effect in done
+    )
+
+
+def _places(trace: Trace) -> dict[tuple[str, int], int]:
+    """Where a trace has its steps, by key and occurrence."""
+    return {(it.key, it.occurrence): it.position for it in trace.steps}
+
+
+def _with_report(
+    run: Run,
+    execution: Execution,
+    places: Mapping[tuple[str, int], int] | None = None,
+    recorded_with: str | None = None,
+) -> tuple[Execution, Value]:
+    """The execution with what became of its steps, and the payload that tells it."""
+    taken = [(it.step, it.report()) for it in run.path.taken]
+    report = report_of(taken, run.account.causes, recorded_with or run.id, places).value()
+    return execution.model_copy(update={"report": report.digest}), report
+
+
+def recording_of(ended: Ended, execution: Execution) -> Recording:
+    """The run with all its steps, and the payloads that are not in the store yet."""
+    run = ended.run
+    output = _output(ended)
+    values = [*run.wish.task.values, *(it for taken in run.path.taken for it in taken.values)]
+    execution, report = _with_report(run, execution)
+    values += [report] if output is None else [output, report]
+    return Recording(
+        task=run.wish.task.stored,
+        execution=execution,
+        steps=tuple(run.steps),
+        preconditions=_preconditions(run),
+        values=tuple({value.digest: value for value in values}.values()),
+        effects=_effects(run),
+    )
+
+
+def _effects(run: Run) -> tuple[SideEffect, ...]:
+    """All that were begun, with their steps; one that was cut became none."""
+    steps = {
+        taken.effect.id: step_id(run.id, position)
+        for position, taken in enumerate(run.path.taken)
+        if taken.effect is not None
+    }
+    return tuple(it.model_copy(update={"step": steps.get(it.id)}) for it in run.effects.begun)
+
+
+def _preconditions(run: Run) -> tuple[Precondition, ...]:
+    """All that guards a step of this run, each once, sorted: stores lock in this order."""
+    taken = run.path.taken
+    noted = {note.guard.id: note.guard for it in taken for note in it.notes}
+    known = {**run.search.preconditions, **noted}
+    used = {guard for it in taken for guard in it.step.guards}
+    return tuple(known[guard] for guard in sorted(used))
