@@ -275,16 +275,16 @@ def _steps(report: Report, of: Trace, changes: _Changes) -> tuple[WhyStep, ...]:
         step = recorded.get(told.step or "")
         why = None if told.cause is None else WhyMiss(told.cause, changes.get(told.cause))
         it = WhyStep(
-            position,
-            told.kind,
-            told.name,
-            _fate(told),
-            told.outcome,
-            told.tokens,
-            told.saved_tokens,
-            told.error,
-            told.step,
-            why,
+            position=position,
+            kind=told.kind,
+            name=told.name,
+            fate=_fate(told),
+            outcome=told.outcome,
+            tokens=told.tokens,
+            saved_tokens=told.saved_tokens,
+            error=told.error,
+            step=told.step,
+            why=why,
         )
         steps.append(_traced(it, step, of, steps))
     return tuple(steps)

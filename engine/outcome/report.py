@@ -34,6 +34,20 @@ class ReportedStep:
     cause: Cause | None = None
     step: str | None = None
 
+    @classmethod
+    def of(cls, told: StepReport, step: str | None) -> ReportedStep:
+        """What a result tells of a step that is recorded as ``step``."""
+        return cls(
+            kind=told.kind,
+            name=told.name,
+            outcome=told.outcome,
+            tokens=told.tokens,
+            saved_tokens=told.saved_tokens,
+            error=told.error,
+            cause=told.cause,
+            step=step,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -85,14 +99,14 @@ class Report:
         for kind, name, outcome, tokens, saved, error, cause, place in document["steps"]:
             steps.append(
                 ReportedStep(
-                    StepKind(kind),
-                    name,
-                    None if outcome is None else Outcome(outcome),
-                    tokens,
-                    saved,
-                    error,
-                    None if cause is None else causes[cause],
-                    None if place is None else step_id(execution, place),
+                    kind=StepKind(kind),
+                    name=name,
+                    outcome=None if outcome is None else Outcome(outcome),
+                    tokens=tokens,
+                    saved_tokens=saved,
+                    error=error,
+                    cause=None if cause is None else causes[cause],
+                    step=None if place is None else step_id(execution, place),
                 )
             )
         return cls(tuple(steps), tuple(causes[number] for number in document["misses"]))
@@ -121,18 +135,8 @@ def report_of(
     steps = []
     for position, (step, told) in enumerate(taken):
         place = position if places is None else places.get((step.key, step.occurrence))
-        steps.append(
-            ReportedStep(
-                told.kind,
-                told.name,
-                told.outcome,
-                told.tokens,
-                told.saved_tokens,
-                told.error,
-                told.cause,
-                None if place is None else step_id(execution, place),
-            )
-        )
+        recorded_as = None if place is None else step_id(execution, place)
+        steps.append(ReportedStep.of(told, recorded_as))
     return Report(tuple(steps), tuple(dict.fromkeys(causes)))
 
 

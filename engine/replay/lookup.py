@@ -10,7 +10,7 @@ from ...graphstore.model import Trace
 from ...graphstore.store import GraphStore
 from ..outcome.cause import Cause, MissKind
 from ..sessions.memory import Memory, MemoryKey
-from .judging import Code, Recorded, assess, chosen
+from .judging import Code, assess, chosen
 from .plan import Plan, Prepared, no_plan
 from .subject import Subject
 
@@ -47,11 +47,9 @@ async def look_up(
     prefer: str | None = None,
 ) -> Plan:
     """The plan from the store, whatever this process remembers."""
-    # By the versions of the last call of ``choose``, which are those of the answer.
-    judged: dict[str, tuple[Recorded, ...]] = {}
 
     def choose(traces: Sequence[Trace], facts: Facts) -> str | None:
-        judged.update({trace.id: assess(trace, facts, subject.code) for trace in traces})
+        judged = {trace.id: assess(trace, facts, subject.code) for trace in traces}
         best = chosen(traces, judged, prefer)
         return best.id if best is not None else None
 
@@ -62,7 +60,7 @@ async def look_up(
         return no_plan(*(damaged or (Cause(MissKind.NEW_TASK, task),)))
     prepared = Prepared(
         trace=best,
-        judged=judged[best.id],
+        judged=assess(best, found.facts, subject.code),
         accepted={uri: found.facts.of(uri).version for uri in best.resources},
         values=_of_steps(best, found.values),
         dialect=subject.dialect,

@@ -182,13 +182,13 @@ class Run:
         it = taken.report()
         self.session.events.emit(
             StepEnded(
-                self.id,
-                taken.step.position,
-                it.kind,
-                it.name,
-                it.outcome,
-                it.tokens,
-                it.cause,
-                it.error,
+                execution_id=self.id,
+                position=taken.step.position,
+                kind=it.kind,
+                name=it.name,
+                outcome=it.outcome,
+                tokens=it.tokens,
+                cause=it.cause,
+                error=it.error,
             )
         )

@@ -59,7 +59,7 @@ class Collector:
         retention: Retention | None = None,
         progress: Progress | None = None,
     ) -> Collected:
-        """A whole collection, now; by the collector's retention, if none is given. Raises StoreError.
+        """A whole collection, now; by its own retention, if none is given. Raises StoreError.
 
         May be cancelled: each batch is done or not.
         """

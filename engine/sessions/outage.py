@@ -4,7 +4,7 @@
 recorded of it. That takes three things. An ``Outage`` knows for all runs of a session whether
 the store is away, and finds out when it is back, so that no run waits for it. ``Lent`` is the
 store as one run has it: once it has gone, it answers as if it kept nothing, to the end of that
-run. And the check right before an effect (``effects.EffectGate``) stops the writes of a reply that was
+run. And the check right before an effect (``EffectGate``) stops the writes of a reply that was
 *served*, since nobody can say any more whether it stands.
 
 Away is what ``StoreUnavailable`` says: the store cannot be reached, or is held by somebody else.
