@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel
 
@@ -13,6 +13,7 @@ from ..graphstore.canonical import (
     Json,
     check_members,
     decode,
+    digest,
     encode,
     fingerprint,
     hash_of,
@@ -42,8 +43,7 @@ SubjectKind = Literal["agent", "program"]
 Given = BaseModel | Json
 
 
-@dataclass(frozen=True)
-class Payload:
+class Payload(NamedTuple):
     """What a caller gave, as JSON: its exact bytes, and what is read from them."""
 
     data: bytes
@@ -63,7 +63,12 @@ class Payload:
         # What is given may be changed by who gave it, and is not always what JSON makes of it.
         return cls(data, given if isinstance(given, str) else decode(data))
 
-    @cached_property
+    @property
+    def digest(self) -> str:
+        """Under which it is stored."""
+        return digest(self.data)
+
+    @property
     def value(self) -> Value:
         """As it is stored."""
         return Value.of(self.data)
@@ -115,8 +120,8 @@ class Task:
         return StoredTask(
             key=self.key,
             agent=self.name,
-            inputs=self.inputs.value.digest,
-            context=None if self.context is None else self.context.value.digest,
+            inputs=self.inputs.digest,
+            context=None if self.context is None else self.context.digest,
         )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 from ...graphstore.model import Mode, SideEffect, Step, Trace, signature
 from ..model.prices import Spared, cost_of, spared_by
@@ -16,15 +15,18 @@ from ..task import Payload
 __all__ = ["Ended", "signature_of"]
 
 
-@dataclass(frozen=True)
-class Ended:
-    """``output``: what the run came to, None if it failed. ``cost``: in US dollars, None if it is
-    not known. ``stop_reason``: why the reply ended that gave the output."""
+class Ended(NamedTuple):
+    """``cost``: in US dollars, None if it is not known. ``spared``: what the decisions that were
+    served had cost. ``is_as_followed``: it took the steps of the followed trace, and no others.
+    ``output``: what it came to, None if it failed; ``stop_reason``: why the reply ended that gave
+    it."""
 
     run: Run
     cost: float | None
-    output: Payload | None = None
-    stop_reason: str | None = None
+    spared: Spared
+    is_as_followed: bool
+    output: Payload | None
+    stop_reason: str | None
 
     @classmethod
     async def of(
@@ -37,7 +39,8 @@ class Ended:
                 if taken.bill is bill:
                     taken.step = taken.step.model_copy(update={"cost": bill.cost})
         run.session.replay_writer.running.forget(run.id)
-        return cls(run, cost, output, stop_reason)
+        whole = run.path.whole
+        return cls(run, cost, _spared(run, whole=whole), whole, output, stop_reason)
 
     @property
     def mode(self) -> Mode:
@@ -47,19 +50,6 @@ class Ended:
         if self.run.account.calls:
             return Mode.PARTIAL if any(it.served for it in taken) else Mode.LIVE
         return Mode.REPLAY if any(it.unchanged for it in taken) else Mode.LIVE
-
-    @cached_property
-    def spared(self) -> Spared:
-        """What the decisions that were served had cost; the followed trace knows its own."""
-        path = self.run.path
-        if self.is_as_followed and path.followed is not None:
-            return path.followed.spared
-        return spared_by(it.step for it in path.taken if it.outcome is Outcome.REPLAYED)
-
-    @cached_property
-    def is_as_followed(self) -> bool:
-        """Whether it took the steps of the followed trace, and no others."""
-        return self.run.path.whole
 
     @property
     def missed(self) -> tuple[Cause, ...]:
@@ -86,6 +76,14 @@ class Ended:
         whole = [it for it in run.search.plan.traces if it.execution.complete]
         mine = signature_of(run.steps) if whole else None
         return next((trace for trace in whole if trace.execution.signature == mine), None)
+
+
+def _spared(run: Run, *, whole: bool) -> Spared:
+    """What the decisions that were served had cost; a trace followed as a ``whole`` knows it."""
+    path = run.path
+    if whole and path.followed is not None:
+        return path.followed.spared
+    return spared_by(it.step for it in path.taken if it.outcome is Outcome.REPLAYED)
 
 
 def signature_of(steps: Iterable[Step]) -> str:

@@ -21,6 +21,7 @@ from ...graphstore.model import (
 from ..model.prices import paid_for
 from ..outcome.report import report_of
 from ..replay.run import Run
+from ..task import Payload
 from .ended import Ended
 
 __all__ = ["execution_of", "recording_of", "replay_of"]
@@ -60,10 +61,10 @@ def execution_of(ended: Ended, steps: Sequence[Step], *, replayed: str | None = 
     return _UNPUBLISHED.model_copy(update=fields)
 
 
-def _output(ended: Ended) -> Value | None:
+def _output(ended: Ended) -> Payload | None:
     """What is kept of an output: nothing of ``null``."""
     output = ended.output
-    return None if output is None or output.json is None else output.value
+    return None if output is None or output.json is None else output
 
 
 def replay_of(ended: Ended, trace: Trace) -> Replay:
@@ -114,7 +115,7 @@ def recording_of(ended: Ended, execution: Execution) -> Recording:
     output = _output(ended)
     values = [*run.wish.task.values, *(it for taken in run.path.taken for it in taken.values)]
     execution, report = _with_report(run, execution)
-    values += [report] if output is None else [output, report]
+    values += [report] if output is None else [output.value, report]
     return Recording(
         task=run.wish.task.stored,
         execution=execution,

@@ -19,6 +19,8 @@ _TRIES = 5  # a document is read after its version, which may move in between
 class Asking:
     """Entered while a tool runs: the facts it asks for, as they are noted then for its step."""
 
+    __slots__ = ("_before", "notes")
+
     def __init__(self) -> None:
         self.notes: list[Note] = []
         self._before: Token[Asking | None] | None = None

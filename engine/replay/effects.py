@@ -26,7 +26,8 @@ class Effects:
     @property
     def lost(self) -> list[str]:
         """The names of writing tools with which a program acted, without that coming to its end."""
-        return sorted({tool.name for tool in self._unfinished if tool.is_write})
+        names = {tool.name for tool in self._unfinished if tool.is_write}
+        return sorted(names) if names else []
 
     def begin(self, effect: SideEffect) -> None:
         """Its intent is written: it may happen from now on."""

@@ -57,6 +57,9 @@ class Refusals:
         return Refusals({**self.facts, **later.facts}, before)
 
 
+_NOTHING = Refusals()
+
+
 class KnownRefusals:
     """What a run was told by effects that were refused, and from which step on it knows.
 
@@ -65,8 +68,7 @@ class KnownRefusals:
     """
 
     def __init__(self) -> None:
-        self.heeded = Refusals()
-        self._latest = Refusals()
+        self.heeded = self._latest = _NOTHING
         self._unopened: dict[int, Mapping[KnownRefusals, Refusals]] = {}
 
     @property

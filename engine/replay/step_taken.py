@@ -41,7 +41,8 @@ class Taken:
 
     def _reported(self) -> StepReport:
         step = self.step
-        tokens, asked = step.tokens, self.outcome is Outcome.ASKED
+        tokens = 0 if step.usage is None else step.tokens
+        asked = self.outcome is Outcome.ASKED
         return StepReport(
             kind=step.kind,
             name=step.name,
