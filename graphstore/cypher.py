@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import CypherRefused, CypherTimeout
+from .records import FIELDS
 
 __all__ = [
     "LABELS",
@@ -29,47 +30,27 @@ __all__ = [
     "where",
 ]
 
-_USAGE = (
-    "input_tokens",
-    "output_tokens",
-    "cache_creation_input_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_1h_input_tokens",
-    "web_search_requests",
-)
+_DECISION = ("head", "extends", "asked_at", "seen", *FIELDS["usage"], "cost")
+_ACTION = ("effect", "arguments", "decision", "call")
+_STEP = tuple(name for name in FIELDS["step"] if name not in {*_DECISION, *_ACTION})
 
 #: The properties of the nodes with each label. A property that is null is not there.
 LABELS: Mapping[str, tuple[str, ...]] = {
     "Task": ("namespace", "key", "agent", "inputs", "context"),
-    "Execution": (
-        "namespace", "id", "task", "agent", "mode", "state", "started_at", "duration_ms", "steps",
-        "published_steps", "manifest", "signature", "replayed", "output", *_USAGE, "saved_tokens",
-        "cost", "labels", "reason", "miss", "report", "asked", "served", "saved_cost", "miss_asked",
-        "miss_tokens", "decided_at", "equal_to",
-    ),
-    "Step": (
-        "namespace", "id", "execution", "position", "kind", "name", "key", "occurrence",
-        "code_key", "output", "output_key", "error", "duration_ms", "state", "invalidated_by",
-        "shared", "messages",
-    ),
-    "Decision": ("head", "extends", "asked_at", "seen", *_USAGE, "cost"),
-    "Action": ("effect", "arguments", "decision", "call"),
+    "Execution": ("namespace", "task", *FIELDS["execution"], "decided_at", "equal_to"),
+    "Step": ("namespace", "id", "execution", *_STEP, "state", "invalidated_by"),
+    "Decision": _DECISION,
+    "Action": _ACTION,
     "Value": ("namespace", "digest", "size", "text"),
-    "SideEffect": (
-        "namespace", "id", "execution", "tool", "target", "idempotency_key", "state", "begun_at",
-        "step",
-    ),
+    "SideEffect": ("namespace", "execution", *FIELDS["effect"]),
     "Resource": ("namespace", "uri", "kind", "current", "state", "until", "since", "expired"),
     "Version": ("namespace", "resource", "n", "withdrawn", "document", "fingerprint", "at"),
     "Facet": ("namespace", "key", "resource", "selector"),
-    "Precondition": ("namespace", "id", "facet", "resource", "selector", "fingerprint"),
-    "ChangeEvent": (
-        "namespace", "id", "resource", "kind", "from_version", "to_version", "source", "at",
-    ),
+    "Precondition": ("namespace", *FIELDS["precondition"]),
+    "ChangeEvent": ("namespace", *FIELDS["event"]),
     "DailyTotals": (
-        "namespace", "day", "agent", "mode", "state", "miss", "executions", *_USAGE,
-        "saved_tokens", "cost", "effects", "unpriced", "asked", "served", "saved_cost",
-        "saved_unpriced", "miss_asked", "miss_tokens",
+        "namespace", "day", "agent", "mode", "state", "miss", *FIELDS["tally"], "effects",
+        "miss_asked", "miss_tokens",
     ),
 }  # fmt: skip
 

@@ -66,13 +66,13 @@ FIELDS = {
     "step": _flat_fields(Step.model_fields, _EDGES),
     "execution": _flat_fields(Execution.model_fields, {"task"}),
     "effect": _flat_fields(SideEffect.model_fields, {"execution"}),
+    "event": _flat_fields(ChangeEvent.model_fields, {"changed"}),
     "precondition": _flat_fields(Precondition.model_fields),
     "tally": _flat_fields((it.name for it in fields(Tally)), {"agent", "mode", "state"}),
 }
 _EXECUTION = ("task", *FIELDS["execution"])
 _EFFECT = ("execution", *FIELDS["effect"])
 _STEP = (*FIELDS["step"], "guards", "feeds")
-_EVENT = _flat_fields(ChangeEvent.model_fields, {"changed"})
 
 
 def _fields_of_type(*types: type) -> frozenset[str]:
@@ -183,7 +183,7 @@ def effect_of(row: Row) -> SideEffect:
 
 def event_of(event: Row, changed: Iterable[Row]) -> ChangeEvent:
     """A change event from its fields and rows ``[facet, selector, before, after]``."""
-    fields = dict(zip(_EVENT, event, strict=True))
+    fields = dict(zip(FIELDS["event"], event, strict=True))
     return ChangeEvent(
         **fields,
         changed=tuple(

@@ -128,7 +128,7 @@ CALL (c, v) {
   CREATE (c)-[:CHANGED {before: p.fingerprint}]->(f)
   RETURN collect([f.key, f.selector, p.fingerprint, null]) AS changed
 }
-RETURN [c.id, c.resource, c.kind, c.from_version, c.to_version, c.source, c.at] AS event, changed
+RETURN [{{event: c.*}}] AS event, changed
 
 // name: change
 // Applies what was computed from `before_change`, unless the resource or its facets moved since:

@@ -12,9 +12,7 @@ SELECT rid, * FROM task;
 -- name: Execution
 -- Of one that is begun by an effect nothing is told; one that has not ended is not written.
 SELECT execution.rid, execution.*, task.key AS task, told.agent, told.mode, told.duration_ms,
-    told.input_tokens, told.output_tokens, told.cache_creation_input_tokens,
-    told.cache_read_input_tokens, told.cache_creation_1h_input_tokens, told.web_search_requests,
-    told.asked, written.steps, written.published_steps, written.saved_tokens, written.labels,
+    {{usage: told.*}}, told.asked, written.steps, written.published_steps, written.saved_tokens, written.labels,
     written.miss, written.served, written.miss_asked, written.miss_tokens
 FROM execution
 LEFT JOIN task ON task.rid = execution.task
