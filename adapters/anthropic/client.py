@@ -26,7 +26,7 @@ _asking: contextvars.ContextVar[bool] = contextvars.ContextVar("execgraph_asking
 
 @contextmanager
 def asking() -> Iterator[None]:
-    """While a run itself asks, the middleware on the same client lets the call pass."""
+    """Mark calls as made by a run itself: the middleware on the same client lets them pass."""
     token = _asking.set(True)
     try:
         yield

@@ -13,15 +13,15 @@ _T = TypeVar("_T")
 
 
 class Errands:
-    """What the waiting thread does meanwhile. So whatever blocks on its behalf takes no other
-    thread, and meets the thread's own context and locals."""
+    """The functions that the waiting thread calls for the work in the loop. So whatever blocks on
+    its behalf takes no other thread, and meets the thread's own context and locals."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._errands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     def until(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """The outcome of ``work`` in the loop; called by the thread, which runs errands."""
+        """Run ``work`` in the loop, and errands in this thread. The outcome of ``work``."""
         ended = asyncio.run_coroutine_threadsafe(work, self._loop)
         ended.add_done_callback(lambda _: self._errands.put(None))
         try:
@@ -33,7 +33,7 @@ class Errands:
         return ended.result()
 
     def do(self, errand: Callable[[], _T]) -> Awaitable[_T]:
-        """What ``errand`` returns, done by the thread; called in the loop."""
+        """Have the thread call ``errand``. What that returns; called in the loop."""
         outcome: asyncio.Future[_T] = self._loop.create_future()
 
         def run() -> None:

@@ -1,4 +1,4 @@
-"""Calls that pass by the record: they are counted, with the tokens that they tell of.
+"""Counts the model calls that no run records, and the tokens that their replies report.
 
 A streamed reply, a call in a thread that does not know of the run, and a call of another endpoint
 are no decisions of a run. They are paid at each replay all the same, so the run says so.
@@ -38,12 +38,12 @@ _OK = 200
 
 
 def endpoint(path: str) -> str:
-    """What a call of another endpoint is told as."""
+    """The name of a call of another endpoint, in warnings and causes."""
     return f"a call of {path}"
 
 
-class _Told(NamedTuple):
-    """What a reply tells of itself."""
+class _Billed(NamedTuple):
+    """What a reply is billed by: its model, its usage (None: not known), and its terms."""
 
     model: str
     usage: Usage | None
@@ -51,7 +51,7 @@ class _Told(NamedTuple):
 
 
 class Passing:
-    """A call that passes while ``runs`` are open, one of which made it."""
+    """A call that is not recorded, made by one of the ``runs`` that are open."""
 
     def __init__(self, runs: tuple[ProgramRun, ...], what: str, request: Any) -> None:
         self._runs = runs
@@ -66,60 +66,60 @@ class Passing:
                 run.running.account.do_not_publish(self._cause)
 
     def warn(self) -> None:
-        """Tell it to the people who run this."""
+        """Log that the call is paid at each replay, and what to use instead."""
         what = self._cause.node
         names = ", ".join(dict.fromkeys(run.running.subject.name for run in self._runs))
         instead = _INSTEAD.get(what, "")
         _log.warning("%s inside the run %s is paid at each replay. %s", what, names, instead)
 
     async def aread(self, response: Any) -> None:
-        """Count what an asynchronous client got."""
+        """Count the tokens of a response that an asynchronous client got."""
         raw = response.http_response
         if raw.status_code == _OK and self._streams:
-            self._pay(_Told(self._model, None, {}))
-            raw.stream = _AsyncCounted(raw.stream, _Events(raw.headers, self._tell))
+            self._pay(_Billed(self._model, None, {}))
+            raw.stream = _AsyncCounted(raw.stream, _Events(raw.headers, self._correct))
         elif raw.status_code == _OK:
             self._pay(self._of(await raw.aread()))
 
     def read(self, response: Any) -> None:
-        """Count what a synchronous client got."""
+        """Count the tokens of a response that a synchronous client got."""
         raw = response.http_response
         if raw.status_code == _OK and self._streams:
-            self._pay(_Told(self._model, None, {}))
-            raw.stream = _Counted(raw.stream, _Events(raw.headers, self._tell))
+            self._pay(_Billed(self._model, None, {}))
+            raw.stream = _Counted(raw.stream, _Events(raw.headers, self._correct))
         elif raw.status_code == _OK:
             self._pay(self._of(raw.read()))
 
-    def _of(self, body: bytes) -> _Told:
+    def _of(self, body: bytes) -> _Billed:
         if self._free:
-            return _Told(self._model, Usage(), {})
+            return _Billed(self._model, Usage(), {})
         try:
             reply = json.loads(body)
         except ValueError:
             reply = None
-        billed = reply.get("usage") if isinstance(reply, Mapping) else None
-        return _told(self._model, billed)
+        usage = reply.get("usage") if isinstance(reply, Mapping) else None
+        return _billed(self._model, usage)
 
-    def _pay(self, told: _Told) -> None:
+    def _pay(self, billed: _Billed) -> None:
         """A run cannot tell whether another one made the call: then what it cost is not known."""
         sure = len(self._runs) == 1
         for run in self._runs:
-            usage = told.usage if sure else None
-            bill = Bill(told.model, usage, self._cause, told.terms)
+            usage = billed.usage if sure else None
+            bill = Bill(billed.model, usage, self._cause, billed.terms)
             self._bills.append(bill)
             _in_loop(run, bill)
 
-    def _tell(self, billed: Mapping[str, Json]) -> None:
-        """A stream has told more of what it costs."""
-        told = _told(self._model, billed)
+    def _correct(self, usage: Mapping[str, Json]) -> None:
+        """Correct the bill of a stream by the usage that it has reported so far."""
+        billed = _billed(self._model, usage)
         if len(self._bills) == 1 == len(self._runs):
-            self._bills[0].usage, self._bills[0].terms = told.usage, told.terms
+            self._bills[0].usage, self._bills[0].terms = billed.usage, billed.terms
 
 
-def _told(model: str, billed: object) -> _Told:
-    if not isinstance(billed, Mapping):
-        return _Told(model, None, {})
-    return _Told(model, usage_of(billed), terms_of(billed))
+def _billed(model: str, usage: object) -> _Billed:
+    if not isinstance(usage, Mapping):
+        return _Billed(model, None, {})
+    return _Billed(model, usage_of(usage), terms_of(usage))
 
 
 def _in_loop(run: ProgramRun, bill: Bill) -> None:
@@ -138,18 +138,18 @@ def _in_loop(run: ProgramRun, bill: Bill) -> None:
 
 
 class _Events:
-    """Reads from a stream of events what it is billed."""
+    """Reads the usage that a stream of events reports."""
 
-    def __init__(self, headers: Mapping[str, str], tell: Any) -> None:
+    def __init__(self, headers: Mapping[str, str], report: Any) -> None:
         packed = headers.get("content-encoding", "identity").lower()
         self._unpack = zlib.decompressobj(wbits=47) if packed in ("gzip", "deflate") else None
         self._readable = self._unpack is not None or packed == "identity"
-        self._tell = tell
+        self._report = report
         self._rest = b""
-        self._billed: dict[str, Json] = {}
+        self._usage: dict[str, Json] = {}
 
     def feed(self, data: bytes) -> None:
-        """Some more bytes have come."""
+        """Read the next bytes of the stream."""
         if not self._readable:
             return
         try:
@@ -170,14 +170,14 @@ class _Events:
         if not isinstance(event, Mapping):
             return
         message = event.get("message")
-        told = message.get("usage") if isinstance(message, Mapping) else event.get("usage")
-        if isinstance(told, Mapping):
-            self._billed |= {key: value for key, value in told.items() if value is not None}
-            self._tell(self._billed)
+        usage = message.get("usage") if isinstance(message, Mapping) else event.get("usage")
+        if isinstance(usage, Mapping):
+            self._usage |= {key: value for key, value in usage.items() if value is not None}
+            self._report(self._usage)
 
 
 class _Counted(httpx2.SyncByteStream):
-    """A stream as it is, seen by who counts."""
+    """Passes a synchronous stream on as it is, and has its bytes read."""
 
     def __init__(self, stream: Any, events: _Events) -> None:
         self._stream = stream
@@ -195,7 +195,7 @@ class _Counted(httpx2.SyncByteStream):
 
 
 class _AsyncCounted(httpx2.AsyncByteStream):
-    """The same for an asynchronous client."""
+    """Passes an asynchronous stream on as it is, and has its bytes read."""
 
     def __init__(self, stream: Any, events: _Events) -> None:
         self._stream = stream

@@ -39,7 +39,7 @@ def as_sent(
         **(body.get("extra_body") or {}),
         **({BETA: betas[-1]} if betas and isinstance(betas[-1], str) else {}),
         **({QUERY: asked} if asked else {}),
-        # The usual one is not told, as it was not before others could be told apart.
+        # The usual address is left out, so that requests recorded before have the same keys.
         **({WHO: who} if who != _DEFAULT else {}),
     }
 

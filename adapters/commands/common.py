@@ -46,7 +46,7 @@ __all__ = [
 
 _T = TypeVar("_T")
 
-#: How many open walks are told of.
+#: How many open walks are listed at most.
 MOST_WALKS = 1000
 
 StoreOption = Annotated[

@@ -37,7 +37,7 @@ _WALK_SECONDS = 2.0  # how often it is asked whether there is something to be ma
 
 
 async def look_once(config: Config, *, json_output: bool) -> bool:
-    """Scan once, mark what follows, print what changed; whether all could be read."""
+    """Scan all sources once, mark steps, and print changes. Whether all could be read."""
     from ...invalidation.watching.watcher import Watcher
 
     with _logging():
@@ -50,7 +50,7 @@ async def look_once(config: Config, *, json_output: bool) -> bool:
 
 
 class Service:
-    """Watches until it is told to stop."""
+    """Watches the files of a configuration until a signal stops it."""
 
     def __init__(
         self, config: Config, *, json_output: bool, health: Address | None, lease: timedelta
@@ -210,7 +210,7 @@ class Service:
 
 
 def _fresh(watcher: Watcher) -> bool:
-    """Whether what each source told can still be believed."""
+    """Whether each source was scanned within its ``max_age``."""
     now = datetime.now(UTC)
     return all(
         it.scanned_at is not None
@@ -232,7 +232,7 @@ def _printer(*, json_output: bool) -> Callable[[ChangeEvent], None]:
 
 @contextlib.contextmanager
 def _logging() -> Iterator[None]:
-    """What the library logs goes to standard error."""
+    """Write what the library logs to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     others = logging.getLogger("watchdog")  # of which only warnings are for its users
@@ -250,7 +250,7 @@ def _logging() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stopped_by(stop: asyncio.Future[int]) -> Iterator[None]:
-    """SIGTERM and SIGINT set the exit code; a second one ends the process at once."""
+    """Set ``stop`` to the exit code on SIGTERM or SIGINT; a second signal ends the process."""
     loop = asyncio.get_running_loop()
     codes = {signal.SIGTERM: 0, signal.SIGINT: 130}
 

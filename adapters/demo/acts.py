@@ -38,7 +38,7 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether what was found is what was expected."""
+        """Whether ``found`` equals ``expected``."""
         return bool(self.expected == self.found)
 
 
@@ -112,7 +112,7 @@ class Act:
 
 
 class Audience(Protocol):
-    """Who is told how the play goes."""
+    """What is called as the play goes on, to show it."""
 
     def begins(self, act: Act, runs: int) -> None:
         """An act of so many runs begins."""

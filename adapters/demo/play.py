@@ -94,7 +94,7 @@ class _Performance:
         world = self._stage.world
         world.migrate(pager="TEXT")
         world.write(_STAGING_RULE, world.edited(_STAGING_RULE, allow=["on-call", "release-bot"]))
-        await self._told(act, _SCHEMA, _STAGING_RULE)
+        await self._in_force(act, _SCHEMA, _STAGING_RULE)
         return await self._replay(act)
 
     async def tightened(self) -> Act:
@@ -139,7 +139,7 @@ class _Performance:
         )
         world = self._stage.world
         world.write(_DEPLOY_RULE, world.edited(_DEPLOY_RULE, allow=["release-bot", "on-call"]))
-        await self._told(act, _DEPLOY_RULE)
+        await self._in_force(act, _DEPLOY_RULE)
         await self._replay(act)
         act.claims.append(Claim("the service says that it runs the version", *self._healthy()))
         return act
@@ -238,7 +238,7 @@ class _Performance:
     async def _asks_once(self, act: Act, uri: str, change: Callable[[World], None]) -> Act:
         """One decision rests on what changed; what it says again is what it said."""
         change(self._stage.world)
-        await self._told(act, uri)
+        await self._in_force(act, uri)
         await perform(act, self._stage, self._audience)
         result = _last(act)
         act.claims += [
@@ -253,9 +253,9 @@ class _Performance:
             ]
         return self._done(act)
 
-    async def _told(self, act: Act, *uris: str) -> str:
+    async def _in_force(self, act: Act, *uris: str) -> str:
         """Wait until these changes are in force; the id of the last event."""
-        events = await self._stage.told(frozenset(uris))
+        events = await self._stage.changes_of(frozenset(uris))
         changed = sorted(event.resource for event in events if event.kind is ChangeKind.CHANGED)
         act.claims.append(Claim("the watcher told of the change", sorted(uris), changed))
         return events[-1].id
@@ -266,7 +266,7 @@ class _Performance:
         before = await self._invalid()
         act.impact = await engine.impact(uri, document)
         self._stage.world.write(uri, document)
-        event = await self._told(act, uri)
+        event = await self._in_force(act, uri)
         foreseen = {step.id for step in act.impact.invalid}
         marked = await self._invalid() - before
         act.claims.append(Claim("`impact` had named the steps that are marked", foreseen, marked))

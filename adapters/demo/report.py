@@ -23,6 +23,7 @@ from rich.tree import Tree
 from ...engine.outcome.cause import MissKind
 from ...engine.outcome.result import Outcome
 from ...graphstore.model import Mode, StepKind
+from ..commands.common import count
 from ..commands.cypher import rendered
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Screen:
         self._number += 1
         self._task = self._progress.add_task(f"{self._number}. {act.title}", total=runs)
 
-    def ran(self, act: Act) -> None:  # noqa: ARG002 - an Audience is told which
+    def ran(self, act: Act) -> None:  # noqa: ARG002 - every Audience is given it
         """One more run of the act is over."""
         self._progress.advance(self._task)
 
@@ -134,14 +135,14 @@ def _shown(act: Act, number: int) -> RenderableType:
 
 def _foreseen(impact: Impact) -> str:
     """What a change would cost, in a sentence."""
-    tasks = _number(len(impact.tasks), "task")
+    tasks = count(len(impact.tasks), "task")
     if not impact.tasks:
         return "`impact` before the change: nothing that is recorded rests on it."
     cost = f"{impact.tokens:,}"
     if impact.tokens_at_most > impact.tokens:
         cost += f" to {impact.tokens_at_most:,}"
     return (
-        f"`impact` before the change: {_number(len(impact.invalid), 'step')} of {tasks} would be"
+        f"`impact` before the change: {count(len(impact.invalid), 'step')} of {tasks} would be"
         f" invalid; the next run costs {cost} tokens."
     )
 
@@ -170,14 +171,14 @@ def _why(why: Why) -> str:
 def _naively(effects: Effects) -> str:
     return (
         "Beside it, a cache keyed by the text of the request did the same again, against the rule:"
-        f" {_number(effects.builds, 'build')} and {_number(effects.starts, 'deployment')}."
+        f" {count(effects.builds, 'build')} and {count(effects.starts, 'deployment')}."
     )
 
 
 def _in_short(act: Act) -> str:
     assert act.result is not None
     whole, own = act.median(lambda run: run.total_ms), act.median(lambda run: run.engine_ms)
-    counted = f"{act.result.mode}: {act.tokens:,} tokens, {_number(act.requests, 'request')}"
+    counted = f"{act.result.mode}: {act.tokens:,} tokens, {count(act.requests, 'request')}"
     if len(act.runs) > 1:
         return (
             f"{counted}; {_ms(whole)} ms at the median ({_ms(own)} ms of it the engine's),"
@@ -336,10 +337,6 @@ def _answer_as_json(answer: Answer) -> dict[str, Any]:
 
 def _ms(milliseconds: float) -> str:
     return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.1f}"
-
-
-def _number(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def _money(dollars: float | None) -> str:

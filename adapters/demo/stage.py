@@ -1,4 +1,4 @@
-"""What the acts are played on: a world, a model, a store, an agent, and who counts."""
+"""Sets up what the acts are played on: a world, a model, a store, an agent, and counters."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PATIENCE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What the caller chose. ``store`` None: a file in the demo's own folder."""
+    """The options of the demo. ``store`` None: a file in the demo's own folder."""
 
     store: str | None = None
     runs: int = 100
@@ -47,7 +47,7 @@ class Settings:
 
 @dataclass
 class Stage:
-    """Everything set up. ``billed_tokens`` gives None where only the service knows.
+    """What the acts are played on. ``billed_tokens`` gives None where only the service knows.
 
     ``max_age``: how long a fact is believed once nobody looks at its file any more.
     """
@@ -64,16 +64,16 @@ class Stage:
     _events: asyncio.Queue[ChangeEvent] = field(default_factory=asyncio.Queue)
 
     async def watch(self) -> None:
-        """Have the configuration's files watched."""
+        """Begin to watch the configuration's files."""
         sources = [self._source(kind) for kind in ("acl", "rule", "schema", "target")]
         await self._watching.enter_async_context(self.engine.watch(sources))
 
     async def stop_watching(self) -> None:
-        """Have nobody look at the files any more."""
+        """Stop watching the configuration's files."""
         await self._watching.aclose()
 
-    async def told(self, uris: frozenset[str]) -> list[ChangeEvent]:
-        """The next change of each of these, once all of them are in force.
+    async def changes_of(self, uris: frozenset[str]) -> list[ChangeEvent]:
+        """Wait for the next change of each of these resources, until all are in force.
 
         Raises TimeoutError if the watcher does not notice.
         """
@@ -85,7 +85,7 @@ class Stage:
         return sorted(found.values(), key=lambda event: event.at)
 
     def listen(self) -> None:
-        """Take down all changes from now on."""
+        """Keep all changes from now on, for ``changes_of``."""
         self.engine.subscribe(self._note)
 
     def _note(self, event: object) -> None:
@@ -105,7 +105,7 @@ class Stage:
 
 @asynccontextmanager
 async def set_up(settings: Settings) -> AsyncIterator[Stage]:
-    """Everything the acts need; nothing of it is left afterwards but a store that was given.
+    """Set up what the acts need; afterwards nothing of it is left but a store that was given.
 
     Raises ConfigurationError if the real service is wanted and there is no key for it, or if the
     environment forbids recording or replaying, which is what there is to see.
@@ -120,7 +120,7 @@ async def set_up(settings: Settings) -> AsyncIterator[Stage]:
             " --live out to ask a local server that speaks the same API"
         )
     if settings.store is not None:
-        Engine(settings.store)  # a wrong URL is told before anything is started
+        Engine(settings.store)  # a wrong URL is refused before anything is started
     async with AsyncExitStack() as stack:
         world = stack.enter_context(World())
         client, requests, billed = await _model(settings, stack)
