@@ -46,6 +46,8 @@ _EXPRESSIONS = (
     filters.FunctionExtension,
 )
 
+_OPERATORS = frozenset({"&&", "||", "==", "!=", "<", "<=", ">", ">="})
+
 
 @lru_cache(maxsize=4096)
 def query_of(selector: str) -> Query:
@@ -113,6 +115,8 @@ def _problems_in(expression: filters.BaseExpression, level: int) -> Iterator[str
     elif isinstance(expression, filters.FilterQuery):
         yield from _problems(expression.path, level)
     elif isinstance(expression, filters.InfixExpression):
+        if expression.operator not in _OPERATORS:
+            yield f"{expression.operator} is no comparison"
         if len(joined := operands(expression)) > _MOST:
             yield f"it joins more than {_MOST} tests"
             return

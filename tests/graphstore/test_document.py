@@ -119,7 +119,7 @@ def test_an_empty_member_of_a_selected_object_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    "selector", ["", "columns", "$.", "$[", "$.a b", "$.rules[?]", "$[?@.a =]"]
+    "selector", ["", "columns", "$.", "$[", "$.a b", "$.rules[?]", "$[?@.a =]", "$[?@.a <> 1]"]
 )
 def test_what_is_no_path_is_refused_with_an_example(selector: str) -> None:
     with pytest.raises(SelectorError, match=r"is not RFC 9535 JSONPath.*Write for example"):
