@@ -14,13 +14,14 @@ import dataclasses
 import functools
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...graphstore.canonical import Json, fingerprint
 from .bytecode import Chain, chains, changed, form_of_code, rebound, stored
 from .installed import installed, is_own, name_of, reaches_outside
+from .reads import MISSING, Reads, all_are, equal, same_members
 from .values import (
     BUILT_IN,
     HOLDERS,
@@ -35,36 +36,15 @@ from .values import (
 
 __all__ = ["Dependencies"]
 
-_MISSING = object()
 _LIMIT = 20_000  # objects in one walk
 _OF_THE_MODULE = frozenset({"__file__", "__name__", "__doc__", "__spec__", "__package__"})
-
-
-class _Read(NamedTuple):
-    """Something that was read, and how to see whether it is still the same."""
-
-    now: Callable[[], Any]
-    then: Any
-    same: Callable[[Any, Any], bool]
 
 
 def _contents(cell: Any) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # not bound yet
-        return _MISSING
-
-
-def _is(one: Any, other: Any) -> bool:
-    return one is other
-
-
-def _equal(one: Any, other: Any) -> bool:
-    return bool(one == other)
-
-
-def _all_are(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    return len(one) == len(other) and all(map(_is, one, other))
+        return MISSING
 
 
 class Dependencies:
@@ -80,8 +60,7 @@ class Dependencies:
         self._imports = imports
         self.unseen: dict[str, None] = {}
         self._packages = packages
-        self._reads: list[_Read] = []
-        self._names: list[tuple[Callable[[str, object], object], str, object]] = []
+        self._reads = Reads()
         self._numbers: dict[int, int] = {}
         self._selves: dict[int, object] = {}  # by function, what it is bound to
         self._members: set[int] = set()  # functions that nobody but their class names
@@ -101,10 +80,7 @@ class Dependencies:
     @property
     def stand(self) -> bool:
         """Whether all that was read is still as it was; a few comparisons."""
-        for get, name, then in self._names:  # most of what there is, so without a call more
-            if get(name, _MISSING) is not then:
-                return False
-        return all(read.same(read.now(), read.then) for read in self._reads)
+        return self._reads.stand
 
     # Referring ----------------------------------------------------------------------------
 
@@ -125,7 +101,7 @@ class Dependencies:
 
     def _watch_plain(self, it: object) -> None:
         if isinstance(it, list | dict | set | tuple | bytearray):
-            self._reads.append(_Read(functools.partial(exact, it), exact(it), _equal))
+            self._reads.value(functools.partial(exact, it), equal)
 
     def _refer_all(self, items: Mapping[Any, Any], path: str | None) -> Json:
         """What a namespace holds, by name."""
@@ -176,15 +152,14 @@ class Dependencies:
     def _attributes(self, function: FunctionType) -> dict[str, Any]:
         """What a function carries, but for what its own code binds, such as a count; and note
         what it is made of, which may be bound anew."""
-        get = functools.partial(getattr, function)
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
-            self._names.append((get, name, get(name)))
+            self._reads.name(functools.partial(getattr, function), name)
         own = stored(function.__code__)
 
         def now() -> dict[str, Any]:
             return {name: it for name, it in vars(function).items() if name not in own}
 
-        self._reads.append(_Read(now, held := now(), _same_state))
+        held: dict[str, Any] = self._reads.value(now, same_members)
         return held
 
     def _own_state(self, function: FunctionType, cells: Mapping[str, Any]) -> frozenset[str]:
@@ -214,14 +189,8 @@ class Dependencies:
         return value
 
     def _cell(self, cell: Any, path: str | None) -> Json:
-        return self._read(functools.partial(_contents, cell), _is, path)
-
-    def _read(
-        self, now: Callable[[], Any], same: Callable[[Any, Any], bool], path: str | None
-    ) -> Json:
-        value = now()
-        self._reads.append(_Read(now, value, same))
-        return "missing" if value is _MISSING else self._refer(value, path)
+        value = self._reads.value(functools.partial(_contents, cell))
+        return "missing" if value is MISSING else self._refer(value, path)
 
     def _named_by(
         self,
@@ -245,11 +214,10 @@ class Dependencies:
         if chain.imported:
             return self._imported(chain, path)
         if chain.root in cells:
-            now = functools.partial(_contents, cells[chain.root])
-            self._reads.append(_Read(now, value := now(), _is))
-            return "unbound" if value is _MISSING else self._follow(value, chain, path)
-        value = self._held(space, chain.root)
-        if value is not _MISSING:
+            value = self._reads.value(functools.partial(_contents, cells[chain.root]))
+            return "unbound" if value is MISSING else self._follow(value, chain, path)
+        value = self._reads.name(space.get, chain.root)
+        if value is not MISSING:
             return self._follow(value, chain, path)
         if reaches_outside(f"builtins.{chain.root}"):
             self._not_seen(_join(path, chain.root), None)
@@ -265,12 +233,6 @@ class Dependencies:
         module = chain.module() if self._imports else None
         return "unknown" if module is None else self._follow(module, chain, path)
 
-    def _held(self, space: Mapping[str, Any], name: str) -> Any:
-        """What a namespace has under a name, now and as long as this stands."""
-        value = space.get(name, _MISSING)
-        self._names.append((space.get, name, value))
-        return value
-
     def _follow(self, value: Any, chain: Chain, path: str | None) -> Json:
         """Go along ``a.b.c`` as long as it is plain to see what the next is."""
         known, attributes = chain.root, list(chain.attributes)
@@ -281,23 +243,22 @@ class Dependencies:
             if attributes[0] not in held:
                 break
             name = attributes.pop(0)
-            value = self._held(held, name)
+            value = self._reads.name(held.get, name)
             known = f"{known}.{name}"
         return self._end(value, attributes, chain, _join(path, known))
 
     def _end(self, value: Any, attributes: list[str], chain: Chain, path: str | None) -> Json:
         name = ".".join([_dotted(value), *attributes])
         if name in ("os.environ", "os.environ.get", "os.getenv") and chain.constant is not None:
-            now = functools.partial(os.environ.get, chain.constant)
-            self._reads.append(_Read(now, now(), _equal))
-            return ["environment", chain.constant, now()]
+            value = self._reads.value(functools.partial(os.environ.get, chain.constant), equal)
+            return ["environment", chain.constant, value]
         if reaches_outside(name) or value is os.environ:
             self._not_seen(_join(path, ".".join(attributes)), None)
             return name
         if isinstance(value, ModuleType) and not self._is_own(value.__name__):
             return [name, installed(value.__name__)]
         if isinstance(value, ModuleType) and chain.constant in vars(value):  # getattr(a, "b")
-            return self._refer(self._held(vars(value), str(chain.constant)), path)
+            return self._refer(self._reads.name(vars(value).get, str(chain.constant)), path)
         return self._refer(value, path)
 
     def _class(self, kind: type, path: str | None) -> Json:
@@ -307,7 +268,7 @@ class Dependencies:
         proxy = vars(kind)
         self._members.update(id(it) for it in held.values())
         for name in held:
-            self._held(proxy, name)
+            self._reads.name(proxy.get, name)
         bases = [self._refer(it, path) for it in (type(kind), *kind.__mro__[1:])]
         return ["class", kind.__qualname__, bases, self._refer_all(held, _join(path, ""))]
 
@@ -319,20 +280,17 @@ class Dependencies:
     def _object(self, it: Any, path: str | None) -> Json:
         kind = type(it)
         if hasattr(kind, "source_key"):  # a tool, called as a function
-            self._reads.append(_Read(it.source_key, key := it.source_key(), _equal))
-            return ["tool", key]
+            return ["tool", self._reads.value(it.source_key, equal)]
         own = self._is_own(kind.__module__)
         held, value = contents(it), value_of(it)
         if held is not None:
-            self._reads.append(_Read(lambda: contents(it), held, _all_are))
+            self._reads.value(functools.partial(contents, it), all_are)
         elif not own and value is not None:
             return ["value", name_of(kind), self._refer(value, None)]
         elif not own and not _has_fields(it) and not isinstance(it, HOLDERS):
             self._not_seen(path, it)
             return name_of(kind)
-        state = self._state_of(it)
-        now = functools.partial(self._state_of, it)
-        self._reads.append(_Read(now, state, _same_state))
+        state = self._reads.value(functools.partial(self._state_of, it), same_members)
         items = [self._refer(item, path) for item in held or ()]
         return [
             "object",
@@ -348,12 +306,6 @@ class Dependencies:
 
     def _is_own(self, module: object) -> bool:
         return is_own(str(module), self._packages)
-
-
-def _same_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return len(one) == len(other) and all(
-        one.get(name, _MISSING) is value for name, value in other.items()
-    )
 
 
 def _is_plain_namespace(value: Any) -> bool:
