@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .engine.sync import SyncEngine
     from .engine.tools.tool import IdempotencyKey, Tool
     from .graphstore.canonical import Json
+    from .graphstore.cypher import Table
     from .graphstore.errors import (
         CypherFailed,
         CypherRefused,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     )
     from .graphstore.model import ChangeEvent, ChangeKind, Mode
     from .graphstore.retention import Collected, Retention
-    from .graphstore.store import Table
     from .invalidation.files.file_source import FileSource
     from .invalidation.impact import Impact
     from .invalidation.resources import Acl, BusinessRule, DeploymentTarget, Resource, Schema
@@ -155,7 +155,7 @@ _HOMES = {
     "StoreError": ".graphstore.errors",
     "StoreUnavailable": ".graphstore.errors",
     "SyncEngine": ".engine.sync",
-    "Table": ".graphstore.store",
+    "Table": ".graphstore.cypher",
     "TaskUnknown": ".engine.errors",
     "Tool": ".engine.tools.tool",
     "ToolError": ".engine.errors",

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from neo4j import AsyncDriver
     from networkx import MultiDiGraph
 
-    from ..graphstore.store import GraphStore, Progress, Table
+    from ..graphstore.cypher import Progress, Table
+    from ..graphstore.store import GraphStore
     from .sync import SyncEngine
 
 __all__ = ["Engine"]

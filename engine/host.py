@@ -108,7 +108,7 @@ class Host:
             if plan.expired:
                 session.walker.kick()  # which has the expiry recorded
         else:
-            await store.read_facts({})  # nothing is done if it is away
+            await store.ping()  # nothing is done if it is away
             plan = no_plan(Cause(MissKind.REPLAY_OFF, subject.name))
         if is_away(store):
             plan = no_plan(store_away(store))
@@ -199,9 +199,9 @@ class Host:
                 _log.info("the graph is kept in %s", path)
                 self._told = True
             url = f"sqlite:///{quote(str(path))}"
-        return self._connect(url or "neo4j://given-driver")
+        return self._connect(url)
 
-    def _connect(self, url: str) -> GraphStore:
+    def _connect(self, url: str | None) -> GraphStore:
         return connect(url, namespace=self.namespace, folder=self._folder, **self._connection)
 
 

@@ -19,7 +19,7 @@ _EXAMPLES = "'sqlite:///graph.db' or 'neo4j://user:password@host:7687/database'"
 
 
 def connect(
-    url: str,
+    url: str | None = None,
     *,
     namespace: str,
     folder: str | os.PathLike[str] = "",
@@ -31,8 +31,15 @@ def connect(
     ``folder``: where a relative path begins; by default the working folder as it is now.
 
     ``auth``: what the Neo4j driver takes, instead of credentials in the URL. ``driver``: an
-    ``AsyncDriver`` to use and never to close. Raises UnknownStore.
+    ``AsyncDriver`` to use and never to close; with one, ``url`` may be left out. Raises
+    UnknownStore.
     """
+    if url is None and driver is not None:
+        from .neo4j.store import Neo4jStore
+
+        return Neo4jStore(None, namespace=namespace, driver=driver)
+    if url is None:
+        raise UnknownStore(f"neither a store URL nor a driver is given; use {_EXAMPLES}")
     scheme = url.split(":", 1)[0].lower()
     if scheme == "sqlite":
         from .sqlite.store import SqliteStore

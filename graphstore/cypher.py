@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .errors import CypherRefused, CypherTimeout
@@ -21,6 +22,8 @@ __all__ = [
     "LABELS",
     "RELATIONSHIPS",
     "WOULD_WRITE",
+    "Progress",
+    "Table",
     "bound",
     "check_first_word",
     "node",
@@ -29,6 +32,9 @@ __all__ = [
     "timed_out",
     "where",
 ]
+
+#: Told how much has been done, of how much.
+Progress = Callable[[int, int], None]
 
 _DECISION = ("head", "extends", "asked_at", "seen", *FIELDS["usage"], "cost")
 _ACTION = ("effect", "arguments", "decision", "call")
@@ -91,6 +97,28 @@ def relationship(kind: str, properties: Mapping[str, Any]) -> dict[str, Any]:
 def path(nodes: Sequence[Any], relationships: Sequence[Any]) -> dict[str, Any]:
     """A path as a row shows it, from its nodes and relationships as rows show them."""
     return {"nodes": list(nodes), "relationships": list(relationships)}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The answer to a Cypher query. Iterating gives each row as a dict by column.
+
+    Attributes:
+        columns: The columns' names, as the query returns them.
+        rows: The rows, each with the JSON values of all columns in their order.
+        truncated: There were more rows than the limit.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    truncated: bool = False
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Each row by column."""
+        return (dict(zip(self.columns, row, strict=True)) for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 # What is refused --------------------------------------------------------------------------

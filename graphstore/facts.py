@@ -11,9 +11,25 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
+from .errors import VersionMoved
 from .model import FacetChange, FacetRef, Trace
 
-__all__ = ["ABSENT", "Expected", "Fact", "FactState", "Facts", "Span", "differing", "wanted_by"]
+__all__ = [
+    "ABSENT",
+    "EXPIRY",
+    "Expected",
+    "Fact",
+    "FactState",
+    "Facts",
+    "Span",
+    "check_noted",
+    "differing",
+    "expected_of",
+    "wanted_by",
+]
+
+#: The source of the events by which a store records expiries.
+EXPIRY = "expiry"
 
 
 class FactState(StrEnum):
@@ -135,3 +151,16 @@ def wanted_by(traces: Iterable[Trace]) -> dict[str, frozenset[str | None]]:
         for guard in trace.preconditions.values():
             wanted.setdefault(guard.resource, set()).add(guard.selector)
     return {resource: frozenset(selectors) for resource, selectors in wanted.items()}
+
+
+def check_noted(resource: str, noted: int | None, current: int) -> None:
+    """Raises VersionMoved unless ``current`` is the version that was noted, if one was."""
+    if noted is not None and noted != current:
+        raise VersionMoved(
+            f"{resource} is at version {current}, and was noted at {noted}; read it again"
+        )
+
+
+def expected_of(resource: str, fact: Fact, now: int) -> Expected:
+    """The expectation that ``fact``, read at ``now``, still stands."""
+    return Expected(resource, fact.version, fact.believed(now))

@@ -5,17 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from typing_extensions import override
 
+from .cypher import Progress, Table
 from .document import Document
 from .errors import PayloadCorrupted, StoreUnavailable
 from .facts import Expected, Facts, Span
 from .finding import Finding
 from .model import ChangeEvent, Execution, Outline, Recording, Replay, SideEffect, Task, Trace, Walk
 from .retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
-from .store import WALK_BATCH, Choose, GraphStore, Lookup, Progress, Published, Table, Totals
+from .roles.lookups import Choose, Lookup
+from .roles.marks import WALK_BATCH
+from .roles.recording import Published
+from .store import GraphStore
+from .totals import Totals
 
 __all__ = ["Nowhere"]
 
@@ -29,8 +34,24 @@ class Nowhere(GraphStore):
         self.namespace = namespace
 
     @override
-    def of(self, namespace: str) -> Nowhere:
-        return Nowhere(namespace)
+    def of(self, namespace: str) -> Self:
+        return type(self)(namespace)
+
+    @override
+    def pinned(self) -> Self:
+        return self
+
+    @override
+    async def incarnation(self) -> str:
+        return ""
+
+    @override
+    async def now(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    @override
+    async def ping(self) -> None:
+        pass
 
     @override
     async def open(self) -> None:
@@ -68,7 +89,7 @@ class Nowhere(GraphStore):
 
     @override
     async def read_facts(self, wanted: Mapping[str, frozenset[str | None]]) -> Facts:
-        return Facts(now=time.time_ns() // 1_000_000, by_resource={})
+        return Facts(now=await self.now(), by_resource={})
 
     @override
     async def document(
@@ -130,7 +151,7 @@ class Nowhere(GraphStore):
 
     @override
     async def lookup(self, task: str, choose: Choose) -> Lookup:
-        return Lookup((), await self.read_facts({}), None, {})
+        return Lookup((), Facts(await self.now(), {}), None, {})
 
     @override
     async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:

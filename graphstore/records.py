@@ -30,7 +30,7 @@ from .model import (
     Walk,
     steps_of,
 )
-from .store import Tally
+from .totals import Tally
 
 __all__ = [
     "FIELDS",

@@ -6,10 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from ..graphstore.errors import StoreUnavailable
 from ..graphstore.model import ChangeEvent
-from ..graphstore.store import GraphStore
+from ..graphstore.roles.facts import FactReading
+from ..graphstore.roles.presence import Presence
 
 __all__ = ["LATE_MS", "follow", "now"]
 
@@ -21,15 +23,17 @@ LATE_MS = 10_000
 _LONGEST_WAIT = 5.0  # seconds between two looks for a store that is away
 
 
-async def now(
-    store: GraphStore,
-) -> datetime:
+async def now(store: Presence) -> datetime:
     """The store's time."""
-    return datetime.fromtimestamp((await store.read_facts({})).now / 1000, UTC)
+    return datetime.fromtimestamp(await store.now() / 1000, UTC)
+
+
+class _Followed(Presence, FactReading, Protocol):
+    """A store whose changes are followed."""
 
 
 async def follow(
-    store: GraphStore,
+    store: _Followed,
     *,
     since: datetime | None = None,
     resource: str | None = None,

@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..graphstore.errors import StoreError
 from ..graphstore.model import Walk
-from ..graphstore.store import WALK_BATCH, GraphStore
+from ..graphstore.roles.facts import FactChanging
+from ..graphstore.roles.leases import Leases
+from ..graphstore.roles.marks import WALK_BATCH, Marks
+from ..graphstore.roles.presence import Presence
 from .background import Background
 
 __all__ = ["LEASE", "LEASE_SECONDS", "OnWalk", "Walker"]
@@ -36,6 +39,10 @@ _T = TypeVar("_T")
 
 #: Called with a walk after each batch, and with another leader's now and then.
 OnWalk = Callable[[Walk], None]
+
+
+class WalkedStore(Presence, FactChanging, Leases, Marks, Protocol):
+    """What a walker needs of its store."""
 
 
 class _Pace(NamedTuple):
@@ -63,7 +70,7 @@ class Walker:
     ``owner``: who this is among all that may lead; no two walkers may have the same.
     """
 
-    def __init__(self, store: GraphStore, owner: str) -> None:
+    def __init__(self, store: WalkedStore, owner: str) -> None:
         self._store = store
         self._owner = owner
         self._leading = asyncio.Lock()
@@ -90,7 +97,7 @@ class Walker:
     async def _opened(self) -> _Opened:
         """Record expiries; the walks that are open then."""
         await self._store.expire()
-        now = (await self._store.read_facts({})).now
+        now = await self._store.now()
         walks = await self._store.walks()
         return _Opened(now, frozenset(walk.id for walk in walks if walk.at > now))
 

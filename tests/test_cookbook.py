@@ -15,7 +15,7 @@ import pytest
 
 import execgraph
 from execgraph.graphstore.connect import connect
-from execgraph.graphstore.cypher import LABELS, RELATIONSHIPS
+from execgraph.graphstore.cypher import LABELS, RELATIONSHIPS, Table
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import CypherRefused
 from execgraph.graphstore.model import (
@@ -26,7 +26,7 @@ from execgraph.graphstore.model import (
     Replay,
     step_id,
 )
-from execgraph.graphstore.store import GraphStore, Table
+from execgraph.graphstore.store import GraphStore
 from execgraph.tests.conformance.samples import (
     guard,
     published,

@@ -27,7 +27,7 @@ from .common import (
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-    from ...graphstore.store import Progress, Table
+    from ...graphstore.cypher import Progress, Table
 
 __all__ = ["cypher", "rendered"]
 

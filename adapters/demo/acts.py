@@ -18,7 +18,7 @@ from .world import Effects
 if TYPE_CHECKING:
     from ...engine.asking.why import Why
     from ...engine.outcome.result import Result
-    from ...graphstore.store import Table
+    from ...graphstore.cypher import Table
     from ...invalidation.impact import Impact
     from .stage import Stage
 

@@ -140,7 +140,7 @@ async def _document(store: GraphStore, uri: str) -> Document | None:
 
 async def _clock(store: GraphStore, look: Look) -> Finding:
     del look
-    now = (await store.read_facts({})).now
+    now = await store.now()
     newest = await store.changes(limit=1)
     if newest and newest[0].at > now + _CLOCK_MS:
         return Finding(

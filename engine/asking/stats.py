@@ -11,7 +11,7 @@ from typing import Any
 
 from ...graphstore.errors import ConfigurationError
 from ...graphstore.model import ExecutionState, Mode
-from ...graphstore.store import ENDED_WELL, Tally, Totals
+from ...graphstore.totals import ENDED_WELL, Tally, Totals
 
 __all__ = ["AgentStats", "Stats", "milliseconds_of"]
 

@@ -10,7 +10,7 @@ from ...graphstore.model import Effect, Step, manifest
 from ..outcome.cause import Cause, MissKind
 from ..replay.judging import decisions_behind
 from ..replay.run import Run
-from ..sessions.outage import beneath, store_away
+from ..sessions.outage import store_away
 from .ended import Ended, signature_of
 from .records import execution_of, recording_of
 
@@ -38,7 +38,7 @@ async def record(ended: Ended) -> bool:
 
 async def _record(ended: Ended) -> bool:
     run, steps = ended.run, ended.run.steps
-    store = beneath(run.store)
+    store = run.store
     current = await store.write(recording_of(ended, execution_of(ended, steps)))
     if run.account.unpublishable is not None or not steps:
         return False
@@ -55,7 +55,7 @@ async def _record(ended: Ended) -> bool:
 async def _publish(run: Run, steps: Sequence[Step]) -> bool:
     # If the run is cancelled now, this is to end all the same, and is then taken back.
     published = await run.publication.publish(
-        beneath(run.store).publish(
+        run.store.publish(
             run.id,
             steps=len(steps),
             manifest=manifest(steps),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ...graphstore.facts import Facts
 from ...graphstore.model import Trace
-from ...graphstore.store import GraphStore
+from ...graphstore.store import RunStore
 from ..outcome.cause import Cause, MissKind
 from ..sessions.memory import Memory, MemoryKey
 from .judging import Code, assess, chosen
@@ -22,7 +22,7 @@ def memory_key(namespace: str, task: str, code: Code) -> MemoryKey:
     return (namespace, task, code.identity)
 
 
-async def find_plan(store: GraphStore, task: str, subject: Subject, memory: Memory) -> Plan:
+async def find_plan(store: RunStore, task: str, subject: Subject, memory: Memory) -> Plan:
     """The plan for the task with this key, as things are at one moment during the call."""
     key = memory_key(store.namespace, task, subject.code)
     here = await store.incarnation()
@@ -40,7 +40,7 @@ async def find_plan(store: GraphStore, task: str, subject: Subject, memory: Memo
 
 
 async def look_up(
-    store: GraphStore,
+    store: RunStore,
     task: str,
     subject: Subject,
     *,

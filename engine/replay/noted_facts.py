@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ...graphstore.facts import Expected, Facts, Span
 from ...graphstore.model import NEVER, FacetRef, Precondition
-from ...graphstore.store import GraphStore
+from ...graphstore.store import RunStore
 from ...invalidation.feed import LATE_MS
 
 __all__ = [
@@ -65,7 +65,7 @@ class Note:
 class Notes:
     """All notes of one run, by step, and whether each was confirmed after its step."""
 
-    def __init__(self, store: GraphStore, refresh: Refresh) -> None:
+    def __init__(self, store: RunStore, refresh: Refresh) -> None:
         self._store = store
         self._refresh = refresh
         self._tickets = itertools.count()
@@ -91,7 +91,7 @@ class Notes:
     async def newest(self, wanted: Callable[[str], bool]) -> tuple[int, Mapping[str, int]]:
         """The store's time; and of the resources that are ``wanted`` the newest versions, as far
         as their moments do not tell whether they were visible by then."""
-        now = (await self._store.read_facts({})).now
+        now = await self._store.now()
         found = await self._store.changes(since=now - LATE_MS, limit=None)
         seen: dict[str, int] = {}
         for event in found:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from ...graphstore.store import Published
+from ...graphstore.roles.recording import Published
 
 __all__ = ["Publication"]
 

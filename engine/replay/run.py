@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from ...graphstore.canonical import Json
 from ...graphstore.model import Execution, ExecutionState, Mode, Step, new_id
-from ...graphstore.store import GraphStore
+from ...graphstore.store import RunStore
 from ..model.prices import Bill
 from ..outcome.events import StepEnded
 from ..sessions.memory import MemoryKey
@@ -42,7 +42,7 @@ class Run:
     """Of one agent or program, for one wish. ``store``: as it was lent to this run."""
 
     def __init__(
-        self, session: Session, store: GraphStore, subject: Subject, wish: Wish, *, plan: Plan
+        self, session: Session, store: RunStore, subject: Subject, wish: Wish, *, plan: Plan
     ) -> None:
         self.session = session
         self.store = store

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ...graphstore.errors import PayloadCorrupted
 from ...graphstore.model import Precondition, Step, Trace
-from ...graphstore.store import GraphStore
+from ...graphstore.store import RunStore
 from ..outcome.cause import Cause, MissKind
 from ..sessions.outage import is_away
 from .account import Account
@@ -29,7 +29,7 @@ class Search:
 
     def __init__(
         self,
-        store: GraphStore,
+        store: RunStore,
         plan: Plan,
         *,
         subject: Subject,

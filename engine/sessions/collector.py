@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import Protocol
 
 from ...graphstore.retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
-from ...graphstore.store import GraphStore
+from ...graphstore.roles.collecting import Collecting
+from ...graphstore.roles.leases import Leases
 from ...invalidation.background import Background
 
 __all__ = ["LEASE", "Collector", "Progress"]
@@ -32,13 +34,17 @@ _SHORT_SECONDS = 0.01  # and at least so long
 Progress = Callable[[Collected], None]
 
 
+class CollectedStore(Collecting, Leases, Protocol):
+    """What a collector needs of its store."""
+
+
 class Collector:
     """Collects in one namespace of an open store. Of one event loop.
 
     ``retention`` None: only when asked to. ``owner``: who this is among all that may collect.
     """
 
-    def __init__(self, store: GraphStore, retention: Retention | None, owner: str) -> None:
+    def __init__(self, store: CollectedStore, retention: Retention | None, owner: str) -> None:
         self._store = store
         self._retention = retention
         self._owner = owner

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ...graphstore.errors import StoreError
 from ...graphstore.model import Execution
-from ...graphstore.store import GraphStore
+from ...graphstore.roles.recording import ReplayRecording
 from ..model.prices import load_prices
 
 __all__ = ["Ledger"]
@@ -22,7 +22,7 @@ class Ledger:
     """Running executions to be written. What cannot be written is tried again with the next
     reply; a run that ends is written as a whole."""
 
-    def __init__(self, store: GraphStore) -> None:
+    def __init__(self, store: ReplayRecording) -> None:
         self._store = store
         self._noted: dict[str, Callable[[], Execution]] = {}
         self._writer: asyncio.Task[None] | None = None

@@ -19,19 +19,21 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import ParamSpec, TypeVar
-from uuid import uuid4
 
 from typing_extensions import override
 
 from ...graphstore.document import Document
 from ...graphstore.errors import StoreReplaced, StoreUnavailable
 from ...graphstore.facts import Expected, Facts, Span
-from ...graphstore.model import SideEffect
+from ...graphstore.model import ChangeEvent, Recording, SideEffect
 from ...graphstore.nowhere import Nowhere
-from ...graphstore.store import Choose, GraphStore, Lookup
+from ...graphstore.retention import TRACES_PER_TASK
+from ...graphstore.roles.lookups import Choose, Lookup
+from ...graphstore.roles.recording import Published
+from ...graphstore.store import GraphStore, RunStore
 from ..outcome.cause import Cause, MissKind
 
-__all__ = ["Lent", "Outage", "beneath", "is_away", "store_away"]
+__all__ = ["Lent", "Outage", "is_away", "store_away"]
 
 _log = logging.getLogger("execgraph")
 
@@ -132,8 +134,7 @@ class Outage:
         try:
             await self._store.open()
             if self._on_back is not None:
-                # This changes nothing, and needs all that writing does.
-                await self._store.release("nobody's", uuid4().hex)
+                await self._store.ping()
                 await self._on_back()
         except StoreUnavailable:
             self._trouble = None
@@ -144,20 +145,16 @@ class Outage:
         return True
 
 
-class Lent(Nowhere):
+class Lent(RunStore):
     """A store as one run has it. ``away``: it has gone, and does not come back for this run."""
 
-    def __init__(self, store: GraphStore, outage: Outage) -> None:
-        super().__init__(store.namespace)
+    def __init__(self, store: RunStore, outage: Outage) -> None:
         self.url = store.url
+        self.namespace = store.namespace
         self.away = outage.now
         self._store = store
+        self._gone = Nowhere(store.namespace)
         self._outage = outage
-
-    @property
-    def beneath(self) -> GraphStore:
-        """The store that was lent."""
-        return self._store
 
     async def _if_there(
         self,
@@ -178,60 +175,95 @@ class Lent(Nowhere):
 
     @override
     async def incarnation(self) -> str:
-        return await self._if_there(self._store.incarnation, super().incarnation)
+        return await self._if_there(self._store.incarnation, self._gone.incarnation)
+
+    @override
+    async def now(self) -> int:
+        return await self._if_there(self._store.now, self._gone.now)
+
+    @override
+    async def ping(self) -> None:
+        await self._if_there(self._store.ping, self._gone.ping)
 
     @override
     async def read_facts(self, wanted: Mapping[str, frozenset[str | None]]) -> Facts:
-        return await self._if_there(self._store.read_facts, super().read_facts, wanted)
+        return await self._if_there(self._store.read_facts, self._gone.read_facts, wanted)
 
     @override
     async def document(
         self, resource: str, version: int | None = None
     ) -> tuple[int, Document] | None:
-        there, gone = self._store.document, super().document
+        there, gone = self._store.document, self._gone.document
         return await self._if_there(there, gone, resource, version)
 
     @override
     async def hold(
         self, resource: str, version: int, fingerprints: Mapping[str | None, str]
     ) -> None:
-        there, gone = self._store.hold, super().hold
+        there, gone = self._store.hold, self._gone.hold
         await self._if_there(there, gone, resource, version, fingerprints)
 
     @override
+    async def current_at(self, resources: Collection[str], at: int) -> dict[str, int]:
+        return await self._if_there(self._store.current_at, self._gone.current_at, resources, at)
+
+    @override
+    async def changes(
+        self, *, resource: str | None = None, since: int | None = None, limit: int | None = 100
+    ) -> list[ChangeEvent]:
+        there, gone = self._store.changes, self._gone.changes
+        return await self._if_there(there, gone, resource=resource, since=since, limit=limit)
+
+    @override
     async def lookup(self, task: str, choose: Choose) -> Lookup:
-        return await self._if_there(self._store.lookup, super().lookup, task, choose)
+        return await self._if_there(self._store.lookup, self._gone.lookup, task, choose)
 
     @override
     async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:
-        there, gone = self._store.still, super().still
-        return await self._if_there(there, gone, execution, accepted)
+        return await self._if_there(self._store.still, self._gone.still, execution, accepted)
 
     @override
     async def values(self, digests: Collection[str]) -> dict[str, bytes]:
-        return await self._if_there(self._store.values, super().values, digests)
-
-    @override
-    async def unbroken(self, spans: Sequence[Span]) -> list[bool]:
-        # Never made up: what it says is published.
-        return await self._store.unbroken(spans)
+        return await self._if_there(self._store.values, self._gone.values, digests)
 
     @override
     async def intend(self, effect: SideEffect, expected: Sequence[Expected]) -> bool:
-        there, gone = self._store.intend, super().intend
-        return await self._if_there(there, gone, effect, expected)
+        return await self._if_there(self._store.intend, self._gone.intend, effect, expected)
+
+    @override
+    async def unpublish(self, execution: str, reason: str) -> None:
+        await self._if_there(self._store.unpublish, self._gone.unpublish, execution, reason)
+
+    # Never made up: what these say is published.
+
+    @override
+    async def unbroken(self, spans: Sequence[Span]) -> list[bool]:
+        return await self._store.unbroken(spans)
+
+    @override
+    async def write(self, recording: Recording) -> dict[str, int]:
+        return await self._store.write(recording)
+
+    @override
+    async def publish(
+        self,
+        execution: str,
+        *,
+        steps: int,
+        manifest: str,
+        signature: str,
+        keep: int = TRACES_PER_TASK,
+    ) -> Published:
+        return await self._store.publish(
+            execution, steps=steps, manifest=manifest, signature=signature, keep=keep
+        )
 
 
-def is_away(store: GraphStore) -> bool:
+def is_away(store: RunStore) -> bool:
     """Whether ``store`` is one that has gone for the run it was lent to."""
     return isinstance(store, Lent) and store.away
 
 
-def beneath(store: GraphStore) -> GraphStore:
-    """Where the run that ``store`` was given to is to be recorded."""
-    return store.beneath if isinstance(store, Lent) else store
-
-
-def store_away(store: GraphStore) -> Cause:
+def store_away(store: RunStore) -> Cause:
     """The cause that the store is away."""
     return Cause(MissKind.STORE_AWAY, store.url)

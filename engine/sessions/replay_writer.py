@@ -7,7 +7,7 @@ import logging
 
 from ...graphstore.errors import StoreError
 from ...graphstore.model import Replay
-from ...graphstore.store import GraphStore
+from ...graphstore.roles.recording import ReplayRecording
 from .ledger import Ledger
 
 __all__ = ["ReplayWriter"]
@@ -29,7 +29,7 @@ class ReplayWriter:
     dropped first, with a warning) and written when the store is back.
     """
 
-    def __init__(self, store: GraphStore) -> None:
+    def __init__(self, store: ReplayRecording) -> None:
         self._store = store
         self.running = Ledger(store)
         self._waiting: list[Replay] = []

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from ...graphstore.errors import StoreReplaced, StoreUnavailable
-from ...graphstore.store import GraphStore
+from ...graphstore.store import GraphStore, RunStore
 from ...invalidation.walker import Walker
 from ...invalidation.watching.watcher import Watcher
 from ..model.client import ChatClient, chat_client
@@ -81,7 +81,7 @@ class Session:
             self.watchers.remove(watcher)
             await watcher.end()
 
-    def lent(self) -> GraphStore:
+    def lent(self) -> RunStore:
         """The store for one run. Raises StoreError if nothing is to be done without it."""
         return self.store.pinned() if self.outage is None else self.outage.lend()
 

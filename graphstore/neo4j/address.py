@@ -22,6 +22,11 @@ class Address:
     credentials: tuple[str, str] | None = field(repr=False)
 
     @classmethod
+    def of_driver(cls) -> Address:
+        """Where a driver leads that was given without a URL: to its server's default database."""
+        return cls(uri="neo4j://given-driver", database=_DATABASE, credentials=None)
+
+    @classmethod
     def of(cls, url: str) -> Address:
         """Raises UnknownStore, with a message that holds no credentials."""
         parts = _split(url)

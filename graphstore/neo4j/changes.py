@@ -6,8 +6,6 @@ waiting; the statement that writes them takes the lock and applies only if nothi
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,9 +19,7 @@ if TYPE_CHECKING:
 
     from ..document import Document
 
-__all__ = ["Before", "Known", "Planned", "holds", "renewed", "until_parameters"]
-
-_MOST_KNOWN = 1_000  # resources
+__all__ = ["Before", "Planned", "holds", "renewed", "until_parameters"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,41 +141,6 @@ class Planned:
             "document": self.document.payload.digest,
             "fingerprint": self.document.whole,
         }
-
-
-class Known:
-    """Resources as this process has left them, so that a change need not read them first.
-
-    What is known here may be outdated: the statement that applies a change does so only if it is
-    not. Nothing may be concluded from it otherwise, not even that a document is no change.
-    """
-
-    def __init__(self) -> None:
-        self._left: OrderedDict[tuple[str, str], Before] = OrderedDict()
-
-    def take(
-        self, namespace: str, resource: str, document: Document | None, noted: int | None
-    ) -> Before | None:
-        """What to plan a change from, once; None if the resource must be read."""
-        left = self._left.get((namespace, resource))
-        if left is None or noted not in (None, left.current) or left.equals(document):
-            return None
-        del self._left[namespace, resource]
-        return replace(left, now=time.time_ns() // 1_000_000)
-
-    def forget(self, namespace: str, resource: str) -> None:
-        """It has got other facets."""
-        self._left.pop((namespace, resource), None)
-
-    def clear(self) -> None:
-        """It is another store now."""
-        self._left.clear()
-
-    def leave(self, planned: Planned) -> None:
-        """Remember what a change has made of its resource."""
-        self._left[planned.namespace, planned.resource] = planned.done()
-        if len(self._left) > _MOST_KNOWN:
-            self._left.popitem(last=False)
 
 
 def holds(namespace: str, resource: str, fingerprints: Mapping[str | None, str]) -> list[list[Any]]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from copy import copy
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import StoreError
+from ..errors import StoreError, StoreUnavailable
 from ..pin import Pin
 from ..store import RETRY_SECONDS
 from .identity import Identity
 from .queries import is_of_schema, query, writes
 from .schema import ensure_schema
-from .trouble import Passing, is_lost, is_race, may_be_repeated, pauses, raised, retryable
+from .trouble import Moved, Passing, is_lost, is_race, may_be_repeated, pauses, raised, retryable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -26,6 +27,7 @@ __all__ = ["Client"]
 _Taken = TypeVar("_Taken")
 
 _WARM = 4  # connections that are opened before they are needed
+_FEWEST_TRIES = 50  # before a slow server is taken for a resource that changes too fast
 _MOST_RACES = 5  # a key that is still taken then is no race
 
 
@@ -154,6 +156,18 @@ class Client:
         """The first row of the statement ``name``; None if it gives none."""
         rows = await self.run(name, parameters, passing)
         return rows[0] if rows else None
+
+    async def settled(self, what: str, attempt: Callable[[], Awaitable[_Taken]]) -> _Taken:
+        """What ``attempt`` gives once nothing has Moved under it."""
+        waits, tries = pauses(RETRY_SECONDS, longest=0.1), 0
+        while (wait := next(waits, None)) is not None or tries < _FEWEST_TRIES:
+            with suppress(Moved):
+                return await attempt()
+            tries += 1
+            await asyncio.sleep(wait or 0)
+        raise StoreUnavailable(
+            f"{self._url}: {what} kept changing for {RETRY_SECONDS:.0f} seconds; try again"
+        )
 
     async def read(
         self,

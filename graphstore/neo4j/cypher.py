@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cypher import (
     WOULD_WRITE,
+    Table,
     bound,
     check_first_word,
     node,
@@ -17,7 +18,6 @@ from ..cypher import (
     timed_out,
 )
 from ..errors import CypherFailed, CypherRefused, ExecgraphError
-from ..store import Table
 from .trouble import raised
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import PayloadCorrupted
 from ..facts import ABSENT, Fact, Facts, wanted_by
 from ..records import trace_of
-from ..store import LOOKUP_TRIES, Choose, Lookup
+from ..roles.lookups import LOOKUP_TRIES, Choose, Lookup
 from .mapping import fact_of, verified
 
 if TYPE_CHECKING:

@@ -129,6 +129,9 @@ SHOW INDEXES YIELD name, state, populationPercent
 WHERE name STARTS WITH 'execgraph_'
 RETURN name, state
 
+// name: now
+RETURN timestamp() AS now
+
 // name: may_write
 // Changes nothing, and needs the right to.
 MERGE (s:ExecgraphSchema {id: 'execgraph'})

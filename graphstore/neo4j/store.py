@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from copy import copy
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any, Self
 
 from typing_extensions import override
 
 from ..collecting import Collections
 from ..document import Document
 from ..errors import PayloadCorrupted, StoreReplaced, StoreUnavailable
-from ..facts import Facts
+from ..facts import EXPIRY, Facts
 from ..model import KILLED_AFTER_MS, FacetRef, SideEffect, Task, Trace, Value, new_id
 from ..records import (
     effect_of,
@@ -27,20 +25,15 @@ from ..records import (
     walk_of,
 )
 from ..retention import COLLECT_BATCH, EQUAL_TO, LOST, TRACES_PER_TASK, Collected, Retention, beyond
-from ..store import (
-    EXPIRY,
-    RETRY_SECONDS,
-    WALK_BATCH,
-    Choose,
-    GraphStore,
-    Lookup,
-    Published,
-    Totals,
-    check_noted,
-)
+from ..roles.lookups import Choose, Lookup
+from ..roles.marks import WALK_BATCH
+from ..roles.recording import Published
+from ..store import GraphStore
+from ..totals import Totals
 from ..urls import redacted
 from .address import Address
-from .changes import Before, Known, Planned, holds, renewed, until_parameters
+from .changes import holds, until_parameters
+from .changing import Change, Known
 from .client import Client
 from .connection import Connection
 from .cypher import Cypher
@@ -50,29 +43,25 @@ from .mapping import properties, running_properties, verified
 from .marks import Walks
 from .recording import replay_parameters, write_parameters
 from .retention import Contents
-from .trouble import Passing, pauses
+from .trouble import Moved, Passing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from neo4j import AsyncDriver
 
+    from ..cypher import Progress, Table
     from ..facts import Expected, Span
     from ..finding import Finding
     from ..model import ChangeEvent, Execution, Outline, Recording, Replay, Walk
-    from ..store import Progress, Table
 
 __all__ = ["Neo4jStore"]
-
-_FEWEST_TRIES = 50  # before a slow server is taken for a resource that changes too fast
 
 _ABSENT = (0, True, None, None, None)  # a row of `document`
 _LOOKS = 3  # a payload that is not there by then is not on its way
 _ALL = 2**63 - 1
 _AT_ONCE = 5_000  # resources in one transaction
-
-_Found = TypeVar("_Found")
 
 
 class Neo4jStore(GraphStore):
@@ -85,16 +74,16 @@ class Neo4jStore(GraphStore):
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         *,
         namespace: str,
         auth: Any = None,
         driver: AsyncDriver | None = None,
     ) -> None:
-        self.url = redacted(url)
+        address = Address.of(url) if url is not None else Address.of_driver()
+        self.url = redacted(url or address.uri)
         self._known = Known()
-        self._changing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-        self._bind(Client(Connection(Address.of(url), self.url, auth, driver), namespace))
+        self._bind(Client(Connection(address, self.url, auth, driver), namespace))
         self._client.identity.on_new = self._known.clear
 
     def _bind(self, client: Client) -> None:
@@ -118,13 +107,13 @@ class Neo4jStore(GraphStore):
         await self._client.close()
 
     @override
-    def of(self, namespace: str) -> Neo4jStore:
+    def of(self, namespace: str) -> Self:
         view = copy(self)
         view._bind(self._client.of(namespace))  # noqa: SLF001  (it is one of these)
         return view
 
     @override
-    def pinned(self) -> Neo4jStore:
+    def pinned(self) -> Self:
         pinned = copy(self)
         pinned._client = self._client.pinned()  # noqa: SLF001  (it is one of these)
         return pinned
@@ -139,6 +128,16 @@ class Neo4jStore(GraphStore):
             pass  # the call that needs it waits for it; what is remembered is of before the loss
         return self._client.identity.token
 
+    @override
+    async def now(self) -> int:
+        row = await self._client.row("now", {})
+        assert row is not None
+        return int(row[0])
+
+    @override
+    async def ping(self) -> None:
+        await self._client.row("may_write", {})
+
     # Facts --------------------------------------------------------------------------------
 
     @override
@@ -151,73 +150,17 @@ class Neo4jStore(GraphStore):
         source: str = "push",
         noted: int | None = None,
     ) -> ChangeEvent | None:
-        lease = until_parameters(until)
-
-        async def attempt() -> tuple[ChangeEvent | None] | None:
-            before = await self._before(resource, document)
-            check_noted(resource, noted, before.current)
-            if before.equals(document):
-                return await self._renew(resource, before, lease, source)
-            return await apply(before)
-
-        async def apply(before: Before) -> tuple[ChangeEvent | None] | None:
-            planned = Planned(self.namespace, resource, before, document, source)
-            row = await self._client.row("change", planned.parameters() | lease)
-            if row is None:  # it moved; or an attempt whose answer was lost has done it
-                named = {"event": planned.id}
-                row = await self._client.row("event", named)
-            if row is None:
-                return None
-            if not outdated:  # others that change it as often would find it outdated each time
-                self._known.leave(planned)
-            return (planned.event(row[0]),)
-
-        # Correct without: it only keeps the changes of one process out of each other's way.
-        async with self._changing.setdefault((self.namespace, resource), asyncio.Lock()):
-            outdated = False
-            known = self._known.take(self.namespace, resource, document, noted)
-            if known is not None and (done := await apply(known)) is not None:
-                return done[0]
-            outdated = known is not None
-            return (await self._settled(resource, attempt))[0]
-
-    async def _before(self, resource: str, document: Document | None) -> Before:
-        before = await self._read_before(resource)
-        if before.uncomputed and not before.equals(document):
-            try:
-                await self._compute(before.uncomputed)
-            except PayloadCorrupted:
-                return before  # what those facets were before is lost
-            before = await self._read_before(resource)
-        return before
-
-    async def _read_before(self, resource: str) -> Before:
-        async def attempt() -> Before | None:
-            where = {"resource": resource}
-            rows = await self._client.run("before_change", where)
-            return Before.of(resource, rows[0])
-
-        return await self._settled(resource, attempt)
-
-    async def _renew(
-        self,
-        resource: str,
-        before: Before,
-        lease: dict[str, int | None],
-        source: str,
-    ) -> tuple[ChangeEvent | None] | None:
-        """Set ``until`` alone; the event if that brings it back. None if it moved meanwhile."""
-        unlimited = all(limit is None for limit in (before.until, *lease.values()))
-        if unlimited or not before.current:
-            return (None,)
-        event = new_id(before.now)
-        noted = [[resource, before.current, event]]
-        parameters = {"noted": noted, "source": source, **lease}
-        row = await self._client.row("renew", parameters)
-        if row is None:
-            return None
-        _, at = row
-        return (None if at is None else renewed(resource, before, event, source, at),)
+        change = Change(
+            self._client,
+            self._known,
+            self._compute,
+            resource,
+            document,
+            until_parameters(until),
+            source,
+            noted,
+        )
+        return await change.run()
 
     @override
     async def renew(
@@ -260,12 +203,14 @@ class Neo4jStore(GraphStore):
             for resource, selectors in sorted(wanted.items())
         ]
 
-        async def attempt() -> Facts | None:
+        async def attempt() -> Facts:
             rows = await self._client.run("read_facts", {"wanted": asked})
             found, whole = facts_of(*rows[0])
-            return found if whole else None
+            if not whole:
+                raise Moved
+            return found
 
-        return await self._settled("a resource", attempt)
+        return await self._client.settled("a resource", attempt)
 
     @override
     async def document(
@@ -274,21 +219,21 @@ class Neo4jStore(GraphStore):
         where = {"resource": resource, "version": version}
         looks: Counter[str] = Counter()
 
-        async def attempt() -> tuple[tuple[int, Document] | None] | None:
+        async def attempt() -> tuple[int, Document] | None:
             n, withdrawn, digest, *content = await self._client.row("document", where) or _ABSENT
             if withdrawn or (n is None and version is not None):
-                return (None,)
+                return None
             if n is None or withdrawn is None or digest is None:
-                return None  # not visible yet
+                raise Moved  # not visible yet
             found = verified([[digest, *content]])
             if digest in found:
-                return ((n, Document(Value(digest=digest, data=found[digest]))),)
+                return n, Document(Value(digest=digest, data=found[digest]))
             looks[digest] += 1
             if looks[digest] == _LOOKS:
                 raise PayloadCorrupted((digest,))
-            return None
+            raise Moved
 
-        return (await self._settled(resource, attempt))[0]
+        return await self._client.settled(resource, attempt)
 
     @override
     async def hold(
@@ -505,12 +450,14 @@ class Neo4jStore(GraphStore):
     async def totals(self, *, since: int | None = None) -> Totals:
         where = {"since": since or 0, "silent": KILLED_AFTER_MS}
 
-        async def attempt() -> Totals | None:
+        async def attempt() -> Totals:
             rows = await self._client.run("totals", where)
             whole, *found = rows[0]
-            return Totals.of(*found) if whole else None
+            if not whole:
+                raise Moved
+            return Totals.of(*found)
 
-        return await self._settled("history", attempt)
+        return await self._client.settled("history", attempt)
 
     # Examining ----------------------------------------------------------------------------
 
@@ -555,17 +502,3 @@ class Neo4jStore(GraphStore):
         progress: Progress | None = None,
     ) -> Table:
         return await self._cypher.ask(query, parameters, time_limit=time_limit, limit=limit)
-
-    async def _settled(
-        self, resource: str, attempt: Callable[[], Awaitable[_Found | None]]
-    ) -> _Found:
-        """The first answer of ``attempt``; None means that something moved under it."""
-        waits, tries = pauses(RETRY_SECONDS, longest=0.1), 0
-        while (wait := next(waits, None)) is not None or tries < _FEWEST_TRIES:
-            if (found := await attempt()) is not None:
-                return found
-            tries += 1
-            await asyncio.sleep(wait or 0)
-        raise StoreUnavailable(
-            f"{self.url}: {resource} kept changing for {RETRY_SECONDS:.0f} seconds; try again"
-        )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "Moved",
     "Passing",
     "is_lost",
     "is_of_duplicates",
@@ -84,6 +85,10 @@ def is_of_duplicates(error: BaseException | None) -> bool:
 def _vanished(error: Exception) -> bool:
     """Whether a node was deleted between being found and being used: a collection did that."""
     return str(getattr(error, "code", "")).endswith(".EntityNotFound")
+
+
+class Moved(Exception):
+    """Something was changed while it was read: look again."""
 
 
 def retryable(error: Exception, passing: Passing) -> bool:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..document import Document
-from ..facts import differing
+from ..facts import EXPIRY, check_noted, differing
 from ..model import ChangeEvent, ChangeKind, FacetChange, FacetRef, Value, new_id
-from ..store import EXPIRY, check_noted
 from .clock import SLACK_MS, end_of_belief, now_ms
 from .connection import taking_away, writing
 from .marks import open_walk_of_event

@@ -194,6 +194,12 @@ def writing(connection: sqlite3.Connection) -> Iterator[None]:
         yield
 
 
+def begin_and_end(connection: sqlite3.Connection) -> None:
+    """A write transaction that writes nothing, and fails as one that does."""
+    with writing(connection):
+        pass
+
+
 @contextmanager
 def taking_away(connection: sqlite3.Connection) -> Iterator[None]:
     """A write transaction after which less may be replayed: its commit outlives a power loss.

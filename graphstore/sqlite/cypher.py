@@ -13,8 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from .. import errors
-from ..cypher import bound, timed_out
-from ..store import Progress, Table
+from ..cypher import Progress, Table, bound, timed_out
 from .dialect import rewritten
 
 __all__ = ["Cypher"]

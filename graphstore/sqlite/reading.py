@@ -10,7 +10,7 @@ from typing import Any
 
 from ..model import KILLED_AFTER_MS, Execution, Outline, SideEffect
 from ..records import effect_of, execution_of, outline_of, preconditions_of
-from ..store import Totals
+from ..totals import Totals
 from .clock import now_ms
 from .connection import reading
 from .queries import QUERIES

@@ -10,7 +10,7 @@ from ..facts import Expected
 from ..model import EffectState, Execution, Recording, Replay, SideEffect, Step, Task
 from ..records import tally_of
 from ..retention import EQUAL_TO, LOST, TRACES_PER_TASK, beyond
-from ..store import Published
+from ..roles.recording import Published
 from .clock import believed_until, now_ms
 from .connection import taking_away, writing
 from .marks import open_walk_if_moved

@@ -13,10 +13,11 @@ import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from typing_extensions import override
 
+from ..cypher import Progress, Table
 from ..document import Document
 from ..errors import PayloadCorrupted
 from ..facts import Expected, Facts, Span
@@ -36,21 +37,16 @@ from ..model import (
 )
 from ..pin import Pin
 from ..retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
-from ..store import (
-    LOOKUP_TRIES,
-    WALK_BATCH,
-    Choose,
-    GraphStore,
-    Lookup,
-    Progress,
-    Published,
-    Table,
-    Totals,
-)
+from ..roles.lookups import LOOKUP_TRIES, Choose, Lookup
+from ..roles.marks import WALK_BATCH
+from ..roles.recording import Published
+from ..store import GraphStore
+from ..totals import Totals
 from ..urls import absolute
 from . import changes, facts, leases, marks, reading, rows, traces
 from . import recording as runs
 from .clock import now_ms
+from .connection import begin_and_end
 from .cypher import Cypher
 from .examining import examine
 from .place import Place
@@ -99,18 +95,18 @@ class SqliteStore(GraphStore):
         await self._place.close()
 
     @override
-    def of(self, namespace: str) -> SqliteStore:
+    def of(self, namespace: str) -> Self:
         view = self._copy()
         view.namespace = namespace
         return view
 
     @override
-    def pinned(self) -> SqliteStore:
+    def pinned(self) -> Self:
         pinned = self._copy()
         pinned._pin = Pin()  # noqa: SLF001  (it is one of these)
         return pinned
 
-    def _copy(self) -> SqliteStore:
+    def _copy(self) -> Self:
         copy = object.__new__(type(self))  # as fast as one can be made: for each run
         vars(copy).update(vars(self))
         return copy
@@ -121,6 +117,15 @@ class SqliteStore(GraphStore):
         if self._pin is not None:
             self._pin.looked = True
         return opened.token
+
+    @override
+    async def now(self) -> int:
+        await self._place.here(self._pin)
+        return now_ms()
+
+    @override
+    async def ping(self) -> None:
+        await self._writing(begin_and_end)
 
     async def _reading(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 from ..facts import Facts, wanted_by
 from ..model import FacetRef, SideEffect, Task, Trace
 from ..records import FIELDS, effect_of, trace_of
-from ..store import Choose, Lookup
+from ..roles.lookups import Choose, Lookup
 from . import facts, rows
 from .connection import reading
 from .queries import QUERIES

@@ -13,14 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 from ...graphstore.canonical import Json
 from ...graphstore.document import Document
 from ...graphstore.facts import Facts, FactState
 from ...graphstore.model import ChangeKind
-from ...graphstore.store import GraphStore
+from ...graphstore.roles.facts import FactChanging, FactReading
+from ...graphstore.roles.leases import Leases
 
 __all__ = ["Disputes", "dispute_of", "last_committed_by"]
 
@@ -33,11 +34,15 @@ def dispute_of(uri: str) -> str:
     return f"dispute:{uri}"
 
 
-async def last_committed_by(store: GraphStore, uri: str) -> str | None:
+async def last_committed_by(store: FactReading, uri: str) -> str | None:
     """The source that has made a resource what it is; None: that is long ago, or nobody has."""
     events = await store.changes(resource=uri, limit=_EVENTS)
     contents = (ChangeKind.CHANGED, ChangeKind.WITHDRAWN)
     return next((event.source for event in events if event.kind in contents), None)
+
+
+class DisputedStore(FactReading, FactChanging, Leases, Protocol):
+    """What a dispute needs of the store."""
 
 
 @dataclass
@@ -51,7 +56,7 @@ class Disputes:
     _reasons: dict[str, str] = field(default_factory=dict)  # by URI, as they were worded first
 
     async def about(
-        self, store: GraphStore, uri: str, sees: str, facts: Facts, *, contradicted: bool
+        self, store: DisputedStore, uri: str, sees: str, facts: Facts, *, contradicted: bool
     ) -> str | None:
         """Why ``uri`` is to be withdrawn though it can be read; None: it is not disputed.
 
@@ -67,7 +72,7 @@ class Disputes:
         return await self._settled(store, uri, sees, facts, contradicted=contradicted)
 
     async def _settled(
-        self, store: GraphStore, uri: str, sees: str, facts: Facts, *, contradicted: bool
+        self, store: DisputedStore, uri: str, sees: str, facts: Facts, *, contradicted: bool
     ) -> str | None:
         parties, since = await self._parties(store, uri)
         others = {key: party for key, party in parties.items() if key != self._me}
@@ -88,13 +93,13 @@ class Disputes:
         await self._note(store, uri, facts, Document.of(document))
         return self._reasons.setdefault(uri, _words(self.name, against))
 
-    async def leave(self, store: GraphStore) -> None:
+    async def leave(self, store: DisputedStore) -> None:
         """Say that this source is watched no more, so that the others need not wait for it."""
         if self._reasons:
             await store.release(self._lease(self._me), self._me)
             self._reasons.clear()
 
-    async def _other_watcher(self, store: GraphStore, uri: str, sees: str) -> str | None:
+    async def _other_watcher(self, store: DisputedStore, uri: str, sees: str) -> str | None:
         """The source that has committed something else than ``sees``; None: no source has."""
         current = await store.document(uri)
         if current is not None and current[1].whole == sees:
@@ -103,7 +108,7 @@ class Disputes:
         return None if by == _PUSH else by
 
     async def _parties(
-        self, store: GraphStore, uri: str
+        self, store: DisputedStore, uri: str
     ) -> tuple[dict[str, Mapping[str, Any]], int]:
         """Who sees what, by key, as the dispute has it; and since when there is one."""
         noted = await store.document(dispute_of(uri))
@@ -112,12 +117,12 @@ class Disputes:
         content: Any = noted[1].content
         return dict(content["watchers"]), int(content["since"])
 
-    async def _watches(self, store: GraphStore, key: str) -> bool:
+    async def _watches(self, store: DisputedStore, key: str) -> bool:
         """Whether the watcher with this key has looked within the time that it had said."""
         return not await store.lease(self._lease(key), self._me, timedelta(0))
 
     async def _note(
-        self, store: GraphStore, uri: str, facts: Facts, document: Document | None
+        self, store: DisputedStore, uri: str, facts: Facts, document: Document | None
     ) -> None:
         about = dispute_of(uri)
         noted = facts.of(about).version

@@ -89,7 +89,7 @@ class WatchedSource:
     async def listed(self) -> Listed | None:
         """List what the source has now; None, with a warning, if that fails. Raises StoreError."""
         await self._recognise()
-        now = (await self._store.read_facts({})).now
+        now = await self._store.now()
         try:
             now_there = stamps(await self.source.resources())
         except Exception as error:  # noqa: BLE001  (a source is foreign code)

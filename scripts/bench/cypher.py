@@ -17,8 +17,9 @@ from typing import Any
 import execgraph
 from execgraph.graphstore.canonical import hash_of
 from execgraph.graphstore.connect import connect
+from execgraph.graphstore.cypher import Table
 from execgraph.graphstore.document import Document
-from execgraph.graphstore.store import GraphStore, Table
+from execgraph.graphstore.store import GraphStore
 
 from .bolt import bolt, remove
 from .generate import Generated, fill, task_key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from execgraph.graphstore.document import Document
-from execgraph.graphstore.store import TRACES_PER_TASK
+from execgraph.graphstore.retention import TRACES_PER_TASK
 from execgraph.tests.conformance.samples import newest
 
 from .conftest import SECONDS, Place

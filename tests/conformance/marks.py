@@ -18,7 +18,8 @@ from execgraph.graphstore.model import (
     Trace,
     Value,
 )
-from execgraph.graphstore.store import WALK_BATCH, GraphStore
+from execgraph.graphstore.roles.marks import WALK_BATCH
+from execgraph.graphstore.store import GraphStore
 
 __all__ = ["branching_recording", "expected_marks", "walk_all"]
 

@@ -27,7 +27,8 @@ from execgraph.graphstore.model import (
     manifest,
     signature,
 )
-from execgraph.graphstore.store import GraphStore, Published
+from execgraph.graphstore.roles.recording import Published
+from execgraph.graphstore.store import GraphStore
 
 __all__ = [
     "guard",

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import VersionMoved
-from execgraph.graphstore.facts import FactState
+from execgraph.graphstore.facts import EXPIRY, FactState
 from execgraph.graphstore.model import ChangeEvent, ChangeKind
-from execgraph.graphstore.store import EXPIRY, GraphStore
+from execgraph.graphstore.store import GraphStore
 
 _URI = "acl:prod/deploy"
 _WHOLE = {_URI: frozenset({None})}

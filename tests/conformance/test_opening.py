@@ -45,6 +45,8 @@ _USES: Mapping[str, _Use] = {
     "execution": lambda store: store.execution("unknown"),
     "write": lambda store: store.write(sample_recording()),
     "totals": lambda store: store.totals(),
+    "now": lambda store: store.now(),
+    "ping": lambda store: store.ping(),
     "collect": lambda store: store.collect(Retention()),
     "cypher": lambda store: store.cypher(
         "RETURN 1 AS one", {}, time_limit=timedelta(seconds=5), limit=1
@@ -62,3 +64,16 @@ async def test_namespaces_of_one_store_share_what_is_open(store: GraphStore) -> 
     found = await other.document("acl:a")
     assert found is not None
     assert found[0] == 1, "opened again by the first, it is open for the other"
+
+
+async def test_the_store_tells_its_time(store: GraphStore) -> None:
+    facts = await store.read_facts({})
+    now = await store.now()
+    assert 0 <= now - facts.now < 60_000, "it is the time that facts are believed by"
+
+
+async def test_a_store_that_takes_writes_answers_a_ping_and_keeps_nothing_of_it(
+    store: GraphStore,
+) -> None:
+    await store.ping()
+    assert (await store.task_keys(), await store.uris()) == ([], [])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from execgraph.graphstore.model import Execution, ExecutionState
-from execgraph.graphstore.store import TRACES_PER_TASK, GraphStore, Published
+from execgraph.graphstore.retention import TRACES_PER_TASK
+from execgraph.graphstore.roles.recording import Published
+from execgraph.graphstore.store import GraphStore
 from execgraph.tests.conformance.samples import newest, none, published, sample_recording
 
 

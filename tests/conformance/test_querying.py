@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from execgraph.graphstore.cypher import Table
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import CypherFailed, CypherRefused, CypherTimeout
-from execgraph.graphstore.store import GraphStore, Table
+from execgraph.graphstore.store import GraphStore
 from execgraph.tests.conformance.samples import guard, published, sample_recording
 
 _WRITES = (

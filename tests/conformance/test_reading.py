@@ -19,7 +19,8 @@ from execgraph.graphstore.model import (
     manifest,
     signature,
 )
-from execgraph.graphstore.store import GraphStore, Totals
+from execgraph.graphstore.store import GraphStore
+from execgraph.graphstore.totals import Totals
 from execgraph.tests.conformance.samples import guard, published, sample_recording, sample_replay
 
 _NOTHING = Totals()

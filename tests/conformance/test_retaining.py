@@ -22,7 +22,8 @@ from execgraph.graphstore.model import (
     Value,
 )
 from execgraph.graphstore.retention import Collected, Retention
-from execgraph.graphstore.store import GraphStore, Totals
+from execgraph.graphstore.store import GraphStore
+from execgraph.graphstore.totals import Totals
 from execgraph.tests.conformance.samples import (
     guard,
     newest,

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.facts import Expected, Facts
 from execgraph.graphstore.model import Trace
-from execgraph.graphstore.store import TRACES_PER_TASK, GraphStore
+from execgraph.graphstore.retention import TRACES_PER_TASK
+from execgraph.graphstore.store import GraphStore
 from execgraph.tests.conformance.samples import (
     guard,
     newest,

@@ -21,7 +21,8 @@ from typing import Any
 import execgraph
 from execgraph.adapters.messages_api import MessagesServer
 from execgraph.graphstore.connect import connect
-from execgraph.graphstore.store import GraphStore, Totals
+from execgraph.graphstore.store import GraphStore
+from execgraph.graphstore.totals import Totals
 from execgraph.invalidation.walker import Walker
 from execgraph.tests.conformance.samples import newest
 

@@ -64,8 +64,8 @@ class Desk(NamedTuple):
         return await run.act(self.engine.tools["deploy"], service=service)
 
 
-def desk(world: World, requires: Sequence[Resource] = (PROD,)) -> Desk:
-    engine, done = world.engine(), world.done
+def desk(world: World, requires: Sequence[Resource] = (PROD,), **settings: Any) -> Desk:
+    engine, done = world.engine(**settings), world.done
 
     @engine.tool(effect="write", requires=requires)
     async def deploy(service: str) -> str:
@@ -104,6 +104,18 @@ async def test_a_rule_that_moves_while_the_model_thinks_stops_the_write_it_leads
         assert it.done == []
         await work()
         assert (it.model.times, it.done) == (2, ["shop"])
+
+
+async def test_a_run_that_may_go_on_without_its_store_knows_what_held_before_while_it_is_there(
+    world: World,
+) -> None:
+    it = desk(world, on_store_error="live")
+    async with it.engine:
+        await allow(it)
+        async with it.run() as run:
+            if (await it.asks(run)).value == "yes":
+                await it.deploy(run)
+        assert (it.model.times, it.done) == (1, ["shop"])
 
 
 _PASSED_ON = ["opened", "passed on", "passed on through a read", "passed on to a decision"]

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from execgraph.graphstore.canonical import digest, hash_of
-from execgraph.graphstore.facts import ABSENT, Expected, Fact, Facts, FactState
+from execgraph.graphstore.facts import ABSENT, Expected, Fact, Facts, FactState, expected_of
 from execgraph.graphstore.model import (
     NEVER,
     Effect,
@@ -26,7 +26,6 @@ from execgraph.graphstore.model import (
     signature,
     step_id,
 )
-from execgraph.graphstore.store import expected_of
 from execgraph.tests.conformance.samples import guard, sample_recording
 
 _HELD = guard("team", "acl:a", {"a": 1}, "$.a")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.neo4j
 
-_OF_THE_SERVER = {"await_indexes", "constraints", "indexes", "server"}
+_OF_THE_SERVER = {"await_indexes", "constraints", "indexes", "now", "server"}
 _STATEMENTS = sorted(queries().keys() - {*schema_statements(), *_OF_THE_SERVER})
 
 

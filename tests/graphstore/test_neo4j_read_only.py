@@ -66,6 +66,8 @@ async def test_what_would_write_is_denied_with_what_to_do(
     with pytest.raises(StoreAccessDenied):
         await reader.write(sample_recording(number=2))
     with pytest.raises(StoreAccessDenied):
+        await reader.ping()
+    with pytest.raises(StoreAccessDenied):
         await reader.intend(sample_effect("deploy-3"), [])
     assert (await reader.lookup("deploy", newest)).chosen == "deploy-1"
     assert await neo4j_store.effects("deploy-3") == []

@@ -19,14 +19,15 @@ from execgraph.graphstore.collecting import Going
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import PayloadCorrupted
 from execgraph.graphstore.model import ExecutionState, Recording, Value, manifest, signature
-from execgraph.graphstore.neo4j import retention
+from execgraph.graphstore.neo4j import changing, retention
 from execgraph.graphstore.neo4j.changes import Planned, until_parameters
+from execgraph.graphstore.neo4j.client import Client
 from execgraph.graphstore.neo4j.mapping import GATES
 from execgraph.graphstore.neo4j.queries import query
 from execgraph.graphstore.neo4j.recording import replay_parameters, write_parameters
 from execgraph.graphstore.neo4j.store import Neo4jStore
 from execgraph.graphstore.retention import Collected, Retention
-from execgraph.graphstore.store import Published
+from execgraph.graphstore.roles.recording import Published
 from execgraph.tests.conformance.samples import (
     guard,
     newest,
@@ -161,7 +162,7 @@ async def test_a_look_waits_for_a_change_too(
         await neo4j_store.change(_URI, Document.of(content))
     for walk in await neo4j_store.walks():
         await neo4j_store.walk(walk.id)
-    before = await neo4j_store._read_before("acl:other")
+    before = await changing.read_before(neo4j_store._client, "acl:other")
     planned = Planned(space, "acl:other", before, document, "push")
     async with _held_open(neo4j_driver, "change", **planned.parameters(), **until_parameters(None)):
         collecting = await _meanwhile(_collect(neo4j_store, _LEAST))
@@ -338,19 +339,19 @@ async def test_a_change_sees_that_other_facets_are_there_though_as_many(
     neo4j_store: Neo4jStore, cypher: Cypher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _with_idle_guard(neo4j_store)
-    read = neo4j_store._read_before
+    read = changing.read_before
     times = 0
 
-    async def read_and_be_overtaken(resource: str) -> Any:
+    async def read_and_be_overtaken(client: Client, resource: str) -> Any:
         nonlocal times
-        found = await read(resource)
+        found = await read(client, resource)
         times += 1
         if times == 1:
             assert (await _collect(neo4j_store)).facets == 1
             await neo4j_store.facts({_URI: frozenset({"$.b"})})
         return found
 
-    monkeypatch.setattr(neo4j_store, "_read_before", read_and_be_overtaken)
+    monkeypatch.setattr(changing, "read_before", read_and_be_overtaken)
     event = await neo4j_store.change(_URI, Document.of({"a": 2, "b": 2}))
     assert event is not None
     assert [it.selector for it in event.changed] == ["$.b"]

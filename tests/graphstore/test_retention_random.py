@@ -20,7 +20,9 @@ from execgraph.graphstore.model import (
     Value,
 )
 from execgraph.graphstore.retention import Collected, Retention
-from execgraph.graphstore.store import GraphStore, Lookup, Totals
+from execgraph.graphstore.roles.lookups import Lookup
+from execgraph.graphstore.store import GraphStore
+from execgraph.graphstore.totals import Totals
 from execgraph.tests.conformance.samples import published, sample_recording, sample_replay
 
 _URIS = ("acl:a", "acl:b", "acl:c")

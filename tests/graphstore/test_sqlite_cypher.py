@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from execgraph.graphstore.cypher import Table
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import (
     ConfigurationError,
@@ -23,7 +24,6 @@ from execgraph.graphstore.errors import (
 from execgraph.graphstore.sqlite.dialect import plain, rewritten
 from execgraph.graphstore.sqlite.store import SqliteStore
 from execgraph.graphstore.sqlite.view import View
-from execgraph.graphstore.store import Table
 from execgraph.tests.conformance.samples import guard, published, sample_recording
 
 SPACE = "default"

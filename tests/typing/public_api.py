@@ -37,9 +37,9 @@ from execgraph.engine.asking.why import Why
 from execgraph.engine.outcome.result import EffectReport, Outcome, StepReport
 from execgraph.engine.program import ProgramRun
 from execgraph.engine.sync import SyncAgent, SyncEngine, SyncRun
+from execgraph.graphstore.cypher import Table
 from execgraph.graphstore.model import ChangeEvent, EffectState, Mode, SideEffect, StepKind, Usage
 from execgraph.graphstore.retention import Collected
-from execgraph.graphstore.store import Table
 from execgraph.tests.models import MODEL
 
 engine = Engine("sqlite:///graph.db", namespace="team-a", client=AsyncAnthropic())

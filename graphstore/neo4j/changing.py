@@ -1,0 +1,148 @@
+"""Changing one resource: reading it, planning the change, and applying it if nothing moved."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from ..errors import PayloadCorrupted
+from ..facts import check_noted
+from ..model import new_id
+from .changes import Before, Planned, renewed
+from .trouble import Moved
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from ..document import Document
+    from ..model import ChangeEvent, FacetRef
+    from .client import Client
+
+__all__ = ["Change", "Known", "read_before"]
+
+_MOST_KNOWN = 1_000  # resources
+
+
+class Known:
+    """Resources as this process has left them, so that a change need not read them first.
+
+    What is known here may be outdated: the statement that applies a change does so only if it is
+    not. Nothing may be concluded from it otherwise, not even that a document is no change.
+    """
+
+    def __init__(self) -> None:
+        self._left: OrderedDict[tuple[str, str], Before] = OrderedDict()
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    def turn(self, namespace: str, resource: str) -> asyncio.Lock:
+        """Correct without: it keeps the changes of one process out of each other's way."""
+        return self._turns.setdefault((namespace, resource), asyncio.Lock())
+
+    def take(
+        self, namespace: str, resource: str, document: Document | None, noted: int | None
+    ) -> Before | None:
+        """What to plan a change from, once; None if the resource must be read."""
+        left = self._left.get((namespace, resource))
+        if left is None or noted not in (None, left.current) or left.equals(document):
+            return None
+        del self._left[namespace, resource]
+        return replace(left, now=time.time_ns() // 1_000_000)
+
+    def forget(self, namespace: str, resource: str) -> None:
+        """It has got other facets."""
+        self._left.pop((namespace, resource), None)
+
+    def clear(self) -> None:
+        """It is another store now."""
+        self._left.clear()
+
+    def leave(self, planned: Planned) -> None:
+        """Remember what a change has made of its resource."""
+        self._left[planned.namespace, planned.resource] = planned.done()
+        if len(self._left) > _MOST_KNOWN:
+            self._left.popitem(last=False)
+
+
+@dataclass
+class Change:
+    """One change. ``lease``: until when the document is believed, as parameters;
+    ``complete`` computes facets that nobody required before."""
+
+    client: Client
+    known: Known
+    complete: Callable[[Sequence[FacetRef]], Awaitable[None]]
+    resource: str
+    document: Document | None
+    lease: Mapping[str, int | None]
+    source: str
+    noted: int | None
+    _outdated: bool = False  # what was known: others change the resource too
+
+    async def run(self) -> ChangeEvent | None:
+        """The event; None if the document is equal. As ``FactChanging.change``."""
+        where = self.client.namespace, self.resource
+        async with self.known.turn(*where):
+            known = self.known.take(*where, self.document, self.noted)
+            if known is not None:
+                with suppress(Moved):
+                    return await self._apply(known)
+                self._outdated = True
+            return await self.client.settled(self.resource, self._try)
+
+    async def _try(self) -> ChangeEvent | None:
+        before = await self._before()
+        check_noted(self.resource, self.noted, before.current)
+        return await (self._renew if before.equals(self.document) else self._apply)(before)
+
+    async def _before(self) -> Before:
+        before = await read_before(self.client, self.resource)
+        if before.uncomputed and not before.equals(self.document):
+            try:
+                await self.complete(before.uncomputed)
+            except PayloadCorrupted:
+                return before  # what those facets were before is lost
+            before = await read_before(self.client, self.resource)
+        return before
+
+    async def _apply(self, before: Before) -> ChangeEvent:
+        planned = Planned(self.client.namespace, self.resource, before, self.document, self.source)
+        row = await self.client.row("change", {**planned.parameters(), **self.lease})
+        if row is None:  # it moved; or an attempt whose answer was lost has done it
+            row = await self.client.row("event", {"event": planned.id})
+        if row is None:
+            raise Moved
+        if not self._outdated:  # others that change it as often would find it outdated each time
+            self.known.leave(planned)
+        return planned.event(row[0])
+
+    async def _renew(self, before: Before) -> ChangeEvent | None:
+        """Set ``until`` alone; the event if that brings it back."""
+        unlimited = all(limit is None for limit in (before.until, *self.lease.values()))
+        if unlimited or not before.current:
+            return None
+        event = new_id(before.now)
+        noted = [[self.resource, before.current, event]]
+        parameters = {"noted": noted, "source": self.source, **self.lease}
+        row = await self.client.row("renew", parameters)
+        if row is None:
+            raise Moved
+        _, at = row
+        return None if at is None else renewed(self.resource, before, event, self.source, at)
+
+
+async def read_before(client: Client, resource: str) -> Before:
+    """The resource as it is."""
+    return await client.settled(resource, partial(_read_before, client, resource))
+
+
+async def _read_before(client: Client, resource: str) -> Before:
+    rows = await client.run("before_change", {"resource": resource})
+    if (before := Before.of(resource, rows[0])) is None:
+        raise Moved
+    return before
