@@ -13,8 +13,8 @@ FROM (
 ) AS task
 LEFT JOIN execution AS trace ON trace.task = task.rid AND trace.state = 'published'
 LEFT JOIN execution AS use ON use.rid = (
-    SELECT rid FROM execution AS it
-    WHERE it.task = trace.task AND it.replayed = trace.id
+    SELECT rid FROM execution AS it INDEXED BY use_of_trace
+    WHERE it.replayed = trace.id AND it.task = trace.task
     ORDER BY it.started_at DESC, it.id DESC LIMIT 1
 )
 ORDER BY task.key, trace.started_at DESC, trace.id DESC;
@@ -25,9 +25,9 @@ SELECT task.key, edge.started_at, edge.id, (
     WHERE it.task = task.rid
         AND (it.state IN ('unpublished', 'failed') OR it.id IN (SELECT value FROM json_each(:going)))
     ORDER BY it.started_at LIMIT 1
-), task.rid IN (
-    SELECT it.task FROM execution AS it
-    WHERE it.ns = :ns AND it.state = 'unpublished' AND it.decided_at IS NOT NULL
+), EXISTS (
+    SELECT 1 FROM execution AS it
+    WHERE it.task = task.rid AND it.state = 'unpublished' AND it.decided_at IS NOT NULL
         AND it.reason IN (SELECT value FROM json_each(:reasons))
 )
 FROM json_each(:tasks) AS wanted

@@ -375,7 +375,7 @@ WHERE since IS NOT NULL AND present AND NOT expired;
 -- What belongs to a row goes with it. Triggers and no ON DELETE CASCADE: the references of older
 -- sections cannot be altered without writing each table anew.
 --
--- An execution that only begun is replaced under its rid, and keeps its effects.
+-- An execution that has only begun is replaced under its rid, and keeps its effects.
 CREATE TRIGGER execution_goes AFTER DELETE ON execution WHEN old.task IS NOT NULL
 BEGIN
     DELETE FROM mark WHERE execution = old.rid;
@@ -415,6 +415,8 @@ BEGIN
     DELETE FROM suspect WHERE value = old.rid;
 END;
 
--- When a trace was used last.
-CREATE INDEX use_of_trace ON execution (task, replayed, started_at, id)
-WHERE replayed IS NOT NULL;
+-- When a trace was used last; and what was unpublished of a task.
+CREATE INDEX use_of_trace ON execution (replayed, started_at) WHERE replayed IS NOT NULL;
+DROP INDEX unpublished_execution;
+CREATE INDEX unpublished_execution ON execution (task)
+WHERE state = 'unpublished' AND decided_at IS NOT NULL;
