@@ -222,6 +222,53 @@ def test_the_check_lets_pass(module: str, source: str, tmp_path: Path) -> None:
     assert violations(tmp_path) == []
 
 
+# Who writes what
+
+
+def written_from_outside(source: str, names: set[str]) -> list[int]:
+    """The lines that assign to an attribute of what goes by one of these names."""
+    assigned = [
+        target
+        for node in ast.walk(ast.parse(source))
+        for target in (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AugAssign | ast.AnnAssign)
+            else []
+        )
+    ]
+    return [it.lineno for it in assigned if isinstance(it, ast.Attribute) and _owner(it) in names]
+
+
+def _owner(target: ast.Attribute) -> str:
+    """The last name before the attribute: of ``taken.run.path.left`` that is ``path``."""
+    match target.value:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""
+
+
+RUN_AND_ITS_PARTS = {
+    "run", "outer", "path", "search", "account", "notes", "occurrences", "effects", "refusals",
+    "publication", "family",
+}  # fmt: skip
+
+
+def test_a_run_and_its_parts_are_written_by_themselves_only() -> None:
+    found = {
+        str(path.relative_to(ROOT)): lines
+        for path in (ROOT / "engine").rglob("*.py")
+        if (lines := written_from_outside(path.read_text(encoding="utf-8"), RUN_AND_ITS_PARTS))
+    }
+    assert found == {}
+
+
+def test_this_test_can_tell_who_writes() -> None:
+    source = "run.over = True\nit.run.path.left = None\nself._path = 1\nx = run.over\nrun.n += 1"
+    assert written_from_outside(source, RUN_AND_ITS_PARTS) == [1, 2, 5]
+
+
 # What is loaded, as a fresh interpreter sees it
 
 LOADED = f"print(*sorted(name for name in {HEAVY} if name in sys.modules))"
