@@ -22,7 +22,7 @@ class Parameters(griffe.Extension):  # type: ignore[misc]
         classes = [it for it in _classes(pkg) if it.path.startswith("execgraph.engine.")]
         for owner in classes:
             for method in owner.functions.values():
-                for one in (method, *(owner.overloads.get(method.name) or ())):
+                for one in (method, *(method.overloads or ())):
                     _fill_in(one)
         for owner in classes:
             for name, attribute in list(owner.attributes.items()):
