@@ -97,10 +97,11 @@ def flat(node: Step | Execution | SideEffect) -> dict[str, Any]:
     kept = node.model_dump(mode="json", exclude=_EDGES)
     if "usage" in kept:
         kept |= kept.pop("usage") or dict.fromkeys(_USAGE)
-    for name in _MAPPINGS & kept.keys():
-        kept[name] = json.dumps(kept[name])
     if isinstance(node, Step) and not node.seen:  # as of most: it takes no space
         kept["seen"] = None
+    for name in _MAPPINGS:
+        if kept.get(name) is not None:
+            kept[name] = json.dumps(kept[name])
     return kept
 
 

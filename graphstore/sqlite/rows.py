@@ -47,4 +47,4 @@ def execution_columns(it: Execution) -> Row:
 
 
 def _without_lists(fields: Row) -> Row:
-    return fields | {name: json.dumps(fields[name]) for name in LISTS & fields.keys()}
+    return fields | {name: json.dumps(fields[name]) for name in LISTS if name in fields}
