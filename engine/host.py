@@ -27,7 +27,7 @@ from .replay.subject import Subject
 from .replay.wish import Wish
 from .sessions.collector import Collector
 from .sessions.memory import Memory
-from .sessions.outage import Outage, is_away, store_away
+from .sessions.outage import Outage, store_away
 from .sessions.replay_writer import ReplayWriter
 from .sessions.session import Session
 
@@ -110,7 +110,7 @@ class Host:
         else:
             await store.ping()  # nothing is done if it is away
             plan = no_plan(Cause(MissKind.REPLAY_OFF, subject.name))
-        if is_away(store):
+        if store.away:
             plan = no_plan(store_away(store))
         if wish.must_serve and not plan.complete:
             raise NotReplayable(plan.causes)

@@ -48,6 +48,9 @@ RETRY_SECONDS = 30.0
 class RunStore(Presence, FactReading, Lookups, RunRecording, Protocol):
     """What a run needs of its store."""
 
+    #: Whether it has gone, and does not come back for the run that it was lent to.
+    away: bool = False
+
 
 class GraphStore(
     RunStore,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ...graphstore.model import SideEffect
 from ..errors import NotOpen
 from ..outcome.cause import Cause, MissKind
-from ..sessions.outage import is_away, store_away
+from ..sessions.outage import store_away
 from .choosing import doubts, mistrust
 from .family import Chooser
 from .noted_facts import Note, facets_by_resource
@@ -86,7 +86,7 @@ class EffectGate:
 
     def _passed(self) -> bool:
         served = any(it.taken.served for it in self.chosen)
-        if served and is_away(self._run.store):  # then it was not checked at all
+        if served and self._run.store.away:  # then it was not checked at all
             self.stopped = self.stopped or AskAgain(store_away(self._run.store))
             return False
         self.begun = True

@@ -17,7 +17,6 @@ from ...graphstore.store import RunStore
 from ..model.prices import Bill
 from ..outcome.events import StepEnded
 from ..sessions.memory import MemoryKey
-from ..sessions.outage import is_away
 from ..sessions.session import Session
 from ..transcript import Transcripts
 from .account import Account
@@ -95,7 +94,7 @@ class Run:
     @property
     def away(self) -> bool:
         """Whether the store has gone for this run: nothing is looked up or recorded any more."""
-        return is_away(self.store)
+        return self.store.away
 
     @property
     def over(self) -> bool:

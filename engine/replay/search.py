@@ -8,7 +8,6 @@ from ...graphstore.errors import PayloadCorrupted
 from ...graphstore.model import Precondition, Step, Trace
 from ...graphstore.store import RunStore
 from ..outcome.cause import Cause, MissKind
-from ..sessions.outage import is_away
 from .account import Account
 from .judging import Recorded
 from .lookup import look_up
@@ -69,7 +68,7 @@ class Search:
 
     async def find(self, key: str, occurrence: int) -> Recorded | None:
         """The recorded step of this key: one that stands if there is one."""
-        if not self._wish.may_serve or is_away(self._store):
+        if not self._may_serve():
             return None
         if self._index is None:
             self._index = StepsByKey(self._plan, self._subject.code)
@@ -78,7 +77,10 @@ class Search:
             # Memory knows one trace; others may serve as well.
             index = await self._look_up()
             found = await self._best_of(index.find(key, occurrence))
-        return None if is_away(self._store) else found  # what it went by may be no facts
+        return found if self._may_serve() else None  # what it went by may be no facts
+
+    def _may_serve(self) -> bool:
+        return self._wish.may_serve and not self._store.away
 
     def is_recorded(self, step: Step) -> bool:
         """Whether what ``step`` gave is recorded of it, as far as is known by now."""
@@ -100,7 +102,7 @@ class Search:
         try:
             return (await self._store.values([digest]))[digest]
         except PayloadCorrupted:
-            if not is_away(self._store):
+            if not self._store.away:
                 self._account.because(Cause(MissKind.PAYLOAD_DAMAGED, found.trace))
             return None
 

@@ -33,7 +33,7 @@ from ...graphstore.roles.recording import Published
 from ...graphstore.store import GraphStore, RunStore
 from ..outcome.cause import Cause, MissKind
 
-__all__ = ["Lent", "Outage", "is_away", "store_away"]
+__all__ = ["Lent", "Outage", "store_away"]
 
 _log = logging.getLogger("execgraph")
 
@@ -146,7 +146,7 @@ class Outage:
 
 
 class Lent(RunStore):
-    """A store as one run has it. ``away``: it has gone, and does not come back for this run."""
+    """A store as one run has it."""
 
     def __init__(self, store: RunStore, outage: Outage) -> None:
         self.url = store.url
@@ -257,11 +257,6 @@ class Lent(RunStore):
         return await self._store.publish(
             execution, steps=steps, manifest=manifest, signature=signature, keep=keep
         )
-
-
-def is_away(store: RunStore) -> bool:
-    """Whether ``store`` is one that has gone for the run it was lent to."""
-    return isinstance(store, Lent) and store.away
 
 
 def store_away(store: RunStore) -> Cause:
