@@ -10,12 +10,12 @@
         ...
         server.requests                     # as they arrived, failed attempts included
 
-It answers ``POST /v1/messages`` as JSON and as a stream of server-sent events, and ``POST
-/v1/messages/count_tokens``. Like the service it makes up new message, request and ``tool_use``
-ids and thinking signatures on every call, and refuses a conversation whose tool calls and tool
-results do not match. Tokens are estimated from the lengths of the texts, so that equal
-conversations cost the same; an answer may say how many they are. It runs in a thread of its own:
-use it from sync and async programs. It needs the extra ``server``.
+It answers ``POST /v1/messages`` as JSON and as a stream of server-sent events, holds message
+threads, and answers ``POST /v1/messages/count_tokens``. Like the service it makes up new message,
+request and ``tool_use`` ids and thinking signatures on every call, and refuses a conversation whose
+tool calls and tool results do not match. Tokens are estimated from the lengths of the texts, so
+that equal conversations cost the same; an answer may say how many they are. It runs in a thread of
+its own: use it from sync and async programs. It needs the extra ``server``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from . import messages_wire as wire
 from .extras import require_server
+from .messages_threads import Threads
 from .messages_wire import Body, Refused, estimate_tokens, new_id
 
 if TYPE_CHECKING:
@@ -121,6 +122,11 @@ class _Failure(NamedTuple):
     retry_after: float | None
 
 
+class _Cut(NamedTuple):
+    events: int
+    error: str | None
+
+
 @dataclass(slots=True)
 class _Running:
     server: uvicorn.Server
@@ -144,8 +150,10 @@ class MessagesServer:
     keep_bodies: bool = False
     port: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
+    threads: Threads = field(default_factory=Threads, init=False, repr=False)
     _counts: Counts = field(default_factory=Counts, init=False, repr=False)
     _failures: list[_Failure] = field(default_factory=list, init=False, repr=False)
+    _cuts: list[_Cut] = field(default_factory=list, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _running: _Running | None = field(default=None, init=False, repr=False)
 
@@ -181,6 +189,12 @@ class MessagesServer:
         """
         with self._lock:
             self._failures += [_Failure(status, message, retry_after)] * times
+
+    def cut(self, events: int, *, times: int = 1, error: str | None = None) -> None:
+        """Break the next `times` streams off after so many events: the connection is dropped, or,
+        with an `error` such as ``overloaded_error``, an event tells of that."""
+        with self._lock:
+            self._cuts += [_Cut(events, error)] * times
 
     def __enter__(self) -> Self:
         if self._running is not None:
@@ -267,14 +281,16 @@ class MessagesServer:
             message = self._message(body)
         except Refused as refused:
             self._count(failed=1)
-            return _error_response(refused.status, str(refused), final=True)
+            return _refusal(refused)
         usage = message["usage"]
         self._count(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"])
         await asyncio.sleep(self.latency)
         headers = {"request-id": new_id("req")}
         if body.get("stream"):
+            with self._lock:
+                cut = self._cuts.pop(0) if self._cuts else None
             return StreamingResponse(
-                _as_stream(message), media_type="text/event-stream", headers=headers
+                _as_stream(message, cut), media_type="text/event-stream", headers=headers
             )
         return JSONResponse(message, headers=headers)
 
@@ -285,20 +301,30 @@ class MessagesServer:
         try:
             body = _checked(request, await request.body(), required=("model",))
         except Refused as refused:
-            return _error_response(refused.status, str(refused), final=True)
+            return _refusal(refused)
         headers = {"request-id": new_id("req")}
         return JSONResponse({"input_tokens": estimate_tokens(body)}, headers=headers)
 
     def _message(self, body: dict[str, Any]) -> dict[str, Any]:
+        whole = self.threads.whole(body)
+        if whole["messages"] is not body["messages"]:
+            wire.check_conversation(whole["messages"])
         try:
-            answer = self.brain(body)
-            return wire.message(body, answer.content, answer.stop_reason, answer.usage)
+            answer = self.brain(whole)
+            message = wire.message(whole, answer.content, answer.stop_reason, answer.usage)
         except Exception as error:
             raise Refused(500, f"the brain failed: {error!r}") from error
+        self.threads.hold(body, whole, message)
+        return message
 
 
-async def _as_stream(message: Mapping[str, Any]) -> AsyncIterator[bytes]:
-    for event in wire.as_events(message):
+async def _as_stream(message: Mapping[str, Any], cut: _Cut | None) -> AsyncIterator[bytes]:
+    for number, event in enumerate(wire.as_events(message)):
+        if cut is not None and number == cut.events:
+            if cut.error is None:
+                raise ConnectionAbortedError("the stream is cut, as it was asked for")
+            yield wire.error_event(cut.error)
+            return
         yield event
         await asyncio.sleep(0)
 
@@ -320,8 +346,17 @@ def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> Non
         time.sleep(0.002)
 
 
+def _refusal(refused: Refused) -> Response:
+    response = _error_response(refused.status, str(refused), details=refused.details)
+    response.headers["x-should-retry"] = "false"
+    return response
+
+
 def _error_response(
-    status: int, message: str, retry_after: float | None = None, *, final: bool = False
+    status: int,
+    message: str,
+    retry_after: float | None = None,
+    details: Mapping[str, Any] | None = None,
 ) -> Response:
     from starlette.responses import JSONResponse
 
@@ -330,9 +365,9 @@ def _error_response(
     headers = {"request-id": request_id}
     if retry_after is not None:
         headers["retry-after"] = str(retry_after)
-    if final:
-        headers["x-should-retry"] = "false"
-    error = {"type": kind, "message": message}
+    error: dict[str, Any] = {"type": kind, "message": message}
+    if details is not None:
+        error["details"] = details
     body = {"type": "error", "error": error, "request_id": request_id}
     return JSONResponse(body, status, headers=headers)
 
@@ -350,7 +385,10 @@ def _checked(request: Request, data: bytes, *, required: Sequence[str]) -> dict[
     for name in (*required, "messages"):
         if name not in body:
             raise Refused(400, f"{name}: Field required")
-    if not isinstance(body["messages"], list) or not body["messages"]:
+    thread = body.get("thread")
+    continues = isinstance(thread, dict) and thread.get("type") == "continue"
+    if not isinstance(body["messages"], list) or not (body["messages"] or continues):
         raise Refused(400, "messages: at least one message is required")
-    wire.check_conversation(body["messages"])
+    if not continues:
+        wire.check_conversation(body["messages"])
     return body

@@ -16,6 +16,7 @@ __all__ = [
     "Refused",
     "as_events",
     "check_conversation",
+    "error_event",
     "estimate_tokens",
     "message",
     "new_id",
@@ -38,10 +39,11 @@ _DELTA_CHARACTERS = 24
 
 
 class Refused(Exception):
-    """The service answers with `status` and this message."""
+    """The service answers with `status` and this message, and `details` for programs."""
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, details: Mapping[str, Any] | None = None) -> None:
         self.status = status
+        self.details = details
         super().__init__(reason)
 
 
@@ -169,6 +171,11 @@ def as_events(whole: Mapping[str, Any]) -> Iterator[bytes]:
     ending = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
     yield _event("message_delta", delta=ending, usage={"output_tokens": usage["output_tokens"]})
     yield _event("message_stop")
+
+
+def error_event(kind: str) -> bytes:
+    """What a stream says last when the service fails in its middle."""
+    return _event("error", error={"type": kind, "message": "an injected failure"})
 
 
 def _event(kind: str, **data: object) -> bytes:

@@ -19,7 +19,7 @@ from .options import AgentOptions, ExecuteOptions
 from .outcome.result import Result
 from .parameters import takes
 from .replay.actions import act_on
-from .replay.decisions import decide, follow, go_back
+from .replay.decisions import at_once, decide, follow, go_back
 from .replay.judging import Code
 from .replay.plan import Decision
 from .replay.refusals import AskAgain
@@ -133,7 +133,7 @@ class Agent:
         A reply that pauses is one with the next: it is sent back as it is, and the model goes on.
         """
         client = run.session.client(self._options.client)
-        dialect = client.dialect
+        dialect, ask = client.dialect, at_once(client.ask)
         turns: list[tuple[Decision, list[CallResult]]] = []
 
         def request() -> Mapping[str, Json]:
@@ -145,7 +145,7 @@ class Agent:
         tries: dict[int, int] = {}
         again: AskAgain | None = None
         while len(turns) < self.max_turns:
-            decision = follow(run) or await decide(run, request, client.ask, dialect, again=again)
+            decision = follow(run) or await decide(run, request, ask, dialect, again=again)
             again = None
             try:
                 final = tries.get(decision.position, 0) == _ASK_AGAIN

@@ -170,7 +170,7 @@ class Engine(Toolbox):
     def _client_or_own(self, client: object) -> object:
         return client if client is not None else self.client
 
-    def middleware(self, *, outside: Literal["pass", "raise"] = "pass") -> Any:
+    def middleware(self, *, outside: Literal["pass", "raise"] = "pass", pace: float = 0.0) -> Any:
         """Make a middleware for the Anthropic SDK: ``AsyncAnthropic(middleware=[...])``.
 
         Calls of that client inside a run are decisions of the run.
@@ -178,14 +178,15 @@ class Engine(Toolbox):
         Args:
             outside: What becomes of calls outside any run: "pass" lets them be, "raise" refuses
                 them.
+            pace: The pause before each event of a stream that is served, in seconds.
 
         Returns:
             What the SDK takes as a middleware.
 
         Raises:
-            AgentError: ``outside`` is neither.
+            AgentError: ``outside`` is neither, or ``pace`` is no pause.
         """
-        return load_adapter("anthropic").middleware(outside=outside)
+        return load_adapter("anthropic").middleware(outside=outside, pace=pace)
 
     # Facts --------------------------------------------------------------------------------
 

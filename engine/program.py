@@ -24,7 +24,7 @@ from .keys.caller import caller_name
 from .model.client import Dialect, PlainDialect
 from .outcome.result import Result
 from .replay.actions import act
-from .replay.decisions import Ask, decide
+from .replay.decisions import Ask, at_once, decide
 from .replay.family import Family, Place
 from .replay.run import Run
 from .replay.subject import Subject
@@ -147,6 +147,7 @@ class ProgramRun:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = False
         self._context = ExitStack()
+        self._before_end: list[Callable[[], Awaitable[None]]] = []
         self.output: Any = None
 
     @property
@@ -221,7 +222,7 @@ class ProgramRun:
             if version is not None:
                 raise AgentError("version= says who call= asks; give call=, or leave version= out")
             client = self._running.session.client(self._client)
-            return await self.ask(client.as_sent(request), client.ask, client.dialect)
+            return await self.ask(client.as_sent(request), at_once(client.ask), client.dialect)
 
         async def ask(body: Mapping[str, Json]) -> bytes:
             reply = call(body)
@@ -230,10 +231,11 @@ class ProgramRun:
             return encode(await reply)
 
         who = caller_name(call) if version is None else f"version {version}"
-        return await self.ask(request, ask, PlainDialect(who))
+        return await self.ask(request, at_once(ask), PlainDialect(who))
 
     async def ask(self, request: Mapping[str, Json], ask: Ask, dialect: Dialect) -> Handle:
-        """``decide`` for adapters: ``ask`` gives the exact body of the reply.
+        """``decide`` for adapters: ``ask`` gives the exact body of the reply, and calls what it is
+        given when something of that begins to be known to the program.
 
         Raises RunFailed where a replay is required and the model would have to be asked, and
         where the store fails.
@@ -295,9 +297,17 @@ class ProgramRun:
             self._run.join(outer.begun)
         _open.add(self)
 
+    def before_end(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Have ``work`` done when the block has ended, for adapters: what is under way then comes
+        to its end."""
+        self._before_end.append(work)
+
     async def end(self, error: BaseException | None = None) -> None:
         """Record what is new; after an ``error``, keep the failed run for people."""
-        run, self._ended = self._running, True
+        run = self._running
+        for under_way in self._before_end:
+            await under_way()
+        self._ended = True
         if error is not None:
             await self._fail(run, error)
             return

@@ -47,24 +47,30 @@ class AnthropicClient(ChatClient):
     def __init__(self, client: AsyncAnthropic | None) -> None:
         self._given = client
         self._asked: AsyncAnthropic | None = None
+        self._is_own = False
         if client is not None:
             _check(client)
 
     def _client(self) -> AsyncAnthropic:
         if self._asked is None:
-            self._asked = _of_this_loop(self._given)
+            from .streaming import telling
+
+            client, self._is_own = _of_this_loop(self._given)
+            self._asked = client.with_middleware(telling)
         return self._asked
 
     @override
     async def close(self) -> None:
         asked, self._asked = self._asked, None
-        if asked is not None and asked is not self._given:
+        if asked is not None and self._is_own:
             await asked.close()
 
     @override
     async def ask(self, request: Mapping[str, Any]) -> bytes:
         if request.get("stream"):
             raise AgentError("a reply is recorded as a whole; leave 'stream' out of the request")
+        from .streaming import whole
+
         messages = self._client().messages
         # What the SDK does not know by name is sent as it is: the request is the API's body.
         known = inspect.signature(messages.create).parameters
@@ -72,8 +78,14 @@ class AnthropicClient(ChatClient):
         named = {key: value for key, value in body.items() if key in known}
         rest = {key: value for key, value in body.items() if key not in known}
         with asking():
-            raw = await messages.with_raw_response.create(**named, extra_body=rest or None)
-        return bytes(await raw.read())
+            # As a stream, since the SDK refuses to wait for a reply that may be long.
+            return await whole(
+                request,
+                lambda: messages.with_raw_response.create(
+                    **named, stream=True, extra_body=rest or None
+                ),
+                retries=self._client().max_retries,
+            )
 
     @override
     def head(
@@ -127,8 +139,9 @@ class AnthropicClient(ChatClient):
         return "".join(block["text"] for block in reply["content"] if block["type"] == "text")
 
 
-def _of_this_loop(given: AsyncAnthropic | None) -> AsyncAnthropic:
-    """``given`` with connections of its own, because the SDK's are of one event loop.
+def _of_this_loop(given: AsyncAnthropic | None) -> tuple[AsyncAnthropic, bool]:
+    """``given`` with connections of its own, because the SDK's are of one event loop; and whether
+    they are its own.
 
     A client declared in a module would otherwise fail in every second ``asyncio.run``. An HTTP
     client that the program brought is used as it is.
@@ -136,20 +149,20 @@ def _of_this_loop(given: AsyncAnthropic | None) -> AsyncAnthropic:
     from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 
     if given is None:
-        return AsyncAnthropic()
+        return AsyncAnthropic(), True
     if type(getattr(given, "_client", None)).__name__ != "AsyncHttpxClientWrapper":
-        return given
+        return given, False
     http_client = DefaultAsyncHttpxClient(base_url=given.base_url, timeout=given.timeout)
-    return given.with_options(http_client=http_client)
+    return given.with_options(http_client=http_client), True
 
 
 def _check(client: object) -> None:
-    from anthropic import AsyncAnthropic
+    from anthropic.resources import AsyncMessages
 
-    if not isinstance(client, AsyncAnthropic):
+    if not isinstance(getattr(client, "messages", None), AsyncMessages):
         raise AgentError(
-            f"agents ask through AsyncAnthropic, not {type(client).__qualname__}; the sync face"
-            " (engine.sync()) takes AsyncAnthropic too"
+            "agents ask through AsyncAnthropic, or the asynchronous client of a platform, not"
+            f" {type(client).__qualname__}; the sync face (engine.sync()) takes AsyncAnthropic too"
         )
 
 

@@ -9,7 +9,8 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, cast
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple, cast
 
 import httpx2
 from anthropic import Anthropic, APIResponse, AsyncAPIResponse
@@ -18,34 +19,42 @@ from typing_extensions import override
 
 from ...engine.errors import AgentError
 from ...engine.program import ProgramRun, current_run, open_runs
+from ...engine.replay.decisions import at_once
 from ...graphstore.canonical import encode
 from .client import being_asked
 from .dialect import MessagesDialect
 from .errands import Errands
-from .passing import IN_A_THREAD, STREAMED, Passing, endpoint
+from .events import without_events
+from .passing import IN_A_THREAD, Passing, endpoint
 from .sending import as_sent
+from .streaming import (
+    AsyncPassing,
+    AsyncServed,
+    NotAnAnswer,
+    Streaming,
+    SyncPassing,
+    SyncServed,
+    answered,
+)
 
 __all__ = ["Middleware"]
 
 _MESSAGES = "/v1/messages"
 _ASKING = (_MESSAGES, "/v1/complete")
 _OK = 200
-
-
-class _NotAnAnswer(Exception):
-    """The service answered with an error, which the SDK is to handle: nothing is recorded."""
-
-    def __init__(self, response: Any) -> None:
-        self.response = response
+_LONG = 3600.0  # seconds between two events of a stream
 
 
 class Middleware(SdkMiddleware):
     """See ``Engine.middleware``."""
 
-    def __init__(self, *, outside: Literal["pass", "raise"] = "pass") -> None:
+    def __init__(self, *, outside: Literal["pass", "raise"] = "pass", pace: float = 0.0) -> None:
         if outside not in ("pass", "raise"):
             raise AgentError(f"outside={outside!r} is unknown; use 'pass' or 'raise'")
+        if not 0 <= pace < _LONG:
+            raise AgentError(f"pace={pace!r} is no pause between events; give seconds, 0 for none")
         self._outside = outside
+        self._pace = pace
         self._warned: set[str] = set()
 
     @override
@@ -57,13 +66,23 @@ class Middleware(SdkMiddleware):
             if passing is not None:
                 await passing.aread(response)
             return cast("AsyncAPIResponse[Any]", response)
-
-        async def send() -> tuple[AsyncAPIResponse[Any], bytes]:
-            response = await call_next(request)
-            return response, await response.http_response.aread()
-
-        response, body = await _decided(run, _sent(request, call_next), send)
-        return cast("AsyncAPIResponse[Any]", response or _response(AsyncAPIResponse, request, body))
+        call = _Call(
+            _sent(request, call_next),
+            send=lambda: call_next(request),
+            read=lambda response: response.http_response.aread(),
+        )
+        if not _streams(request):
+            response, body = await _decided(run, call)
+            if response is None:
+                response = _response(AsyncAPIResponse, request, body)
+            return cast("AsyncAPIResponse[Any]", response)
+        streaming = Streaming(run, call.sent)
+        response, decision = await streaming.begin(call.send)
+        if decision is not None:
+            events = AsyncServed(decision.value, self._pace)
+            return cast("AsyncAPIResponse[Any]", _streamed(AsyncAPIResponse, request, events))
+        streaming.watch(response, AsyncPassing)
+        return cast("AsyncAPIResponse[Any]", response)
 
     @override
     def handle(self, request: Any, call_next: Any) -> APIResponse[Any]:
@@ -79,15 +98,24 @@ class Middleware(SdkMiddleware):
                 "a synchronous client would block the event loop of its own run; use"
                 " AsyncAnthropic inside 'async with engine.run(...)'"
             )
-
-        def send() -> tuple[APIResponse[Any], bytes]:
-            response = call_next(request)
-            return response, response.http_response.read()
-
         here = Errands(run.loop)
-        work = _decided(run, _sent(request, call_next), lambda: here.do(send))
-        response, body = here.until(work)
-        return cast("APIResponse[Any]", response or _response(APIResponse, request, body))
+        call = _Call(
+            _sent(request, call_next),
+            send=lambda: here.do(lambda: call_next(request)),
+            read=lambda response: here.do(response.http_response.read),
+        )
+        if not _streams(request):
+            response, body = here.until(_decided(run, call))
+            if response is None:
+                response = _response(APIResponse, request, body)
+            return cast("APIResponse[Any]", response)
+        streaming = Streaming(run, call.sent)
+        response, decision = here.until(streaming.begin(call.send))
+        if decision is not None:
+            events = SyncServed(decision.value, self._pace)
+            return cast("APIResponse[Any]", _streamed(APIResponse, request, events))
+        streaming.watch(response, SyncPassing)
+        return cast("APIResponse[Any]", response)
 
     def _run_of(self, request: Any) -> ProgramRun | None:
         """The run whose decision this call is; None if it is to pass."""
@@ -101,7 +129,7 @@ class Middleware(SdkMiddleware):
                     " or allow it by engine.middleware(outside='pass')"
                 )
             return None
-        return None if _streams(request) else run
+        return run
 
     def _passing(self, request: Any) -> Passing | None:
         """A call that is no decision of a run; None if no run can have made it, or if a run itself
@@ -115,8 +143,6 @@ class Middleware(SdkMiddleware):
         if run is None and _running_loop() is None:
             # A thread that the program started itself has no context, so it does not say whose.
             runs, what = open_runs(), IN_A_THREAD
-        elif path == _MESSAGES:
-            what = STREAMED
         if not runs:
             return None
         passing = Passing(runs, what, request)
@@ -158,39 +184,52 @@ def _client_of(call_next: Any) -> Any:
     return None
 
 
-async def _decided(
-    run: ProgramRun, body: dict[str, Any], send: Callable[[], Awaitable[tuple[Any, bytes]]]
-) -> tuple[Any, bytes]:
+class _Call(NamedTuple):
+    """A call, as it is made in the event loop of its run. ``sent``: what can change its answer."""
+
+    sent: dict[str, Any]
+    send: Callable[[], Awaitable[Any]]
+    read: Callable[[Any], Awaitable[bytes]]
+
+
+async def _decided(run: ProgramRun, call: _Call) -> tuple[Any, bytes]:
     """The SDK's response if the model was asked, and the body of the reply."""
     responses: list[Any] = []
 
     async def ask(_: Any) -> bytes:
-        response, body = await send()
-        if response.status_code != _OK:
-            raise _NotAnAnswer(response)
-        responses.append(response)
-        return body
+        responses.append(response := await answered(call.sent, call.send()))
+        return await call.read(response)
 
     try:
-        reply = await run.ask(body, ask, MessagesDialect())
-    except _NotAnAnswer as failed:
+        reply = await run.ask(call.sent, at_once(ask), MessagesDialect())
+    except NotAnAnswer as failed:
         return failed.response, b""
-    return (responses[0] if responses else None), encode(reply.value)
+    return (responses[0] if responses else None), encode(without_events(reply.value))
 
 
 def _response(kind: Any, request: Any, body: bytes) -> Any:
     """A recorded reply as the SDK would have got it."""
+    return _read(kind, request, "application/json", content=body)
+
+
+def _streamed(kind: Any, request: Any, stream: Any) -> Any:
+    """A recorded reply as a stream that the SDK would have got."""
+    return _read(kind, request, "text/event-stream; charset=utf-8", stream=stream)
+
+
+def _read(kind: Any, request: Any, content_type: str, **body: Any) -> Any:
     raw = httpx2.Response(
         _OK,
-        headers={"content-type": "application/json"},
-        content=body,
+        headers={"content-type": content_type},
         request=httpx2.Request(request.method, f"https://replay.invalid{request.url}"),
+        **body,
     )
+    raw.elapsed = timedelta()
     return kind(
         raw=raw,
         cast_to=request.cast_to,
         client=_reader(),
-        stream=False,
+        stream="stream" in body,
         stream_cls=request.stream_cls,
         options=request.options,
     )

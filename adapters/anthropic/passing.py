@@ -1,7 +1,7 @@
 """Counts the model calls that no run records, and the tokens that their replies report.
 
-A streamed reply, a call in a thread that does not know of the run, and a call of another endpoint
-are no decisions of a run. They are paid at each replay all the same, so the run says so.
+A call in a thread that does not know of the run, and a call of another endpoint, are no decisions
+of a run. They are paid at each replay all the same, so the run says so.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import httpx2
@@ -22,16 +22,15 @@ from ...engine.program import ProgramRun
 from ...graphstore.canonical import Json
 from ...graphstore.model import Usage
 from .dialect import terms_of, usage_of
+from .events import BrokenStream, EventReader
 
-__all__ = ["IN_A_THREAD", "STREAMED", "Passing", "endpoint"]
+__all__ = ["IN_A_THREAD", "Passing", "endpoint"]
 
 _log = logging.getLogger("execgraph")
 
-STREAMED = "a streamed reply"
 IN_A_THREAD = "a call in a thread that does not know of the run"
 _COUNTS_TOKENS = "/v1/messages/count_tokens"
 _INSTEAD = {
-    STREAMED: "Use messages.create without streaming to have it recorded.",
     IN_A_THREAD: "Start such work with asyncio.to_thread, or with contextvars.copy_context().run.",
 }
 _OK = 200
@@ -140,35 +139,26 @@ def _in_loop(run: ProgramRun, bill: Bill) -> None:
 class _Events:
     """Reads the usage that a stream of events reports."""
 
-    def __init__(self, headers: Mapping[str, str], report: Any) -> None:
-        packed = headers.get("content-encoding", "identity").lower()
-        self._unpack = zlib.decompressobj(wbits=47) if packed in ("gzip", "deflate") else None
-        self._readable = self._unpack is not None or packed == "identity"
+    def __init__(
+        self, headers: Mapping[str, str], report: Callable[[Mapping[str, Json]], None]
+    ) -> None:
+        self._reader: EventReader | None = None
+        with suppress(BrokenStream):
+            self._reader = EventReader(headers)
         self._report = report
-        self._rest = b""
         self._usage: dict[str, Json] = {}
 
     def feed(self, data: bytes) -> None:
         """Read the next bytes of the stream."""
-        if not self._readable:
+        if self._reader is None:
             return
         try:
-            plain = data if self._unpack is None else self._unpack.decompress(data)
-        except zlib.error:
-            self._readable = False
-            return
-        *lines, self._rest = (self._rest + plain).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:") and b'"usage"' in line:
-                self._read(line.removeprefix(b"data:"))
+            for event in self._reader.feed(data):
+                self._read(event)
+        except BrokenStream:
+            self._reader = None
 
-    def _read(self, line: bytes) -> None:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return
-        if not isinstance(event, Mapping):
-            return
+    def _read(self, event: Mapping[str, Any]) -> None:
         message = event.get("message")
         usage = message.get("usage") if isinstance(message, Mapping) else event.get("usage")
         if isinstance(usage, Mapping):

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from ...engine.outcome.attempts import Attempt
 from ...graphstore.canonical import Json
 from .dialect import BETA, QUERY, WHO
 
-__all__ = ["as_sent", "body_of", "default_base_url"]
+__all__ = ["as_sent", "body_of", "default_base_url", "failed"]
 
 _USUAL_PORTS = {"http": ":80", "https": ":443"}
 _DEFAULT = "https://api.anthropic.com"
@@ -47,6 +48,12 @@ def as_sent(
 def body_of(request: Mapping[str, Json]) -> dict[str, Json]:
     """The body of a request that ``as_sent`` made."""
     return {key: value for key, value in request.items() if key not in (BETA, QUERY, WHO)}
+
+
+def failed(model: str, response: Any) -> Attempt:
+    """The attempt that was answered with an error."""
+    raw = response.http_response
+    return Attempt(model, f"{raw.status_code} {raw.reason_phrase}".strip(), raw.status_code)
 
 
 def default_base_url() -> str | None:

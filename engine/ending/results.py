@@ -36,6 +36,7 @@ def result_of(ended: Ended, *, recorded: bool) -> Result:
         effects=tuple([_effect_report(effect) for effect in ended.effects]),
         miss=ended.missed,
         stop_reason=ended.stop_reason,
+        attempts=tuple(run.account.attempts),
     )
 
 

@@ -50,9 +50,9 @@ _REMEDY = {
     " unordered data in the request otherwise",
     MissKind.RECORDING_ENDS: "nothing: this run records the rest",
     MissKind.TORN: "nothing: the next run records what this one could not",
-    MissKind.INCOMPLETE: "raise max_tokens, or look at the stop reason",
-    MissKind.UNRECORDED: "use messages.create without streaming inside a run; start threads with"
-    " asyncio.to_thread or contextvars.copy_context().run",
+    MissKind.INCOMPLETE: "raise max_tokens, or look at the stop reason; read a stream to its end",
+    MissKind.UNRECORDED: "start threads with asyncio.to_thread or contextvars.copy_context().run,"
+    " and call messages.create, or stream, inside a run",
     MissKind.PAYLOAD_DAMAGED: "check the disk, and who else writes to the store",
     MissKind.UNFINISHED_EFFECT: "await run.act(...) inside the run's block, and let no time limit"
     " cut a write short: whether it happened is in doubt then",

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from ...graphstore.model import EffectState, Mode, StepKind, Usage
+from .attempts import Attempt
 from .cause import Cause
 
 __all__ = ["EffectReport", "Outcome", "Result", "StepReport"]
@@ -100,6 +101,8 @@ class Result:
         stop_reason: Why an agent's last reply ended, in the provider's word. What ended by
             ``max_tokens`` is cut, and such a run is not published. None of a program.
         saved_cost: The price of ``saved_tokens`` in US dollars; None if a part is not known.
+        attempts: The requests that gave no answer (429, 529, 5xx, time-outs, streams that broke
+            off), in order; what one of them was billed all the same is in ``usage``.
     """
 
     output: Any
@@ -117,6 +120,7 @@ class Result:
     miss: tuple[Cause, ...]
     stop_reason: str | None = None
     saved_cost: float | None = None
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def tokens(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ...graphstore.model import Usage
 from ..model.prices import Bill, sum_of
+from ..outcome.attempts import Attempt
 from ..outcome.cause import Cause
 
 __all__ = ["Account"]
@@ -16,7 +17,7 @@ class Account:
 
     ``causes``: why it was not simply replayed, in the order of time; ``troubles``: those for
     which it will not be replayed either, or not to its end; ``unpublishable``: the first that
-    keeps it from being a trace.
+    keeps it from being a trace. ``attempts``: requests that gave no answer.
     """
 
     def __init__(self, causes: Iterable[Cause]) -> None:
@@ -25,6 +26,7 @@ class Account:
         self.unpublishable: Cause | None = None
         self.bills: list[Bill] = []
         self.calls = 0
+        self.attempts: list[Attempt] = []
 
     @property
     def usage(self) -> Usage:
@@ -44,6 +46,10 @@ class Account:
     def pay(self, bill: Bill) -> None:
         """A reply has come that is paid for."""
         self.bills.append(bill)
+
+    def fail(self, attempt: Attempt) -> None:
+        """A request gave no answer."""
+        self.attempts.append(attempt)
 
     def because(self, cause: Cause) -> None:
         """Tell why this run is no plain replay."""

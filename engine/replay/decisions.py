@@ -11,11 +11,13 @@ from ...graphstore.canonical import Json, decode, fingerprint
 from ...graphstore.model import FacetRef, Step, StepKind, Value
 from ..model.client import Call, Dialect
 from ..model.prices import Bill, load_prices_early
+from ..outcome.attempts import attempts_told_to
 from ..outcome.cause import Cause, MissKind
 from ..outcome.result import Outcome
 from ..sessions.outage import store_away
 from ..tools.reading import read_call
 from ..transcript import Asked, request_messages
+from .family import Place
 from .judging import Recorded
 from .noted_facts import Note, guards_of, merged
 from .plan import Decision
@@ -30,10 +32,11 @@ from .run import Run
 from .step_taken import Taken
 from .wish import MustNotAsk
 
-__all__ = ["Ask", "decide", "follow", "go_back"]
+__all__ = ["Ask", "at_once", "decide", "follow", "go_back"]
 
-#: Puts a request to a model and gives the exact body of its reply.
-Ask = Callable[[Mapping[str, Json]], Awaitable[bytes]]
+#: Puts a request to a model and gives the exact body of its reply. What it calls tells that the
+#: reply begins to be known to the program.
+Ask = Callable[[Mapping[str, Json], Callable[[], None]], Awaitable[bytes]]
 
 _MAY_BE_NEW = (Outcome.ASKED, Outcome.EXECUTED, Outcome.DIVERGED, Outcome.REFUSED)
 
@@ -56,6 +59,15 @@ class _Reply(NamedTuple):
     calls: tuple[Call, ...]
     bill: Bill
     duration_ms: float
+
+
+def at_once(ask: Callable[[Mapping[str, Json]], Awaitable[bytes]]) -> Ask:
+    """Of a reply that nobody knows anything of before it has come as a whole."""
+
+    async def asking(request: Mapping[str, Json], _: Callable[[], None]) -> bytes:
+        return await ask(request)
+
+    return asking
 
 
 def follow(run: Run) -> Decision | None:
@@ -211,7 +223,14 @@ async def _put(run: Run, question: _Question, ask: Ask, dialect: Dialect) -> Dec
     own, before = await _note_before(run, question, dialect)
     asked_at, seen = await _newest_versions(run)
     feeds = run.path.frontier
-    reply = await _ask(run, question, ask, dialect)
+    step = {"feeds": feeds, "asked_at": asked_at, "seen": seen}
+    beginning = _Beginning(run, question, [before[facet] for facet in own], before, step)
+    try:
+        reply = await _ask(run, question, ask, dialect, beginning)
+    except BaseException:
+        if beginning.taken is not None:
+            run.account.do_not_publish(Cause(MissKind.INCOMPLETE, question.asked.model))
+        raise
     # One read serves both: it confirms what was noted before the decision, and notes what
     # the calls rest on.
     run.notes.ended(ticket, before.values())
@@ -222,10 +241,52 @@ async def _put(run: Run, question: _Question, ask: Ask, dialect: Dialect) -> Dec
     run.notes.ended(ticket, (noted[facet] for facet in chosen if facet not in before))
     taken = _taken(run, question, reply, dialect, [noted[facet] for facet in (*own, *chosen)])
     taken.ticket, taken.noted = ticket, noted
-    more = {"feeds": feeds, "asked_at": asked_at, "seen": seen}
-    taken.step = taken.step.model_copy(update=more)
-    run.take(taken)
+    taken.step = taken.step.model_copy(update=step)
+    if beginning.taken is None:
+        run.take(taken)
+    else:
+        run.complete(beginning.taken, taken)
     return Decision(taken.step.position, reply.json, reply.calls, noted, readings)
+
+
+class _Beginning:
+    """A reply that begins to be known before it has ended: it has its place from then on, and
+    what the program does meanwhile may follow from it. ``taken``: what there is of it."""
+
+    def __init__(
+        self,
+        run: Run,
+        question: _Question,
+        rests_on: Sequence[Note],
+        noted: Mapping[FacetRef, Note],
+        step: Mapping[str, object],
+    ) -> None:
+        self.taken: Taken | None = None
+        self._run = run
+        self._question = question
+        self._rests_on = rests_on
+        self._noted = noted
+        self._step = step
+
+    def __call__(self) -> None:
+        run, asked, nothing = self._run, self._question.asked, Value.of(b"null")
+        if self.taken is not None:
+            return
+        notes = merged(self._rests_on)
+        step = _step(run, asked, self._question.occurrence).model_copy(
+            update={
+                **self._step,
+                "guards": guards_of(notes),
+                "output": nothing.digest,
+                "output_key": fingerprint(None),
+            }
+        )
+        values = (asked.head, *asked.messages, nothing)
+        self.taken = Taken(
+            step, Outcome.ASKED, nothing.data, notes=notes, noted=self._noted, values=values
+        )
+        run.path.take(self.taken)
+        run.family.open([Place(run, step.position)])
 
 
 async def _note_before(
@@ -248,13 +309,16 @@ async def _newest_versions(run: Run) -> tuple[int | None, Mapping[str, int]]:
     return await run.notes.newest(required_by_writes(tools, run.inputs))
 
 
-async def _ask(run: Run, question: _Question, ask: Ask, dialect: Dialect) -> _Reply:
+async def _ask(
+    run: Run, question: _Question, ask: Ask, dialect: Dialect, begins: Callable[[], None]
+) -> _Reply:
     """Have the model asked, and pay for its reply."""
     run.search.let_time_pass()
     run.account.ask()
     load_prices_early()
     started = time.perf_counter()
-    body = await ask(question.body)
+    with attempts_told_to(run.attempted):
+        body = await ask(question.body, begins)
     duration = (time.perf_counter() - started) * 1000
     json = decode(body)
     bill = Bill(question.asked.model, dialect.usage(json), question.cause, dialect.terms(json))

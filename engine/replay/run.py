@@ -15,6 +15,8 @@ from ...graphstore.canonical import Json
 from ...graphstore.model import Execution, ExecutionState, Mode, Step, new_id
 from ...graphstore.store import RunStore
 from ..model.prices import Bill
+from ..outcome.attempts import Attempt
+from ..outcome.cause import Cause, MissKind
 from ..outcome.events import StepEnded
 from ..sessions.memory import MemoryKey
 from ..sessions.session import Session
@@ -145,6 +147,13 @@ class Run:
         # Written soon, so that it is told even if this process is killed.
         self.session.replay_writer.running.note(self.id, self._so_far)
 
+    def attempted(self, attempt: Attempt) -> None:
+        """A request gave no answer. What it was billed all the same is paid."""
+        self.account.fail(attempt)
+        if attempt.usage is not None:
+            cause = Cause(MissKind.INCOMPLETE, attempt.model)
+            self.pay(Bill(attempt.model, attempt.usage, cause))
+
     def _so_far(self) -> Execution:
         """This run as it is now. Prices are to be at hand."""
         return Execution(
@@ -168,6 +177,13 @@ class Run:
         if taken.cause is not None:
             self.account.because(taken.cause)
         self._tell(taken)
+
+    def complete(self, begun: Taken, taken: Taken) -> None:
+        """The reply that had begun has come: ``begun``, which has its place, becomes ``taken``."""
+        begun.become(taken)
+        if taken.cause is not None:
+            self.account.because(taken.cause)
+        self._tell(begun)
 
     def go_along(self, taken: Taken) -> None:
         """Take the step that is next on the recorded path, as it is recorded."""

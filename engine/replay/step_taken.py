@@ -9,7 +9,7 @@ from ...graphstore.model import FacetRef, SideEffect, Step, StepKind, Value
 from ..model.prices import Bill
 from ..outcome.cause import Cause
 from ..outcome.result import Outcome, StepReport
-from .noted_facts import Note
+from .noted_facts import Note, distinct, guards_of
 
 __all__ = ["Taken", "frontier"]
 
@@ -74,6 +74,17 @@ class Taken:
     def rests_on(self) -> Iterable[Note]:
         """The facts that must be as noted for what follows from it to stand."""
         return self.noted.values() if self.served else self.notes
+
+    def become(self, taken: Taken) -> None:
+        """What had begun has ended, and is ``taken``; where it stands, and the writes that guard
+        it meanwhile, stay."""
+        self.notes = distinct(self.notes, taken.notes)
+        more = {"position": self.step.position, "guards": guards_of(self.notes)}
+        place = {name: getattr(self.step, name) for name in ("extends", "shared", "messages")}
+        taken.step = self.step = taken.step.model_copy(update={**more, **place})
+        self.output, self.values, self.bill = taken.output, taken.values, taken.bill
+        self.ticket, self.noted = taken.ticket, taken.noted
+        self.cause, self.duration_ms = taken.cause, taken.duration_ms
 
     def guard_by(self, write: Taken) -> None:
         """Have what guards a write guard this decision too, which is taken to have chosen it."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import anthropic
 import pytest
-from anthropic import Anthropic, AsyncAnthropic
+from anthropic import Anthropic, APIStatusError, AsyncAnthropic
 
-from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
+from execgraph.adapters.messages_api import Answer, Body, MessagesServer, call, text
 from execgraph.tests.models import MODEL
 
 TOOLS: list[Any] = [
@@ -316,3 +316,51 @@ def test_estimates_do_not_depend_on_made_up_ids(server: MessagesServer, client: 
         costs.add(ask(client, tools=TOOLS, messages=[task, said, found]).usage.input_tokens)
     assert len(costs) == 1
     assert json.dumps(server.bodies[-1])
+
+
+def test_a_thread_is_continued_from_its_last_reply() -> None:
+    def brain(body: Body) -> Answer:
+        said = [message["role"] for message in body["messages"]]
+        return Answer([text(f"{len(said)} {body.get('system')}")])
+
+    with MessagesServer(brain) as server, Anthropic(base_url=server.url, api_key="x") as client:
+        thread = client.beta.messages.thread(model=MODEL, max_tokens=10, system="Be brief.")
+        said = []
+        for words in ("one", "two", "three"):
+            thread.append({"role": "user", "content": words})
+            said.append(_words(thread.send()))
+        assert said == ["1 Be brief.", "3 Be brief.", "5 Be brief."]
+        server.threads.forget()
+        thread.append({"role": "user", "content": "four"})
+        assert _words(thread.send()) == "7 Be brief.", "the SDK tells all of it anew"
+        assert (server.requests, server.counts.failed) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("thread", "error", "code"),
+    [
+        ({"type": "continue", "previous_message_id": "msg_1"}, 404, "thread_not_found"),
+        ({"type": "what"}, 400, None),
+        ("create", 400, None),
+    ],
+)
+def test_a_thread_that_is_not_held_is_refused(thread: Any, error: int, code: str | None) -> None:
+    with (
+        MessagesServer(lambda _: Answer([text("hi")])) as server,
+        Anthropic(base_url=server.url, api_key="x") as client,
+        pytest.raises(APIStatusError) as raised,
+    ):
+        client.beta.messages.create(
+            model=MODEL,
+            max_tokens=10,
+            messages=[{"role": "user", "content": "hi"}],
+            extra_body={"thread": thread},
+        )
+    assert raised.value.status_code == error
+    body: Any = raised.value.body
+    assert body["error"].get("details", {}).get("error_code") == code
+
+
+def _words(message: Any) -> str:
+    said: str = message.content[0].text
+    return said

@@ -218,28 +218,6 @@ async def test_counting_tokens_is_no_decision(
         assert (world.server.counts.token_counts, world.server.requests) == (1, 0)
 
 
-async def test_a_streamed_reply_works_and_leaves_the_run_unpublished(
-    world: World, engine: Engine, client: AsyncAnthropic
-) -> None:
-    async with engine:
-        for _ in range(2):
-            async with engine.run("framework", "go") as run:
-                stream = await client.messages.create(
-                    model=MODEL, max_tokens=10, messages=HI, stream=True
-                )
-                kinds = [event.type async for event in stream]
-                assert kinds[0] == "message_start"
-                assert kinds[-1] == "message_stop"
-                async with client.messages.stream(
-                    model=MODEL, max_tokens=10, messages=HI
-                ) as helper:
-                    assert words(await helper.get_final_message()) == "I heard hi"
-                await client.messages.create(model=MODEL, max_tokens=10, messages=HI)
-            assert misses(run.result).count("unrecorded call") == 1
-            assert not run.result.recorded
-        assert world.server.requests == 6
-
-
 async def test_the_beta_header_can_change_an_answer(world: World, engine: Engine) -> None:
     async def ask(beta: str | None) -> int:
         before = world.server.requests

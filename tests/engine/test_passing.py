@@ -45,14 +45,6 @@ class Clients:
         await self.later.close()
         self.sync.close()
 
-    async def stream(self) -> None:
-        async with self.later.messages.stream(**ASK) as stream:
-            await stream.get_final_message()
-
-    async def raw_stream(self) -> None:
-        async for _ in await self.later.messages.create(**ASK, stream=True):
-            pass
-
     async def pool(self) -> None:
         with ThreadPoolExecutor() as pool:
             await asyncio.wrap_future(pool.submit(lambda: self.sync.messages.create(**ASK)))
@@ -81,7 +73,7 @@ async def twice(engine: Engine, clients: Clients, kind: str) -> list[Result]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["stream", "raw_stream", "pool", "pool_stream"])
+@pytest.mark.parametrize("kind", ["pool", "pool_stream"])
 async def test_a_call_that_is_not_recorded_is_paid_each_time_and_told(
     world: World, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,275 @@
+"""The events of a streamed reply: the message they come to, and how it is streamed again.
+
+Pure functions and state; nothing here reads or sends. What the API streams is documented at
+https://platform.claude.com/docs/en/build-with-claude/streaming.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from base64 import b64decode
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from ...graphstore.canonical import Json
+from ..messages_wire import as_events
+
+__all__ = [
+    "BrokenStream",
+    "EventReader",
+    "StreamedMessage",
+    "as_streamed",
+    "without_events",
+]
+
+#: Where a recorded reply keeps the events as which it came. It is no field of the API's.
+EVENTS = "execgraph_events"
+
+_OF_AWS = "application/vnd.amazon.eventstream"
+#: The texts that come in parts: where a delta of this kind has its part.
+_PARTS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+
+
+class BrokenStream(Exception):
+    """Events that are no reply: the service failed in their middle, or they are out of order."""
+
+
+class EventReader:
+    """Reads events from the bytes of a stream, in whatever pieces they come.
+
+    ``headers``: the response's; with ``unpacked`` its content encoding is undone already.
+    """
+
+    def __init__(self, headers: Mapping[str, str], *, unpacked: bool = False) -> None:
+        packed = "identity" if unpacked else headers.get("content-encoding", "identity").lower()
+        if packed not in ("identity", "gzip", "deflate"):
+            raise BrokenStream(f"the stream is packed as {packed!r}, which is not read here")
+        self._unpack = None if packed == "identity" else zlib.decompressobj(wbits=47)
+        of_aws = headers.get("content-type", "").startswith(_OF_AWS)
+        self._texts = _texts_of_aws() if of_aws else _Lines()
+
+    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
+        """The events that ``data`` completes. Raises BrokenStream if they cannot be read."""
+        try:
+            plain = data if self._unpack is None else self._unpack.decompress(data)
+        except zlib.error as error:
+            raise BrokenStream(f"the stream cannot be unpacked: {error}") from error
+        yield from map(_event, self._texts.feed(plain))
+
+
+class _Lines:
+    """Server-sent events: what an event says is told in its name too."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield line.removeprefix(b"data:")
+
+
+class _FramesOfAws:
+    """The events of Bedrock, each in a binary frame."""
+
+    def __init__(self, frames: Any) -> None:
+        self._frames = frames
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self._frames.add_data(data)
+        try:
+            for frame in self._frames:
+                said = json.loads(frame.payload)
+                if "bytes" not in said:
+                    raise BrokenStream(f"the service failed in the middle: {said}")
+                yield b64decode(said["bytes"])
+        except ValueError as error:
+            raise BrokenStream(f"a frame cannot be read: {error}") from error
+
+
+def _texts_of_aws() -> _FramesOfAws:
+    try:
+        from botocore.eventstream import EventStreamBuffer
+    except ImportError:
+        raise BrokenStream(
+            "Bedrock streams are read by botocore: install anthropic[bedrock]"
+        ) from None
+    return _FramesOfAws(EventStreamBuffer())
+
+
+def _event(text: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(text)
+    except ValueError as error:
+        raise BrokenStream(f"an event is no JSON: {error}") from error
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        raise BrokenStream("an event has no type")
+    return event
+
+
+class StreamedMessage:
+    """The message that a stream comes to, event by event.
+
+    ``ended``: its last event has come. What has come until then is a message that was cut.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.begun = False
+        self._message: dict[str, Any] = {}
+        self._parts: dict[int, list[str]] = {}  # of the block that is open, by its index
+        self._events: list[dict[str, Any]] = []
+
+    def add(self, event: dict[str, Any]) -> None:
+        """One more event. Raises BrokenStream if it cannot follow those before."""
+        kind = event["type"]
+        if kind == "error":
+            raise BrokenStream(f"the service failed in the middle: {event.get('error')}")
+        if self.ended or (kind not in ("message_start", "ping") and not self.begun):
+            raise BrokenStream(f"{kind} is out of order")
+        try:
+            self._take(kind, event)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise BrokenStream(f"{kind} is not as it should be: {error!r}") from error
+        self._events.append(event)
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The message so far, with the events that it came as. Of one that was cut no reason to
+        stop is told, whatever was announced."""
+        for index in list(self._parts):
+            self._close(index)
+        cut = {} if self.ended else {"stop_reason": None}
+        return {**self._message, **cut, EVENTS: list(_joined(self._events))}
+
+    @property
+    def billed(self) -> Mapping[str, Json]:
+        """The usage told so far."""
+        told: Mapping[str, Json] = self._message.get("usage") or {}
+        return told
+
+    def _take(self, kind: str, event: dict[str, Any]) -> None:
+        match kind:
+            case "message_start":
+                self._begin(event["message"])
+            case "content_block_start":
+                self._open(event["index"], event["content_block"])
+            case "content_block_delta":
+                self._add(event["index"], event["delta"])
+            case "content_block_stop":
+                self._close(event["index"])
+            case "message_delta":
+                self._change(event)
+            case "message_stop":
+                self.ended = True
+            case _:
+                pass  # a ping; and what may be added to the API later and is no part of a message
+
+    def _begin(self, message: dict[str, Any]) -> None:
+        if self.begun:
+            raise BrokenStream("the message begins twice")
+        self._message = {**message, "content": [dict(it) for it in message["content"]]}
+        self.begun = True
+
+    def _open(self, index: int, block: dict[str, Any]) -> None:
+        content = self._message["content"]
+        if index != len(content):
+            raise BrokenStream(f"block {index} begins, and {len(content)} blocks have come")
+        content.append(dict(block))
+        if block["type"] == "fallback":  # another model goes on with the reply
+            self._message["model"] = block["to"]["model"]
+
+    def _add(self, index: int, delta: dict[str, Any]) -> None:
+        block, kind = self._message["content"][index], delta["type"]
+        if kind in _PARTS:
+            self._parts.setdefault(index, []).append(delta[_PARTS[kind]])
+        elif kind == "citations_delta":
+            block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
+        elif kind in ("signature_delta", "compaction_delta"):
+            block.update({key: value for key, value in delta.items() if key != "type"})
+        else:
+            raise BrokenStream(f"a change of kind {kind!r} is not known")
+
+    def _close(self, index: int) -> None:
+        block = self._message["content"][index]
+        if index not in self._parts:
+            return
+        text = "".join(self._parts.pop(index))
+        if block["type"] in ("text", "thinking"):
+            block[block["type"]] = block.get(block["type"], "") + text
+        elif text:
+            block["input"] = _arguments(text)
+
+    def _change(self, event: dict[str, Any]) -> None:
+        changed = {
+            key: value for key, value in event.items() if key not in ("type", "delta", "usage")
+        }
+        for key, value in {**changed, **event["delta"]}.items():
+            if value is not None:
+                self._message[key] = value
+        billed = {key: it for key, it in (event.get("usage") or {}).items() if it is not None}
+        self._message["usage"] = {**(self._message.get("usage") or {}), **billed}
+
+
+def _arguments(text: str) -> Json:
+    """Arguments of a call; of one that was cut, as much as came."""
+    from jiter import from_json  # as the SDK does
+
+    try:
+        arguments: Json = from_json(text.encode(), partial_mode=True)
+    except ValueError as error:
+        raise BrokenStream(f"the arguments of a call are no JSON: {error}") from error
+    return arguments
+
+
+def _joined(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Events with those that add to one text told once, with their parts as a list."""
+    for key, group in groupby(events, _adds_to):
+        if key is None:
+            yield from group
+        else:
+            index, kind, field = key
+            parts = [event["delta"][field] for event in group]
+            delta = {"type": kind, field: parts}
+            yield {"type": "content_block_delta", "index": index, "delta": delta}
+
+
+def _adds_to(event: dict[str, Any]) -> tuple[int, str, str] | None:
+    if event["type"] != "content_block_delta" or event.keys() != {"type", "index", "delta"}:
+        return None
+    delta = event["delta"]
+    field = _PARTS.get(delta["type"], "")
+    if delta.keys() != {"type", field}:
+        return None
+    return event["index"], delta["type"], field
+
+
+def _parted(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What ``_joined`` made of it, as it was."""
+    for event in events:
+        delta = event.get("delta") or {}
+        field = _PARTS.get(delta.get("type", ""), "")
+        if not isinstance(delta.get(field), list):
+            yield event
+            continue
+        for part in delta[field]:
+            yield {**event, "delta": {**delta, field: part}}
+
+
+def as_streamed(reply: Mapping[str, Any]) -> Iterator[bytes]:
+    """A recorded reply as server-sent events: as it came, or as the API would stream it."""
+    if (events := reply.get(EVENTS)) is None:
+        yield from as_events(reply)
+        return
+    for event in _parted(events):
+        yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+
+
+def without_events(reply: Json) -> Json:
+    """A recorded reply as a message of the API."""
+    if not isinstance(reply, Mapping) or EVENTS not in reply:
+        return reply
+    return {key: value for key, value in reply.items() if key != EVENTS}

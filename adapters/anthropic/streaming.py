@@ -1,0 +1,289 @@
+"""Decisions whose reply is streamed: what passes is recorded, and served as a stream again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import count
+from random import random
+from typing import Any, TypeVar, cast
+
+import httpx2
+from anthropic import APIConnectionError
+from typing_extensions import override
+
+from ...engine.model.prices import Bill
+from ...engine.outcome.attempts import Attempt, attempted
+from ...engine.outcome.cause import Cause, MissKind
+from ...engine.program import Handle, ProgramRun
+from ...graphstore.canonical import Json, encode
+from .dialect import MessagesDialect, usage_of
+from .events import (
+    BrokenStream,
+    EventReader,
+    StreamedMessage,
+    as_streamed,
+    without_events,
+)
+from .sending import failed
+
+__all__ = [
+    "AsyncPassing",
+    "AsyncServed",
+    "NotAnAnswer",
+    "Streaming",
+    "SyncPassing",
+    "SyncServed",
+    "answered",
+    "telling",
+    "whole",
+]
+
+_log = logging.getLogger("execgraph")
+_T = TypeVar("_T")
+_OK = 200
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds, as the SDK has them
+
+
+class NotAnAnswer(Exception):
+    """The service answered with an error, which the SDK is to handle: nothing is recorded."""
+
+    def __init__(self, response: Any) -> None:
+        self.response = response
+
+
+async def answered(request: Mapping[str, Json], sent: Awaitable[_T]) -> _T:
+    """The response to ``request``. Raises NotAnAnswer for an error, and what sending raises; both
+    are attempts of the run that asks."""
+    response: Any = await _told(MessagesDialect().model(request), sent)
+    if response.status_code != _OK:
+        raise NotAnAnswer(response)
+    return cast("_T", response)
+
+
+async def telling(request: Any, call_next: Callable[[Any], Awaitable[_T]]) -> _T:
+    """Middleware of the client with which agents ask, for the attempts that the SDK repeats."""
+    return await _told(MessagesDialect().model(request.json or {}), call_next(request))
+
+
+async def _told(model: str, sent: Awaitable[_T]) -> _T:
+    """The response, whatever it is; an attempt if it is no answer."""
+    try:
+        response: Any = await sent
+    except APIConnectionError as error:
+        attempted(Attempt(model, str(error) or type(error).__name__))
+        raise
+    if response.status_code != _OK:
+        attempted(failed(model, response))
+    return cast("_T", response)
+
+
+class _NothingCame(Exception):
+    """The stream ended before the message began."""
+
+
+class Streaming:
+    """One decision. It lasts from the request until the reply has ended, or was left by the
+    program; what has come until then is what it came to. In the run's event loop."""
+
+    def __init__(self, run: ProgramRun, request: Mapping[str, Json]) -> None:
+        self._run = run
+        self._request = request
+        self.loop = run.loop
+        self._head: asyncio.Future[Any] = run.loop.create_future()
+        self._end: asyncio.Future[bytes] = run.loop.create_future()
+        self._message = StreamedMessage()
+        self._reader: EventReader | None = None
+        self._work: asyncio.Task[Handle] | None = None
+
+    async def begin(self, send: Callable[[], Awaitable[Any]]) -> tuple[Any, Handle | None]:
+        """The SDK's response, whose stream is to be read unless it is an error; or the decision
+        that was served. Raises what asking raises."""
+
+        async def ask(_: Mapping[str, Json], begins: Callable[[], None]) -> bytes:
+            response = await answered(self._request, send())
+            begins()
+            self._head.set_result(response)
+            return await self._end
+
+        self._work = asyncio.create_task(self._run.ask(self._request, ask, MessagesDialect()))
+        try:
+            await asyncio.wait((self._work, self._head), return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            self._work.cancel()
+            raise
+        if not self._head.done():
+            try:
+                return None, await self._work
+            except NotAnAnswer as failed:
+                return failed.response, None
+        return self._head.result(), None
+
+    def watch(self, response: Any, passing: Callable[[Any, Streaming], Any]) -> None:
+        """See what passes of a response, unless it is an error."""
+        raw = response.http_response
+        if raw.status_code != _OK:
+            return
+        with suppress(BrokenStream):
+            self._reader = EventReader(raw.headers)
+        raw.stream = passing(raw.stream, self)
+        self._run.before_end(self.finish)
+
+    def read(self, data: bytes) -> bool:
+        """What passes. Whether the message ends with it, so that ``finish`` is to be called before
+        the program goes on."""
+        if self._reader is None or self._message.ended:
+            return False
+        try:
+            for event in self._reader.feed(data):
+                self._message.add(event)
+        except BrokenStream as broken:
+            _log.warning("a streamed reply is not recorded: %s", broken)
+            self._reader = None
+        return self._message.ended
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to be recorded."""
+        return self._end.done()
+
+    async def finish(self) -> None:
+        """Record what has come; no more will. Finishing twice does nothing."""
+        assert self._work is not None
+        if self.finished:
+            return
+        if self._message.begun:
+            self._end.set_result(encode(self._message.message))
+            await self._work
+            return
+        self._end.set_exception(_NothingCame())
+        try:
+            await self._work
+        except _NothingCame:
+            self._leave()
+
+    def _leave(self) -> None:
+        """It was paid, and nobody knows what it said."""
+        model = MessagesDialect().model(self._request)
+        cause = Cause(MissKind.UNRECORDED, "a streamed reply that could not be read")
+        self._run.running.account.do_not_publish(cause)
+        self._run.running.pay(Bill(model, None, cause, {}))
+
+
+async def whole(
+    request: Mapping[str, Json], send: Callable[[], Awaitable[Any]], retries: int
+) -> bytes:
+    """The whole reply of a stream, which is asked for again if it breaks off: the SDK repeats
+    only what fails before the first event. Raises APIConnectionError when it broke so often."""
+    for again in count(1):
+        raw = await send()
+        message = StreamedMessage()
+        try:
+            return await _collected(raw.http_response, message)
+        except (BrokenStream, httpx2.TransportError) as error:
+            usage = usage_of(message.billed) if message.begun else None
+            model = MessagesDialect().model(request)
+            attempted(Attempt(model, f"the reply broke off: {error}", usage=usage))
+            if again > retries:
+                said = f"the reply broke off, {again} times in a row: {error}"
+                raise APIConnectionError(message=said, request=raw.http_request) from error
+            await asyncio.sleep(min(_FIRST_PAUSE * 2**again, _LONGEST_PAUSE) * random())  # noqa: S311
+    raise AssertionError
+
+
+async def _collected(response: httpx2.Response, message: StreamedMessage) -> bytes:
+    if response.headers.get("content-type", "").startswith("application/json"):
+        return bytes(await response.aread())  # from a service that does not stream
+    reader = EventReader(response.headers, unpacked=True)
+    try:
+        async for data in response.aiter_bytes():
+            for event in reader.feed(data):
+                message.add(event)
+    finally:
+        await response.aclose()
+    if not message.ended:
+        raise BrokenStream("it ended before the message did")
+    return encode(without_events(message.message))
+
+
+class AsyncPassing(httpx2.AsyncByteStream):
+    """A stream as it is, seen by who records it."""
+
+    def __init__(self, stream: Any, streaming: Streaming) -> None:
+        self._stream = stream
+        self._streaming = streaming
+
+    @override
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for data in self._stream:
+            if self._streaming.read(data):
+                await self._streaming.finish()
+            yield data
+        await self._streaming.finish()
+
+    @override
+    async def aclose(self) -> None:
+        try:
+            await self._streaming.finish()
+        finally:
+            await self._stream.aclose()
+
+
+class SyncPassing(httpx2.SyncByteStream):
+    """The same for a synchronous client, whose thread is not the event loop's."""
+
+    def __init__(self, stream: Any, streaming: Streaming) -> None:
+        self._stream = stream
+        self._streaming = streaming
+
+    @override
+    def __iter__(self) -> Iterator[bytes]:
+        for data in self._stream:
+            if self._streaming.read(data):
+                self._finish()
+            yield data
+        self._finish()
+
+    @override
+    def close(self) -> None:
+        try:
+            self._finish()
+        finally:
+            self._stream.close()
+
+    def _finish(self) -> None:
+        if not self._streaming.finished:
+            finishing = self._streaming.finish()
+            asyncio.run_coroutine_threadsafe(finishing, self._streaming.loop).result()
+
+
+class AsyncServed(httpx2.AsyncByteStream):
+    """A recorded reply, event by event; ``pace`` seconds before each."""
+
+    def __init__(self, reply: Mapping[str, Json], pace: float) -> None:
+        self._reply = reply
+        self._pace = pace
+
+    @override
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for event in as_streamed(self._reply):
+            await asyncio.sleep(self._pace)
+            yield event
+
+
+class SyncServed(httpx2.SyncByteStream):
+    """The same for a synchronous client."""
+
+    def __init__(self, reply: Mapping[str, Json], pace: float) -> None:
+        self._reply = reply
+        self._pace = pace
+
+    @override
+    def __iter__(self) -> Iterator[bytes]:
+        for event in as_streamed(self._reply):
+            if self._pace:
+                time.sleep(self._pace)
+            yield event

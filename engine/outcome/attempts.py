@@ -1,0 +1,47 @@
+"""Attempts to ask a model that gave no answer: told by whoever sends, kept by the run that asks."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ...graphstore.model import Usage
+
+__all__ = ["Attempt", "attempted", "attempts_told_to"]
+
+_told_to: contextvars.ContextVar[Callable[[Attempt], None] | None] = contextvars.ContextVar(
+    "execgraph_attempts", default=None
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request that gave no answer. ``status``: of HTTP; None if there was no response, or it
+    broke off. ``usage``: what it was billed all the same, as far as that was told."""
+
+    model: str
+    error: str
+    status: int | None = None
+    usage: Usage | None = None
+
+    @property
+    def tokens(self) -> int:
+        return 0 if self.usage is None else self.usage.total
+
+
+def attempted(attempt: Attempt) -> None:
+    """Tell the run on whose behalf this is sent, if there is one."""
+    if (tell := _told_to.get()) is not None:
+        tell(attempt)
+
+
+@contextmanager
+def attempts_told_to(run: Callable[[Attempt], None]) -> Iterator[None]:
+    """Have attempts that are made inside told to ``run``."""
+    token = _told_to.set(run)
+    try:
+        yield
+    finally:
+        _told_to.reset(token)
