@@ -252,3 +252,27 @@ async def _suspect_again(path: Path) -> None:
 
 def _ended(number: int, says: str = "yes") -> Recording:
     return sample_recording(number=number, says=says, state=ExecutionState.UNPUBLISHED)
+
+
+async def test_a_batch_lists_as_much_however_often_a_task_was_replayed(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = _ended(1)
+    await published(store, recording)
+    listed: list[int] = []
+    rows = retention._Contents._rows
+
+    def spy(self: retention._Contents, name: str, **parameters: object) -> list[tuple[Any, ...]]:
+        found = rows(self, name, **parameters)
+        listed.append(len(found))
+        return found
+
+    monkeypatch.setattr(retention._Contents, "_rows", spy)
+    costs = []
+    for first, last in ((0, 700), (700, 2100)):
+        await store.write_replays([sample_replay(recording, n) for n in range(first, last)])
+        listed.clear()
+        assert (await store.collect(replace(_FEW, history=100), batch=20)).replays > 0
+        costs.append(sum(listed))
+        assert max(listed) <= 500
+    assert costs[1] <= costs[0]
