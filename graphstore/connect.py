@@ -13,7 +13,7 @@ from .urls import NEO4J_SCHEMES, redacted
 if TYPE_CHECKING:
     from neo4j import AsyncDriver
 
-__all__ = ["connect"]
+__all__ = ["connect", "file_of"]
 
 _EXAMPLES = "'sqlite:///graph.db' or 'neo4j://user:password@host:7687/database'"
 
@@ -40,20 +40,26 @@ def connect(
         return Neo4jStore(None, namespace=namespace, driver=driver)
     if url is None:
         raise UnknownStore(f"neither a store URL nor a driver is given; use {_EXAMPLES}")
-    scheme = url.split(":", 1)[0].lower()
-    if scheme == "sqlite":
+    if (path := file_of(url)) is not None:
         from .sqlite.store import SqliteStore
 
-        path = os.path.join(folder, _sqlite_path(url))  # noqa: PTH118
-        return SqliteStore(path, namespace=namespace)
-    if scheme in NEO4J_SCHEMES:
+        return SqliteStore(os.path.join(folder, path), namespace=namespace)  # noqa: PTH118
+    if _scheme(url) in NEO4J_SCHEMES:
         from .neo4j.store import Neo4jStore
 
         return Neo4jStore(url, namespace=namespace, auth=auth, driver=driver)
     raise UnknownStore(f"no store answers to {redacted(url)!r}; use {_EXAMPLES}")
 
 
-def _sqlite_path(url: str) -> str:
+def _scheme(url: str) -> str:
+    return url.split(":", 1)[0].lower()
+
+
+def file_of(url: str) -> str | None:
+    """The path of the file that the store at ``url`` is; None: it is not a file. Raises
+    UnknownStore."""
+    if _scheme(url) != "sqlite":
+        return None
     if not url.startswith("sqlite:///") or url == "sqlite:///":
         raise UnknownStore(
             f"{redacted(url)!r} names no file: 'sqlite:///graph.db' is relative to the working"

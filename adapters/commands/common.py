@@ -160,13 +160,12 @@ def existing(store: str | None) -> str:
 
     Raises StoreUnavailable for a file that is not there.
     """
-    from ...graphstore.connect import connect
+    from ...graphstore.connect import file_of
 
     named = chosen(store) or f"sqlite:///{DEFAULT_FILE}"
-    url = connect(named, namespace="").url
-    path = Path(url.removeprefix("sqlite:///"))
-    if not url.startswith("sqlite:"):
+    if (file := file_of(named)) is None:
         return named
+    path = Path(file)
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
