@@ -3,10 +3,6 @@
 // Whoever deletes holds the lock of the namespace's Collection, so that collections take turns;
 // `epoch` counts the looks at payloads.
 
-// name: now
-MATCH (s:ExecgraphSchema {id: 'execgraph'})
-RETURN timestamp() AS now
-
 // name: traces
 // Indexes are read in their order, so that a task with a million replays costs as much as one
 // with a few.

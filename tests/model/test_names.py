@@ -71,6 +71,12 @@ def test_no_statement_that_decides_what_is_replayed_is_left_out() -> None:
     assert not NOT_MODELLED.keys() & run_by_the_model()
 
 
+def test_each_statement_has_a_name_of_its_own() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in FILES.glob("*.cypher")]
+    names = re.findall(r"^// name: (\w+)$", "\n".join(texts), re.MULTILINE)
+    assert sorted(names) == sorted(set(names)), "the later one would be run in place of both"
+
+
 async def use(store: GraphStore, told: list[str]) -> dict[str, set[str]]:
     """What is ``told`` while each method that the model is about does all it can."""
     ran: dict[str, set[str]] = {}
