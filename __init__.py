@@ -27,11 +27,13 @@ if TYPE_CHECKING:
         TaskUnknown,
         ToolError,
     )
+    from .engine.outcome.attempts import Attempt
     from .engine.outcome.cause import Cause, MissKind
     from .engine.outcome.events import Event, ResourceChanged, RunEnded, RunStarted, StepEnded
     from .engine.outcome.result import Outcome, Result
     from .engine.program import Handle, ProgramRun
     from .engine.sync import SyncEngine
+    from .engine.tools.marks import Opaque, Unseen
     from .engine.tools.tool import IdempotencyKey, Tool
     from .graphstore.canonical import Json
     from .graphstore.cypher import Table
@@ -56,6 +58,7 @@ __all__ = [
     "Agent",
     "AgentError",
     "ArgumentsInvalid",
+    "Attempt",
     "BusinessRule",
     "Cause",
     "ChangeEvent",
@@ -81,6 +84,7 @@ __all__ = [
     "NotJson",
     "NotOpen",
     "NotReplayable",
+    "Opaque",
     "Outcome",
     "PreconditionChanged",
     "ProgramRun",
@@ -104,6 +108,7 @@ __all__ = [
     "Tool",
     "ToolError",
     "Unreadable",
+    "Unseen",
     "Why",
 ]
 
@@ -112,6 +117,7 @@ _HOMES = {
     "Agent": ".engine.agent",
     "AgentError": ".engine.errors",
     "ArgumentsInvalid": ".engine.errors",
+    "Attempt": ".engine.outcome.attempts",
     "BusinessRule": ".invalidation.resources",
     "Cause": ".engine.outcome.cause",
     "ChangeEvent": ".graphstore.model",
@@ -137,6 +143,7 @@ _HOMES = {
     "NotJson": ".graphstore.errors",
     "NotOpen": ".engine.errors",
     "NotReplayable": ".engine.errors",
+    "Opaque": ".engine.tools.marks",
     "Outcome": ".engine.outcome.result",
     "PreconditionChanged": ".engine.errors",
     "ProgramRun": ".engine.program",
@@ -160,6 +167,7 @@ _HOMES = {
     "Tool": ".engine.tools.tool",
     "ToolError": ".engine.errors",
     "Unreadable": ".invalidation.source",
+    "Unseen": ".engine.tools.marks",
     "Why": ".engine.asking.why",
 }
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
+from typing import NamedTuple
 
 from ..graphstore.canonical import Json
 from ..invalidation.resources import Resource
@@ -14,6 +15,7 @@ from .ending.results import failure
 from .errors import AgentError
 from .exits import is_ended, is_exit
 from .host import Host
+from .keys.standins import MangledStandIn, StandIns
 from .model.client import CallResult, ChatClient, chat_client
 from .options import AgentOptions, ExecuteOptions
 from .outcome.result import Result
@@ -25,7 +27,8 @@ from .replay.plan import Decision
 from .replay.refusals import AskAgain
 from .replay.run import Run
 from .replay.subject import Subject
-from .task import Payload, Task
+from .task import Payload, Task, check_requirement
+from .tools.marks import Marks
 from .tools.tool import Tool, checked_requirements
 from .transcript import decision_code_key
 
@@ -55,6 +58,7 @@ class Agent:
         self.requires = checked_requirements(options.requires, f"the agent {self.name}")
         for requirement in self.requires:
             requirement.check((), f"the agent {self.name}")
+        self._marks = Marks(f"the agent {self.name}", options.opaque)
 
     def __repr__(self) -> str:
         return f"<Agent {self.name} ({self._options.model}, {len(self.tools)} tools)>"
@@ -81,7 +85,14 @@ class Agent:
             ConfigurationError: A requirement names an input that the task does not have.
             StoreError: The store is away when the run begins, and the engine is to raise then.
         """
-        task = Task.of(self._host.namespace, "agent", self.name, options.task, options.context)
+        task = Task.of(
+            self._host.namespace,
+            "agent",
+            self.name,
+            options.task,
+            options.context,
+            marks=self._marks,
+        )
         self._check_inputs(task)
         return await self._run(await self._host.start(self.subject, options.wish(task)))
 
@@ -104,7 +115,7 @@ class Agent:
 
     @cached_property
     def subject(self) -> Subject:
-        dialect, opening = self.client.dialect, self.client.opening(_EXAMPLE.texts)
+        dialect, opening = self.client.dialect, self.client.opening(_EXAMPLE.told(StandIns("")))
         declared = Subject(self.name, Code(self.tools, self.requires), dialect, opening).declared
         decision = decision_code_key(dialect, self.head, declared)
         return Subject(self.name, Code(self.tools, self.requires, decision), dialect, opening)
@@ -134,12 +145,14 @@ class Agent:
         """
         client = run.session.client(self._options.client)
         dialect, ask = client.dialect, at_once(client.ask)
-        turns: list[tuple[Decision, list[CallResult]]] = []
+        turns: list[_Turn] = []
 
         def request() -> Mapping[str, Json]:
-            messages = [client.opening(run.wish.task.texts)]
-            for decision, results in turns:
+            messages = [client.opening(run.texts)]
+            for decision, results, objection in turns:
                 messages += client.turn(decision.reply, results)
+                if objection:
+                    messages.append(client.opening([objection]))
             return {**self.head, "messages": messages}
 
         tries: dict[int, int] = {}
@@ -153,14 +166,19 @@ class Agent:
             except AskAgain as moved:
                 tries[decision.position] = tries.get(decision.position, 0) + 1
                 again, back = moved, go_back(run, decision, moved)
-                turns = [turn for turn in turns if turn[0].position < back]
+                turns = [turn for turn in turns if turn.decision.position < back]
                 continue
-            turns.append((decision, results))
+            turns.append(_Turn(decision, results))
             if decision.calls or dialect.paused(decision.reply):
                 continue
             if (why := dialect.no_answer(decision.reply)) is not None:
                 raise AgentError(why)
-            return _last_text(client, turns), dialect.stop_reason(decision.reply)
+            try:
+                said = str(run.standins.real(_last_text(client, turns)))
+            except MangledStandIn as mangled:
+                turns[-1] = _Turn(decision, results, f"That is no answer: {mangled}.")
+                continue
+            return said, dialect.stop_reason(decision.reply)
         raise AgentError(
             f"no answer after {self.max_turns} turns; raise max_turns if the task needs more"
         )
@@ -168,7 +186,7 @@ class Agent:
     def _check_inputs(self, task: Task) -> None:
         """Raises ConfigurationError now, and not in the middle, if an input is missing."""
         for requirement in self._static:
-            requirement.resolve(task.inputs.json)
+            check_requirement(requirement, task)
 
     @cached_property
     def _static(self) -> list[Resource]:
@@ -176,10 +194,18 @@ class Agent:
         return [it for it in every if it.placeholders and not it.arguments]
 
 
-def _last_text(client: ChatClient, turns: Sequence[tuple[Decision, list[CallResult]]]) -> str:
+class _Turn(NamedTuple):
+    """A reply, what its calls gave, and what the model is told of an answer that is none."""
+
+    decision: Decision
+    results: list[CallResult]
+    objection: str = ""
+
+
+def _last_text(client: ChatClient, turns: Sequence[_Turn]) -> str:
     """What the model said since its last calls: a reply that paused is one with the next."""
-    said = [decision for decision, _ in reversed(turns)]
-    last = list(takewhile(lambda decision: not decision.calls, said))
+    said = takewhile(lambda turn: turn is turns[-1] or not turn.objection, reversed(turns))
+    last = list(takewhile(lambda it: not it.calls, (turn.decision for turn in said)))
     return "".join(client.text(decision.reply) for decision in reversed(last))
 
 

@@ -129,6 +129,8 @@ class Engine(Toolbox):
             max_tokens: How many tokens a reply may have at most.
             params: Other parameters of each request, as the provider names them.
             max_turns: How many replies a run may take at most.
+            opaque: Selectors of what in a task differs on every run, as in ``["$.incident"]``: the
+                model is shown stand-ins, and one recording serves every value.
 
         Returns:
             The agent, which ``execute`` gives tasks.

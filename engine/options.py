@@ -15,7 +15,7 @@ from ..graphstore.canonical import Json
 from ..invalidation.resources import Resource
 from .errors import AgentError
 from .replay.wish import Wish
-from .task import Task, checked_labels, checked_name
+from .task import Task, check_requirement, checked_labels, checked_name
 from .tools.tool import Tool, checked_requirements
 
 __all__ = ["AgentOptions", "ExecuteOptions", "ProgramOptions"]
@@ -35,6 +35,7 @@ class AgentOptions:
     max_tokens: int = 4096
     params: Mapping[str, Json] | None = None
     max_turns: int = 20
+    opaque: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         checked_name(self.name, "an agent")
@@ -86,5 +87,5 @@ class ProgramOptions(_RunOptions):
         rests_on = checked_requirements(self.requires, f"the run {self.name}")
         for requirement in rests_on:
             requirement.check((), f"the run {self.name}")
-            requirement.resolve(task.inputs.json)
+            check_requirement(requirement, task)
         return rests_on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel
@@ -22,14 +22,19 @@ from ..graphstore.canonical import (
 from ..graphstore.errors import NotJson
 from ..graphstore.model import Task as StoredTask
 from ..graphstore.model import Value
-from .errors import AgentError
+from ..graphstore.selecting import Path
+from ..invalidation.resources import Resource
+from .errors import AgentError, ConfigurationError
+from .keys.standins import StandIns
 from .tools.dumping import Dumper, dumper_of
+from .tools.marks import Marked, Marks, marked
 
 __all__ = [
     "Given",
     "Payload",
     "SubjectKind",
     "Task",
+    "check_requirement",
     "checked_labels",
     "checked_name",
     "task_key",
@@ -44,24 +49,38 @@ Given = BaseModel | Json
 
 
 class Payload(NamedTuple):
-    """What a caller gave, as JSON: its exact bytes, and what is read from them."""
+    """What a caller gave, as JSON: its exact bytes, and what is read from them. ``opaque``: where
+    in it values are that differ on every run."""
 
     data: bytes
     json: Json
+    opaque: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, given: Given, what: str) -> Payload:
+    def of(cls, given: Given, what: str, marks: Marks | None = None) -> Payload:
         """Raises NotJson, naming ``what``, for what cannot be recorded."""
+        opaque: tuple[Path, ...] = ()
         try:
             if isinstance(given, BaseModel):
-                data = encode(_dumper(type(given)).json(given, "it"))
+                written = _written(given)
+                data, opaque = encode(written.json), written.opaque
             else:
                 check_members(given)
                 data = encode(given)
         except (NotJson, RecursionError) as error:
             raise NotJson(f"{what} cannot be recorded: {error}") from None
         # What is given may be changed by who gave it, and is not always what JSON makes of it.
-        return cls(data, given if isinstance(given, str) else decode(data))
+        json: Json = given if isinstance(given, str) else decode(data)
+        if marks:
+            opaque = marks.on(Marked(json, opaque)).opaque
+        return cls(data, json, opaque)
+
+    @property
+    def known_by(self) -> bytes:
+        """What a task is known by: of an opaque value only its kind."""
+        if not self.opaque:
+            return self.data
+        return encode(StandIns("").shown(self.json, self.opaque, "what a task is known by"))
 
     @property
     def digest(self) -> str:
@@ -73,9 +92,11 @@ class Payload(NamedTuple):
         """As it is stored."""
         return Value.of(self.data)
 
-    @property
-    def text(self) -> str:
+    def told(self, standins: StandIns, place: str) -> str:
         """As a model is told it: text as it is, everything else as JSON."""
+        if self.opaque:
+            shown = standins.shown(self.json, self.opaque, place)
+            return shown if isinstance(shown, str) else encode(shown).decode()
         return self.json if isinstance(self.json, str) else self.data.decode()
 
 
@@ -94,20 +115,28 @@ class Task:
 
     @classmethod
     def of(
-        cls, namespace: str, kind: SubjectKind, name: str, inputs: Given, context: Given = None
+        cls,
+        namespace: str,
+        kind: SubjectKind,
+        name: str,
+        inputs: Given,
+        context: Given = None,
+        *,
+        marks: Marks | None = None,
     ) -> Task:
         """Raises NotJson for inputs or a context that cannot be recorded."""
-        known = Payload.of(inputs, "the task" if kind == "agent" else "the inputs")
+        known = Payload.of(inputs, "the task" if kind == "agent" else "the inputs", marks)
         more = None if context is None else Payload.of(context, "the context")
         if more is not None and more.json is None:  # a model that is null
             more = None
         return cls(task_key(namespace, kind, name, known, more), name, known, more)
 
-    @cached_property
-    def texts(self) -> Sequence[str]:
+    def told(self, standins: StandIns) -> Sequence[str]:
         """What the first message says: the inputs, and the context apart from them."""
-        context = () if self.context is None else (f"Context:\n{self.context.text}",)
-        return (self.inputs.text, *context)
+        inputs = self.inputs.told(standins, "inputs")
+        if self.context is None:
+            return (inputs,)
+        return inputs, f"Context:\n{self.context.told(standins, 'context')}"
 
     @property
     def values(self) -> list[Value]:
@@ -122,6 +151,27 @@ class Task:
             agent=self.name,
             inputs=self.inputs.digest,
             context=None if self.context is None else self.context.digest,
+        )
+
+
+def _written(given: BaseModel) -> Marked:
+    dumper = _dumper(type(given))
+    if not dumper.has_marks:
+        return Marked(dumper.json(given, "it"))
+    return marked(lambda: dumper.json(given, "it"))
+
+
+def check_requirement(requirement: Resource, task: Task) -> None:
+    """Raises ConfigurationError if ``task`` does not name what is required, or by an opaque value:
+    another value of it would rest on other facts."""
+    facet = requirement.resolve(task.inputs.json)
+    if not task.inputs.opaque:
+        return
+    shown = StandIns("").shown(task.inputs.json, task.inputs.opaque, "inputs")
+    if requirement.resolve(shown) != facet:
+        raise ConfigurationError(
+            f"{requirement} is named by an opaque value of the task; a value that fills a"
+            " requirement is never opaque: leave the mark out"
         )
 
 
@@ -160,7 +210,8 @@ def task_key(
     a program of its name recorded. No code: that is checked step by step, so that a change of
     code costs only the steps made by it."""
     # Canonical form takes ten times as long as exact text, whose digest finds it again.
-    return _key(namespace, kind, name, inputs.data, b"null" if context is None else context.data)
+    more = b"null" if context is None else context.known_by
+    return _key(namespace, kind, name, inputs.known_by, more)
 
 
 @lru_cache(maxsize=4096)

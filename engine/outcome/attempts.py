@@ -18,8 +18,14 @@ _told_to: contextvars.ContextVar[Callable[[Attempt], None] | None] = contextvars
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A request that gave no answer. ``status``: of HTTP; None if there was no response, or it
-    broke off. ``usage``: what it was billed all the same, as far as that was told."""
+    """A request to a model that gave no answer.
+
+    Attributes:
+        model: The model that was asked.
+        error: What went wrong, in a sentence.
+        status: The HTTP status; None if there was no response, or it broke off.
+        usage: What it was billed all the same; None if that is not known.
+    """
 
     model: str
     error: str
@@ -28,6 +34,7 @@ class Attempt:
 
     @property
     def tokens(self) -> int:
+        """What it cost, in tokens as billed."""
         return 0 if self.usage is None else self.usage.total
 
 

@@ -22,8 +22,8 @@ from ..exits import outlived
 from ..model.client import Call, CallResult
 from ..outcome.cause import Cause, MissKind
 from ..outcome.result import Outcome
-from ..tools.output import Output, not_taken, run_tool
-from ..tools.reading import read_served
+from ..tools.output import Output, Telling, Turn, not_taken, run_tool
+from ..tools.reading import read_served, real_text
 from ..tools.tool import Tool
 from .current import Asking
 from .effect_gate import EffectGate
@@ -34,6 +34,7 @@ from .plan import Decision
 from .planned_actions import Job, job_of_act, job_of_call, job_on_path
 from .run import Run
 from .step_taken import Taken
+from .turns import Turns
 
 __all__ = ["Acted", "act", "act_on"]
 
@@ -86,12 +87,14 @@ def _next_action(run: Run, decision: Decision) -> Recorded | None:
     tool = run.subject.code.tools.get(recorded.step.name)
     if tool is None or not (tool.just_reads or _may_reuse(run, tool, recorded.step)):
         return None
+    if run.standins and not tool.just_reads:  # what it was given may be other values now
+        return None
     return recorded
 
 
 def _may_reuse(run: Run, tool: Tool, step: Step) -> bool:
     """Whether a pure action of the path that stood at the lookup stands now."""
-    pure = tool.effect is Effect.PURE and step.effect is Effect.PURE
+    pure = tool.effect is Effect.PURE and step.effect is Effect.PURE and not tool.has_marks
     # What its tool depends on may have become something else since the lookup.
     return pure and not run.search.time_has_passed and tool.code_key == step.code_key
 
@@ -108,16 +111,18 @@ async def _follow(run: Run, recorded: Recorded, call: Call) -> Taken:
     started = time.perf_counter()
     with Asking() as asked:
         try:
-            given = await run_tool(tool, tool.parse(call.text), "", known)
+            parsed = tool.parse(real_text(call, run.standins))
+            given = await run_tool(tool, parsed, "", _telling(run, tool, step.decision), known)
         except ArgumentsInvalid as error:
-            given = not_taken(str(error))
+            given = not_taken(run.standins.hidden(str(error)))
     duration = (time.perf_counter() - started) * 1000
     same = given.error is None and given.data == known.data
     if same and not (asked.notes and _asked_anew(step, asked.notes)):
         taken = Taken(step, Outcome.REPLAYED, known.data, duration_ms=duration, copied=True)
         run.go_along(taken)
         return taken
-    job = job_on_path(run, followed, recorded, read_served(tool, call, followed.arguments(step)))
+    reading = read_served(tool, call, followed.arguments(step), run.standins)
+    job = job_on_path(run, followed, recorded, reading)
     job.notes = distinct(recorded.notes, asked.notes)
     taken = _finished(job, (), given).taken
     taken.duration_ms, taken.followed = duration, True
@@ -185,7 +190,11 @@ async def _carry_out(
     if len(jobs) == 1:
         done = [await _one(run, jobs[0], gate, feeds)]
     else:
-        work = (outlived(_one(run, job, gate, feeds)) for job in jobs)
+        turns = Turns(len(jobs))
+        work = (
+            outlived(turns.taken(number, _one(run, job, gate, feeds, turns.of(number))))
+            for number, job in enumerate(jobs)
+        )
         done = _all_of(await asyncio.gather(*work, return_exceptions=True))
     if gate.stopped is not None and gate.ask_again:
         raise gate.stopped
@@ -221,7 +230,9 @@ async def _note(run: Run, jobs: Sequence[Job], noted: Mapping[FacetRef, Note]) -
         job.notes = tuple(notes[facet] for facet in job.facets)
 
 
-async def _one(run: Run, job: Job, gate: EffectGate, feeds: tuple[int, ...]) -> _Done:
+async def _one(
+    run: Run, job: Job, gate: EffectGate, feeds: tuple[int, ...], turn: Turn | None = None
+) -> _Done:
     """Carry out one job: refuse it, reuse its recording, or run its tool."""
     if job.tool is None or job.reading.parsed is None:
         return _finished(job, feeds, not_taken(job.reading.problem))
@@ -234,9 +245,10 @@ async def _one(run: Run, job: Job, gate: EffectGate, feeds: tuple[int, ...]) -> 
         return _refused(job, feeds, gate.stopped.cause)
     if effect is not None:
         run.effects.begin(effect)
+    telling = _telling_of(run, job, job.tool)._replace(turn=turn)
     ticket, started = run.notes.ticket(), time.perf_counter()
     with Asking() as asked:
-        given = await run_tool(job.tool, job.reading.parsed, key, job.expected)
+        given = await run_tool(job.tool, job.reading.parsed, key, telling, job.expected)
     duration = (time.perf_counter() - started) * 1000
     if asked.notes and effect is None:  # a write runs again anyway, and asks again
         job.notes = distinct(job.notes, asked.notes)
@@ -252,6 +264,18 @@ async def _one(run: Run, job: Job, gate: EffectGate, feeds: tuple[int, ...]) -> 
     return done
 
 
+def _telling(run: Run, tool: Tool, decision: int | None, call: int = 0) -> Telling:
+    """A model's call is known by where it stands in the conversation."""
+    return Telling(run.standins, f"{tool.name} {decision} {call}")
+
+
+def _telling_of(run: Run, job: Job, tool: Tool) -> Telling:
+    """A program's call is known by what it says."""
+    if job.for_program:
+        return Telling(run.standins, f"{tool.name} {job.reading.said} {job.occurrence}")
+    return _telling(run, tool, job.decision, job.call or 0)
+
+
 def _ended(run: Run, job: Job, taken: Taken, ticket: int) -> None:
     """What gave something new is confirmed by a later read of facts (I6)."""
     if not taken.copied:
@@ -263,6 +287,8 @@ async def _reusable(run: Run, job: Job) -> bytes | None:
     """The recorded output of a pure action; errors are never reused."""
     recorded = job.recorded
     if job.tool is None or job.tool.effect is not Effect.PURE or recorded is None:
+        return None
+    if job.reading.is_bound or job.tool.has_marks:  # the recorded output is that of other values
         return None
     if not job.stands or recorded.step.error or recorded.step.effect is not Effect.PURE:
         return None

@@ -235,7 +235,7 @@ async def _put(run: Run, question: _Question, ask: Ask, dialect: Dialect) -> Dec
     # the calls rest on.
     run.notes.ended(ticket, before.values())
     tools = run.subject.code.tools
-    readings = tuple(read_call(tools, run.inputs, call) for call in reply.calls)
+    readings = tuple(read_call(tools, run.inputs, call, run.standins) for call in reply.calls)
     chosen, needed = needs_of_calls(tools, reply.calls, readings)
     noted = {**await run.notes.take(needed), **before}
     run.notes.ended(ticket, (noted[facet] for facet in chosen if facet not in before))

@@ -91,7 +91,7 @@ async def job_of_call(run: Run, decision: Decision, number: int) -> Job:
         return job_on_path(run, followed, recorded, _on_path(run, recorded, call))
     tools, inputs = run.subject.code.tools, run.inputs
     readings = decision.readings
-    reading = readings[number] if readings else read_call(tools, inputs, call)
+    reading = readings[number] if readings else read_call(tools, inputs, call, run.standins)
     job = await _by_key(run, as_text(call.tool), tools.get(call.tool), reading)
     job.decision, job.call = decision.position, number
     return job
@@ -121,8 +121,8 @@ def _on_path(run: Run, recorded: Recorded, call: Call) -> Reading:
     tool, followed = tools.get(step.name), run.path.followed
     # An error may say that the arguments named nothing to rest on: that is found out anew.
     if tool is None or followed is None or recorded.cause is not None or step.error:
-        return read_call(tools, run.inputs, call)
-    return read_served(tool, call, followed.arguments(step))
+        return read_call(tools, run.inputs, call, run.standins)
+    return read_served(tool, call, followed.arguments(step), run.standins)
 
 
 def job_on_path(run: Run, followed: Prepared, recorded: Recorded, reading: Reading) -> Job:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from ...graphstore.canonical import Json
 from ...graphstore.model import Execution, ExecutionState, Mode, Step, new_id
 from ...graphstore.store import RunStore
+from ..keys.standins import StandIns
 from ..model.prices import Bill
 from ..outcome.attempts import Attempt
 from ..outcome.cause import Cause, MissKind
@@ -66,6 +67,8 @@ class Run:
             account=self.account,
         )
         self.transcripts = Transcripts()
+        self.standins = StandIns(wish.task.key)
+        self.texts = wish.task.told(self.standins)
         self.effects = Effects()
         self.refusals = KnownRefusals()
         self.publication = Publication()

@@ -22,6 +22,7 @@ from typing_extensions import TypeAliasType, is_typeddict
 from ...graphstore.canonical import encode
 from ...graphstore.errors import NotJson
 from ..keys.exact import NotExact, exact
+from .marks import names_marks
 
 __all__ = ["Dumper", "dumper_of"]
 
@@ -63,6 +64,11 @@ class Dumper:
         prepared = _prepared(value, self._classes)
         with suppress(ValueError):  # what was not set is to be unset again
             yield self.adapter.dump_json(prepared, exclude_unset=True, warnings=False, **_WHOLE)
+
+    @cached_property
+    def has_marks(self) -> bool:
+        """Whether values in it are marked by their types."""
+        return names_marks(dict(self.adapter.core_schema))
 
     @cached_property
     def writes_alike(self) -> bool:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ...graphstore.canonical import decode, encode, fingerprint
 from ...graphstore.errors import NotJson
 from ..errors import ArgumentsInvalid
+from ..keys.standins import NoStandIn, StandIns
 from ..keys.values import exact
 from .tool import Tool
 
-__all__ = ["KnownOutput", "Output", "not_taken", "run_tool"]
+__all__ = ["KnownOutput", "Output", "Telling", "Turn", "not_taken", "run_tool"]
 
 _log = logging.getLogger("execgraph")
 
@@ -47,27 +48,54 @@ class Output(NamedTuple):
         return self.key or fingerprint(decode(self.data))
 
 
+#: Waits until it is a call's turn to tell what it gave.
+Turn = Callable[[], Awaitable[None]]
+
+
+class Telling(NamedTuple):
+    """How a model is told what a call gave. ``place``: which call it is, the same on every run.
+    ``turn``: waits until the calls before it in the same reply have told, so that the order in
+    which they end says nothing."""
+
+    standins: StandIns
+    place: str
+    turn: Turn | None = None
+
+
 def not_taken(problem: str) -> Output:
     """What is told of a call that its tool cannot take."""
     return Output(encode(problem), error=ArgumentsInvalid(problem), returned=False)
 
 
 async def run_tool(
-    tool: Tool, parsed: Mapping[str, Any], key: str, recorded: KnownOutput | None = None
+    tool: Tool,
+    parsed: Mapping[str, Any],
+    key: str,
+    telling: Telling,
+    recorded: KnownOutput | None = None,
 ) -> Output:
     """What the tool gives. ``recorded``: what it had given, whose key is known."""
     try:
         value = await tool.run(parsed, key)
     except Exception as error:  # noqa: BLE001  (whatever a tool raises is told to the model)
         _log.warning("the tool %s failed; the run goes on", tool.name, exc_info=error)
-        told = f"{type(error).__name__}: {error}"
+        told = telling.standins.hidden(f"{type(error).__name__}: {error}")
         return Output(encode(told), error=error, returned=False)
     try:
+        if tool.has_marks:
+            return await _marked(tool, value, telling)
         if recorded is None:
             return _written(value, tool.dump(value))
         return _compared(tool, value, recorded)
     except (NotJson, RecursionError, ValueError) as error:
         return _not_shown(tool, value, error)
+
+
+async def _marked(tool: Tool, value: Any, telling: Telling) -> Output:
+    marked = tool.marked(value)
+    if telling.turn is not None:
+        await telling.turn()
+    return _written(value, encode(marked.told(telling.standins, telling.place)))
 
 
 def _written(value: Any, data: bytes) -> Output:
@@ -89,6 +117,6 @@ def _not_shown(tool: Tool, value: Any, error: Exception) -> Output:
     _log.warning("the output of the tool %s cannot be recorded: %s", tool.name, error)
     told = (
         f"{tool.name} is done; do not repeat it. Its output (a {type(value).__name__}) cannot be"
-        " written as JSON, so it is not shown."
+        f" shown: {error if isinstance(error, NoStandIn) else 'it cannot be written as JSON'}."
     )
     return Output(encode(told), value, shown=False)

@@ -15,12 +15,13 @@ from uuid import uuid4
 from ...graphstore.canonical import Json, encode
 from ...graphstore.errors import NotJson
 from ...graphstore.model import FacetRef
-from ..errors import ArgumentsInvalid
+from ..errors import ArgumentsInvalid, ToolError
 from ..keys.exact import NotExact, exact
+from ..keys.standins import MangledStandIn, StandIns
 from ..model.client import Call
 from .tool import Tool
 
-__all__ = ["Reading", "read_act", "read_call", "read_served"]
+__all__ = ["Reading", "read_act", "read_call", "read_served", "real_text"]
 
 
 class Reading(NamedTuple):
@@ -28,6 +29,7 @@ class Reading(NamedTuple):
 
     ``said`` is what the caller said, exactly: the step's key is made of it. ``arguments`` is what
     is stored of it for people, as JSON. ``required`` is what the tool requires then.
+    ``is_bound``: stand-ins were said, so that equal words may mean other arguments.
     """
 
     said: str
@@ -35,30 +37,65 @@ class Reading(NamedTuple):
     parsed: Mapping[str, Any] | None
     required: tuple[FacetRef, ...] = ()
     problem: str = ""
+    is_bound: bool = False
 
 
-def read_call(tools: Mapping[str, Tool], inputs: Json, call: Call) -> Reading:
-    """A call of a model's reply."""
-    given, said = call.text, _said(call)
+def read_call(tools: Mapping[str, Tool], inputs: Json, call: Call, standins: StandIns) -> Reading:
+    """A call of a model's reply. Raises ToolError if an opaque value names what is required."""
+    said = _said(call)
     tool = tools.get(call.tool)
     if tool is None:
         known = ", ".join(sorted(tools)) or "none"
         problem = f"there is no tool {call.tool}; the tools are: {known}"
-        return Reading(said, given, None, problem=problem)
+        return Reading(said, call.text, None, problem=problem)
+    given = call.text
     try:
+        given = real_text(call, standins)
         parsed = tool.parse(given)
         required = tool.facets(parsed, inputs)
     except ArgumentsInvalid as error:
-        return Reading(said, given, None, problem=str(error))
-    return Reading(said, _shown(tool, parsed, given), parsed, required)
+        return Reading(said, given, None, problem=standins.hidden(str(error)))
+    bound = given is not call.text
+    if bound:
+        _check_named(tool, call, inputs, required)
+    return Reading(said, _shown(tool, parsed, given), parsed, required, is_bound=bound)
 
 
-def read_served(tool: Tool, call: Call, arguments: bytes) -> Reading:
+def read_served(tool: Tool, call: Call, arguments: bytes, standins: StandIns) -> Reading:
     """A call of a served reply, whose action stands: what it requires has been noted already."""
     try:
-        return Reading("", arguments, tool.parse(call.text))
+        given = real_text(call, standins)
+        parsed = tool.parse(given)
     except ArgumentsInvalid as error:
-        return Reading("", arguments, None, problem=str(error))
+        return Reading("", arguments, None, problem=standins.hidden(str(error)))
+    bound = given is not call.text
+    shown = _shown(tool, parsed, given) if bound else arguments
+    return Reading("", shown, parsed, is_bound=bound)
+
+
+def real_text(call: Call, standins: StandIns) -> bytes:
+    """The arguments of a call with the values that it means, as JSON text: the call's own if it
+    says no stand-in. Raises ArgumentsInvalid for one that was never shown."""
+    if not standins:
+        return call.text
+    try:
+        real = encode(standins.real(call.arguments))
+    except MangledStandIn as error:
+        raise ArgumentsInvalid(f"{call.tool} was not called: {error}") from None
+    return call.text if real == call.text else real
+
+
+def _check_named(tool: Tool, call: Call, inputs: Json, required: tuple[FacetRef, ...]) -> None:
+    """A recording under other facts would stand for this call if opaque values named them."""
+    if not any(requirement.arguments for requirement in tool.requires):
+        return
+    with suppress(ArgumentsInvalid):
+        if tool.facets(tool.parse(call.text), inputs) == required:
+            return
+    raise ToolError(
+        f"{tool.name} requires what an opaque value names ({', '.join(map(str, required))}); a"
+        " value that fills a requirement is never opaque: leave the mark out where it comes from"
+    )
 
 
 def read_act(tool: Tool, inputs: Json, arguments: Mapping[str, Any]) -> Reading:

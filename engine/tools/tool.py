@@ -22,6 +22,7 @@ from ..exits import is_ended
 from ..keys.exact import exact
 from ..keys.source import Source
 from .dumping import Dumper
+from .marks import Marked, Marks, marked
 from .signature import IdempotencyKey, Signature
 
 __all__ = ["DeclaredTool", "IdempotencyKey", "Tool"]
@@ -53,6 +54,8 @@ class Tool:
         name: str | None = None,
         version: str | None = None,
         uses: Iterable[object] = (),
+        opaque: Iterable[str] = (),
+        unseen: Iterable[str] = (),
     ) -> None:
         self.function = function
         self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
@@ -69,6 +72,9 @@ class Tool:
         self._is_async = inspect.iscoroutinefunction(function)
         self._signature = Signature(function, self.name)
         self._naming = self._naming_parameters()
+        self._marks = Marks(f"the tool {self.name}", opaque, unseen)
+        #: Whether something in its outputs is opaque or unseen.
+        self.has_marks = bool(self._marks) or self._signature.output.has_marks
         self._adapter: TypeAdapter[dict[str, Any]] = self._signature.arguments.adapter
         self._takes_parsed = not (self._signature.hidden or self._signature.has_changeable)
         #: Whether an action of it that stands is just run again, and nothing is begun for it.
@@ -209,6 +215,11 @@ class Tool:
     def _completed(self, parsed: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
         hidden = dict.fromkeys(self._signature.hidden, idempotency_key)
         return {**self._signature.fresh_defaults(parsed), **parsed, **hidden}
+
+    def marked(self, output: Any) -> Marked:
+        """An output with its marks. Raises NotJson, NoStandIn."""
+        dumper = self._signature.output
+        return self._marks.on(marked(lambda: dumper.json(output, f"the output of {self.name}")))
 
     def dump(self, output: Any) -> bytes:
         """An output as exact JSON text. Raises NotJson."""

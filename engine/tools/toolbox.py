@@ -38,6 +38,8 @@ class Toolbox:
         name: str | None = None,
         version: str | None = None,
         uses: Iterable[object] = (),
+        opaque: Iterable[str] = (),
+        unseen: Iterable[str] = (),
     ) -> DeclaredTool[_F]: ...
 
     @overload
@@ -50,6 +52,8 @@ class Toolbox:
         name: str | None = None,
         version: str | None = None,
         uses: Iterable[object] = (),
+        opaque: Iterable[str] = (),
+        unseen: Iterable[str] = (),
     ) -> Callable[[_F], DeclaredTool[_F]]: ...
 
     def tool(
@@ -62,6 +66,8 @@ class Toolbox:
         name: str | None = None,
         version: str | None = None,
         uses: Iterable[object] = (),
+        opaque: Iterable[str] = (),
+        unseen: Iterable[str] = (),
     ) -> Tool | Callable[[Callable[..., Any]], Tool]:
         """Declare a function as a tool, as a decorator or by a call.
 
@@ -77,6 +83,9 @@ class Toolbox:
             name: The tool's name; None: the function's.
             version: What stands for all of its source; it is for you to change it then.
             uses: Functions, classes, modules and values that are part of its source.
+            opaque: Selectors of what in its output differs on every run, as in
+                ``["$.ticket.id"]``: a model is shown stand-ins, and may pass them on.
+            unseen: Selectors of what in its output no model is to see, as in ``["$.took_ms"]``.
 
         Returns:
             The tool, which can still be called as the function; without ``function``, the
@@ -88,7 +97,14 @@ class Toolbox:
 
         def declare(function: Callable[..., Any]) -> Tool:
             tool: Tool = DeclaredTool(
-                function, effect=effect, requires=requires, name=name, version=version, uses=uses
+                function,
+                effect=effect,
+                requires=requires,
+                name=name,
+                version=version,
+                uses=uses,
+                opaque=opaque,
+                unseen=unseen,
             )
             if tool.name in self._tools:
                 raise ToolError(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, RootModel
 
+from execgraph.engine.keys.standins import StandIns
 from execgraph.engine.task import Task
 from execgraph.graphstore.canonical import decode
 from execgraph.graphstore.errors import NotJson
@@ -38,7 +39,10 @@ def test_what_is_stored_is_what_was_given() -> None:
 
 
 def test_a_model_is_told_text_as_it_is_and_everything_else_as_json() -> None:
-    assert list(task("go", {"user": "ann"}).texts) == ["go", 'Context:\n{"user":"ann"}']
+    assert list(task("go", {"user": "ann"}).told(StandIns("task"))) == [
+        "go",
+        'Context:\n{"user":"ann"}',
+    ]
 
 
 def test_a_context_that_is_null_is_none() -> None:

@@ -1,0 +1,259 @@
+"""Stand-ins: what a model is shown in place of values that differ on every run.
+
+A stand-in is made from the task and the place where its value first appeared, never from the
+value; so what a model is shown is the same on every run, and so is what it says. It is of the kind
+of its value (a number, a UUID, a moment, any other text) and long enough that no model says it by
+accident. What is read back is only ever a stand-in that was shown, whole. What looks like one and
+was not shown has been mangled, and is told.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ...graphstore.canonical import hash_of
+from ...graphstore.selecting import Path
+
+__all__ = ["MangledStandIn", "NoStandIn", "StandIns"]
+
+
+class NoStandIn(ValueError):
+    """A mark is on what nothing can stand in for: an object, a list, or a truth value."""
+
+
+class MangledStandIn(ValueError):
+    """A model has said something like a stand-in that it was never shown."""
+
+
+class _Kind(NamedTuple):
+    """How values of one kind look, what stands in for them, and what looks like such."""
+
+    pattern: str
+    make: Callable[[str], str]
+    mangled: str
+
+
+def _digits(seed: str, many: int) -> str:
+    return str(int(seed, 16) % 10**many).rjust(many, "0")
+
+
+def _moment(seed: str) -> str:
+    day = f"7093-{int(seed[:8], 16) % 12 + 1:02}-{int(seed[8:16], 16) % 28 + 1:02}"
+    second = int(seed[16:24], 16) % 86_400
+    clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+    return f"{day}T{clock}.{_digits(seed[24:], 5)}1Z"
+
+
+def _uuid(seed: str) -> str:
+    return f"0e9a{seed[:4]}-{seed[4:8]}-8{seed[8:11]}-a{seed[11:14]}-{seed[14:26]}"
+
+
+def _token(seed: str) -> str:
+    return f"opq_{seed[:24]}"
+
+
+_NUMBER = _Kind(
+    r"0|-?[1-9]\d*", lambda seed: f"7093{_digits(seed, 12)}", r"(?<!\d)7093\d{9,14}(?!\d)"
+)
+_FRACTION = _Kind(
+    "",
+    lambda seed: f"7093{_digits(seed, 7)}.{_digits(seed[16:], 3)}1",
+    r"(?<![\d.])7093\d{5,8}\.\d+",
+)
+_MOMENT = _Kind(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?",
+    _moment,
+    r"7093-\d\d-\d\d(T[\d:.]*Z?)?",
+)
+_UUID = _Kind(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+    _uuid,
+    r"(?i:(?<![0-9a-f])0e9a[0-9a-f]{4}-[0-9a-f-]{10,40})",
+)
+_TOKEN = _Kind("", _token, r"(?i:(?<![a-z])opq[_-][0-9a-z]{3,})")
+_KINDS_OF_TEXT = (_MOMENT, _UUID)
+
+_TOLD_APART = 6  # characters that a value has at least which is known in any text
+_FENCE = re.compile(r"(^```[^\n]*\n)(.*?)(^```$)", re.DOTALL | re.MULTILINE)
+_INSIDE = 2  # of the four parts in which a fence divides a text
+_LITERAL = re.compile(r'("(?:[^"\\]|\\.)*")', re.DOTALL)
+
+
+class _Shown(NamedTuple):
+    """A value, and what is shown in its place."""
+
+    value: Any
+    standin: Any
+
+
+class StandIns:
+    """The stand-ins of one run of ``task`` (its key). What was shown once stays so."""
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self._by_value: dict[tuple[type, Any], _Shown] = {}
+        self._by_text: dict[str, _Shown] = {}
+        self._kinds: dict[str, _Kind] = {}  # of those shown, by the pattern of what is mangled
+        self._any: re.Pattern[str] | None = None
+        self._mangled: re.Pattern[str] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._by_text)
+
+    def shown(self, document: Any, paths: Iterable[Path], place: str) -> Any:
+        """``document`` with stand-ins for the values at ``paths``. ``place``: where the document
+        comes from, the same on every run. Raises NoStandIn."""
+        for path in paths:
+            document = self._replaced(document, path, f"{place} {path}")
+        return document
+
+    def real(self, said: Any) -> Any:
+        """What a model said, with each stand-in's value in its place. Raises MangledStandIn."""
+        if not self._by_text or said is None or isinstance(said, bool):
+            return said
+        match said:
+            case str():
+                return self._real_text(said)
+            case Mapping():
+                return self._real_object(said)
+            case list() | tuple():
+                return [self.real(item) for item in said]
+        return self._real_number(said)
+
+    def hidden(self, text: str) -> str:
+        """``text``, of which nobody knows where values stand in it, with stand-ins for those that
+        can be told apart there: long ones, that are no part of a longer word."""
+        plain = (it for it in self._by_text.values() if len(_text(it.value)) >= _TOLD_APART)
+        for it in sorted(plain, key=lambda it: len(_text(it.value)), reverse=True):
+            for value, standin in zip(_spellings(it.value), _spellings(it.standin), strict=True):
+                text = _apart(value).sub(standin.replace("\\", r"\\"), text)
+        return text
+
+    # Showing ------------------------------------------------------------------------------
+
+    def _replaced(self, document: Any, path: Path, place: str) -> Any:
+        if not path:
+            return self._standin(document, place)
+        key, *rest = path
+        changed: Any = dict(document) if isinstance(document, Mapping) else list(document)
+        changed[key] = self._replaced(changed[key], tuple(rest), place)
+        return changed
+
+    def _standin(self, value: Any, place: str) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, bool | Mapping | list | tuple):
+            what = "a truth value" if isinstance(value, bool) else "an object or a list"
+            raise NoStandIn(f"{place} is marked as opaque and is {what}; mark the values in it")
+        known = self._by_value.get((type(value), value))
+        if known is None:
+            known = self._add(value, place)
+        return known.standin
+
+    def _add(self, value: Any, place: str) -> _Shown:
+        kind = _kind_of(value)
+        attempt = 0
+        while (text := kind.make(hash_of("stand-in", self._task, place, attempt))) in self._by_text:
+            attempt += 1
+        standin = text if isinstance(value, str) else type(value)(text)
+        self._by_value[type(value), value] = self._by_text[text] = shown = _Shown(value, standin)
+        self._kinds[kind.mangled] = kind
+        longest_first = sorted(self._by_text, key=len, reverse=True)
+        whole = "|".join(map(re.escape, longest_first))
+        self._any = re.compile(rf"(?<![\d.])(?:{whole})(?!\d)")
+        self._mangled = re.compile("|".join([whole, *self._kinds]))
+        return shown
+
+    # Reading back -------------------------------------------------------------------------
+
+    def _real_object(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        real = {self._real_text(key): self.real(item) for key, item in said.items()}
+        if len(real) < len(said):
+            raise MangledStandIn("two fields of an object stand for the same value")
+        return real
+
+    def _real_number(self, said: float) -> Any:
+        shown = self._by_text.get(_text(said))
+        if shown is None:
+            self._check(_text(said))
+            return said
+        return shown.value
+
+    def _real_text(self, said: str) -> str:
+        assert self._any is not None
+        found = [self._by_text[text] for text in self._any.findall(said)]
+        self._check(self._any.sub(" ", said))
+        if all(_is_plain(it.value) for it in found):
+            return self._put_in(said)
+        if _is_json(said):
+            return self._in_json(said)
+        return self._outside_of_fences(said)
+
+    def _check(self, rest: str) -> None:
+        assert self._mangled is not None
+        if (found := self._mangled.search(rest)) is not None:
+            raise MangledStandIn(
+                f"{found[0]!r} is none of the values that were shown; say each as it was shown,"
+                " whole and unchanged"
+            )
+
+    def _put_in(self, said: str) -> str:
+        assert self._any is not None
+        return self._any.sub(lambda found: _text(self._by_text[found[0]].value), said)
+
+    def _in_json(self, said: str) -> str:
+        """Of a text that is JSON: a value is escaped as deep as it stands in."""
+        parts = _LITERAL.split(said)
+        parts[::2] = map(self._put_in, parts[::2])
+        for number in range(1, len(parts), 2):
+            text = json.loads(parts[number])
+            if (real := self._real_text(text)) != text:
+                parts[number] = json.dumps(real, ensure_ascii=False)
+        return "".join(parts)
+
+    def _outside_of_fences(self, said: str) -> str:
+        parts = _FENCE.split(said)  # what is outside, and the three parts of each fence
+        for number, part in enumerate(parts):
+            in_json = number % 4 == _INSIDE and _is_json(part)
+            parts[number] = self._in_json(part) if in_json else self._put_in(part)
+        return "".join(parts)
+
+
+def _kind_of(value: Any) -> _Kind:
+    match value:
+        case int():
+            return _NUMBER
+        case float():
+            return _FRACTION
+    kinds = (kind for kind in _KINDS_OF_TEXT if re.fullmatch(kind.pattern, value))
+    return next(kinds, _TOKEN)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def _apart(value: str) -> re.Pattern[str]:
+    """A value where it is no part of a longer word."""
+    return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
+
+
+def _spellings(value: Any) -> Iterator[str]:
+    """A value as a text has it, and as JSON has it."""
+    yield _text(value)
+    yield json.dumps(_text(value), ensure_ascii=False)[1:-1]
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is the same text in JSON, however deep."""
+    return json.dumps(_text(value), ensure_ascii=False)[1:-1] == _text(value)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,190 @@
+"""Marks on values: a model may carry what is opaque, and does not see what is unseen.
+
+They are found where a value is written as JSON: by its type, or by selectors.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from ...graphstore.canonical import Json
+from ...graphstore.errors import SelectorError
+from ...graphstore.selecting import Path, TooCostly, select
+from ...graphstore.selectors import Query, query_of
+from ..errors import ConfigurationError
+from ..keys.standins import NoStandIn, StandIns
+
+__all__ = ["Marked", "Marks", "Opaque", "Unseen", "marked", "names_marks"]
+
+_marking: contextvars.ContextVar[bool] = contextvars.ContextVar("execgraph_marking", default=False)
+
+# Each is the only key of an object that holds a marked value, while one is written with marks.
+_OPAQUE, _UNSEEN = "\0execgraph opaque", "\0execgraph unseen"
+
+
+class _Mark:
+    _key: str
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema: Any = handler(source)
+        writer = core_schema.wrap_serializer_function_ser_schema(_writer(cls._key), schema=schema)
+        return {**schema, "serialization": writer}
+
+
+class Opaque(_Mark):
+    """Marks a value that differs on every run: an id, a time, a token.
+
+    ``id: Annotated[str, Opaque]``, in the inputs of a task or the output of a tool. A model is
+    shown a stand-in of the same type, which it may pass on and not reason about: in what it says
+    the value is put back. So a recording serves every value of it, and the value itself never
+    leaves for the model's provider. A text, a number, or null.
+    """
+
+    _key = _OPAQUE
+
+
+class Unseen(_Mark):
+    """Marks a value that no model is to see: how long something took, when it was looked up.
+
+    ``took_ms: Annotated[float, Unseen]``, in the output of a tool. It is left out of what a model
+    is told and of every comparison; a program's own code gets it.
+    """
+
+    _key = _UNSEEN
+
+
+def _writer(key: str) -> Callable[[Any, Callable[[Any], Any]], Any]:
+    def write_marked(value: Any, write: Callable[[Any], Any]) -> Any:
+        written = write(value)
+        return {key: written} if _marking.get() else written
+
+    return write_marked
+
+
+def names_marks(schema: object) -> bool:
+    """Whether a type, by its core schema, has marked values."""
+    return "write_marked" in repr(schema)
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A value as JSON, and where in it marked values are."""
+
+    json: Json
+    opaque: tuple[Path, ...] = ()
+    unseen: tuple[Path, ...] = ()
+
+    def told(self, standins: StandIns, place: str) -> Any:
+        """It as a model is told it. ``place``: where it comes from, the same on every run.
+
+        Raises NoStandIn.
+        """
+        if both := set(self.opaque) & set(self.unseen):
+            raise NoStandIn(f"{place} {min(both, key=repr)} is marked as opaque and as unseen")
+        if () in self.unseen:
+            raise NoStandIn(f"{place} is unseen as a whole; mark the values in it")
+        told = standins.shown(self.json, self.opaque, place)
+        for path in sorted(self.unseen, key=len, reverse=True):
+            told = _without(told, path)
+        return _closed_up(told)
+
+
+def marked(write: Callable[[], Json]) -> Marked:
+    """What ``write`` writes of a value whose type has marks."""
+    token = _marking.set(True)
+    try:
+        tree = write()
+    finally:
+        _marking.reset(token)
+    opaque: list[Path] = []
+    unseen: list[Path] = []
+    json = _read(tree, (), {_OPAQUE: opaque, _UNSEEN: unseen})
+    return Marked(json, tuple(opaque), tuple(unseen))
+
+
+def _read(tree: Json, path: Path, found: Mapping[str, list[Path]]) -> Json:
+    if isinstance(tree, list):
+        return [_read(item, (*path, place), found) for place, item in enumerate(tree)]
+    if not isinstance(tree, dict):
+        return tree
+    if len(tree) == 1 and (key := next(iter(tree))) in found:
+        found[key].append(path)
+        return _read(tree[key], path, found)
+    return {key: _read(item, (*path, key), found) for key, item in tree.items()}
+
+
+class Marks:
+    """The marks that somebody has set by selectors. Raises ConfigurationError for what is none."""
+
+    def __init__(self, owner: str, opaque: Iterable[str] = (), unseen: Iterable[str] = ()) -> None:
+        self._owner = owner
+        self._opaque = _queries(owner, "opaque", opaque)
+        self._unseen = _queries(owner, "unseen", unseen)
+        if both := self._opaque.keys() & self._unseen.keys():
+            raise ConfigurationError(
+                f"{owner}: {min(both)} is marked as opaque and as unseen; keep one of the two"
+            )
+
+    def __bool__(self) -> bool:
+        return bool(self._opaque or self._unseen)
+
+    def on(self, value: Marked) -> Marked:
+        """``value`` with these marks too. Raises NoStandIn for a selector that takes too long."""
+        opaque = (*value.opaque, *self._paths(self._opaque, value.json))
+        unseen = (*value.unseen, *self._paths(self._unseen, value.json))
+        return Marked(value.json, tuple(dict.fromkeys(opaque)), tuple(dict.fromkeys(unseen)))
+
+    def _paths(self, queries: Mapping[str, Query], json: Json) -> Iterator[Path]:
+        for selector, query in queries.items():
+            try:
+                yield from select(query, json).paths
+            except TooCostly as error:
+                raise NoStandIn(f"{self._owner}: the mark {selector} is too costly") from error
+
+
+def _queries(owner: str, what: str, selectors: Iterable[str]) -> dict[str, Query]:
+    if isinstance(selectors, str):
+        raise ConfigurationError(f"{owner} has {what}={selectors!r}; give a list: [{selectors!r}]")
+    queries = {}
+    for selector in selectors:
+        try:
+            queries[selector] = query = query_of(selector)
+        except (SelectorError, TypeError) as error:
+            raise ConfigurationError(f"{owner}: {what}={selector!r}: {error}") from None
+        if not query.segments:
+            raise ConfigurationError(
+                f"{owner}: {what}={selector!r} marks the whole document; mark the values in it,"
+                " as in '$.id'"
+            )
+    return queries
+
+
+_GONE = object()
+
+
+def _without(json: Any, path: Path) -> Any:
+    """``json`` with a hole at ``path``: places in a list stay what they are."""
+    key, *rest = path
+    if isinstance(json, Mapping) and key in json:
+        return {**json, key: _without(json[key], tuple(rest)) if rest else _GONE}
+    if isinstance(json, list) and isinstance(key, int):
+        changed: list[Any] = list(json)
+        changed[key] = _without(changed[key], tuple(rest)) if rest else _GONE
+        return changed
+    return json  # it is gone already, with what it stood in
+
+
+def _closed_up(json: Any) -> Any:
+    match json:
+        case Mapping():
+            return {key: _closed_up(item) for key, item in json.items() if item is not _GONE}
+        case list():
+            return [_closed_up(item) for item in json if item is not _GONE]
+    return json

@@ -1,0 +1,324 @@
+"""Values that differ on every run: a model carries them, and one recording serves all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import BaseModel
+
+from execgraph import Acl, AgentError, ConfigurationError, Engine, Opaque, RunFailed, Unseen
+from execgraph.adapters.messages_api import Answer, call, text
+
+from .conftest import World, misses, outcomes, results, turn
+
+count = itertools.count(1)
+
+
+class Ticket(BaseModel):
+    """What opening a ticket gives."""
+
+    id: Annotated[str, Opaque]
+    trace: Annotated[UUID, Opaque]
+    number: Annotated[int, Opaque]
+    status: str = "open"
+    took_ms: Annotated[float, Unseen] = 0.0
+
+
+class Incident(BaseModel):
+    """A task."""
+
+    incident: Annotated[str, Opaque]
+    service: str
+
+
+def ticket() -> Ticket:
+    number = next(count)
+    return Ticket(id=f'INC-"{number}"', trace=uuid4(), number=number, took_ms=number / 7)
+
+
+def brain(body: dict[str, Any]) -> Answer:
+    """Opens a ticket, closes it by what it was told, and says so."""
+    told = results(body)
+    if turn(body) == 0:
+        return Answer([call("open_ticket", {})])
+    if turn(body) == 1:
+        arguments = {"ticket": told[0]["id"], "note": f"{told[0]['id']} of {told[0]['number']}"}
+        return Answer([text("So."), call("close_ticket", arguments)])
+    task = body["messages"][0]["content"][0]["text"]
+    said = json.dumps({"closed": told[0]["id"]})
+    return Answer([text(f"Closed {told[0]['id']} for {task}:\n```json\n{said}\n```")])
+
+
+class Desk:
+    """Tools that count what they were really called with."""
+
+    def __init__(self, world: World, engine: Engine) -> None:
+        self.opened: list[Ticket] = []
+        self.closed: list[tuple[str, str]] = []
+
+        @engine.tool(effect="write", requires=[])
+        def open_ticket() -> Ticket:
+            """Open a ticket."""
+            self.opened.append(ticket())
+            return self.opened[-1]
+
+        @engine.tool(effect="write", requires=[])
+        def close_ticket(ticket: str, note: str) -> str:
+            """Close a ticket."""
+            self.closed.append((ticket, note))
+            return "closed"
+
+        world.think(brain)
+        self.agent = world.agent(engine, [open_ticket, close_ticket])
+
+
+async def test_the_ticket_agent_replays_with_every_new_ticket(world: World) -> None:
+    engine = world.engine()
+    desk = Desk(world, engine)
+    async with engine:
+        for number in range(4):
+            result = await desk.agent.execute("go")
+            opened, closed = desk.opened[-1], desk.closed[-1]
+            assert closed == (opened.id, f"{opened.id} of {opened.number}")
+            inside = json.dumps({"closed": opened.id})
+            assert result.output == f"Closed {opened.id} for go:\n```json\n{inside}\n```"
+            assert result.identical == bool(number)
+        assert world.server.requests == 3
+    sent = json.dumps(world.server.bodies)
+    for one in desk.opened:
+        assert json.dumps(one.id)[1:-1] not in sent
+        assert str(one.trace) not in sent
+        assert str(one.took_ms) not in sent
+    assert "took_ms" not in sent
+
+
+async def test_one_recording_serves_every_incident(world: World) -> None:
+    engine = world.engine()
+    seen = []
+
+    @engine.tool(effect="read")
+    def look(incident: str) -> str:
+        """Look at an incident."""
+        seen.append(incident)
+        return "all is well"
+
+    def think(body: dict[str, Any]) -> Answer:
+        task = json.loads(body["messages"][0]["content"][0]["text"])
+        if turn(body) == 0:
+            return Answer([call("look", {"incident": task["incident"]})])
+        return Answer([text(f"{task['incident']} of {task['service']} is over")])
+
+    world.think(think)
+    agent = world.agent(engine, [look])
+    by_selector = world.agent(engine, [look], name="other", opaque=["$.incident"])
+    async with engine:
+        for number, incident in enumerate(("INC-1", "INC-77", "a b")):
+            result = await agent.execute(Incident(incident=incident, service="web"))
+            assert result.output == f"{incident} of web is over"
+            assert result.identical == bool(number)
+            task = {"incident": incident, "service": "web"}
+            assert (await by_selector.execute(task)).identical == bool(number)
+        assert world.server.requests == 4
+        await agent.execute(Incident(incident="INC-1", service="db"))
+        assert world.server.requests == 6, "another service is another task"
+    assert seen[:6] == ["INC-1", "INC-1", "INC-77", "INC-77", "a b", "a b"]
+
+
+async def test_what_a_model_mangled_is_told_to_it_and_no_tool_is_called(world: World) -> None:
+    engine = world.engine()
+    desk = Desk(world, engine)
+
+    def think(body: dict[str, Any]) -> Answer:
+        told = results(body)
+        if turn(body) == 0:
+            return Answer([call("open_ticket", {})])
+        if turn(body) == 1:
+            return Answer([call("close_ticket", {"ticket": told[0]["id"][:-3], "note": ""})])
+        if turn(body) == 2:
+            return Answer([text(f"Closed {told[0]['id'].upper()}")])
+        objection = body["messages"][-1]["content"][0]["text"]
+        return Answer([text(f"{'was not called' in told[1]}, {objection[:17]}")])
+
+    world.think(think)
+    async with engine:
+        for again in (False, True):
+            result = await desk.agent.execute("go")
+            assert result.output == "True, That is no answer"
+            assert result.identical == again
+    assert desk.closed == []
+    assert world.server.requests == 4
+
+
+async def test_the_order_in_which_parallel_calls_end_says_nothing(world: World) -> None:
+    engine = world.engine()
+    pauses = iter([0.05, 0.0, 0.0, 0.05])
+
+    @engine.tool(effect="read", opaque=["$.id"])
+    async def open_it(name: str) -> dict[str, Any]:
+        """Open it."""
+        await asyncio.sleep(next(pauses))
+        return {"id": "the same", "name": name}
+
+    def think(body: dict[str, Any]) -> Answer:
+        if turn(body) == 0:
+            return Answer([call("open_it", {"name": "a"}), call("open_it", {"name": "b"})])
+        return Answer([text(str(results(body)[0]["id"] == results(body)[1]["id"]))])
+
+    world.think(think)
+    agent = world.agent(engine, [open_it])
+    async with engine:
+        assert (await agent.execute("go")).output == "True"
+        assert (await agent.execute("go")).identical
+    assert world.server.requests == 2
+
+
+async def test_a_pure_output_is_not_used_again_for_other_values(world: World) -> None:
+    engine = world.engine()
+    made = []
+
+    @engine.tool(effect="pure")
+    def reverse(word: str) -> str:
+        """Reverse a word."""
+        made.append(word)
+        return word[::-1]
+
+    def think(body: dict[str, Any]) -> Answer:
+        task = json.loads(body["messages"][0]["content"][0]["text"])
+        if turn(body) == 0:
+            return Answer([call("reverse", {"word": task["incident"]})])
+        return Answer([text(f"it is {results(body)[0]}")])
+
+    world.think(think)
+    agent = world.agent(engine, [reverse])
+    async with engine:
+        for incident in ("abc", "xyz", "abc"):
+            result = await agent.execute(Incident(incident=incident, service="web"))
+            assert result.output == f"it is {incident[::-1]}"
+    assert made == ["abc", "xyz", "abc"]
+
+
+async def test_an_error_hides_the_values_that_it_quotes(world: World) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="read")
+    def look(incident: str) -> str:
+        """Look at an incident."""
+        raise LookupError(f"no incident {incident} here")
+
+    def think(body: dict[str, Any]) -> Answer:
+        task = json.loads(body["messages"][0]["content"][0]["text"])
+        if turn(body) == 0:
+            return Answer([call("look", {"incident": task["incident"]})])
+        return Answer([text(results(body)[0])])
+
+    world.think(think)
+    agent = world.agent(engine, [look])
+    async with engine:
+        for number, incident in enumerate(("INC-1000", "INC-2000")):
+            result = await agent.execute(Incident(incident=incident, service="web"))
+            assert result.output == f"LookupError: no incident {incident} here"
+            assert result.replayed == bool(number)
+    assert "INC-" not in json.dumps(world.server.bodies)
+
+
+async def test_a_value_that_fills_a_requirement_is_never_opaque(world: World) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="read", opaque=["$.name"])
+    def pick() -> dict[str, str]:
+        """Pick a target."""
+        return {"name": "prod"}
+
+    @engine.tool(effect="write", requires=[Acl("{target}")])
+    def deploy(target: str) -> str:
+        """Deploy."""
+        world.done.append(target)
+        return "done"
+
+    def think(body: dict[str, Any]) -> Answer:
+        if turn(body) == 0:
+            return Answer([call("pick", {})])
+        return Answer([call("deploy", {"target": results(body)[0]["name"]})])
+
+    world.think(think)
+    agent = world.agent(engine, [pick, deploy])
+    by_task = world.agent(
+        engine, [], name="by task", requires=[Acl("{task.incident}")], opaque=["$.incident"]
+    )
+    async with engine:
+        with pytest.raises(RunFailed, match="never opaque"):
+            await agent.execute("go")
+        with pytest.raises(ConfigurationError, match="never opaque"):
+            await by_task.execute({"incident": "INC-1"})
+    assert world.done == []
+
+
+def test_marks_that_cannot_be_are_refused_when_they_are_declared(world: World) -> None:
+    engine = world.engine()
+
+    def tool() -> dict[str, str]:
+        """A tool."""
+        return {}
+
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"opaque": ["$"]}, "marks the whole document"),
+        ({"opaque": "$.id"}, "give a list"),
+        ({"opaque": ["id"]}, "no RFC 9535|not RFC 9535"),
+        ({"opaque": ["$.id"], "unseen": ["$.id"]}, "as opaque and as unseen"),
+    ]
+    for marks, why in wrong:
+        with pytest.raises(ConfigurationError, match=why):
+            engine.tool(effect="read", **marks)(tool)
+    with pytest.raises((ConfigurationError, AgentError), match="marks the whole document"):
+        world.agent(engine, [], opaque=["$"])
+
+
+async def test_an_output_whose_mark_is_on_an_object_is_told_as_done_and_not_shown(
+    world: World,
+) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="write", requires=[], opaque=["$.who"])
+    def deploy() -> dict[str, Any]:
+        """Deploy."""
+        return {"who": {"id": 1}}
+
+    world.think(
+        lambda body: (
+            Answer([call("deploy", {})]) if turn(body) == 0 else Answer([text(results(body)[0])])
+        )
+    )
+    async with engine:
+        result = await world.agent(engine, [deploy]).execute("go")
+    assert "deploy is done; do not repeat it" in result.output
+    assert "mark the values in it" in result.output
+
+
+async def test_what_is_unseen_is_in_no_comparison(world: World) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="read", unseen=["$.as_of", "$.rows[*].took"])
+    def look() -> dict[str, Any]:
+        """Look."""
+        number = next(count)
+        return {"as_of": number, "rows": [{"took": number, "n": 1}, {"n": 2}]}
+
+    world.think(
+        lambda body: (
+            Answer([call("look", {})])
+            if turn(body) == 0
+            else Answer([text(json.dumps(results(body)[0]))])
+        )
+    )
+    agent = world.agent(engine, [look])
+    async with engine:
+        first, again = await agent.execute("go"), await agent.execute("go")
+    assert json.loads(first.output) == {"rows": [{"n": 1}, {"n": 2}]}
+    assert again.identical
+    assert outcomes(again) == [("?", "replayed"), ("look", "replayed"), ("?", "replayed")]
+    assert misses(again) == []

@@ -1,0 +1,177 @@
+"""Stand-ins are the same whatever the values are, and are read back without a mistake."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from execgraph.engine.keys.standins import MangledStandIn, NoStandIn, StandIns
+
+WORDS = ["the", "ticket", "is", "at", "opq", "7093", "2026-11-28", "42", "{", "a: b", "é", "\\n"]
+#: Values that contain each other, and what JSON escapes.
+PIECES = [
+    "INC",
+    "-",
+    "4",
+    "47",
+    "471",
+    '"',
+    "\\",
+    "\n",
+    "é",
+    "\U0001f600",
+    " ",
+    "```",
+    "opq_",
+    "{}",
+]
+
+
+def some_text(dice: random.Random) -> str:
+    return "".join(dice.choice(PIECES) for _ in range(dice.randint(0, 6)))
+
+
+KINDS: list[Callable[[random.Random], Any]] = [
+    some_text,
+    lambda dice: dice.randint(-5, 5000),
+    lambda dice: str(dice.randint(0, 99)),
+    lambda dice: str(uuid.UUID(int=dice.getrandbits(128))),
+    lambda dice: f"20{dice.randint(10, 40)}-0{dice.randint(1, 9)}-1{dice.randint(0, 9)}T10:20:30Z",
+    lambda dice: dice.randint(1, 10**9) / 8,
+]
+
+
+class Task:
+    """A random task: a document with marked values, and what a model says of them."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.kinds = [self.dice.choice(KINDS) for _ in range(self.dice.randint(1, 4))]
+        self.places = [self.dice.randrange(len(self.kinds)) for _ in range(self.dice.randint(1, 6))]
+
+    def values(self, seed: str) -> list[Any]:
+        """Values of each kind, no two the same: whether they are is something to reason about."""
+        dice = random.Random(seed)
+        values: list[Any] = []
+        for kind in self.kinds:
+            while (value := kind(dice)) in values:
+                pass
+            values.append(value)
+        return values
+
+    def document(self, values: list[Any]) -> dict[str, Any]:
+        return {"rows": [{"id": values[which], "n": 4} for which in self.places], "id": "INC-47"}
+
+    def paths(self) -> list[tuple[str | int, ...]]:
+        return [("rows", number, "id") for number in range(len(self.places))]
+
+
+def said(dice: random.Random, values: list[Any], depth: int = 3) -> Any:
+    """What a model could say: with equal dice the same, whatever the values are."""
+    value = values[dice.randrange(len(values))]
+    plain = [value, prose(dice, value), dice.choice([None, True, 4, 47, "INC-47", "opq", 1.5])]
+    if not depth or dice.random() < 0.4:
+        return dice.choice(plain)
+    inside = [said(dice, values, depth - 1) for _ in range(dice.randint(0, 3))]
+    text = json.dumps(inside, ensure_ascii=False)
+    return [
+        inside,
+        {prose(dice, value): inside, "id": value},
+        text,
+        f"So:\n```json\n{text}\n```\n{dice.choice(WORDS)}",
+    ][dice.randrange(4)]
+
+
+def prose(dice: random.Random, value: Any) -> str:
+    before, after = dice.choice(WORDS), dice.choice(WORDS)
+    return f"{before} {value}, {after}"
+
+
+def check(seed: int) -> None:
+    task = Task(seed)
+    shown = []
+    for number in range(2):
+        values = task.values(f"{seed} {number}")
+        standins = StandIns("task")
+        document = task.document(values)
+        shown.append(standins.shown(document, task.paths(), "output 0"))
+        assert standins.real(shown[-1]) == document
+        rows = dict(zip(task.places, shown[-1]["rows"], strict=True))
+        seen = [rows[it]["id"] if it in rows else "" for it in range(len(values))]
+        real = [value if it in rows else "" for it, value in enumerate(values)]
+        answer = said(random.Random(seed), seen)
+        assert standins.real(answer) == said(random.Random(seed), real), (answer, values)
+    assert shown[0] == shown[1]
+
+
+def test_no_binding_is_wrong_in_random_tasks() -> None:
+    for seed in range(3_000):
+        check(seed)
+
+
+@pytest.mark.sound
+def test_no_binding_is_wrong_in_many_random_tasks() -> None:
+    for seed in range(3_000, 100_000):
+        check(seed)
+
+
+def test_a_value_has_one_standin_wherever_it_is() -> None:
+    standins = StandIns("task")
+    first = standins.shown({"id": "INC-1", "n": 7}, [("id",), ("n",)], "input")
+    then = standins.shown({"of": "INC-1", "n": "7"}, [("of",), ("n",)], "output 0")
+    assert then["of"] == first["id"]
+    assert then["n"] != first["n"], "a text is no number"
+    assert StandIns("another").shown({"id": "INC-1"}, [("id",)], "input")["id"] != first["id"]
+
+
+def test_standins_are_of_the_kind_of_their_values() -> None:
+    values = [7, 1.5, str(uuid.uuid4()), "2026-11-28T10:00:00.5+02:00", "INC-1", "", None]
+    shown = StandIns("task").shown(values, [(place,) for place in range(len(values))], "input")
+    assert [type(it) for it in shown] == [type(it) for it in values]
+    assert str(uuid.UUID(shown[2])) == shown[2]
+    assert datetime.fromisoformat(shown[3]).year == 7093
+    assert shown[0] < 2**53, "JSON of every language holds it"
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["opq_0123", "OPQ_0edc725fadc1380a084345d8", 7093000000000001, "at 7093-01-01T00:00:00Z"],
+)
+def test_what_was_mangled_is_told_and_never_guessed(said: Any) -> None:
+    standins = StandIns("task")
+    standins.shown(["INC-1", 7, "2026-11-28T10:00:00Z"], [(0,), (1,), (2,)], "input")
+    with pytest.raises(MangledStandIn, match="none of the values that were shown"):
+        standins.real({"argument": [said]})
+
+
+def test_a_standin_that_was_cut_or_continued_is_mangled() -> None:
+    standins = StandIns("task")
+    [text, number] = standins.shown(["INC-1", 7], [(0,), (1,)], "input")
+    for said in (text[:-1], text.upper(), f"{number}0", f"0{number}", number * 10, number // 10):
+        with pytest.raises(MangledStandIn):
+            standins.real(said)
+    assert standins.real(f"{text}.json") == "INC-1.json"
+
+
+@pytest.mark.parametrize("value", [True, {"a": 1}, [1]])
+def test_nothing_stands_in_for_what_is_no_value(value: Any) -> None:
+    with pytest.raises(NoStandIn, match="mark the values in it"):
+        StandIns("task").shown({"id": value}, [("id",)], "input")
+
+
+def test_values_are_hidden_in_a_text_that_nobody_made_of_marked_places() -> None:
+    standins = StandIns("task")
+    long, longer, short, quoted = standins.shown(
+        ["INC-1234", "INC-1234-5", 42, 'a "quote"'], [(0,), (1,), (2,), (3,)], "input"
+    )
+    told = 'no INC-1234, INC-1234-5, INC-12345 nor 42: a "quote", {"id": "a \\"quote\\""}'
+    assert standins.hidden(told) == (
+        f'no {long}, {longer}, INC-12345 nor 42: {quoted}, {{"id": "{quoted}"}}'
+    )
+    assert short
