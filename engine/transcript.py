@@ -56,8 +56,9 @@ class Asked:
 class Transcript:
     """What a run's last request was: its head, and message by message."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, replies: Mapping[str, str] = MappingProxyType({})) -> None:
         self._dialect = dialect
+        self._replies = replies  # what a run's replies are known by, by the ids that they came with
         self._exact: list[str] = []  # the digests of the messages' exact bytes
         self._values: list[Value] = []
         self._digests: list[str] = []
@@ -75,6 +76,7 @@ class Transcript:
         """Digest a request. ``outputs``: those of the run's actions so far, by digest. Raises
         NotJson."""
         head, messages = self._dialect.split(request)
+        previous = self._dialect.continues(request)
         exact = [digest(encode(message)) for message in messages]
         self._keep_prefix(exact)
         digests = self._digests_of_texts(outputs)
@@ -83,7 +85,7 @@ class Transcript:
             self._digests.append(fingerprint(canonical))
             self._values.append(Value.of(encode(_by_reference(message, digests))))
         self._exact = exact
-        self._read_head(head, declared)
+        self._read_head(head, declared, self._replies.get(previous or ""))
         model = self._dialect.model(request)
         return Asked(
             key=decision_key(model, self._code_key, self._digests),
@@ -94,11 +96,12 @@ class Transcript:
             names=Names(self._names),
         )
 
-    def _read_head(self, head: Json, declared: Sequence[Json]) -> None:
+    def _read_head(self, head: Json, declared: Sequence[Json], after: str | None) -> None:
         """What is declared is that of one run, and never changes."""
         if (payload := encode(head)) != self._head.data:
             self._head = Value.of(payload)
-            self._code_key = decision_code_key(self._dialect, head, declared)
+            known = head if after is None else self._dialect.continuing(head, after)
+            self._code_key = decision_code_key(self._dialect, known, declared)
 
     def _digests_of_texts(self, outputs: Mapping[str, bytes]) -> dict[str, str]:
         """The digests of long outputs by the text that tells them."""
@@ -121,6 +124,8 @@ class Transcripts:
 
     def __init__(self) -> None:
         self._known: dict[str, Transcript] = {}
+        self._replies: dict[str, str] = {}
+        self._served: set[str] = set()
 
     def read(
         self,
@@ -131,8 +136,20 @@ class Transcripts:
     ) -> Asked:
         """See ``Transcript.read``."""
         if (transcript := self._known.get(dialect.name)) is None:
-            transcript = self._known[dialect.name] = Transcript(dialect)
+            transcript = self._known[dialect.name] = Transcript(dialect, self._replies)
         return transcript.read(request, declared, outputs)
+
+    def add_reply(self, step: Step, id_: str | None, *, served: bool) -> None:
+        """A reply has come, to which a later request may refer by its id."""
+        if id_ is not None:
+            self._replies[id_] = f"{step.key} {step.output_key}"
+            if served:
+                self._served.add(id_)
+
+    def continues_served(self, request: Mapping[str, Json], dialect: Dialect) -> bool:
+        """Whether the service is to go on after a reply that it gave to another run: by now it
+        holds that no more, or has gone on from there."""
+        return dialect.continues(request) in self._served
 
 
 def _by_reference(message: Json, digests: Mapping[str, str]) -> Json:

@@ -100,6 +100,19 @@ class MessagesDialect(Dialect):
         return {**kept, "content": _canonical_content(reply.get("content"), names)}
 
     @override
+    def reply_id(self, reply: Any) -> str | None:
+        return reply.get("id") if isinstance(reply, Mapping) else None
+
+    @override
+    def continues(self, request: Mapping[str, Any]) -> str | None:
+        thread = request.get("thread")
+        return thread.get("previous_message_id") if isinstance(thread, Mapping) else None
+
+    @override
+    def continuing(self, head: Any, name: str) -> Any:
+        return {**head, "thread": {**head["thread"], "previous_message_id": name}}
+
+    @override
     def calls(self, reply: Any) -> tuple[Call, ...]:
         if reply.get("stop_reason") not in _CALLS:
             return ()

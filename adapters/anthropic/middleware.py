@@ -19,8 +19,8 @@ from typing_extensions import override
 
 from ...engine.errors import AgentError
 from ...engine.program import ProgramRun, current_run, open_runs
-from ...engine.replay.decisions import at_once
-from ...graphstore.canonical import encode
+from ...engine.replay.decisions import NotHeld, at_once
+from ...graphstore.canonical import Json, encode
 from .client import being_asked
 from .dialect import MessagesDialect
 from .errands import Errands
@@ -41,7 +41,7 @@ __all__ = ["Middleware"]
 
 _MESSAGES = "/v1/messages"
 _ASKING = (_MESSAGES, "/v1/complete")
-_OK = 200
+_OK, _NOT_FOUND = 200, 404
 _LONG = 3600.0  # seconds between two events of a stream
 
 
@@ -70,6 +70,7 @@ class Middleware(SdkMiddleware):
             _sent(request, call_next),
             send=lambda: call_next(request),
             read=lambda response: response.http_response.aread(),
+            refusal=lambda: _not_held(AsyncAPIResponse, request),
         )
         if not _streams(request):
             response, body = await _decided(run, call)
@@ -77,7 +78,7 @@ class Middleware(SdkMiddleware):
                 response = _response(AsyncAPIResponse, request, body)
             return cast("AsyncAPIResponse[Any]", response)
         streaming = Streaming(run, call.sent)
-        response, decision = await streaming.begin(call.send)
+        response, decision = await streaming.begin(call.send, call.refusal)
         if decision is not None:
             events = AsyncServed(decision.value, self._pace)
             return cast("AsyncAPIResponse[Any]", _streamed(AsyncAPIResponse, request, events))
@@ -103,6 +104,7 @@ class Middleware(SdkMiddleware):
             _sent(request, call_next),
             send=lambda: here.do(lambda: call_next(request)),
             read=lambda response: here.do(response.http_response.read),
+            refusal=lambda: _not_held(APIResponse, request),
         )
         if not _streams(request):
             response, body = here.until(_decided(run, call))
@@ -110,7 +112,7 @@ class Middleware(SdkMiddleware):
                 response = _response(APIResponse, request, body)
             return cast("APIResponse[Any]", response)
         streaming = Streaming(run, call.sent)
-        response, decision = here.until(streaming.begin(call.send))
+        response, decision = here.until(streaming.begin(call.send, call.refusal))
         if decision is not None:
             events = SyncServed(decision.value, self._pace)
             return cast("APIResponse[Any]", _streamed(APIResponse, request, events))
@@ -190,6 +192,7 @@ class _Call(NamedTuple):
     sent: dict[str, Any]
     send: Callable[[], Awaitable[Any]]
     read: Callable[[Any], Awaitable[bytes]]
+    refusal: Callable[[], Any]
 
 
 async def _decided(run: ProgramRun, call: _Call) -> tuple[Any, bytes]:
@@ -204,6 +207,8 @@ async def _decided(run: ProgramRun, call: _Call) -> tuple[Any, bytes]:
         reply = await run.ask(call.sent, at_once(ask), MessagesDialect())
     except NotAnAnswer as failed:
         return failed.response, b""
+    except NotHeld:
+        return call.refusal(), b""
     return (responses[0] if responses else None), encode(without_events(reply.value))
 
 
@@ -217,9 +222,19 @@ def _streamed(kind: Any, request: Any, stream: Any) -> Any:
     return _read(kind, request, "text/event-stream; charset=utf-8", stream=stream)
 
 
-def _read(kind: Any, request: Any, content_type: str, **body: Any) -> Any:
+def _not_held(kind: Any, request: Any) -> Any:
+    """The service's refusal to go on in a thread that it does not hold. The SDK then says all of
+    it again, in a new one."""
+    message = "the thread is that of a recording; say again what was said before"
+    details = {"error_code": "thread_not_found"}
+    error: Json = {"type": "not_found_error", "message": message, "details": details}
+    body = encode({"type": "error", "error": error})
+    return _read(kind, request, "application/json", status=_NOT_FOUND, content=body)
+
+
+def _read(kind: Any, request: Any, content_type: str, *, status: int = _OK, **body: Any) -> Any:
     raw = httpx2.Response(
-        _OK,
+        status,
         headers={"content-type": content_type},
         request=httpx2.Request(request.method, f"https://replay.invalid{request.url}"),
         **body,

@@ -19,6 +19,7 @@ from ...engine.model.prices import Bill
 from ...engine.outcome.attempts import Attempt, attempted
 from ...engine.outcome.cause import Cause, MissKind
 from ...engine.program import Handle, ProgramRun
+from ...engine.replay.decisions import NotHeld
 from ...graphstore.canonical import Json, encode
 from .dialect import MessagesDialect, usage_of
 from .events import (
@@ -99,7 +100,9 @@ class Streaming:
         self._reader: EventReader | None = None
         self._work: asyncio.Task[Handle] | None = None
 
-    async def begin(self, send: Callable[[], Awaitable[Any]]) -> tuple[Any, Handle | None]:
+    async def begin(
+        self, send: Callable[[], Awaitable[Any]], refusal: Callable[[], Any]
+    ) -> tuple[Any, Handle | None]:
         """The SDK's response, whose stream is to be read unless it is an error; or the decision
         that was served. Raises what asking raises."""
 
@@ -120,6 +123,8 @@ class Streaming:
                 return None, await self._work
             except NotAnAnswer as failed:
                 return failed.response, None
+            except NotHeld:
+                return refusal(), None
         return self._head.result(), None
 
     def watch(self, response: Any, passing: Callable[[Any, Streaming], Any]) -> None:

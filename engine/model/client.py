@@ -97,6 +97,19 @@ class Dialect(ABC):
     def canonical_reply(self, reply: Json, names: Names) -> Json:
         """What of a reply the next request can depend on, with made-up ids named."""
 
+    def reply_id(self, reply: Json) -> str | None:  # noqa: ARG002
+        """By which the service knows a reply after which it can go on; None if it cannot."""
+        return None
+
+    def continues(self, request: Mapping[str, Json]) -> str | None:  # noqa: ARG002
+        """The id of the reply after which the service is to go on, if what came before is not in
+        the request: the service holds it."""
+        return None
+
+    def continuing(self, head: Json, name: str) -> Json:  # noqa: ARG002
+        """A head that continues from a reply, which is called ``name``."""
+        return head
+
     @abstractmethod
     def calls(self, reply: Json) -> tuple[Call, ...]:
         """The tool calls of a reply that may be carried out, in its order: none of one that was

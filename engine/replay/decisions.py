@@ -32,13 +32,18 @@ from .run import Run
 from .step_taken import Taken
 from .wish import MustNotAsk
 
-__all__ = ["Ask", "at_once", "decide", "follow", "go_back"]
+__all__ = ["Ask", "NotHeld", "at_once", "decide", "follow", "go_back"]
 
 #: Puts a request to a model and gives the exact body of its reply. What it calls tells that the
 #: reply begins to be known to the program.
 Ask = Callable[[Mapping[str, Json], Callable[[], None]], Awaitable[bytes]]
 
 _MAY_BE_NEW = (Outcome.ASKED, Outcome.EXECUTED, Outcome.DIVERGED, Outcome.REFUSED)
+
+
+class NotHeld(Exception):
+    """A request continues a conversation that the service does not hold: it is to be made again
+    with all that was said before."""
 
 
 class _Question(NamedTuple):
@@ -208,6 +213,7 @@ async def _serve(
     )
     # What it chose must find the facts by which it was found to stand.
     noted = found.noted
+    run.transcripts.add_reply(step, dialect.reply_id(reply), served=True)
     run.take(Taken(step, Outcome.REPLAYED, output, noted=noted, values=values))
     return Decision(step.position, reply, dialect.calls(reply), noted)
 
@@ -217,6 +223,8 @@ async def _serve(
 
 async def _put(run: Run, question: _Question, ask: Ask, dialect: Dialect) -> Decision:
     """Put a question to the model, and take what it decides."""
+    if run.transcripts.continues_served(question.body, dialect):
+        raise NotHeld
     if run.wish.must_serve:
         raise MustNotAsk(question.cause)
     ticket = run.notes.ticket()
@@ -242,6 +250,7 @@ async def _put(run: Run, question: _Question, ask: Ask, dialect: Dialect) -> Dec
     taken = _taken(run, question, reply, dialect, [noted[facet] for facet in (*own, *chosen)])
     taken.ticket, taken.noted = ticket, noted
     taken.step = taken.step.model_copy(update=step)
+    run.transcripts.add_reply(taken.step, dialect.reply_id(reply.json), served=False)
     if beginning.taken is None:
         run.take(taken)
     else:
