@@ -22,11 +22,11 @@ from .outcome.result import Result
 from .parameters import takes
 from .replay.actions import act_on
 from .replay.decisions import at_once, decide, follow, go_back
+from .replay.definition import Definition
 from .replay.judging import Code
 from .replay.plan import Decision
 from .replay.refusals import AskAgain
 from .replay.run import Run
-from .replay.subject import Subject
 from .task import Payload, Task, check_requirement
 from .tools.marks import Marks
 from .tools.tool import Tool, checked_requirements
@@ -94,7 +94,7 @@ class Agent:
             marks=self._marks,
         )
         self._check_inputs(task)
-        return await self._run(await self._host.start(self.subject, options.wish(task)))
+        return await self._run(await self._host.start(self.definition, options.spec(task)))
 
     @cached_property
     def client(self) -> ChatClient:
@@ -114,11 +114,11 @@ class Agent:
         )
 
     @cached_property
-    def subject(self) -> Subject:
-        dialect, opening = self.client.dialect, self.client.opening(_EXAMPLE.told(StandIns("")))
-        declared = Subject(self.name, Code(self.tools, self.requires), dialect, opening).declared
+    def definition(self) -> Definition:
+        dialect, opening = self.client.dialect, self.client.opening(_EXAMPLE.render(StandIns("")))
+        declared = Definition(self.name, Code(self.tools, self.requires), dialect, opening).declared
         decision = decision_code_key(dialect, self.head, declared)
-        return Subject(self.name, Code(self.tools, self.requires, decision), dialect, opening)
+        return Definition(self.name, Code(self.tools, self.requires, decision), dialect, opening)
 
     async def _run(self, run: Run) -> Result:
         task = asyncio.current_task()

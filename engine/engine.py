@@ -32,8 +32,8 @@ from .outcome.events import OnEvent, ResourceChanged
 from .parameters import takes
 from .program import ProgramRun
 from .replay.current import current
+from .replay.definition import Definition
 from .replay.judging import Code
-from .replay.subject import Subject
 from .sessions.session import Session
 from .task import Task
 from .tools.toolbox import Toolbox
@@ -165,9 +165,11 @@ class Engine(Toolbox):
         """
         name = options.name
         task = Task.of(self.namespace, "program", name, options.inputs, options.context)
-        subject = Subject(name, Code(self._tools, options.checked_requires(task)), PlainDialect())
+        definition = Definition(
+            name, Code(self._tools, options.checked_requires(task)), PlainDialect()
+        )
         client = self._client_or_own(options.client)
-        return ProgramRun(self._host, subject, options.wish(task), client)
+        return ProgramRun(self._host, definition, options.spec(task), client)
 
     def _client_or_own(self, client: object) -> object:
         return client if client is not None else self.client

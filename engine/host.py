@@ -20,11 +20,11 @@ from ..invalidation.walker import Walker
 from .errors import ConfigurationError, NotOpen, NotReplayable
 from .outcome.cause import Cause, MissKind
 from .outcome.events import Events, RunStarted
+from .replay.definition import Definition
 from .replay.lookup import find_plan
 from .replay.plan import no_plan
 from .replay.run import Run
-from .replay.subject import Subject
-from .replay.wish import Wish
+from .replay.run_spec import RunSpec
 from .sessions.collector import Collector
 from .sessions.memory import Memory
 from .sessions.outage import Outage, store_away
@@ -93,30 +93,30 @@ class Host:
             )
         return opened.session.result()
 
-    async def start(self, subject: Subject, wish: Wish) -> Run:
+    async def start(self, definition: Definition, spec: RunSpec) -> Run:
         """Begin a run: look up what may be replayed of its task. Raises NotReplayable."""
         session = self.session()
         if session.pace.due:  # before the lookup, which is to see what changes meanwhile
             await session.pace.rest()
-        wish = wish.within(session)
+        spec = spec.within(session)
         store, memory = session.lent(), session.memory
-        task = wish.task.key
-        if wish.may_serve:
-            plan = await find_plan(store, task, subject, memory)
+        task = spec.task.key
+        if spec.may_serve:
+            plan = await find_plan(store, task, definition, memory)
             if plan.expired and await session.refresh(plan.expired):
-                plan = await find_plan(store, task, subject, memory)
+                plan = await find_plan(store, task, definition, memory)
             if plan.expired:
                 session.walker.kick()  # which has the expiry recorded
         else:
             await store.ping()  # nothing is done if it is away
-            plan = no_plan(Cause(MissKind.REPLAY_OFF, subject.name))
+            plan = no_plan(Cause(MissKind.REPLAY_OFF, definition.name))
         if store.away:
             plan = no_plan(store_away(store))
-        if wish.must_serve and not plan.complete:
+        if spec.must_serve and not plan.complete:
             raise NotReplayable(plan.causes)
-        run = Run(session, store, subject, wish, plan=plan)
+        run = Run(session, store, definition, spec, plan=plan)
         if session.events.listeners:
-            session.events.emit(RunStarted(run.id, task, subject.name))
+            session.events.emit(RunStarted(run.id, task, definition.name))
         return run
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from ..graphstore.canonical import Json
 from ..invalidation.resources import Resource
 from .errors import AgentError
-from .replay.wish import Wish
+from .replay.run_spec import RunSpec
 from .task import Task, check_requirement, checked_labels, checked_name
 from .tools.tool import Tool, checked_requirements
 
@@ -52,13 +52,13 @@ class _RunOptions:
     replay: bool = True
     require: Literal["replay"] | None = None
 
-    def wish(self, task: Task) -> Wish:
+    def spec(self, task: Task) -> RunSpec:
         """What is asked for with ``task``. Raises AgentError."""
         if self.require not in (None, "replay"):
             raise AgentError(
                 f"require={self.require!r} is unknown; the only requirement is 'replay'"
             )
-        return Wish(task, checked_labels(self.labels), self.replay, self.require == "replay")
+        return RunSpec(task, checked_labels(self.labels), self.replay, self.require == "replay")
 
 
 @dataclass(frozen=True)

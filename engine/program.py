@@ -25,10 +25,10 @@ from .model.client import Dialect, PlainDialect
 from .outcome.result import Result
 from .replay.actions import act
 from .replay.decisions import Ask, at_once, decide
+from .replay.definition import Definition
 from .replay.family import Family, Place
 from .replay.run import Run
-from .replay.subject import Subject
-from .replay.wish import MustNotAsk, Wish
+from .replay.run_spec import MustNotAsk, RunSpec
 from .task import Payload
 from .tools.tool import Tool
 
@@ -137,10 +137,10 @@ class ProgramRun:
         output: What the run comes to, as JSON; set it inside the block. Handles in it are opened.
     """
 
-    def __init__(self, host: Host, subject: Subject, wish: Wish, client: object) -> None:
+    def __init__(self, host: Host, definition: Definition, spec: RunSpec, client: object) -> None:
         self._host = host
-        self._subject = subject
-        self._wish = wish
+        self._definition = definition
+        self._spec = spec
         self._client = client
         self._run: Run | None = None
         self._result: Result | None = None
@@ -271,7 +271,7 @@ class ProgramRun:
             RunFailed: The store failed.
             Exception: What the tool raised, as it is.
         """
-        known = self._subject.code.tools.get(getattr(tool, "name", ""))
+        known = self._definition.code.tools.get(getattr(tool, "name", ""))
         if known is None or known is not tool:
             raise ToolError(f"{tool!r} is no tool of this engine; declare it with @engine.tool")
         run = self._running
@@ -279,12 +279,12 @@ class ProgramRun:
             await run.session.pace.rest()
         given, passed = _given(run, arguments)
         try:
-            acted = await act(run, tool, given, passed)
+            result = await act(run, tool, given, passed)
         except StoreError as error:
             raise failure(run, str(error)) from error
-        if acted.error is not None:
-            raise acted.error
-        return Handle(acted.value, acted.position, passed, run.family)
+        if result.error is not None:
+            raise result.error
+        return Handle(result.value, result.position, passed, run.family)
 
     async def begin(self) -> None:
         """Look up what may be replayed; ``async with`` does it."""
@@ -292,7 +292,7 @@ class ProgramRun:
             raise AgentError("a run is entered once; call engine.run(...) for another")
         self._loop = asyncio.get_running_loop()
         outer = _current.get()  # it may have ended, if this is a task that it has begun
-        self._run = await self._host.start(self._subject, self._wish)
+        self._run = await self._host.start(self._definition, self._spec)
         if outer is not None and outer.begun is not None:
             self._run.join(outer.begun)
         _open.add(self)

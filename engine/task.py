@@ -1,4 +1,4 @@
-"""What is to be done: one value with its inputs, its key, its payloads, and how a model is told."""
+"""A task: one value with its inputs, its key, its payloads, and its text for a model."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from .tools.marks import Marked, Marks, marked
 __all__ = [
     "Given",
     "Payload",
-    "SubjectKind",
     "Task",
+    "TaskKind",
     "check_requirement",
     "checked_labels",
     "checked_name",
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 #: Who is given a task: an agent that converses by itself, or a program that calls a model.
-SubjectKind = Literal["agent", "program"]
+TaskKind = Literal["agent", "program"]
 
 
 #: What a caller may give where JSON is meant.
@@ -80,7 +80,7 @@ class Payload(NamedTuple):
         """What a task is known by: of an opaque value only its kind."""
         if not self.opaque:
             return self.data
-        return encode(StandIns("").shown(self.json, self.opaque, "what a task is known by"))
+        return encode(StandIns("").substitute(self.json, self.opaque, "what a task is known by"))
 
     @property
     def digest(self) -> str:
@@ -92,10 +92,10 @@ class Payload(NamedTuple):
         """As it is stored."""
         return Value.of(self.data)
 
-    def told(self, standins: StandIns, place: str) -> str:
-        """As a model is told it: text as it is, everything else as JSON."""
+    def render(self, standins: StandIns, place: str) -> str:
+        """The text that a model reads: a text as it is, everything else as JSON."""
         if self.opaque:
-            shown = standins.shown(self.json, self.opaque, place)
+            shown = standins.substitute(self.json, self.opaque, place)
             return shown if isinstance(shown, str) else encode(shown).decode()
         return self.json if isinstance(self.json, str) else self.data.decode()
 
@@ -104,7 +104,7 @@ class Payload(NamedTuple):
 class Task:
     """What is to be done, and by whom: made once for a run, and never changed.
 
-    ``name``: of the agent or program. ``context``: what else the model is told, if anything.
+    ``name``: of the agent or program. ``context``: what else the model reads, if anything.
     ``{task.name}`` in a requirement means a part of ``inputs``.
     """
 
@@ -117,7 +117,7 @@ class Task:
     def of(
         cls,
         namespace: str,
-        kind: SubjectKind,
+        kind: TaskKind,
         name: str,
         inputs: Given,
         context: Given = None,
@@ -131,12 +131,12 @@ class Task:
             more = None
         return cls(task_key(namespace, kind, name, known, more), name, known, more)
 
-    def told(self, standins: StandIns) -> Sequence[str]:
+    def render(self, standins: StandIns) -> Sequence[str]:
         """What the first message says: the inputs, and the context apart from them."""
-        inputs = self.inputs.told(standins, "inputs")
+        inputs = self.inputs.render(standins, "inputs")
         if self.context is None:
             return (inputs,)
-        return inputs, f"Context:\n{self.context.told(standins, 'context')}"
+        return inputs, f"Context:\n{self.context.render(standins, 'context')}"
 
     @property
     def values(self) -> list[Value]:
@@ -167,7 +167,7 @@ def check_requirement(requirement: Resource, task: Task) -> None:
     facet = requirement.resolve(task.inputs.json)
     if not task.inputs.opaque:
         return
-    shown = StandIns("").shown(task.inputs.json, task.inputs.opaque, "inputs")
+    shown = StandIns("").substitute(task.inputs.json, task.inputs.opaque, "inputs")
     if requirement.resolve(shown) != facet:
         raise ConfigurationError(
             f"{requirement} is named by an opaque value of the task; a value that fills a"
@@ -204,7 +204,7 @@ def checked_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def task_key(
-    namespace: str, kind: SubjectKind, name: str, inputs: Payload, context: Payload | None
+    namespace: str, kind: TaskKind, name: str, inputs: Payload, context: Payload | None
 ) -> str:
     """H(namespace, kind, name, canonical inputs, canonical context): an agent never follows what
     a program of its name recorded. No code: that is checked step by step, so that a change of
@@ -215,6 +215,6 @@ def task_key(
 
 
 @lru_cache(maxsize=4096)
-def _key(namespace: str, kind: SubjectKind, name: str, inputs: bytes, context: bytes) -> str:
+def _key(namespace: str, kind: TaskKind, name: str, inputs: bytes, context: bytes) -> str:
     parts = (fingerprint(decode(inputs)), fingerprint(decode(context)))
     return hash_of("task", namespace, kind, name, *parts)

@@ -67,7 +67,7 @@ class Passing:
     def warn(self) -> None:
         """Log that the call is paid at each replay, and what to use instead."""
         what = self._cause.node
-        names = ", ".join(dict.fromkeys(run.running.subject.name for run in self._runs))
+        names = ", ".join(dict.fromkeys(run.running.definition.name for run in self._runs))
         instead = _INSTEAD.get(what, "")
         _log.warning("%s inside the run %s is paid at each replay. %s", what, names, instead)
 

@@ -12,14 +12,13 @@ from ..outcome.result import Outcome
 from ..replay.run import Run
 from ..task import Payload
 
-__all__ = ["Ended", "signature_of"]
+__all__ = ["EndedRun", "signature_of"]
 
 
-class Ended(NamedTuple):
-    """``cost``: in US dollars, None if it is not known. ``spared``: what the decisions that were
-    served had cost. ``is_as_followed``: it took the steps of the followed trace, and no others.
-    ``output``: what it came to, None if it failed; ``stop_reason``: why the reply ended that gave
-    it."""
+class EndedRun(NamedTuple):
+    """A run that has ended. ``cost``: in US dollars, None if it is not known. ``spared``: what the
+    served decisions had cost. ``is_as_followed``: the run took the steps of the followed trace, and
+    no others. ``output``: None if it failed; ``stop_reason``: why the last reply ended."""
 
     run: Run
     cost: float | None
@@ -31,13 +30,13 @@ class Ended(NamedTuple):
     @classmethod
     async def of(
         cls, run: Run, output: Payload | None = None, stop_reason: str | None = None
-    ) -> Ended:
+    ) -> EndedRun:
         """``run``, whose replies are priced: each step is told what it has cost."""
         cost = await cost_of(run.account.bills)
         for bill in run.account.bills:
-            for taken in run.path.taken:
-                if taken.bill is bill:
-                    taken.step = taken.step.model_copy(update={"cost": bill.cost})
+            for run_step in run.path.run_steps:
+                if run_step.bill is bill:
+                    run_step.step = run_step.step.model_copy(update={"cost": bill.cost})
         run.session.replay_writer.running.forget(run.id)
         whole = run.path.whole
         return cls(run, cost, _spared(run, whole=whole), whole, output, stop_reason)
@@ -46,10 +45,10 @@ class Ended(NamedTuple):
     def mode(self) -> Mode:
         """Live: nothing recorded was of use; replay: it was, and no model was asked; partial: one
         was, and something was served. What was carried out again was not served."""
-        taken = self.run.path.taken
+        run_steps = self.run.path.run_steps
         if self.run.account.calls:
-            return Mode.PARTIAL if any(it.served for it in taken) else Mode.LIVE
-        return Mode.REPLAY if any(it.unchanged for it in taken) else Mode.LIVE
+            return Mode.PARTIAL if any(it.served for it in run_steps) else Mode.LIVE
+        return Mode.REPLAY if any(it.unchanged for it in run_steps) else Mode.LIVE
 
     @property
     def missed(self) -> tuple[Cause, ...]:
@@ -83,7 +82,7 @@ def _spared(run: Run, *, whole: bool) -> Spared:
     path = run.path
     if whole and path.followed is not None:
         return path.followed.spared
-    return spared_by(it.step for it in path.taken if it.outcome is Outcome.REPLAYED)
+    return spared_by(it.step for it in path.run_steps if it.outcome is Outcome.REPLAYED)
 
 
 def signature_of(steps: Iterable[Step]) -> str:

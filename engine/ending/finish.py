@@ -11,10 +11,10 @@ from ..exits import is_exit
 from ..outcome.cause import Cause, MissKind
 from ..outcome.result import Result
 from ..replay.run import Run
-from ..replay.wish import MustNotAsk
+from ..replay.run_spec import MustNotAsk
 from ..sessions.outage import store_away
 from ..task import Payload
-from .ended import Ended
+from .ended import EndedRun
 from .publishing import record, take_back
 from .records import execution_of, recording_of, replay_of
 from .results import result_of, tell
@@ -32,7 +32,7 @@ async def finish(run: Run, output: Payload, *, stop_reason: str | None = None) -
     run.end()
     if lost := run.effects.lost:
         run.account.do_not_publish(Cause(MissKind.UNFINISHED_EFFECT, ", ".join(lost)))
-    ended = await Ended.of(run, output, stop_reason)
+    ended = await EndedRun.of(run, output, stop_reason)
     if run.away:
         run.account.do_not_publish(store_away(run.store))
     recorded = await _kept(ended)
@@ -42,7 +42,7 @@ async def finish(run: Run, output: Payload, *, stop_reason: str | None = None) -
     return result
 
 
-async def _kept(ended: Ended) -> bool:
+async def _kept(ended: EndedRun) -> bool:
     """Have the run kept; whether that made a trace. The process remembers as which it came out."""
     run, equal = ended.run, ended.equal_trace()
     if equal is not None:
@@ -60,7 +60,7 @@ async def write_failure(run: Run, reason: str) -> None:
 
     The failure itself matters more than this record: trouble of the store's is logged.
     """
-    ended = await Ended.of(run)
+    ended = await EndedRun.of(run)
     failed = {"state": ExecutionState.FAILED, "reason": reason}
     execution = execution_of(ended, run.steps).model_copy(update=failed)
     tell(ended, execution, recorded=False)

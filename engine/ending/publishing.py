@@ -11,7 +11,7 @@ from ..outcome.cause import Cause, MissKind
 from ..replay.judging import decisions_behind
 from ..replay.run import Run
 from ..sessions.outage import store_away
-from .ended import Ended, signature_of
+from .ended import EndedRun, signature_of
 from .records import execution_of, recording_of
 
 __all__ = ["record", "take_back"]
@@ -19,7 +19,7 @@ __all__ = ["record", "take_back"]
 _log = logging.getLogger("execgraph")
 
 
-async def record(ended: Ended) -> bool:
+async def record(ended: EndedRun) -> bool:
     """Write the run, and publish what may be replayed of it; whether that is something.
 
     It has ended well: its answer is not lost because the store is away.
@@ -36,7 +36,7 @@ async def record(ended: Ended) -> bool:
         return False
 
 
-async def _record(ended: Ended) -> bool:
+async def _record(ended: EndedRun) -> bool:
     run, steps = ended.run, ended.run.steps
     store = run.store
     current = await store.write(recording_of(ended, execution_of(ended, steps)))
@@ -76,10 +76,10 @@ async def take_back(run: Run) -> None:
 
 async def _untorn(run: Run, steps: Sequence[Step], current: Mapping[str, int]) -> int:
     """How many leading steps no change tore, by the versions that are ``current`` now."""
-    taken = run.path.taken
-    guards = {it.ticket: it.step.guards for it in taken if it.ticket is not None}
+    run_steps = run.path.run_steps
+    guards = {it.ticket: it.step.guards for it in run_steps if it.ticket is not None}
     torn = await run.notes.torn(guards, current)
-    first = next((n for n, it in enumerate(taken) if it.ticket in torn), None)
+    first = next((n for n, it in enumerate(run_steps) if it.ticket in torn), None)
     if first is None:
         return len(steps)
     run.account.trouble(Cause(MissKind.TORN, f"{steps[first].name} (step {first})"))

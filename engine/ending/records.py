@@ -22,7 +22,7 @@ from ..model.prices import paid_for
 from ..outcome.report import report_of
 from ..replay.run import Run
 from ..task import Payload
-from .ended import Ended
+from .ended import EndedRun
 
 __all__ = ["execution_of", "recording_of", "replay_of"]
 
@@ -31,14 +31,16 @@ _UNPUBLISHED = Execution(
 )
 
 
-def execution_of(ended: Ended, steps: Sequence[Step], *, replayed: str | None = None) -> Execution:
+def execution_of(
+    ended: EndedRun, steps: Sequence[Step], *, replayed: str | None = None
+) -> Execution:
     """The execution, with so many steps of its own. ``replayed``: the trace that it equals."""
     run, account, spared = ended.run, ended.run.account, ended.spared
     paid = paid_for(account.bills)
     fields = {
         "id": run.id,
-        "task": run.wish.task.key,
-        "agent": run.subject.name,
+        "task": run.spec.task.key,
+        "agent": run.definition.name,
         "mode": ended.mode,
         "started_at": run.started_at,
         "duration_ms": run.elapsed_ms,
@@ -48,7 +50,7 @@ def execution_of(ended: Ended, steps: Sequence[Step], *, replayed: str | None = 
         "usage": account.usage,
         "saved_tokens": spared.tokens,
         "cost": ended.cost,
-        "labels": dict(run.wish.labels),
+        "labels": dict(run.spec.labels),
         "reason": None if account.unpublishable is None else str(account.unpublishable),
         "miss": tuple(paid),
         "asked": len(account.bills),
@@ -61,13 +63,13 @@ def execution_of(ended: Ended, steps: Sequence[Step], *, replayed: str | None = 
     return _UNPUBLISHED.model_copy(update=fields)
 
 
-def _output(ended: Ended) -> Payload | None:
+def _output(ended: EndedRun) -> Payload | None:
     """What is kept of an output: nothing of ``null``."""
     output = ended.output
     return None if output is None or output.json is None else output
 
 
-def replay_of(ended: Ended, trace: Trace) -> Replay:
+def replay_of(ended: EndedRun, trace: Trace) -> Replay:
     """The run as one more replay of a trace that it equals."""
     execution = execution_of(ended, (), replayed=trace.id)
     values: tuple[Value, ...] = ()
@@ -81,9 +83,9 @@ def replay_of(ended: Ended, trace: Trace) -> Replay:
 def _done(run: Run, trace: Trace) -> tuple[SideEffect, ...]:
     """The effects that have happened, at the places of their steps in the trace."""
     done = [
-        (taken.step, effect)
-        for taken in run.path.taken
-        if (effect := taken.effect) is not None and effect.state is EffectState.DONE
+        (run_step.step, effect)
+        for run_step in run.path.run_steps
+        if (effect := run_step.effect) is not None and effect.state is EffectState.DONE
     ]
     places = _places(trace) if done else {}
     return tuple(
@@ -104,20 +106,21 @@ def _with_report(
     recorded_with: str | None = None,
 ) -> tuple[Execution, Value]:
     """The execution with what became of its steps, and the payload that tells it."""
-    taken = [(it.step, it.report()) for it in run.path.taken]
-    report = report_of(taken, run.account.causes, recorded_with or run.id, places).value()
+    run_steps = [(it.step, it.report()) for it in run.path.run_steps]
+    report = report_of(run_steps, run.account.causes, recorded_with or run.id, places).value()
     return execution.model_copy(update={"report": report.digest}), report
 
 
-def recording_of(ended: Ended, execution: Execution) -> Recording:
+def recording_of(ended: EndedRun, execution: Execution) -> Recording:
     """The run with all its steps, and the payloads that are not in the store yet."""
     run = ended.run
     output = _output(ended)
-    values = [*run.wish.task.values, *(it for taken in run.path.taken for it in taken.values)]
+    values = [*run.spec.task.values]
+    values += (value for run_step in run.path.run_steps for value in run_step.values)
     execution, report = _with_report(run, execution)
     values += [report] if output is None else [output.value, report]
     return Recording(
-        task=run.wish.task.stored,
+        task=run.spec.task.stored,
         execution=execution,
         steps=tuple(run.steps),
         preconditions=_preconditions(run),
@@ -129,17 +132,17 @@ def recording_of(ended: Ended, execution: Execution) -> Recording:
 def _effects(run: Run) -> tuple[SideEffect, ...]:
     """All that were begun, with their steps; one that was cut became none."""
     steps = {
-        taken.effect.id: step_id(run.id, position)
-        for position, taken in enumerate(run.path.taken)
-        if taken.effect is not None
+        run_step.effect.id: step_id(run.id, position)
+        for position, run_step in enumerate(run.path.run_steps)
+        if run_step.effect is not None
     }
     return tuple(it.model_copy(update={"step": steps.get(it.id)}) for it in run.effects.begun)
 
 
 def _preconditions(run: Run) -> tuple[Precondition, ...]:
     """All that guards a step of this run, each once, sorted: stores lock in this order."""
-    taken = run.path.taken
-    noted = {note.guard.id: note.guard for it in taken for note in it.notes}
+    run_steps = run.path.run_steps
+    noted = {note.guard.id: note.guard for it in run_steps for note in it.notes}
     known = {**run.search.preconditions, **noted}
-    used = {guard for it in taken for guard in it.step.guards}
+    used = {guard for it in run_steps for guard in it.step.guards}
     return tuple(known[guard] for guard in sorted(used))

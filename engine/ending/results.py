@@ -9,22 +9,22 @@ from ..errors import RunFailed
 from ..outcome.events import RunEnded
 from ..outcome.result import EffectReport, Result
 from ..replay.run import Run
-from .ended import Ended
+from .ended import EndedRun
 from .records import execution_of
 
 __all__ = ["failure", "result_of", "tell"]
 
 
-def result_of(ended: Ended, *, recorded: bool) -> Result:
+def result_of(ended: EndedRun, *, recorded: bool) -> Result:
     """What the caller of a run gets. ``recorded``: a trace was committed."""
     run, spared, mode = ended.run, ended.spared, ended.mode
     replayed = mode is Mode.REPLAY
-    actions = (it for it in run.path.taken if it.step.kind is StepKind.ACTION)
+    actions = (it for it in run.path.run_steps if it.step.kind is StepKind.ACTION)
     return Result(
         output=None if ended.output is None else ended.output.json,
         execution_id=run.id,
         mode=mode,
-        steps=tuple([taken.report() for taken in run.path.taken]),
+        steps=tuple([run_step.report() for run_step in run.path.run_steps]),
         usage=run.account.usage,
         saved_tokens=spared.tokens,
         cost=ended.cost,
@@ -45,7 +45,7 @@ def _effect_report(effect: SideEffect) -> EffectReport:
     return EffectReport(effect.id, effect.tool, effect.target, effect.idempotency_key, state)
 
 
-def tell(ended: Ended, execution: Execution | None = None, *, recorded: bool) -> None:
+def tell(ended: EndedRun, execution: Execution | None = None, *, recorded: bool) -> None:
     """Tell subscribers, if there are any, that a run has ended as ``execution``."""
     run = ended.run
     if not run.session.events.listeners:
@@ -59,7 +59,7 @@ def tell(ended: Ended, execution: Execution | None = None, *, recorded: bool) ->
         failed=it.state is ExecutionState.FAILED,
         reason=it.reason,
         recorded=recorded,
-        steps=len(run.path.taken),
+        steps=len(run.path.run_steps),
         tokens=it.usage.total,
         saved_tokens=it.saved_tokens,
         cost=it.cost,
@@ -74,7 +74,7 @@ def failure(run: Run, why: str) -> RunFailed:
     effects = run.effects.begun
     doubtful = _in_doubt(effects)
     return RunFailed(
-        f"the run of {run.subject.name} failed: {why}",
+        f"the run of {run.definition.name} failed: {why}",
         execution_id=run.id,
         effects=[effect for effect in effects if effect not in doubtful],
         in_doubt=doubtful,

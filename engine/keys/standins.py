@@ -82,7 +82,7 @@ _INSIDE = 2  # of the four parts in which a fence divides a text
 _LITERAL = re.compile(r'("(?:[^"\\]|\\.)*")', re.DOTALL)
 
 
-class _Shown(NamedTuple):
+class _Pair(NamedTuple):
     """A value, and what is shown in its place."""
 
     value: Any
@@ -94,8 +94,8 @@ class StandIns:
 
     def __init__(self, task: str) -> None:
         self._task = task
-        self._by_value: dict[tuple[type, Any], _Shown] = {}
-        self._by_text: dict[str, _Shown] = {}
+        self._by_value: dict[tuple[type, Any], _Pair] = {}
+        self._by_text: dict[str, _Pair] = {}
         self._kinds: dict[str, _Kind] = {}  # of those shown, by the pattern of what is mangled
         self._any: re.Pattern[str] | None = None
         self._mangled: re.Pattern[str] | None = None
@@ -103,25 +103,25 @@ class StandIns:
     def __bool__(self) -> bool:
         return bool(self._by_text)
 
-    def shown(self, document: Any, paths: Iterable[Path], place: str) -> Any:
+    def substitute(self, document: Any, paths: Iterable[Path], place: str) -> Any:
         """``document`` with stand-ins for the values at ``paths``. ``place``: where the document
         comes from, the same on every run. Raises NoStandIn."""
         for path in paths:
             document = self._replaced(document, path, f"{place} {path}")
         return document
 
-    def real(self, said: Any) -> Any:
-        """What a model said, with each stand-in's value in its place. Raises MangledStandIn."""
-        if not self._by_text or said is None or isinstance(said, bool):
-            return said
-        match said:
+    def real(self, reply: Any) -> Any:
+        """A model's reply, with each stand-in's value in its place. Raises MangledStandIn."""
+        if not self._by_text or reply is None or isinstance(reply, bool):
+            return reply
+        match reply:
             case str():
-                return self._real_text(said)
+                return self._real_text(reply)
             case Mapping():
-                return self._real_object(said)
+                return self._real_object(reply)
             case list() | tuple():
-                return [self.real(item) for item in said]
-        return self._real_number(said)
+                return [self.real(item) for item in reply]
+        return self._real_number(reply)
 
     def hidden(self, text: str) -> str:
         """``text``, of which nobody knows where values stand in it, with stand-ins for those that
@@ -153,44 +153,44 @@ class StandIns:
             known = self._add(value, place)
         return known.standin
 
-    def _add(self, value: Any, place: str) -> _Shown:
+    def _add(self, value: Any, place: str) -> _Pair:
         kind = _kind_of(value)
         attempt = 0
         while (text := kind.make(hash_of("stand-in", self._task, place, attempt))) in self._by_text:
             attempt += 1
         standin = text if isinstance(value, str) else type(value)(text)
-        self._by_value[type(value), value] = self._by_text[text] = shown = _Shown(value, standin)
+        self._by_value[type(value), value] = self._by_text[text] = pair = _Pair(value, standin)
         self._kinds[kind.mangled] = kind
         longest_first = sorted(self._by_text, key=len, reverse=True)
         whole = "|".join(map(re.escape, longest_first))
         self._any = re.compile(rf"(?<![\d.])(?:{whole})(?!\d)")
         self._mangled = re.compile("|".join([whole, *self._kinds]))
-        return shown
+        return pair
 
     # Reading back -------------------------------------------------------------------------
 
-    def _real_object(self, said: Mapping[str, Any]) -> dict[str, Any]:
-        real = {self._real_text(key): self.real(item) for key, item in said.items()}
-        if len(real) < len(said):
+    def _real_object(self, reply: Mapping[str, Any]) -> dict[str, Any]:
+        real = {self._real_text(key): self.real(item) for key, item in reply.items()}
+        if len(real) < len(reply):
             raise MangledStandIn("two fields of an object stand for the same value")
         return real
 
-    def _real_number(self, said: float) -> Any:
-        shown = self._by_text.get(_text(said))
-        if shown is None:
-            self._check(_text(said))
-            return said
-        return shown.value
+    def _real_number(self, reply: float) -> Any:
+        pair = self._by_text.get(_text(reply))
+        if pair is None:
+            self._check(_text(reply))
+            return reply
+        return pair.value
 
-    def _real_text(self, said: str) -> str:
+    def _real_text(self, reply: str) -> str:
         assert self._any is not None
-        found = [self._by_text[text] for text in self._any.findall(said)]
-        self._check(self._any.sub(" ", said))
+        found = [self._by_text[text] for text in self._any.findall(reply)]
+        self._check(self._any.sub(" ", reply))
         if all(_is_plain(it.value) for it in found):
-            return self._put_in(said)
-        if _is_json(said):
-            return self._in_json(said)
-        return self._outside_of_fences(said)
+            return self._put_in(reply)
+        if _is_json(reply):
+            return self._in_json(reply)
+        return self._outside_of_fences(reply)
 
     def _check(self, rest: str) -> None:
         assert self._mangled is not None
@@ -200,13 +200,13 @@ class StandIns:
                 " whole and unchanged"
             )
 
-    def _put_in(self, said: str) -> str:
+    def _put_in(self, reply: str) -> str:
         assert self._any is not None
-        return self._any.sub(lambda found: _text(self._by_text[found[0]].value), said)
+        return self._any.sub(lambda found: _text(self._by_text[found[0]].value), reply)
 
-    def _in_json(self, said: str) -> str:
+    def _in_json(self, reply: str) -> str:
         """Of a text that is JSON: a value is escaped as deep as it stands in."""
-        parts = _LITERAL.split(said)
+        parts = _LITERAL.split(reply)
         parts[::2] = map(self._put_in, parts[::2])
         for number in range(1, len(parts), 2):
             text = json.loads(parts[number])
@@ -214,8 +214,8 @@ class StandIns:
                 parts[number] = json.dumps(real, ensure_ascii=False)
         return "".join(parts)
 
-    def _outside_of_fences(self, said: str) -> str:
-        parts = _FENCE.split(said)  # what is outside, and the three parts of each fence
+    def _outside_of_fences(self, reply: str) -> str:
+        parts = _FENCE.split(reply)  # what is outside, and the three parts of each fence
         for number, part in enumerate(parts):
             in_json = number % 4 == _INSIDE and _is_json(part)
             parts[number] = self._in_json(part) if in_json else self._put_in(part)

@@ -19,30 +19,32 @@ from ..outcome.cause import MissKind
 from .family import Chooser
 from .noted_facts import Note, facets_by_resource
 from .run import Run
-from .step_taken import Taken
+from .run_step import RunStep
 
-__all__ = ["Doubt", "doubts", "mistrust"]
+__all__ = ["UnknownFact", "mistrust", "unknown_facts"]
 
 _NOT_KNOWN = f"{MissKind.PRECONDITION_CHANGED}: a decision was not asked under what it chose"
 _COMPUTED_LATE = 100  # for how many versions a facet is computed that was required later
 
 
-class Doubt(NamedTuple):
+class UnknownFact(NamedTuple):
     """A decision, and a fact that it may not have known."""
 
     decision: Chooser
     note: Note
 
 
-async def doubts(run: Run, chosen: Sequence[Chooser], notes: Sequence[Note]) -> list[Doubt]:
+async def unknown_facts(
+    run: Run, chosen: Sequence[Chooser], notes: Sequence[Note]
+) -> list[UnknownFact]:
     """What of ``notes`` is not known to have held since a decision of ``chosen`` was asked."""
-    found: list[Doubt] = []
+    found: list[UnknownFact] = []
     for chooser in chosen:
         known = chooser.noted
         unknown = [note for note in notes if note.guard.ref not in known]
         if unknown and not run.away:
-            held = await _held_since(run, chooser.taken, unknown)
-            found += [Doubt(chooser, note) for note in unknown if note not in held]
+            held = await _held_since(run, chooser.decision, unknown)
+            found += [UnknownFact(chooser, note) for note in unknown if note not in held]
     return found
 
 
@@ -51,9 +53,9 @@ async def mistrust(decisions: Collection[Chooser]) -> None:
     else the next run would be refused for the same reason."""
     for run in {it.run: None for it in decisions}:
         served = {
-            (it.taken.step.key, it.taken.step.occurrence)
+            (it.decision.step.key, it.decision.step.occurrence)
             for it in decisions
-            if it.run is run and it.taken.served
+            if it.run is run and it.decision.served
         }
         traces = await run.search.all_traces() if served else ()
         known = [it.id for it in traces if any((s.key, s.occurrence) in served for s in it.steps)]
@@ -61,15 +63,15 @@ async def mistrust(decisions: Collection[Chooser]) -> None:
             await run.store.unpublish(trace, _NOT_KNOWN)
 
 
-async def _held_since(run: Run, taken: Taken, notes: Sequence[Note]) -> list[Note]:
-    """Those of ``notes`` that have held at each moment since ``taken`` was asked."""
-    asked_at = taken.step.asked_at
+async def _held_since(run: Run, run_step: RunStep, notes: Sequence[Note]) -> list[Note]:
+    """Those of ``notes`` that have held at each moment since ``run_step`` was asked."""
+    asked_at = run_step.step.asked_at
     if asked_at is None:
         return []
     store = run.store
     resources = {note.resource for note in notes}
     before = await store.current_at(resources, asked_at - LATE_MS)
-    known = {uri: max(before.get(uri, 0), taken.step.seen.get(uri, 0)) for uri in resources}
+    known = {uri: max(before.get(uri, 0), run_step.step.seen.get(uri, 0)) for uri in resources}
     facts = await run.notes.read(facets_by_resource(notes))
     believed = [note for note in notes if note.believed and known[note.resource]]
     whole = await _unbroken(run, believed, [_span(it, known[it.resource]) for it in believed])

@@ -11,31 +11,31 @@ from ..errors import NotCurrent
 from ..sessions.session import Session
 from .noted_facts import Note, Notes, noted
 
-__all__ = ["Asking", "current"]
+__all__ = ["FactReads", "current"]
 
 _TRIES = 5  # a document is read after its version, which may move in between
 
 
-class Asking:
-    """Entered while a tool runs: the facts it asks for, as they are noted then for its step."""
+class FactReads:
+    """The facts that a tool has read while this context was entered, as notes for its step."""
 
     __slots__ = ("_before", "notes")
 
     def __init__(self) -> None:
         self.notes: list[Note] = []
-        self._before: Token[Asking | None] | None = None
+        self._before: Token[FactReads | None] | None = None
 
     def __enter__(self) -> Self:
         """From here on, what is asked of facts is noted."""
-        self._before = _asking.set(self)
+        self._before = _reads.set(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         assert self._before is not None
-        _asking.reset(self._before)
+        _reads.reset(self._before)
 
 
-_asking: ContextVar[Asking | None] = ContextVar("execgraph_asking_facts", default=None)
+_reads: ContextVar[FactReads | None] = ContextVar("execgraph_asking_facts", default=None)
 
 
 async def current(session: Session, resource: str) -> Any:
@@ -49,8 +49,8 @@ async def current(session: Session, resource: str) -> Any:
         found = await store.document(resource) if fact.believed(facts.now) else None
         if found is not None and found[0] != fact.version:
             continue
-        if (asking := _asking.get()) is not None:
-            asking.notes.append(noted(store.namespace, facet, facts))
+        if (reads := _reads.get()) is not None:
+            reads.notes.append(noted(store.namespace, facet, facts))
         if found is None:
             raise NotCurrent(resource, _why_not(fact))
         return found[1].content

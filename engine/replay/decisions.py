@@ -15,7 +15,7 @@ from ..outcome.attempts import attempts_told_to
 from ..outcome.cause import Cause, MissKind
 from ..outcome.result import Outcome
 from ..sessions.outage import store_away
-from ..tools.reading import read_call
+from ..tools.parsed_call import parse_call
 from ..transcript import Asked, request_messages
 from .family import Place
 from .judging import Recorded
@@ -29,8 +29,8 @@ from .required_facets import (
     required_by_writes,
 )
 from .run import Run
-from .step_taken import Taken
-from .wish import MustNotAsk
+from .run_spec import MustNotAsk
+from .run_step import RunStep
 
 __all__ = ["Ask", "NotHeld", "at_once", "decide", "follow", "go_back"]
 
@@ -80,8 +80,8 @@ def follow(run: Run) -> Decision | None:
     recorded, followed = run.path.next_decision(), run.path.followed
     if recorded is None or followed is None:
         return None
-    decision, taken = followed.serve(recorded)
-    run.go_along(taken)
+    decision, run_step = followed.serve(recorded)
+    run.go_along(run_step)
     return decision
 
 
@@ -99,7 +99,7 @@ async def decide(
     """
     known = run.family.refusals()
     decision = await _decide(run, request, ask, dialect, again)
-    if run.subject.follows:
+    if run.definition.follows:
         run.refusals.heed(known.get(run.refusals, Refusals()))
     else:
         run.refusals.keep(decision.position, known)
@@ -119,7 +119,7 @@ async def _decide(
             return followed
         cause, inherited = _leave_path(run)
     body = request()
-    asked = run.transcripts.read(body, dialect, run.subject.declared, run.path.outputs())
+    asked = run.transcripts.read(body, dialect, run.definition.declared, run.path.outputs())
     occurrence = run.occurrences.next(asked.key)
     found = await run.search.find(asked.key, occurrence)
     if found is not None and found.cause is None:
@@ -162,7 +162,7 @@ def go_back(run: Run, decision: Decision, again: AskAgain) -> int:
         run.account.do_not_publish(again.cause)
         run.refusals.heed_at_once(again, back)
     forgotten = run.path.go_back(back, again.cause)
-    run.notes.forget(taken.ticket for taken in forgotten if taken.ticket is not None)
+    run.notes.forget(run_step.ticket for run_step in forgotten if run_step.ticket is not None)
     run.occurrences.start_over()
     run.search.let_time_pass()
     return back
@@ -189,10 +189,10 @@ def _first_new(run: Run) -> Cause | None:
 
     A step that was asked or run again, and gave what is recorded, is not to blame.
     """
-    for taken in run.path.taken:
-        new = taken.outcome in _MAY_BE_NEW and taken.cause is not None
-        if new and not run.search.is_recorded(taken.step):
-            return taken.cause
+    for run_step in run.path.run_steps:
+        new = run_step.outcome in _MAY_BE_NEW and run_step.cause is not None
+        if new and not run.search.is_recorded(run_step.step):
+            return run_step.cause
     return None
 
 
@@ -214,7 +214,7 @@ async def _serve(
     # What it chose must find the facts by which it was found to stand.
     noted = found.noted
     run.transcripts.add_reply(step, dialect.reply_id(reply), served=True)
-    run.take(Taken(step, Outcome.REPLAYED, output, noted=noted, values=values))
+    run.take(RunStep(step, Outcome.REPLAYED, output, noted=noted, values=values))
     return Decision(step.position, reply, dialect.calls(reply), noted)
 
 
@@ -225,7 +225,7 @@ async def _put(run: Run, question: _Question, ask: Ask, dialect: Dialect) -> Dec
     """Put a question to the model, and take what it decides."""
     if run.transcripts.continues_served(question.body, dialect):
         raise NotHeld
-    if run.wish.must_serve:
+    if run.spec.must_serve:
         raise MustNotAsk(question.cause)
     ticket = run.notes.ticket()
     own, before = await _note_before(run, question, dialect)
@@ -236,31 +236,32 @@ async def _put(run: Run, question: _Question, ask: Ask, dialect: Dialect) -> Dec
     try:
         reply = await _ask(run, question, ask, dialect, beginning)
     except BaseException:
-        if beginning.taken is not None:
+        if beginning.run_step is not None:
             run.account.do_not_publish(Cause(MissKind.INCOMPLETE, question.asked.model))
         raise
     # One read serves both: it confirms what was noted before the decision, and notes what
     # the calls rest on.
     run.notes.ended(ticket, before.values())
-    tools = run.subject.code.tools
-    readings = tuple(read_call(tools, run.inputs, call, run.standins) for call in reply.calls)
-    chosen, needed = needs_of_calls(tools, reply.calls, readings)
+    tools = run.definition.code.tools
+    parsed_calls = tuple(parse_call(tools, run.inputs, call, run.standins) for call in reply.calls)
+    chosen, needed = needs_of_calls(tools, reply.calls, parsed_calls)
     noted = {**await run.notes.take(needed), **before}
     run.notes.ended(ticket, (noted[facet] for facet in chosen if facet not in before))
-    taken = _taken(run, question, reply, dialect, [noted[facet] for facet in (*own, *chosen)])
-    taken.ticket, taken.noted = ticket, noted
-    taken.step = taken.step.model_copy(update=step)
-    run.transcripts.add_reply(taken.step, dialect.reply_id(reply.json), served=False)
-    if beginning.taken is None:
-        run.take(taken)
+    rests_on = [noted[facet] for facet in (*own, *chosen)]
+    run_step = _run_step(run, question, reply, dialect, rests_on)
+    run_step.ticket, run_step.noted = ticket, noted
+    run_step.step = run_step.step.model_copy(update=step)
+    run.transcripts.add_reply(run_step.step, dialect.reply_id(reply.json), served=False)
+    if beginning.run_step is None:
+        run.take(run_step)
     else:
-        run.complete(beginning.taken, taken)
-    return Decision(taken.step.position, reply.json, reply.calls, noted, readings)
+        run.complete(beginning.run_step, run_step)
+    return Decision(run_step.step.position, reply.json, reply.calls, noted, parsed_calls)
 
 
 class _Beginning:
     """A reply that begins to be known before it has ended: it has its place from then on, and
-    what the program does meanwhile may follow from it. ``taken``: what there is of it."""
+    what the program does meanwhile may follow from it. ``run_step``: what there is of it."""
 
     def __init__(
         self,
@@ -270,7 +271,7 @@ class _Beginning:
         noted: Mapping[FacetRef, Note],
         step: Mapping[str, object],
     ) -> None:
-        self.taken: Taken | None = None
+        self.run_step: RunStep | None = None
         self._run = run
         self._question = question
         self._rests_on = rests_on
@@ -279,7 +280,7 @@ class _Beginning:
 
     def __call__(self) -> None:
         run, asked, nothing = self._run, self._question.asked, Value.of(b"null")
-        if self.taken is not None:
+        if self.run_step is not None:
             return
         notes = merged(self._rests_on)
         step = _step(run, asked, self._question.occurrence).model_copy(
@@ -291,10 +292,10 @@ class _Beginning:
             }
         )
         values = (asked.head, *asked.messages, nothing)
-        self.taken = Taken(
+        self.run_step = RunStep(
             step, Outcome.ASKED, nothing.data, notes=notes, noted=self._noted, values=values
         )
-        run.path.take(self.taken)
+        run.path.take(self.run_step)
         run.family.open([Place(run, step.position)])
 
 
@@ -302,19 +303,19 @@ async def _note_before(
     run: Run, question: _Question, dialect: Dialect
 ) -> tuple[Sequence[FacetRef], Mapping[FacetRef, Note]]:
     """The facets that the decision rests on in any case, and the facts that it may rest on."""
-    own = (*needed_facets(run.subject.code.requires, run.inputs), *question.inherited)
+    own = (*needed_facets(run.definition.code.requires, run.inputs), *question.inherited)
     # A program may act with any tool, whatever it offers to the model.
-    names = dialect.offered(question.body) if run.subject.follows else None
-    offered = needs_of_offered(run.subject.code.tools, run.inputs, names)
+    names = dialect.offered(question.body) if run.definition.follows else None
+    offered = needs_of_offered(run.definition.code.tools, run.inputs, names)
     return own, await run.notes.take((*own, *offered))
 
 
 async def _newest_versions(run: Run) -> tuple[int | None, Mapping[str, int]]:
     """What tells later whether a program's decision knew what it chose: an agent's calls stand in
     the reply, and what they rest on is noted with it."""
-    if run.subject.follows or run.away:
+    if run.definition.follows or run.away:
         return None, {}
-    tools = tuple(run.subject.code.tools.values())
+    tools = tuple(run.definition.code.tools.values())
     return await run.notes.newest(required_by_writes(tools, run.inputs))
 
 
@@ -336,12 +337,14 @@ async def _ask(
     return _Reply(Value.of(body), json, calls, bill, duration)
 
 
-def _taken(
+def _run_step(
     run: Run, question: _Question, reply: _Reply, dialect: Dialect, rests_on: Sequence[Note]
-) -> Taken:
+) -> RunStep:
     """The reply as a step; one that was cut is none of a trace."""
     asked = question.asked
-    if not (dialect.complete(reply.json) or (run.subject.follows and dialect.paused(reply.json))):
+    if not (
+        dialect.complete(reply.json) or (run.definition.follows and dialect.paused(reply.json))
+    ):
         run.account.do_not_publish(Cause(MissKind.INCOMPLETE, asked.model))
     notes = merged(rests_on)
     step = _step(run, asked, question.occurrence).model_copy(
@@ -353,7 +356,7 @@ def _taken(
             "duration_ms": reply.duration_ms,
         }
     )
-    return Taken(
+    return RunStep(
         step,
         Outcome.ASKED,
         reply.value.data,

@@ -10,7 +10,7 @@ from ...graphstore.model import SideEffect
 from ..errors import NotOpen
 from ..outcome.cause import Cause, MissKind
 from ..sessions.outage import store_away
-from .choosing import doubts, mistrust
+from .choosing import mistrust, unknown_facts
 from .family import Chooser
 from .noted_facts import Note, facets_by_resource
 from .refusals import AskAgain
@@ -49,7 +49,7 @@ class EffectGate:
         async with self._lock:
             if self.ask_again:
                 return False
-            if doubted := await doubts(self._run, self.chosen, notes):
+            if doubted := await unknown_facts(self._run, self.chosen, notes):
                 await mistrust([it.decision for it in doubted])
                 return self._stop([it.note for it in doubted])
             if await self._intend(effect, self._all(notes)):
@@ -85,7 +85,7 @@ class EffectGate:
         return self._stop(notes)
 
     def _passed(self) -> bool:
-        served = any(it.taken.served for it in self.chosen)
+        served = any(it.decision.served for it in self.chosen)
         if served and self._run.store.away:  # then it was not checked at all
             self.stopped = self.stopped or AskAgain(store_away(self._run.store))
             return False

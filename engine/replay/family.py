@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...graphstore.model import FacetRef
 from .noted_facts import Note
 from .refusals import AskAgain, KnownRefusals, Refusals
-from .step_taken import Taken
+from .run_step import RunStep
 
 if TYPE_CHECKING:
     from .run import Run
@@ -27,23 +27,23 @@ class Chooser(NamedTuple):
     """A decision that chose a write, and the run that it belongs to."""
 
     run: Run
-    taken: Taken
+    decision: RunStep
 
     @property
     def noted(self) -> Mapping[FacetRef, Note]:
         """The facts as its run knows them to have been before it."""
-        return self.run.refusals.noted(self.taken)
+        return self.run.refusals.noted(self.decision)
 
     @property
     def rests_on(self) -> Iterable[Note]:
         """The facts that must be as noted for what follows from it to stand."""
-        return self.run.refusals.rests_on(self.taken)
+        return self.run.refusals.rests_on(self.decision)
 
-    def guard_by(self, write: Taken) -> None:
+    def guard_by(self, write: RunStep) -> None:
         """Have what guards the write guard it, unless it has been recorded already: what it did
         not know is then found out when it is served, and chooses that write again."""
         if not self.run.over:
-            self.taken.guard_by(write)
+            self.decision.guard_by(write)
 
 
 class Family:
@@ -73,13 +73,13 @@ class Family:
             run.refusals.open(position)
         known = {it for it in opened if it.position >= it.run.refusals.heeded.all_before}
         places = sorted(passed | known, key=_age)
-        return [Chooser(run, run.path.taken[position]) for run, position in places]
+        return [Chooser(run, run.path.run_steps[position]) for run, position in places]
 
     def refuse(self, why: AskAgain) -> None:
         """An effect of one of these was refused. What is decided from now on knows."""
         for run in self._runs:
             run.search.let_time_pass()
-            run.refusals.refuse(why, len(run.path.taken))
+            run.refusals.refuse(why, len(run.path.run_steps))
 
 
 def _age(place: Place) -> tuple[str, int]:

@@ -10,9 +10,9 @@ from ...graphstore.model import Trace
 from ...graphstore.store import RunStore
 from ..outcome.cause import Cause, MissKind
 from ..sessions.memory import Memory, MemoryKey
+from .definition import Definition
 from .judging import Code, assess, chosen
 from .plan import Plan, Prepared, no_plan
-from .subject import Subject
 
 __all__ = ["find_plan", "look_up", "memory_key"]
 
@@ -22,9 +22,9 @@ def memory_key(namespace: str, task: str, code: Code) -> MemoryKey:
     return (namespace, task, code.identity)
 
 
-async def find_plan(store: RunStore, task: str, subject: Subject, memory: Memory) -> Plan:
+async def find_plan(store: RunStore, task: str, definition: Definition, memory: Memory) -> Plan:
     """The plan for the task with this key, as things are at one moment during the call."""
-    key = memory_key(store.namespace, task, subject.code)
+    key = memory_key(store.namespace, task, definition.code)
     here = await store.incarnation()
     known = memory.get(key)
     if isinstance(known, Prepared):
@@ -32,7 +32,7 @@ async def find_plan(store: RunStore, task: str, subject: Subject, memory: Memory
             return Plan(known, (known.trace,), None, ())
         memory.drop(key)
     prefer = known if isinstance(known, str) else None
-    plan = await look_up(store, task, subject, prefer=prefer)
+    plan = await look_up(store, task, definition, prefer=prefer)
     if plan.best is not None and plan.best.stands:
         best = replace(plan.best, store=here)
         memory.put(key, best, best.size)
@@ -42,14 +42,14 @@ async def find_plan(store: RunStore, task: str, subject: Subject, memory: Memory
 async def look_up(
     store: RunStore,
     task: str,
-    subject: Subject,
+    definition: Definition,
     *,
     prefer: str | None = None,
 ) -> Plan:
     """The plan from the store, whatever this process remembers."""
 
     def choose(traces: Sequence[Trace], facts: Facts) -> str | None:
-        judged = {trace.id: assess(trace, facts, subject.code) for trace in traces}
+        judged = {trace.id: assess(trace, facts, definition.code) for trace in traces}
         best = chosen(traces, judged, prefer)
         return best.id if best is not None else None
 
@@ -60,10 +60,10 @@ async def look_up(
         return no_plan(*(damaged or (Cause(MissKind.NEW_TASK, task),)))
     prepared = Prepared(
         trace=best,
-        judged=assess(best, found.facts, subject.code),
+        judged=assess(best, found.facts, definition.code),
         accepted={uri: found.facts.of(uri).version for uri in best.resources},
         values=_of_steps(best, found.values),
-        dialect=subject.dialect,
+        dialect=definition.dialect,
     )
     return Plan(prepared, found.traces, found.facts, (*damaged, *_why_not_all(prepared)))
 

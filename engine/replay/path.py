@@ -13,7 +13,7 @@ from ...graphstore.model import Step, StepKind
 from ..outcome.cause import Cause, MissKind
 from .judging import Recorded
 from .plan import Prepared
-from .step_taken import Taken, frontier
+from .run_step import RunStep, frontier
 
 __all__ = ["Path"]
 
@@ -23,7 +23,7 @@ class Path:
 
     def __init__(self, followed: Prepared | None) -> None:
         self.followed = followed
-        self._taken: list[Taken] = []
+        self._run_steps: list[RunStep] = []
         self._recorded = () if followed is None else followed.judged
         self._next: int | None = None if followed is None else 0
         self._left: Cause | None = None
@@ -31,14 +31,14 @@ class Path:
     # Taken so far -------------------------------------------------------------------------
 
     @property
-    def taken(self) -> Sequence[Taken]:
+    def run_steps(self) -> Sequence[RunStep]:
         """The steps so far."""
-        return self._taken
+        return self._run_steps
 
     @property
     def steps(self) -> list[Step]:
         """The same, as they would be recorded."""
-        return [taken.step for taken in self._taken]
+        return [run_step.step for run_step in self._run_steps]
 
     @property
     def frontier(self) -> tuple[int, ...]:
@@ -48,34 +48,34 @@ class Path:
     @property
     def last_decision(self) -> int | None:
         """The position of the last decision."""
-        decisions = (it.step.position for it in reversed(self._taken) if it.is_decision)
+        decisions = (it.step.position for it in reversed(self._run_steps) if it.is_decision)
         return next(decisions, None)
 
     @property
     def history(self) -> int:
         """How many steps there is no going back behind: those up to the last effect."""
-        effects = [it.step.position for it in self._taken if it.effect is not None]
+        effects = [it.step.position for it in self._run_steps if it.effect is not None]
         return max(effects, default=-1) + 1
 
-    def served(self, after: int = 0) -> Iterator[Taken]:
+    def served(self, after: int = 0) -> Iterator[RunStep]:
         """The steps that were served, from position ``after`` on."""
-        return (it for it in self._taken[after:] if it.served)
+        return (it for it in self._run_steps[after:] if it.served)
 
     def outputs(self) -> dict[str, bytes]:
         """What the actions gave, by digest."""
-        return {it.step.output: it.output for it in self._taken if not it.is_decision}
+        return {it.step.output: it.output for it in self._run_steps if not it.is_decision}
 
-    def take(self, taken: Taken) -> None:
+    def take(self, run_step: RunStep) -> None:
         """Give a step its place: after all that ended before it."""
-        position = len(self._taken)
-        if taken.step.position != position:
-            taken.step = taken.step.model_copy(update={"position": position})
-        self._taken.append(taken)
+        position = len(self._run_steps)
+        if run_step.step.position != position:
+            run_step.step = run_step.step.model_copy(update={"position": position})
+        self._run_steps.append(run_step)
 
-    def go_back(self, position: int, cause: Cause) -> Sequence[Taken]:
+    def go_back(self, position: int, cause: Cause) -> Sequence[RunStep]:
         """Forget the steps from ``position`` on, which are given; what is recorded is left."""
-        forgotten = self._taken[position:]
-        del self._taken[position:]
+        forgotten = self._run_steps[position:]
+        del self._run_steps[position:]
         self.leave(cause)
         return forgotten
 
@@ -92,9 +92,9 @@ class Path:
         trace = None if self.followed is None else self.followed.trace
         return (
             trace is not None
-            and len(self._taken) == len(trace.steps)
+            and len(self._run_steps) == len(trace.steps)
             and trace.execution.complete
-            and all(taken.copied for taken in self._taken)
+            and all(run_step.copied for run_step in self._run_steps)
         )
 
     @property
@@ -123,10 +123,10 @@ class Path:
             return None
         return self.followed.actions.get((decision, call))
 
-    def go_along(self, taken: Taken) -> None:
+    def go_along(self, run_step: RunStep) -> None:
         """Take the step that is recorded next, as it is recorded."""
         assert self._next is not None
-        self._taken.append(taken)
+        self._run_steps.append(run_step)
         self._next += 1
 
     def advance(self, steps: int) -> None:

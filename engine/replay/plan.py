@@ -19,10 +19,10 @@ from ..model.prices import Spared, spared_by
 from ..outcome.cause import Cause
 from ..outcome.result import Outcome
 from ..tools.output import KnownOutput
-from ..tools.reading import Reading
+from ..tools.parsed_call import ParsedCall
 from .judging import Recorded
 from .noted_facts import Note
-from .step_taken import Taken
+from .run_step import RunStep
 
 __all__ = ["Decision", "Plan", "Prepared", "no_plan"]
 
@@ -37,14 +37,14 @@ _COMPARED = 4096
 class Decision:
     """A reply as a run goes on with it. ``noted``: the facts noted for the calls in it.
 
-    ``readings``: its calls as their tools take them, if they have been read.
+    ``parsed_calls``: its calls as their tools take them, if they have been read.
     """
 
     position: int
     reply: Json
     calls: tuple[Call, ...]
     noted: Mapping[FacetRef, Note]
-    readings: tuple[Reading, ...] = ()
+    parsed_calls: tuple[ParsedCall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Prepared:
     values: Mapping[str, bytes]
     dialect: Dialect
     store: str = ""  # the incarnation of the store whose versions were accepted
-    _served: dict[int, tuple[Decision, Taken]] = field(default_factory=dict)
-    _reused: dict[int, Taken] = field(default_factory=dict)
+    _served: dict[int, tuple[Decision, RunStep]] = field(default_factory=dict)
+    _reused: dict[int, RunStep] = field(default_factory=dict)
     _outputs: dict[int, KnownOutput] = field(default_factory=dict)
 
     @cached_property
@@ -105,7 +105,7 @@ class Prepared:
         assert step.arguments is not None
         return self.values[step.arguments]
 
-    def serve(self, recorded: Recorded) -> tuple[Decision, Taken]:
+    def serve(self, recorded: Recorded) -> tuple[Decision, RunStep]:
         """A recorded decision as a run goes on with it, decoded once. Not to be changed."""
         step = recorded.step
         if (known := self._served.get(step.position)) is None:
@@ -113,18 +113,20 @@ class Prepared:
             reply = decode(output)
             calls = self.dialect.calls(reply)
             decision = Decision(step.position, reply, calls, recorded.noted)
-            taken = Taken(step, Outcome.REPLAYED, output, noted=decision.noted, copied=True)
-            known = self._served[step.position] = (decision, taken)
+            run_step = RunStep(step, Outcome.REPLAYED, output, noted=decision.noted, copied=True)
+            known = self._served[step.position] = (decision, run_step)
         return known
 
-    def reuse(self, recorded: Recorded) -> Taken:
+    def reuse(self, recorded: Recorded) -> RunStep:
         """A recorded pure action as runs take it. Not to be changed."""
         step = recorded.step
-        if (taken := self._reused.get(step.position)) is None:
+        if (run_step := self._reused.get(step.position)) is None:
             output, noted = self.output(step), recorded.noted
-            taken = Taken(step, Outcome.REUSED, output, noted=noted, copied=True, followed=True)
-            self._reused[step.position] = taken
-        return taken
+            run_step = RunStep(
+                step, Outcome.REUSED, output, noted=noted, copied=True, followed=True
+            )
+            self._reused[step.position] = run_step
+        return run_step
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From a call to a job: what is to be carried out, and what is recorded of it."""
+"""From a call to an action: what is to be carried out, and what is recorded of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...graphstore.model import Effect, FacetRef, Step, StepKind, Value
 from ..model.client import Call
 from ..outcome.cause import Cause, MissKind
 from ..tools.output import KnownOutput
-from ..tools.reading import Reading, read_act, read_call, read_served
+from ..tools.parsed_call import ParsedCall, parse_act, parse_call, parse_served
 from ..tools.tool import Tool
 from .judging import Recorded
 from .noted_facts import Note, guards_of
@@ -19,11 +19,11 @@ from .plan import Decision, Prepared
 from .required_facets import needed_facets
 from .run import Run
 
-__all__ = ["Job", "job_of_act", "job_of_call", "job_on_path"]
+__all__ = ["PlannedAction", "plan_act", "plan_call", "plan_on_path"]
 
 
 @dataclass(slots=True)
-class Job:
+class PlannedAction:
     """One call about to be carried out, under the facts in ``notes``.
 
     ``recorded`` is what is recorded of it. ``followed``: it is what comes next on this path.
@@ -35,7 +35,7 @@ class Job:
     code_key: str
     key: str
     occurrence: int
-    reading: Reading
+    parsed: ParsedCall
     facets: tuple[FacetRef, ...]
     recorded: Recorded | None
     followed: Prepared | None = None
@@ -76,32 +76,32 @@ class Job:
             guards=guards_of(self.notes),
             feeds=(self.decision,) if in_reply and self.decision is not None else feeds,
             effect=self.effect,
-            arguments=Value.of(self.reading.arguments).digest,
+            arguments=Value.of(self.parsed.dump).digest,
             decision=self.decision,
             call=self.call,
         )
 
 
-async def job_of_call(run: Run, decision: Decision, number: int) -> Job:
-    """The job of one call of a reply."""
+async def plan_call(run: Run, decision: Decision, number: int) -> PlannedAction:
+    """Plan the action of one call of a reply."""
     call = decision.calls[number]
     recorded, followed = run.path.action(decision.position, number), run.path.followed
     if recorded is not None and followed is not None:
         recorded = _as_its_tool_is_now(run, recorded)
-        return job_on_path(run, followed, recorded, _on_path(run, recorded, call))
-    tools, inputs = run.subject.code.tools, run.inputs
-    readings = decision.readings
-    reading = readings[number] if readings else read_call(tools, inputs, call, run.standins)
-    job = await _by_key(run, as_text(call.tool), tools.get(call.tool), reading)
-    job.decision, job.call = decision.position, number
-    return job
+        return plan_on_path(run, followed, recorded, _on_path(run, recorded, call))
+    tools, inputs = run.definition.code.tools, run.inputs
+    parsed_calls = decision.parsed_calls
+    parsed = parsed_calls[number] if parsed_calls else parse_call(tools, inputs, call, run.standins)
+    action = await _by_key(run, as_text(call.tool), tools.get(call.tool), parsed)
+    action.decision, action.call = decision.position, number
+    return action
 
 
-async def job_of_act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> Job:
-    """The job of an action of a program. Raises ArgumentsInvalid, NotJson."""
-    job = await _by_key(run, tool.name, tool, read_act(tool, run.inputs, arguments))
-    job.for_program = True
-    return job
+async def plan_act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> PlannedAction:
+    """Plan an action of a program. Raises ArgumentsInvalid, NotJson."""
+    action = await _by_key(run, tool.name, tool, parse_act(tool, run.inputs, arguments))
+    action.for_program = True
+    return action
 
 
 def _as_its_tool_is_now(run: Run, recorded: Recorded) -> Recorded:
@@ -109,36 +109,38 @@ def _as_its_tool_is_now(run: Run, recorded: Recorded) -> Recorded:
     step = recorded.step
     if step.effect is not Effect.PURE or recorded.cause is not None:
         return recorded
-    now = run.subject.code.of_action(step.name)
+    now = run.definition.code.of_action(step.name)
     if now == step.code_key:
         return recorded
     return replace(recorded, cause=Cause(MissKind.CODE_CHANGED, step.name, step.code_key, now))
 
 
-def _on_path(run: Run, recorded: Recorded, call: Call) -> Reading:
+def _on_path(run: Run, recorded: Recorded, call: Call) -> ParsedCall:
     """A call of a decision that stands, and so does the recorded action, or it is read whole."""
-    tools, step = run.subject.code.tools, recorded.step
+    tools, step = run.definition.code.tools, recorded.step
     tool, followed = tools.get(step.name), run.path.followed
     # An error may say that the arguments named nothing to rest on: that is found out anew.
     if tool is None or followed is None or recorded.cause is not None or step.error:
-        return read_call(tools, run.inputs, call, run.standins)
-    return read_served(tool, call, followed.arguments(step), run.standins)
+        return parse_call(tools, run.inputs, call, run.standins)
+    return parse_served(tool, call, followed.arguments(step), run.standins)
 
 
-def job_on_path(run: Run, followed: Prepared, recorded: Recorded, reading: Reading) -> Job:
-    """What the recorded graph has next."""
+def plan_on_path(
+    run: Run, followed: Prepared, recorded: Recorded, parsed: ParsedCall
+) -> PlannedAction:
+    """Plan what the recorded graph has next."""
     step = recorded.step
-    code = run.subject.code
+    code = run.definition.code
     tool = code.tools.get(step.name)
     code_key = step.code_key if recorded.cause is None else code.of_action(step.name)
-    return Job(
+    return PlannedAction(
         tool=tool,
         name=step.name,
         code_key=code_key,
-        key=step.key if code_key == step.code_key else _key(step.name, code_key, reading),
+        key=step.key if code_key == step.code_key else _key(step.name, code_key, parsed),
         occurrence=step.occurrence,
-        reading=reading,
-        facets=_facets(run, tool, reading) if reading.said else recorded.facets,
+        parsed=parsed,
+        facets=_facets(run, tool, parsed) if parsed.exact else recorded.facets,
         recorded=recorded,
         followed=followed,
         decision=step.decision,
@@ -146,25 +148,25 @@ def job_on_path(run: Run, followed: Prepared, recorded: Recorded, reading: Readi
     )
 
 
-async def _by_key(run: Run, name: str, tool: Tool | None, reading: Reading) -> Job:
-    code_key = run.subject.code.of_action(name)
-    key = _key(name, code_key, reading)
+async def _by_key(run: Run, name: str, tool: Tool | None, parsed: ParsedCall) -> PlannedAction:
+    code_key = run.definition.code.of_action(name)
+    key = _key(name, code_key, parsed)
     occurrence = run.occurrences.next(key)
     recorded = await run.search.find(key, occurrence)
-    facets = _facets(run, tool, reading)
+    facets = _facets(run, tool, parsed)
     if recorded is not None and not set(facets) <= set(recorded.facets):
         # Recorded under fewer requirements than are declared today.
         recorded = replace(recorded, cause=Cause(MissKind.CODE_CHANGED, name))
-    return Job(tool, name, code_key, key, occurrence, reading, facets, recorded)
+    return PlannedAction(tool, name, code_key, key, occurrence, parsed, facets, recorded)
 
 
-def _facets(run: Run, tool: Tool | None, reading: Reading) -> tuple[FacetRef, ...]:
+def _facets(run: Run, tool: Tool | None, parsed: ParsedCall) -> tuple[FacetRef, ...]:
     """What an action rests on: an agent's own requirements guard each of its writes."""
-    if tool is None or not tool.is_write or reading.parsed is None:
-        return reading.required
-    own = needed_facets(run.subject.code.requires, run.inputs)
-    return tuple(dict.fromkeys((*reading.required, *own)))
+    if tool is None or not tool.is_write or parsed.arguments is None:
+        return parsed.required
+    own = needed_facets(run.definition.code.requires, run.inputs)
+    return tuple(dict.fromkeys((*parsed.required, *own)))
 
 
-def _key(name: str, code_key: str, reading: Reading) -> str:
-    return hash_of("step", StepKind.ACTION, name, code_key, reading.said)
+def _key(name: str, code_key: str, parsed: ParsedCall) -> str:
+    return hash_of("step", StepKind.ACTION, name, code_key, parsed.exact)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from ...graphstore.model import FacetRef
 from ..outcome.cause import Cause
 from .noted_facts import Note
-from .step_taken import Taken
+from .run_step import RunStep
 
 __all__ = ["AskAgain", "KnownRefusals", "Refusals"]
 
@@ -37,9 +37,9 @@ class Refusals:
     def __bool__(self) -> bool:
         return bool(self.facts or self.all_before)
 
-    def before(self, taken: Taken) -> dict[FacetRef, Note]:
-        """The facts that refusals told of after ``taken``, as they are now."""
-        position = taken.step.position
+    def before(self, run_step: RunStep) -> dict[FacetRef, Note]:
+        """The facts that refusals told of after ``run_step``, as they are now."""
+        position = run_step.step.position
         return {ref: note for ref, (at, note) in self.facts.items() if position < at}
 
     def with_more(self, why: AskAgain, position: int) -> Refusals:
@@ -98,14 +98,14 @@ class KnownRefusals:
         """The steps before ``position`` stay, and what comes next knows why they should not."""
         self.heeded = self.heeded.with_more(why, position)
 
-    def noted(self, taken: Taken) -> Mapping[FacetRef, Note]:
+    def noted(self, run_step: RunStep) -> Mapping[FacetRef, Note]:
         """The facts as they were known before a step; what moved since and was heeded, as it was
         told."""
-        return {**taken.noted, **self.heeded.before(taken)} if self.heeded else taken.noted
+        return {**run_step.noted, **self.heeded.before(run_step)} if self.heeded else run_step.noted
 
-    def rests_on(self, taken: Taken) -> Iterable[Note]:
+    def rests_on(self, run_step: RunStep) -> Iterable[Note]:
         """The facts that must be as noted for what follows from a step to stand."""
         if not self.heeded:
-            return taken.rests_on
-        told = self.heeded.before(taken)
-        return [told.get(note.guard.ref, note) for note in taken.rests_on]
+            return run_step.rests_on
+        told = self.heeded.before(run_step)
+        return [told.get(note.guard.ref, note) for note in run_step.rests_on]

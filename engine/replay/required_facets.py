@@ -8,7 +8,7 @@ from ...graphstore.canonical import Json
 from ...graphstore.model import FacetRef
 from ...invalidation.resources import Resource
 from ..model.client import Call
-from ..tools.reading import Reading
+from ..tools.parsed_call import ParsedCall
 from ..tools.tool import Tool
 
 __all__ = ["needed_facets", "needs_of_calls", "needs_of_offered", "required_by_writes"]
@@ -47,13 +47,13 @@ def required_by_writes(tools: Iterable[Tool], inputs: Json) -> Callable[[str], b
 
 
 def needs_of_calls(
-    tools: Mapping[str, Tool], calls: Sequence[Call], readings: Sequence[Reading]
+    tools: Mapping[str, Tool], calls: Sequence[Call], parsed_calls: Sequence[ParsedCall]
 ) -> tuple[tuple[FacetRef, ...], tuple[FacetRef, ...]]:
     """What the writes among the calls require, and what all of them do."""
     writes: list[FacetRef] = []
     every: list[FacetRef] = []
-    for call, reading in zip(calls, readings, strict=True):
-        every += reading.required
+    for call, parsed_call in zip(calls, parsed_calls, strict=True):
+        every += parsed_call.required
         if (tool := tools.get(call.tool)) is not None and tool.is_write:
-            writes += reading.required
+            writes += parsed_call.required
     return tuple(dict.fromkeys(writes)), tuple(dict.fromkeys(every))

@@ -23,6 +23,7 @@ from ..sessions.memory import MemoryKey
 from ..sessions.session import Session
 from ..transcript import Transcripts
 from .account import Account
+from .definition import Definition
 from .effects import Effects
 from .family import Chooser, Family
 from .lookup import memory_key
@@ -32,43 +33,48 @@ from .path import Path
 from .plan import Plan
 from .publication import Publication
 from .refusals import AskAgain, KnownRefusals
+from .run_spec import RunSpec
+from .run_step import RunStep
 from .search import Search
-from .step_taken import Taken
-from .subject import Subject
-from .wish import Wish
 
 __all__ = ["Run"]
 
 
 class Run:
-    """Of one agent or program, for one wish. ``store``: as it was lent to this run."""
+    """One execution of ``definition``, as ``spec`` asks. ``store``: as it was lent to this run."""
 
     def __init__(
-        self, session: Session, store: RunStore, subject: Subject, wish: Wish, *, plan: Plan
+        self,
+        session: Session,
+        store: RunStore,
+        definition: Definition,
+        spec: RunSpec,
+        *,
+        plan: Plan,
     ) -> None:
         self.session = session
         self.store = store
-        self.subject = subject
-        self.wish = wish
+        self.definition = definition
+        self.spec = spec
         self.began_with = plan.best.trace.id if plan.best is not None else None
         self.started_at = time.time_ns() // 1_000_000
         self._clock = time.perf_counter()
         self.id = new_id(self.started_at)
         self.account = Account(plan.causes)
         self.notes = Notes(store, session.refresh)
-        self.path = Path(plan.best if subject.follows else None)
+        self.path = Path(plan.best if definition.follows else None)
         self.occurrences = Occurrences(self.path)
         self.search = Search(
             store,
             plan,
-            subject=subject,
-            wish=wish,
+            definition=definition,
+            spec=spec,
             notes=self.notes,
             account=self.account,
         )
         self.transcripts = Transcripts()
-        self.standins = StandIns(wish.task.key)
-        self.texts = wish.task.told(self.standins)
+        self.standins = StandIns(spec.task.key)
+        self.texts = spec.task.render(self.standins)
         self.effects = Effects()
         self.refusals = KnownRefusals()
         self.publication = Publication()
@@ -79,7 +85,7 @@ class Run:
     @property
     def inputs(self) -> Json:
         """The task's, as requirements name them."""
-        return self.wish.task.inputs.json
+        return self.spec.task.inputs.json
 
     @property
     def steps(self) -> list[Step]:
@@ -94,7 +100,7 @@ class Run:
     @property
     def memory_key(self) -> MemoryKey:
         """Under what the process remembers which trace serves this task."""
-        return memory_key(self.store.namespace, self.wish.task.key, self.subject.code)
+        return memory_key(self.store.namespace, self.spec.task.key, self.definition.code)
 
     @property
     def away(self) -> bool:
@@ -161,8 +167,8 @@ class Run:
         """This run as it is now. Prices are to be at hand."""
         return Execution(
             id=self.id,
-            task=self.wish.task.key,
-            agent=self.subject.name,
+            task=self.spec.task.key,
+            agent=self.definition.name,
             mode=Mode.LIVE,
             state=ExecutionState.RUNNING,
             started_at=self.started_at,
@@ -174,34 +180,34 @@ class Run:
 
     # Its steps ----------------------------------------------------------------------------
 
-    def take(self, taken: Taken) -> None:
+    def take(self, run_step: RunStep) -> None:
         """Give a step its place: after all that ended before it."""
-        self.path.take(taken)
-        if taken.cause is not None:
-            self.account.because(taken.cause)
-        self._tell(taken)
+        self.path.take(run_step)
+        if run_step.cause is not None:
+            self.account.because(run_step.cause)
+        self._tell(run_step)
 
-    def complete(self, begun: Taken, taken: Taken) -> None:
-        """The reply that had begun has come: ``begun``, which has its place, becomes ``taken``."""
-        begun.become(taken)
-        if taken.cause is not None:
-            self.account.because(taken.cause)
+    def complete(self, begun: RunStep, run_step: RunStep) -> None:
+        """Let the step that a reply has ``begun`` become ``run_step``, at the place that it has."""
+        begun.become(run_step)
+        if run_step.cause is not None:
+            self.account.because(run_step.cause)
         self._tell(begun)
 
-    def go_along(self, taken: Taken) -> None:
+    def go_along(self, run_step: RunStep) -> None:
         """Take the step that is next on the recorded path, as it is recorded."""
-        self.path.go_along(taken)
+        self.path.go_along(run_step)
         if self.session.events.listeners:
-            self._tell(taken)
+            self._tell(run_step)
 
-    def _tell(self, taken: Taken) -> None:
+    def _tell(self, run_step: RunStep) -> None:
         if not self.session.events.listeners:
             return
-        it = taken.report()
+        it = run_step.report()
         self.session.events.emit(
             StepEnded(
                 execution_id=self.id,
-                position=taken.step.position,
+                position=run_step.step.position,
                 kind=it.kind,
                 name=it.name,
                 outcome=it.outcome,

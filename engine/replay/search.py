@@ -9,13 +9,13 @@ from ...graphstore.model import Precondition, Step, Trace
 from ...graphstore.store import RunStore
 from ..outcome.cause import Cause, MissKind
 from .account import Account
+from .definition import Definition
 from .judging import Recorded
 from .lookup import look_up
 from .noted_facts import Notes
 from .plan import Plan
+from .run_spec import RunSpec
 from .steps_by_key import StepsByKey
-from .subject import Subject
-from .wish import Wish
 
 __all__ = ["Search"]
 
@@ -31,14 +31,14 @@ class Search:
         store: RunStore,
         plan: Plan,
         *,
-        subject: Subject,
-        wish: Wish,
+        definition: Definition,
+        spec: RunSpec,
         notes: Notes,
         account: Account,
     ) -> None:
         self._store = store
-        self._subject = subject
-        self._wish = wish
+        self._definition = definition
+        self._spec = spec
         self._plan = plan
         self._notes = notes
         self._account = account
@@ -71,7 +71,7 @@ class Search:
         if not self._may_serve():
             return None
         if self._index is None:
-            self._index = StepsByKey(self._plan, self._subject.code)
+            self._index = StepsByKey(self._plan, self._definition.code)
         found = await self._best_of(self._index.find(key, occurrence))
         if (found is None or found.cause is not None) and self._plan.from_memory:
             # Memory knows one trace; others may serve as well.
@@ -80,7 +80,7 @@ class Search:
         return found if self._may_serve() else None  # what it went by may be no facts
 
     def _may_serve(self) -> bool:
-        return self._wish.may_serve and not self._store.away
+        return self._spec.may_serve and not self._store.away
 
     def is_recorded(self, step: Step) -> bool:
         """Whether what ``step`` gave is recorded of it, as far as is known by now."""
@@ -113,8 +113,8 @@ class Search:
         return next((it for it in found if it.cause is None), found[0] if found else None)
 
     async def _look_up(self) -> StepsByKey:
-        task = self._wish.task.key
+        task = self._spec.task.key
         self._former.append(self._plan)
-        self._plan = await look_up(self._store, task, self._subject)
-        self._index = StepsByKey(self._plan, self._subject.code)
+        self._plan = await look_up(self._store, task, self._definition)
+        self._index = StepsByKey(self._plan, self._definition.code)
         return self._index

@@ -28,8 +28,8 @@ class Turns:
 
         return turn
 
-    async def taken(self, call: int, work: Coroutine[Any, Any, _T]) -> _T:
-        """What ``work`` gives, which is this call."""
+    async def finish(self, call: int, work: Coroutine[Any, Any, _T]) -> _T:
+        """Await ``work``, which is this call, and end its turn."""
         try:
             return await work
         finally:

@@ -81,8 +81,8 @@ class Marked:
     opaque: tuple[Path, ...] = ()
     unseen: tuple[Path, ...] = ()
 
-    def told(self, standins: StandIns, place: str) -> Any:
-        """It as a model is told it. ``place``: where it comes from, the same on every run.
+    def render(self, standins: StandIns, place: str) -> Any:
+        """The JSON that a model reads. ``place``: where it comes from, the same on every run.
 
         Raises NoStandIn.
         """
@@ -90,10 +90,10 @@ class Marked:
             raise NoStandIn(f"{place} {min(both, key=repr)} is marked as opaque and as unseen")
         if () in self.unseen:
             raise NoStandIn(f"{place} is unseen as a whole; mark the values in it")
-        told = standins.shown(self.json, self.opaque, place)
+        rendered = standins.substitute(self.json, self.opaque, place)
         for path in sorted(self.unseen, key=len, reverse=True):
-            told = _without(told, path)
-        return _closed_up(told)
+            rendered = _without(rendered, path)
+        return _closed_up(rendered)
 
 
 def marked(write: Callable[[], Json]) -> Marked:

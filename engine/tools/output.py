@@ -14,7 +14,7 @@ from ..keys.standins import NoStandIn, StandIns
 from ..keys.values import exact
 from .tool import Tool
 
-__all__ = ["KnownOutput", "Output", "Telling", "Turn", "not_taken", "run_tool"]
+__all__ = ["KnownOutput", "Output", "Rendering", "Turn", "not_taken", "run_tool"]
 
 _log = logging.getLogger("execgraph")
 
@@ -32,8 +32,8 @@ class Output(NamedTuple):
     """What a call gave: exact JSON text; if it failed, of a sentence that says how.
 
     ``value`` is what a program gets. ``returned``: the tool did, so its effect has happened.
-    ``key``: the text's fingerprint, if it is known already. ``shown``: the text is the output, and
-    not a sentence about it.
+    ``key``: the text's fingerprint, if it is known already. ``is_output``: the text is the output,
+    and not a sentence about it.
     """
 
     data: bytes
@@ -41,21 +41,21 @@ class Output(NamedTuple):
     error: Exception | None = None
     returned: bool = True
     key: str = ""
-    shown: bool = True
+    is_output: bool = True
 
     @property
     def output_key(self) -> str:
         return self.key or fingerprint(decode(self.data))
 
 
-#: Waits until it is a call's turn to tell what it gave.
+#: Waits until it is a call's turn to have its output rendered.
 Turn = Callable[[], Awaitable[None]]
 
 
-class Telling(NamedTuple):
-    """How a model is told what a call gave. ``place``: which call it is, the same on every run.
-    ``turn``: waits until the calls before it in the same reply have told, so that the order in
-    which they end says nothing."""
+class Rendering(NamedTuple):
+    """How an output becomes the text that a model reads. ``place``: which call it is, the same on
+    every run. ``turn``: waits until the calls before it in the same reply are rendered, so that
+    the order in which they end says nothing."""
 
     standins: StandIns
     place: str
@@ -63,39 +63,39 @@ class Telling(NamedTuple):
 
 
 def not_taken(problem: str) -> Output:
-    """What is told of a call that its tool cannot take."""
+    """The output of a call that its tool cannot take: what is wrong with it."""
     return Output(encode(problem), error=ArgumentsInvalid(problem), returned=False)
 
 
 async def run_tool(
     tool: Tool,
-    parsed: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     key: str,
-    telling: Telling,
+    rendering: Rendering,
     recorded: KnownOutput | None = None,
 ) -> Output:
-    """What the tool gives. ``recorded``: what it had given, whose key is known."""
+    """Run the tool. ``recorded``: what it gave then, whose key is known."""
     try:
-        value = await tool.run(parsed, key)
+        value = await tool.run(arguments, key)
     except Exception as error:  # noqa: BLE001  (whatever a tool raises is told to the model)
         _log.warning("the tool %s failed; the run goes on", tool.name, exc_info=error)
-        told = telling.standins.hidden(f"{type(error).__name__}: {error}")
-        return Output(encode(told), error=error, returned=False)
+        sentence = rendering.standins.hidden(f"{type(error).__name__}: {error}")
+        return Output(encode(sentence), error=error, returned=False)
     try:
         if tool.has_marks:
-            return await _marked(tool, value, telling)
+            return await _marked(tool, value, rendering)
         if recorded is None:
             return _written(value, tool.dump(value))
         return _compared(tool, value, recorded)
     except (NotJson, RecursionError, ValueError) as error:
-        return _not_shown(tool, value, error)
+        return _not_json(tool, value, error)
 
 
-async def _marked(tool: Tool, value: Any, telling: Telling) -> Output:
+async def _marked(tool: Tool, value: Any, rendering: Rendering) -> Output:
     marked = tool.marked(value)
-    if telling.turn is not None:
-        await telling.turn()
-    return _written(value, encode(marked.told(telling.standins, telling.place)))
+    if rendering.turn is not None:
+        await rendering.turn()
+    return _written(value, encode(marked.render(rendering.standins, rendering.place)))
 
 
 def _written(value: Any, data: bytes) -> Output:
@@ -112,11 +112,11 @@ def _compared(tool: Tool, value: Any, recorded: KnownOutput) -> Output:
     return Output(data, value)
 
 
-def _not_shown(tool: Tool, value: Any, error: Exception) -> Output:
-    """Whoever is told of a failure tries again; but what the tool does is done."""
+def _not_json(tool: Tool, value: Any, error: Exception) -> Output:
+    """A model that reads of a failure tries again; but what the tool does is done."""
     _log.warning("the output of the tool %s cannot be recorded: %s", tool.name, error)
-    told = (
+    sentence = (
         f"{tool.name} is done; do not repeat it. Its output (a {type(value).__name__}) cannot be"
         f" shown: {error if isinstance(error, NoStandIn) else 'it cannot be written as JSON'}."
     )
-    return Output(encode(told), value, shown=False)
+    return Output(encode(sentence), value, is_output=False)

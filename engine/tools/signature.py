@@ -105,13 +105,13 @@ class Signature:
             ) from None
         schema.pop("title", None)
         schema.setdefault("properties", {})
-        for name, told in self.told(schema).items():
-            told.pop("title", None)
+        for name, parameter in self.parameter_schemas(schema).items():
+            parameter.pop("title", None)
             if name in self.defaults and _is_strict(self.defaults[name]):
-                told["default"] = self.defaults[name]
+                parameter["default"] = self.defaults[name]
         return schema
 
-    def told(self, schema: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def parameter_schemas(self, schema: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """What ``schema`` says of each parameter, by the function's own names."""
         properties = schema["properties"]
         if len(properties) != len(self.types):  # one is not told at all

@@ -276,9 +276,9 @@ class Tool:
         names = {name for requirement in self.requires for name in requirement.arguments}
         for requirement in self.requires:
             requirement.check(self.parameters, f"the tool {self.name}")
-        told = self._signature.told(self.schema)
+        parameter_schemas = self._signature.parameter_schemas(self.schema)
         for name in sorted(names):
-            if '"writeOnly": true' in json.dumps(told.get(name)):
+            if '"writeOnly": true' in json.dumps(parameter_schemas.get(name)):
                 raise ToolError(
                     f"the tool {self.name} requires a resource that is named by the secret {name};"
                     " names of resources are stored in clear, so name it by another argument"

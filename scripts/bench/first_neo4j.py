@@ -85,7 +85,7 @@ class _Fresh:
         self._bench = Bench(it.url, it.namespace, driver=it.driver, client=self._client)
         await self._bench.engine.__aenter__()
         if self._keys:
-            _ = self._bench.agent.subject
+            _ = self._bench.agent.definition
 
     async def replay(self) -> None:
         assert self._bench is not None

@@ -91,7 +91,7 @@ def test_tools_may_be_declared_by_one_thread_while_another_looks_at_them() -> No
     def work(number: int) -> None:
         if number > 0:
             while not ended.is_set():
-                engine.run("p", "go")._subject.code.identity  # noqa: B018 - it may raise
+                engine.run("p", "go")._definition.code.identity  # noqa: B018 - it may raise
                 needs_of_offered(engine._tools, "go", None)
             return
         try:

@@ -10,7 +10,7 @@ from execgraph.engine.outcome.cause import Cause, MissKind
 from execgraph.engine.outcome.result import Outcome
 from execgraph.engine.replay.occurrences import Occurrences
 from execgraph.engine.replay.path import Path
-from execgraph.engine.replay.step_taken import Taken
+from execgraph.engine.replay.run_step import RunStep
 from execgraph.graphstore.model import EffectState, SideEffect, Step, StepKind
 
 CAUSE = Cause(MissKind.PRECONDITION_CHANGED, "rule:freeze")
@@ -30,11 +30,11 @@ def step(key: str, *, kind: StepKind = StepKind.DECISION, feeds: tuple[int, ...]
     )
 
 
-def asked(key: str, **more: Any) -> Taken:
-    return Taken(step(key, **more), Outcome.ASKED, b"{}")
+def asked(key: str, **more: Any) -> RunStep:
+    return RunStep(step(key, **more), Outcome.ASKED, b"{}")
 
 
-def written(key: str) -> Taken:
+def written(key: str) -> RunStep:
     effect = SideEffect(
         id=key,
         execution="run",
@@ -44,7 +44,7 @@ def written(key: str) -> Taken:
         state=EffectState.DONE,
         begun_at=1,
     )
-    done = Taken(step(key, kind=StepKind.ACTION), Outcome.EXECUTED, b"1")
+    done = RunStep(step(key, kind=StepKind.ACTION), Outcome.EXECUTED, b"1")
     done.effect = effect
     return done
 
@@ -69,8 +69,8 @@ def test_the_next_step_follows_from_those_that_feed_no_other(path: Path) -> None
 
 def test_there_is_no_going_back_behind_an_effect(path: Path) -> None:
     assert path.history == 0
-    for taken in (asked("a"), written("b"), asked("c")):
-        path.take(taken)
+    for run_step in (asked("a"), written("b"), asked("c")):
+        path.take(run_step)
     assert path.history == 2
 
 

@@ -100,7 +100,7 @@ def check(seed: int) -> None:
         values = task.values(f"{seed} {number}")
         standins = StandIns("task")
         document = task.document(values)
-        shown.append(standins.shown(document, task.paths(), "output 0"))
+        shown.append(standins.substitute(document, task.paths(), "output 0"))
         assert standins.real(shown[-1]) == document
         rows = dict(zip(task.places, shown[-1]["rows"], strict=True))
         seen = [rows[it]["id"] if it in rows else "" for it in range(len(values))]
@@ -123,16 +123,16 @@ def test_no_binding_is_wrong_in_many_random_tasks() -> None:
 
 def test_a_value_has_one_standin_wherever_it_is() -> None:
     standins = StandIns("task")
-    first = standins.shown({"id": "INC-1", "n": 7}, [("id",), ("n",)], "input")
-    then = standins.shown({"of": "INC-1", "n": "7"}, [("of",), ("n",)], "output 0")
+    first = standins.substitute({"id": "INC-1", "n": 7}, [("id",), ("n",)], "input")
+    then = standins.substitute({"of": "INC-1", "n": "7"}, [("of",), ("n",)], "output 0")
     assert then["of"] == first["id"]
     assert then["n"] != first["n"], "a text is no number"
-    assert StandIns("another").shown({"id": "INC-1"}, [("id",)], "input")["id"] != first["id"]
+    assert StandIns("another").substitute({"id": "INC-1"}, [("id",)], "input")["id"] != first["id"]
 
 
 def test_standins_are_of_the_kind_of_their_values() -> None:
     values = [7, 1.5, str(uuid.uuid4()), "2026-11-28T10:00:00.5+02:00", "INC-1", "", None]
-    shown = StandIns("task").shown(values, [(place,) for place in range(len(values))], "input")
+    shown = StandIns("task").substitute(values, [(place,) for place in range(len(values))], "input")
     assert [type(it) for it in shown] == [type(it) for it in values]
     assert str(uuid.UUID(shown[2])) == shown[2]
     assert datetime.fromisoformat(shown[3]).year == 7093
@@ -145,14 +145,14 @@ def test_standins_are_of_the_kind_of_their_values() -> None:
 )
 def test_what_was_mangled_is_told_and_never_guessed(said: Any) -> None:
     standins = StandIns("task")
-    standins.shown(["INC-1", 7, "2026-11-28T10:00:00Z"], [(0,), (1,), (2,)], "input")
+    standins.substitute(["INC-1", 7, "2026-11-28T10:00:00Z"], [(0,), (1,), (2,)], "input")
     with pytest.raises(MangledStandIn, match="none of the values that were shown"):
         standins.real({"argument": [said]})
 
 
 def test_a_standin_that_was_cut_or_continued_is_mangled() -> None:
     standins = StandIns("task")
-    [text, number] = standins.shown(["INC-1", 7], [(0,), (1,)], "input")
+    [text, number] = standins.substitute(["INC-1", 7], [(0,), (1,)], "input")
     for said in (text[:-1], text.upper(), f"{number}0", f"0{number}", number * 10, number // 10):
         with pytest.raises(MangledStandIn):
             standins.real(said)
@@ -162,12 +162,12 @@ def test_a_standin_that_was_cut_or_continued_is_mangled() -> None:
 @pytest.mark.parametrize("value", [True, {"a": 1}, [1]])
 def test_nothing_stands_in_for_what_is_no_value(value: Any) -> None:
     with pytest.raises(NoStandIn, match="mark the values in it"):
-        StandIns("task").shown({"id": value}, [("id",)], "input")
+        StandIns("task").substitute({"id": value}, [("id",)], "input")
 
 
 def test_values_are_hidden_in_a_text_that_nobody_made_of_marked_places() -> None:
     standins = StandIns("task")
-    long, longer, short, quoted = standins.shown(
+    long, longer, short, quoted = standins.substitute(
         ["INC-1234", "INC-1234-5", 42, 'a "quote"'], [(0,), (1,), (2,), (3,)], "input"
     )
     told = 'no INC-1234, INC-1234-5, INC-12345 nor 42: a "quote", {"id": "a \\"quote\\""}'

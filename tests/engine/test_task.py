@@ -39,7 +39,7 @@ def test_what_is_stored_is_what_was_given() -> None:
 
 
 def test_a_model_is_told_text_as_it_is_and_everything_else_as_json() -> None:
-    assert list(task("go", {"user": "ann"}).told(StandIns("task"))) == [
+    assert list(task("go", {"user": "ann"}).render(StandIns("task"))) == [
         "go",
         'Context:\n{"user":"ann"}',
     ]

@@ -18,7 +18,7 @@ import pytest
 
 from execgraph.engine.replay import decisions, judging, path, planned_actions, steps_by_key
 from execgraph.engine.replay.noted_facts import Notes
-from execgraph.engine.tools import reading
+from execgraph.engine.tools import parsed_call
 from execgraph.graphstore.facts import Fact, Facts, FactState, wanted_by
 from execgraph.graphstore.neo4j import client as neo4j_client
 from execgraph.graphstore.neo4j import lookup as neo4j_lookup
@@ -172,10 +172,10 @@ def publish_what_is_torn(patch: pytest.MonkeyPatch) -> None:
 def parse_what_was_dumped(patch: pytest.MonkeyPatch) -> None:
     """On the path, a tool is called with what is stored of its arguments."""
 
-    def dumped(tool: Any, _call: Any, arguments: bytes) -> reading.Reading:
-        return reading.Reading("", arguments, tool.parse(arguments))
+    def dumped(tool: Any, _call: Any, arguments: bytes) -> parsed_call.ParsedCall:
+        return parsed_call.ParsedCall("", arguments, tool.parse(arguments))
 
-    patch.setattr(planned_actions, "read_served", dumped)
+    patch.setattr(planned_actions, "parse_served", dumped)
 
 
 def forget_all_traces_but_one(patch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What one call asks for, and what it must not cost."""
+"""What the caller of a run specifies: a task, and how it may be done."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ..outcome.cause import Cause
 from ..sessions.session import Session
 from ..task import Task
 
-__all__ = ["MustNotAsk", "Wish"]
+__all__ = ["MustNotAsk", "RunSpec"]
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What one call asks for: a task, and how it may be done."""
+class RunSpec:
+    """A task to be done, and whether recordings may, or must, serve it."""
 
     task: Task
     labels: Mapping[str, str] = field(default_factory=dict)
     may_serve: bool = True
     must_serve: bool = False
 
-    def within(self, session: Session) -> Wish:
+    def within(self, session: Session) -> RunSpec:
         """The same, as EXECGRAPH_MODE allows it."""
         if session.may_serve and not session.must_serve:
             return self

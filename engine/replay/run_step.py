@@ -11,12 +11,12 @@ from ..outcome.cause import Cause
 from ..outcome.result import Outcome, StepReport
 from .noted_facts import Note, distinct, guards_of
 
-__all__ = ["Taken", "frontier"]
+__all__ = ["RunStep", "frontier"]
 
 
 @dataclass(slots=True)
-class Taken:
-    """``step`` is the step as this run would record it; ``output`` its exact payload."""
+class RunStep:
+    """One step of a run so far. ``step``: as it would be recorded; ``output``: its payload."""
 
     step: Step
     outcome: Outcome
@@ -75,18 +75,18 @@ class Taken:
         """The facts that must be as noted for what follows from it to stand."""
         return self.noted.values() if self.served else self.notes
 
-    def become(self, taken: Taken) -> None:
-        """What had begun has ended, and is ``taken``; where it stands, and the writes that guard
+    def become(self, run_step: RunStep) -> None:
+        """What had begun has ended, and is ``run_step``; where it stands, and the writes that guard
         it meanwhile, stay."""
-        self.notes = distinct(self.notes, taken.notes)
+        self.notes = distinct(self.notes, run_step.notes)
         more = {"position": self.step.position, "guards": guards_of(self.notes)}
         place = {name: getattr(self.step, name) for name in ("extends", "shared", "messages")}
-        taken.step = self.step = taken.step.model_copy(update={**more, **place})
-        self.output, self.values, self.bill = taken.output, taken.values, taken.bill
-        self.ticket, self.noted = taken.ticket, taken.noted
-        self.cause, self.duration_ms = taken.cause, taken.duration_ms
+        run_step.step = self.step = run_step.step.model_copy(update={**more, **place})
+        self.output, self.values, self.bill = run_step.output, run_step.values, run_step.bill
+        self.ticket, self.noted = run_step.ticket, run_step.noted
+        self.cause, self.duration_ms = run_step.cause, run_step.duration_ms
 
-    def guard_by(self, write: Taken) -> None:
+    def guard_by(self, write: RunStep) -> None:
         """Have what guards a write guard this decision too, which is taken to have chosen it."""
         guards = tuple(sorted({*self.step.guards, *write.step.guards}))
         if guards != self.step.guards:
