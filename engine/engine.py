@@ -36,6 +36,7 @@ from .replay.definition import Definition
 from .replay.judging import Code
 from .sessions.session import Session
 from .task import Task
+from .tools.marks import Marks
 from .tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
@@ -153,6 +154,8 @@ class Engine(Toolbox):
             require: "replay": ask no model, and raise where one would have to be asked.
             requires: What each of its decisions and writes rests on.
             client: Whom ``run.decide`` asks; None: the engine's client.
+            opaque: Selectors of what in the inputs differs on every run, as in ``["$.incident"]``:
+                one recording serves every value.
 
         Returns:
             The run, to be entered with ``async with``. That raises NotReplayable if a replay is
@@ -164,7 +167,10 @@ class Engine(Toolbox):
             ConfigurationError: A requirement names an input that is not given.
         """
         name = options.name
-        task = Task.of(self.namespace, "program", name, options.inputs, options.context)
+        marks = Marks(f"the run {name}", options.opaque)
+        task = Task.of(
+            self.namespace, "program", name, options.inputs, options.context, marks=marks
+        )
         definition = Definition(
             name, Code(self._tools, options.checked_requires(task)), PlainDialect()
         )

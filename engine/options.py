@@ -77,6 +77,7 @@ class ProgramOptions(_RunOptions):
     _: KW_ONLY
     requires: Sequence[Resource] = ()
     client: object = None
+    opaque: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         checked_name(self.name, "a run")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import logging
 import operator
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 from weakref import WeakSet
@@ -21,6 +23,7 @@ from .errors import AgentError, NotOpen, ToolError
 from .exits import is_exit
 from .host import Host
 from .keys.caller import caller_name
+from .keys.standins import MangledStandIn, StandIns
 from .model.client import Dialect, PlainDialect
 from .outcome.result import Result
 from .replay.actions import act
@@ -33,6 +36,8 @@ from .task import Payload
 from .tools.tool import Tool
 
 __all__ = ["Handle", "ProgramRun", "current_run", "open_runs", "set_current"]
+
+_log = logging.getLogger("execgraph")
 
 _current: contextvars.ContextVar[ProgramRun | None] = contextvars.ContextVar(
     "execgraph_run", default=None
@@ -243,15 +248,19 @@ class ProgramRun:
         run = self._running
         if run.session.pace.due:
             await run.session.pace.rest()
+        shown = run.standins.hide(request)
         try:
-            decision = await decide(run, lambda: request, ask, dialect)
+            decision = await decide(run, lambda: shown, ask, dialect)
         except MustNotAsk as unknown:
             raise failure(run, str(unknown)) from None
         except StoreError as error:
             raise failure(run, str(error)) from error
         position = decision.position
         here = frozenset({Place(run, position)})
-        return Handle(decision.reply, position, here, run.family)
+        reply = decision.reply
+        if run.standins:
+            reply = dialect.read_back(reply, partial(_real, run.standins))
+        return Handle(reply, position, here, run.family)
 
     async def act(self, tool: Tool, /, **arguments: Any) -> Handle:
         """Call a tool, or use its recorded output if it is pure and stands.
@@ -361,6 +370,16 @@ class ProgramRun:
         if self._run is None or self._ended:
             raise NotOpen("use the run inside 'async with engine.run(...) as run:'")
         return self._run
+
+
+def _real(standins: StandIns, said: Any) -> Any:
+    """What a model said, as a program gets it. What it mangled stays as it is: it is nobody's
+    value, and the program sees so."""
+    try:
+        return standins.real(said)
+    except MangledStandIn as mangled:
+        _log.warning("a model's reply is given as it is: %s", mangled)
+        return said
 
 
 def _given(run: Run, value: Any) -> tuple[Any, frozenset[Place]]:

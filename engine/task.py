@@ -96,6 +96,7 @@ class Payload(NamedTuple):
         """The text that a model reads: a text as it is, everything else as JSON."""
         if self.opaque:
             shown = standins.substitute(self.json, self.opaque, place)
+            standins.remember(self.json, shown)
             return shown if isinstance(shown, str) else encode(shown).decode()
         return self.json if isinstance(self.json, str) else self.data.decode()
 

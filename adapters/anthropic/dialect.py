@@ -8,7 +8,7 @@ thinking signatures; ids of calls are named by first appearance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -41,6 +41,7 @@ CHANGES_NO_ANSWER = frozenset(
     }
 )
 _HINT = "cache_control"
+_THOUGHT = frozenset({"thinking", "redacted_thinking"})
 _BETAS = frozenset({"betas", "anthropic_beta"})  # in a body, where a platform takes them there
 _IDS = frozenset({"id", "tool_use_id"})
 _BLOCKS = frozenset({"content", "tool_changes", "tool_references"})
@@ -111,6 +112,14 @@ class MessagesDialect(Dialect):
     @override
     def continuing(self, head: Any, name: str) -> Any:
         return {**head, "thread": {**head["thread"], "previous_message_id": name}}
+
+    @override
+    def read_back(self, reply: Any, real: Callable[[Any], Any]) -> Any:
+        # What was thought is signed as it is, and sent back so.
+        content = [
+            it if it.get("type") in _THOUGHT else real(it) for it in reply.get("content", ())
+        ]
+        return {**reply, "content": content}
 
     @override
     def calls(self, reply: Any) -> tuple[Call, ...]:

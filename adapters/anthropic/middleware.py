@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, cast
 
@@ -26,7 +26,7 @@ from .dialect import MessagesDialect
 from .errands import Errands
 from .events import without_events
 from .passing import IN_A_THREAD, Passing, endpoint
-from .sending import as_sent
+from .sending import as_sent, body_of
 from .streaming import (
     AsyncPassing,
     AsyncServed,
@@ -35,6 +35,7 @@ from .streaming import (
     SyncPassing,
     SyncServed,
     answered,
+    message_of,
 )
 
 __all__ = ["Middleware"]
@@ -68,17 +69,19 @@ class Middleware(SdkMiddleware):
             return cast("AsyncAPIResponse[Any]", response)
         call = _Call(
             _sent(request, call_next),
-            send=lambda: call_next(request),
+            send=lambda body: call_next(_with_body(request, body)),
             read=lambda response: response.http_response.aread(),
             refusal=lambda: _not_held(AsyncAPIResponse, request),
         )
-        if not _streams(request):
-            response, body = await _decided(run, call)
-            if response is None:
-                response = _response(AsyncAPIResponse, request, body)
+        if not _streams(request) or run.running.standins:
+            response, reply = await _decided(run, call)
+            if response is None and _streams(request):
+                response = _streamed(AsyncAPIResponse, request, AsyncServed(reply, self._pace))
+            elif response is None:
+                response = _response(AsyncAPIResponse, request, reply)
             return cast("AsyncAPIResponse[Any]", response)
         streaming = Streaming(run, call.sent)
-        response, decision = await streaming.begin(call.send, call.refusal)
+        response, decision = await streaming.begin(lambda: call.send(None), call.refusal)
         if decision is not None:
             events = AsyncServed(decision.value, self._pace)
             return cast("AsyncAPIResponse[Any]", _streamed(AsyncAPIResponse, request, events))
@@ -102,17 +105,19 @@ class Middleware(SdkMiddleware):
         here = Errands(run.loop)
         call = _Call(
             _sent(request, call_next),
-            send=lambda: here.do(lambda: call_next(request)),
+            send=lambda body: here.do(lambda: call_next(_with_body(request, body))),
             read=lambda response: here.do(response.http_response.read),
             refusal=lambda: _not_held(APIResponse, request),
         )
-        if not _streams(request):
-            response, body = here.until(_decided(run, call))
-            if response is None:
-                response = _response(APIResponse, request, body)
+        if not _streams(request) or run.running.standins:
+            response, reply = here.until(_decided(run, call))
+            if response is None and _streams(request):
+                response = _streamed(APIResponse, request, SyncServed(reply, self._pace))
+            elif response is None:
+                response = _response(APIResponse, request, reply)
             return cast("APIResponse[Any]", response)
         streaming = Streaming(run, call.sent)
-        response, decision = here.until(streaming.begin(call.send, call.refusal))
+        response, decision = here.until(streaming.begin(lambda: call.send(None), call.refusal))
         if decision is not None:
             events = SyncServed(decision.value, self._pace)
             return cast("APIResponse[Any]", _streamed(APIResponse, request, events))
@@ -187,34 +192,46 @@ def _client_of(call_next: Any) -> Any:
 
 
 class _Call(NamedTuple):
-    """A call, as it is made in the event loop of its run. ``sent``: what can change its answer."""
+    """A call, as it is made in the event loop of its run. ``sent``: what can change its answer.
+    ``send`` sends the request, with another body if one is given."""
 
     sent: dict[str, Any]
-    send: Callable[[], Awaitable[Any]]
+    send: Callable[[Mapping[str, Any] | None], Awaitable[Any]]
     read: Callable[[Any], Awaitable[bytes]]
     refusal: Callable[[], Any]
 
 
-async def _decided(run: ProgramRun, call: _Call) -> tuple[Any, bytes]:
-    """The SDK's response if the model was asked, and the body of the reply."""
+async def _decided(run: ProgramRun, call: _Call) -> tuple[Any, Any]:
+    """The SDK's response, or the reply if nobody was asked, or was asked with stand-ins."""
     responses: list[Any] = []
+    changed = bool(run.running.standins)
 
-    async def ask(_: Any) -> bytes:
-        responses.append(response := await answered(call.sent, call.send()))
-        return await call.read(response)
+    async def ask(request: Any) -> bytes:
+        body = body_of(request) if changed else None
+        responses.append(response := await answered(call.sent, call.send(body)))
+        return message_of(response, await call.read(response))
 
     try:
         reply = await run.ask(call.sent, at_once(ask), MessagesDialect())
     except NotAnAnswer as failed:
-        return failed.response, b""
+        return failed.response, None
     except NotHeld:
-        return call.refusal(), b""
-    return (responses[0] if responses else None), encode(without_events(reply.value))
+        return call.refusal(), None
+    return (responses[0] if responses and not changed else None), reply.value
 
 
-def _response(kind: Any, request: Any, body: bytes) -> Any:
+def _with_body(request: Any, body: Mapping[str, Any] | None) -> Any:
+    """The request with another body, which has all that the SDK would add to it."""
+    if body is None:
+        return request
+    changed = request.copy(body=dict(body))
+    changed.options.extra_json = None
+    return changed
+
+
+def _response(kind: Any, request: Any, reply: Any) -> Any:
     """A recorded reply as the SDK would have got it."""
-    return _read(kind, request, "application/json", content=body)
+    return _read(kind, request, "application/json", content=encode(without_events(reply)))
 
 
 def _streamed(kind: Any, request: Any, stream: Any) -> Any:

@@ -39,6 +39,7 @@ __all__ = [
     "SyncPassing",
     "SyncServed",
     "answered",
+    "message_of",
     "telling",
     "whole",
 ]
@@ -199,6 +200,21 @@ async def whole(
     raise AssertionError
 
 
+def message_of(response: Any, body: bytes) -> bytes:
+    """The message that a response comes to whose ``body`` was read. Raises APIConnectionError if it
+    is a stream that broke off."""
+    if response.http_response.headers.get("content-type", "").startswith("application/json"):
+        return body
+    message = StreamedMessage()
+    try:
+        for event in EventReader(response.http_response.headers, unpacked=True).feed(body):
+            message.add(event)
+        return _ended(message)
+    except BrokenStream as error:
+        said = f"the reply broke off: {error}"
+        raise APIConnectionError(message=said, request=response.http_request) from error
+
+
 async def _collected(response: httpx2.Response, message: StreamedMessage) -> bytes:
     if response.headers.get("content-type", "").startswith("application/json"):
         return bytes(await response.aread())  # from a service that does not stream
@@ -209,6 +225,10 @@ async def _collected(response: httpx2.Response, message: StreamedMessage) -> byt
                 message.add(event)
     finally:
         await response.aclose()
+    return _ended(message)
+
+
+def _ended(message: StreamedMessage) -> bytes:
     if not message.ended:
         raise BrokenStream("it ended before the message did")
     return encode(without_events(message.message))

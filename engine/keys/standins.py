@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ...graphstore.canonical import hash_of
+from ...graphstore.canonical import Json, hash_of
 from ...graphstore.selecting import Path
 
 __all__ = ["MangledStandIn", "NoStandIn", "StandIns"]
@@ -79,6 +79,15 @@ _KINDS_OF_TEXT = (_MOMENT, _UUID)
 _TOLD_APART = 6  # characters that a value has at least which is known in any text
 _FENCE = re.compile(r"(^```[^\n]*\n)(.*?)(^```$)", re.DOTALL | re.MULTILINE)
 _INSIDE = 2  # of the four parts in which a fence divides a text
+#: How programs write JSON into a text.
+_WAYS_TO_WRITE: tuple[Callable[[Any], str], ...] = (
+    lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
+    json.dumps,
+    lambda value: json.dumps(value, ensure_ascii=False),
+    lambda value: json.dumps(value, indent=2),
+    lambda value: json.dumps(value, indent=2, ensure_ascii=False),
+    str,
+)
 _LITERAL = re.compile(r'("(?:[^"\\]|\\.)*")', re.DOTALL)
 
 
@@ -96,12 +105,13 @@ class StandIns:
         self._task = task
         self._by_value: dict[tuple[type, Any], _Pair] = {}
         self._by_text: dict[str, _Pair] = {}
+        self._told: list[tuple[Json, Json]] = []
         self._kinds: dict[str, _Kind] = {}  # of those shown, by the pattern of what is mangled
         self._any: re.Pattern[str] | None = None
         self._mangled: re.Pattern[str] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._by_text)
+        return bool(self._by_text or self._told)
 
     def substitute(self, document: Any, paths: Iterable[Path], place: str) -> Any:
         """``document`` with stand-ins for the values at ``paths``. ``place``: where the document
@@ -122,6 +132,36 @@ class StandIns:
             case list() | tuple():
                 return [self.real(item) for item in reply]
         return self._real_number(reply)
+
+    def remember(self, document: Json, told: Json) -> None:
+        """A document with marked values, and what is told of it: a program may tell it whole."""
+        self._told.append((document, told))
+
+    def hide(self, said: Any, *, shortest: int = _TOLD_APART) -> Any:
+        """What a program says, with stand-ins for the values that can be told apart: in a document
+        that was marked and is told whole, for what is such a value of so many characters, and
+        where ``hidden`` finds them."""
+        if not self:
+            return said
+        match said:
+            case str() | int() | float() if (type(said), said) in self._by_value:
+                if len(_text(said)) >= shortest:
+                    return self._by_value[type(said), said].standin
+            case str():
+                return self._document_in(said) or self.hidden(said)
+            case dict():
+                return {key: self.hide(item, shortest=shortest) for key, item in said.items()}
+            case list():
+                return [self.hide(item, shortest=shortest) for item in said]
+        return said
+
+    def _document_in(self, text: str) -> str | None:
+        """A text that is a marked document, as a program would tell it that knew no more of it."""
+        for document, told in self._told:
+            for write in _WAYS_TO_WRITE:
+                if write(document) == text:
+                    return write(told)
+        return None
 
     def hidden(self, text: str) -> str:
         """``text``, of which nobody knows where values stand in it, with stand-ins for those that

@@ -8,7 +8,7 @@ under the SDK's top-level module name; a third party may do the same.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -109,6 +109,10 @@ class Dialect(ABC):
     def continuing(self, head: Json, name: str) -> Json:  # noqa: ARG002
         """A head that continues from a reply, which is called ``name``."""
         return head
+
+    def read_back(self, reply: Json, real: Callable[[Json], Json]) -> Json:
+        """A reply as a program gets it: ``real`` puts the values in the place of stand-ins."""
+        return real(reply)
 
     @abstractmethod
     def calls(self, reply: Json) -> tuple[Call, ...]:

@@ -98,8 +98,9 @@ async def plan_call(run: Run, decision: Decision, number: int) -> PlannedAction:
 
 
 async def plan_act(run: Run, tool: Tool, arguments: Mapping[str, Any]) -> PlannedAction:
-    """Plan an action of a program. Raises ArgumentsInvalid, NotJson."""
-    action = await _by_key(run, tool.name, tool, parse_act(tool, run.inputs, arguments))
+    """Plan an action of a program. Raises ArgumentsInvalid, NotJson, ToolError."""
+    parsed = parse_act(tool, run.inputs, arguments, run.standins)
+    action = await _by_key(run, tool.name, tool, parsed)
     action.for_program = True
     return action
 

@@ -95,7 +95,9 @@ async def _marked(tool: Tool, value: Any, rendering: Rendering) -> Output:
     marked = tool.marked(value)
     if rendering.turn is not None:
         await rendering.turn()
-    return _written(value, encode(marked.render(rendering.standins, rendering.place)))
+    shown = marked.render(rendering.standins, rendering.place)
+    rendering.standins.remember(marked.json, shown)
+    return _written(value, encode(shown))
 
 
 def _written(value: Any, data: bytes) -> Output:

@@ -59,7 +59,7 @@ def parse_call(
         return ParsedCall(exact_form, text, None, problem=standins.hidden(str(error)))
     is_bound = text is not call.text
     if is_bound:
-        _check_named(tool, call, inputs, required)
+        _check_named(tool, call.text, inputs, required)
     return ParsedCall(exact_form, _dump(tool, parsed, text), parsed, required, is_bound=is_bound)
 
 
@@ -87,12 +87,17 @@ def real_text(call: Call, standins: StandIns) -> bytes:
     return call.text if real == call.text else real
 
 
-def _check_named(tool: Tool, call: Call, inputs: Json, required: tuple[FacetRef, ...]) -> None:
+def _check_named(
+    tool: Tool,
+    written: Mapping[str, Any] | bytes,
+    inputs: Json,
+    required: tuple[FacetRef, ...],
+) -> None:
     """A recording under other facts would stand for this call if opaque values named them."""
     if not any(requirement.arguments for requirement in tool.requires):
         return
     with suppress(ArgumentsInvalid):
-        if tool.facets(tool.parse(call.text), inputs) == required:
+        if tool.facets(tool.parse(written), inputs) == required:
             return
     raise ToolError(
         f"{tool.name} requires what an opaque value names ({', '.join(map(str, required))}); a"
@@ -100,13 +105,21 @@ def _check_named(tool: Tool, call: Call, inputs: Json, required: tuple[FacetRef,
     )
 
 
-def parse_act(tool: Tool, inputs: Json, arguments: Mapping[str, Any]) -> ParsedCall:
-    """Parse a program's call. Raises ArgumentsInvalid, NotJson."""
-    exact_form = _exact_arguments(arguments)  # before a validator may use it up
+def parse_act(
+    tool: Tool, inputs: Json, arguments: Mapping[str, Any], standins: StandIns
+) -> ParsedCall:
+    """Parse a program's call. Raises ArgumentsInvalid, NotJson, and ToolError if an opaque value
+    names what is required."""
+    shown = standins.hide(dict(arguments), shortest=0) if standins else arguments
+    exact_form = _exact_arguments(shown)  # before a validator may use it up
+    is_bound = bool(standins) and exact_form != _exact_arguments(arguments)
     parsed = _copied(tool.parse(arguments))
     required = tool.facets(parsed, inputs)
+    if is_bound:
+        _check_named(tool, shown, inputs, required)
     exact_form = exact_form or _exact_arguments(parsed) or f"unlike any other {uuid4()}"
-    return ParsedCall(f"act {exact_form}", encode(tool.arguments_of(parsed)), parsed, required)
+    dump = encode(tool.arguments_of(parsed))
+    return ParsedCall(f"act {exact_form}", dump, parsed, required, is_bound=is_bound)
 
 
 def _exact_arguments(arguments: Mapping[str, Any]) -> str:

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import pytest
+from anthropic import Anthropic, AsyncAnthropic
 from pydantic import BaseModel
 
 from execgraph import Acl, AgentError, ConfigurationError, Engine, Opaque, RunFailed, Unseen
 from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.tests.models import MODEL
 
 from .conftest import World, misses, outcomes, results, turn
 
@@ -322,3 +324,112 @@ async def test_what_is_unseen_is_in_no_comparison(world: World) -> None:
     assert again.identical
     assert outcomes(again) == [("?", "replayed"), ("look", "replayed"), ("?", "replayed")]
     assert misses(again) == []
+
+
+# Programs ---------------------------------------------------------------------------------
+
+
+class Program:
+    """Opens a ticket and has a model close it, asked in one of several ways."""
+
+    def __init__(self, world: World, engine: Engine, way: str) -> None:
+        self.engine, self.way, self.world = engine, way, world
+        self.opened: list[Ticket] = []
+        self.closed: list[Any] = []
+
+        @engine.tool(effect="write", requires=[])
+        def open_ticket(incident: str) -> Ticket:
+            """Open a ticket."""
+            self.opened.append(ticket())
+            return self.opened[-1]
+
+        @engine.tool(effect="write", requires=[])
+        def close_ticket(ticket: str, number: int) -> str:
+            """Close a ticket."""
+            self.closed.append((ticket, number))
+            return "closed"
+
+        self.tools = open_ticket, close_ticket
+        world.think(self.brain)
+        known: dict[str, Any] = {
+            "base_url": world.server.url,
+            "api_key": "x",
+            "middleware": [engine.middleware()],
+        }
+        self.client, self.sync = AsyncAnthropic(**known), Anthropic(**known)
+
+    @staticmethod
+    def brain(body: dict[str, Any]) -> Answer:
+        told = json.loads(body["messages"][-1]["content"])
+        note = {"ticket": told["id"], "number": told["number"]}
+        return Answer([text(f"I close {told['id']}."), call("close_ticket", note)])
+
+    async def ask(self, asked: dict[str, Any], run: Any) -> Any:
+        if self.way == "decide":
+            return (await run.decide(asked)).value["content"]
+        if self.way == "stream":
+            async with self.client.messages.stream(**asked) as stream:
+                reply = await stream.get_final_message()
+        elif self.way == "create":
+            reply = await self.client.messages.create(**asked)
+        else:
+            create: Any = self.sync.messages.create
+            reply = await asyncio.to_thread(create, **asked)
+        return [block.model_dump() for block in reply.content]
+
+    async def run(self, incident: str) -> Any:
+        open_ticket, close_ticket = self.tools
+        inputs = {"incident": incident}
+        async with self.engine.run(
+            "p", inputs, opaque=["$.incident"], client=self.world.client
+        ) as run:
+            opened = (await run.act(open_ticket, incident=incident)).value
+            asked: dict[str, Any] = {
+                "model": MODEL,
+                "max_tokens": 50,
+                "tools": [{"name": "close_ticket", "input_schema": {"type": "object"}}],
+                "messages": [{"role": "user", "content": opened.model_dump_json()}],
+            }
+            said, called = await self.ask(asked, run)
+            await run.act(close_ticket, **called["input"])
+            run.output = said["text"]
+        return run.result
+
+
+@pytest.mark.parametrize("way", ["decide", "create", "stream", "sync"])
+async def test_a_program_tells_a_marked_output_as_a_whole(world: World, way: str) -> None:
+    engine = world.engine()
+    program = Program(world, engine, way)
+    async with engine:
+        for number, incident in enumerate(("INC-2001", "INC-2002", "INC-2003")):
+            result = await program.run(incident)
+            opened = program.opened[-1]
+            assert program.closed[-1] == (opened.id, opened.number)
+            assert result.output == f"I close {opened.id}."
+            assert result.identical == bool(number), result.miss
+    assert world.server.requests == 1
+    sent = json.dumps(world.server.bodies)
+    assert "took_ms" not in sent
+    assert all(json.dumps(it.id)[1:-1] not in sent for it in program.opened)
+    await program.client.close()
+    program.sync.close()
+
+
+async def test_long_values_are_hidden_in_what_a_program_tells(world: World) -> None:
+    engine = world.engine()
+    world.think(lambda body: Answer([text(body["messages"][0]["content"])]))
+    async with engine:
+        for number, incident in enumerate(("INC-3001", "INC-3002")):
+            async with engine.run(
+                "p", {"incident": incident}, opaque=["$.incident"], client=world.client
+            ) as run:
+                asked = {
+                    "model": MODEL,
+                    "max_tokens": 50,
+                    "messages": [{"role": "user", "content": f"Look at {incident}, please."}],
+                }
+                reply = (await run.decide(asked)).value
+                run.output = reply["content"][0]["text"]
+            assert run.output == f"Look at {incident}, please."
+            assert run.result.identical == bool(number)
+    assert "INC-300" not in json.dumps(world.server.bodies)
