@@ -12,7 +12,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from ..graphstore.connect import connect
-from ..graphstore.nowhere import Nowhere
+from ..graphstore.null_store import NullStore
 from ..graphstore.retention import Retention
 from ..graphstore.store import GraphStore
 from ..graphstore.urls import DEFAULT_FILE, absolute, chosen, redacted
@@ -176,7 +176,7 @@ class Host:
             raise ConfigurationError(
                 f"EXECGRAPH_MODE={mode!r} is unknown; use one of {', '.join(_MODES)}, or unset it"
             )
-        store = Nowhere(self.namespace) if mode == "off" else self._store()
+        store = NullStore(self.namespace) if mode == "off" else self._store()
         session = Session(
             store=store,
             replay_writer=ReplayWriter(store),

@@ -17,17 +17,17 @@ from .retention import (
     OVERSIZE,
     Collected,
     Expiry,
-    History,
-    Past,
+    ResourceHistory,
     Retention,
     Rules,
     Run,
+    TaskHistory,
     Trace,
     Version,
     least_used,
 )
 
-__all__ = ["Collections", "Contents", "Going"]
+__all__ = ["Collections", "Contents", "Deletions"]
 
 _PAGE = 500  # rows, unless a batch is smaller
 _TASKS = 25  # whose traces and histories are listed at once
@@ -41,8 +41,8 @@ _Page = Sequence[tuple[str, Sequence[Trace]]]
 
 
 @dataclass
-class Going:
-    """What goes: executions by id, versions and events each with its resource.
+class Deletions:
+    """What a batch is to delete: executions by id, versions and events each with its resource.
 
     It is full with ``most`` of these, or with many steps; None: never.
     """
@@ -107,7 +107,7 @@ class Contents(Protocol):
     async def unpublish(self, why: Mapping[str, str]) -> int:
         """Unpublish those that are still published, each for its reason; how many were."""
 
-    async def delete(self, going: Going) -> Collected:
+    async def delete(self, deletions: Deletions) -> Collected:
         """Delete what may still be deleted of it, and what belongs to that: an execution that has
         ended or was killed, a version that is not current, without an effect in doubt or an open
         walk. Executions are folded into the totals of their days."""
@@ -116,7 +116,7 @@ class Contents(Protocol):
         """Delete some of what nothing needs any more, or go on looking for it. None: nothing was
         left by what has been deleted."""
 
-    async def foreseen(self, going: Going) -> Collected:
+    async def foreseen(self, deletions: Deletions) -> Collected:
         """What deleting all of this would come to, what follows from it included."""
 
 
@@ -163,7 +163,7 @@ class Collections:
 
 
 @dataclass
-class _Look:
+class _Finder:
     """Adds to what goes, from pages of what there is. ``waits``: a trace that was unpublished for
     the size of payloads does."""
 
@@ -171,7 +171,7 @@ class _Look:
     rules: Rules
     waits: bool = False
 
-    async def add_runs(self, going: Going, page: _Page, why: Mapping[str, str]) -> None:
+    async def add_runs(self, deletions: Deletions, page: _Page, why: Mapping[str, str]) -> None:
         """Runs of these tasks that go, ``why`` having been unpublished."""
         kept = {task: self.rules.kept_uses(traces, why) for task, traces in page}
         expelled = {
@@ -179,43 +179,47 @@ class _Look:
         }
         of = {"kept": self.rules.retention.history, "reasons": list(EXPELLED)}
         rows = await self.contents.rows("histories", tasks=list(kept), going=list(why), **of)
-        for it in map(History._make, rows):
+        for it in map(TaskHistory._make, rows):
             history = it._replace(expelled=it.expelled or it.task in expelled)
-            await self._add_history(going, history, kept[it.task], why)
+            await self._add_history(deletions, history, kept[it.task], why)
 
     async def _add_history(
-        self, going: Going, history: History, kept: Collection[str], why: Mapping[str, str]
+        self,
+        deletions: Deletions,
+        history: TaskHistory,
+        kept: Collection[str],
+        why: Mapping[str, str],
     ) -> None:
         until = self.rules.started_until(history)
         of: dict[str, Any] = {"task": history.task, "going": list(why), "until": until}
         start, last = until if history.oldest is None else history.oldest, ""
-        while start <= until and not going.is_full:
+        while start <= until and not deletions.is_full:
             rows = await self.contents.rows("runs", started_at=start, id=last, most=_PAGE, **of)
             runs = [self.rules.unpublished(it, why.get(it.id)) for it in map(Run._make, rows)]
-            going.add(self.rules.runs_to_delete(history, runs, kept))
+            deletions.add(self.rules.runs_to_delete(history, runs, kept))
             self.waits |= any(self.rules.waits(it) for it in runs)
             start, last = (runs[-1].started_at, runs[-1].id) if runs else (until + 1, "")
 
-    async def add_killed(self, going: Going) -> None:
+    async def add_killed(self, deletions: Deletions) -> None:
         """Some runs that were killed and go."""
-        of = {"until": self.rules.killed_until(), "most": going.most or _ALL}
+        of = {"until": self.rules.killed_until(), "most": deletions.most or _ALL}
         rows = await self.contents.rows("killed", **of)
-        going.add(self.rules.killed_to_delete(map(Run._make, rows)))
+        deletions.add(self.rules.killed_to_delete(map(Run._make, rows)))
 
-    async def add_past(self, going: Going, past: Past) -> None:
+    async def add_past(self, deletions: Deletions, past: ResourceHistory) -> None:
         """Versions of a resource that go, and expiries of its current one."""
         of = {"resource": past.resource, "most": _PAGE}
         after = 0 if self.rules.has_versions_to_delete(past) else past.current
-        while after < past.current and not going.is_full:
+        while after < past.current and not deletions.is_full:
             rows = await self.contents.rows("versions", after=after, **of)
             gone = self.rules.versions_to_delete(past, map(Version._make, rows))
-            going.add(versions=((past.resource, it.n) for it in gone))
+            deletions.add(versions=((past.resource, it.n) for it in gone))
             after = rows[-1][0] if rows else past.current
         place = 0 if self.rules.has_expiries_to_delete(past) else past.expiries
-        while place < past.expiries and not going.is_full:
+        while place < past.expiries and not deletions.is_full:
             rows = await self.contents.rows("expiries", skip=place, **of)
             late = self.rules.expiries_to_delete(place, map(Expiry._make, rows))
-            going.add(events=((past.resource, it.id) for it in late))
+            deletions.add(events=((past.resource, it.id) for it in late))
             place = place + len(rows) if rows else past.expiries
 
 
@@ -225,7 +229,7 @@ class _Collection:
     def __init__(self, contents: Contents, retention: Retention) -> None:
         self._contents = contents
         self._retention = retention
-        self._look = _Look(contents, Rules(retention, 0))
+        self._finder = _Finder(contents, Rules(retention, 0))
         self._stages = (
             self._executions,
             self._killed,
@@ -243,7 +247,7 @@ class _Collection:
         ended; before what is too old makes room in it.
         """
         now = await self._contents.now()
-        self._look.rules = replace(self._look.rules, now=now)
+        self._finder.rules = replace(self._finder.rules, now=now)
         while self._stage < len(self._stages):
             if (found := await self._stages[self._stage](most)) is not None:
                 return found
@@ -251,48 +255,48 @@ class _Collection:
         return None
 
     async def _executions(self, most: int) -> Collected | None:
-        going = Going(most)
+        deletions = Deletions(most)
         while page := await _traces(self._contents, self._after):
-            why = self._look.rules.to_unpublish_of(page)
+            why = self._finder.rules.to_unpublish_of(page)
             if why and (done := await self._contents.unpublish(dict(sorted(why.items())[:most]))):
                 return Collected(unpublished=done)
-            await self._look.add_runs(going, page, {})
-            if going.is_full:
-                return await self._deleted(going)
+            await self._finder.add_runs(deletions, page, {})
+            if deletions.is_full:
+                return await self._deleted(deletions)
             self._after = page[-1][0]
-        return await self._deleted(going)
+        return await self._deleted(deletions)
 
     async def _killed(self, most: int) -> Collected | None:
-        going = Going(most)
-        await self._look.add_killed(going)
-        return await self._deleted(going)
+        deletions = Deletions(most)
+        await self._finder.add_killed(deletions)
+        return await self._deleted(deletions)
 
     async def _resources(self, most: int) -> Collected | None:
-        going = Going(most)
+        deletions = Deletions(most)
         while rows := await self._contents.rows("pasts", after=self._after, most=_TASKS):
-            for past in map(Past._make, rows):
-                await self._look.add_past(going, past)
-            if going.is_full:
-                return await self._deleted(going)
+            for past in map(ResourceHistory._make, rows):
+                await self._finder.add_past(deletions, past)
+            if deletions.is_full:
+                return await self._deleted(deletions)
             self._after = rows[-1][0]
-        return await self._deleted(going)
+        return await self._deleted(deletions)
 
-    async def _deleted(self, going: Going) -> Collected | None:
+    async def _deleted(self, deletions: Deletions) -> Collected | None:
         """What it came to; None: nothing is to go.
 
         What others hold by now or have deleted is not listed again, so that this comes to an end.
         """
-        return await self._contents.delete(going) if going else None
+        return await self._contents.delete(deletions) if deletions else None
 
     async def _size(self, most: int) -> Collected | None:
         if not (excess := await _excess(self._contents, self._retention)):
             return None
         keep = _squeezed(self._retention)
-        if self._look.rules.retention != keep:  # first without a history
-            self._look.rules = replace(self._look.rules, retention=keep)
+        if self._finder.rules.retention != keep:  # first without a history
+            self._finder.rules = replace(self._finder.rules, retention=keep)
             self._stage = -1
-        elif not self._look.waits:
-            self._look.waits = True
+        elif not self._finder.waits:
+            self._finder.waits = True
             traces = await _least_used(self._contents, {}, excess, most)
             if done := await self._contents.unpublish(dict.fromkeys(traces, OVERSIZE)):
                 return Collected(unpublished=done)
@@ -304,23 +308,23 @@ class _Collection:
 
 async def _foreseen(contents: Contents, retention: Retention, excess: int = 0) -> Collected:
     """What a collection would come to; ``excess``: bytes that traces are to name which go too."""
-    look = _Look(contents, Rules(retention, await contents.now()))
+    finder = _Finder(contents, Rules(retention, await contents.now()))
     why: dict[str, str] = {}
     async for page in _pages_of_traces(contents):
-        why |= look.rules.to_unpublish_of(page)
+        why |= finder.rules.to_unpublish_of(page)
     if excess:
         why |= dict.fromkeys(await _least_used(contents, why, excess, None), OVERSIZE)
-    going = Going()
+    deletions = Deletions()
     async for page in _pages_of_traces(contents):
         mine = {it.id: why[it.id] for _, traces in page for it in traces if it.id in why}
-        await look.add_runs(going, page, mine)
-    await look.add_killed(going)
+        await finder.add_runs(deletions, page, mine)
+    await finder.add_killed(deletions)
     after = ""
     while rows := await contents.rows("pasts", after=after, most=_TASKS):
-        for past in map(Past._make, rows):
-            await look.add_past(going, past)
+        for past in map(ResourceHistory._make, rows):
+            await finder.add_past(deletions, past)
         after = rows[-1][0]
-    return replace(await contents.foreseen(going), unpublished=len(why))
+    return replace(await contents.foreseen(deletions), unpublished=len(why))
 
 
 async def _pages_of_traces(contents: Contents) -> AsyncIterator[_Page]:

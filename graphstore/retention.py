@@ -33,11 +33,11 @@ __all__ = [
     "UNUSED",
     "Collected",
     "Expiry",
-    "History",
-    "Past",
+    "ResourceHistory",
     "Retention",
     "Rules",
     "Run",
+    "TaskHistory",
     "Trace",
     "Version",
     "beyond",
@@ -159,7 +159,7 @@ class Trace(NamedTuple):
     use: str | None
 
 
-class History(NamedTuple):
+class TaskHistory(NamedTuple):
     """The runs of a task that have ended and are not published, in order of their start.
 
     ``edge_start`` and ``edge``: start and id of the last one, counted from the newest, of as many
@@ -186,7 +186,7 @@ class Run(NamedTuple):
     held: bool
 
 
-class Past(NamedTuple):
+class ResourceHistory(NamedTuple):
     """What a resource was. ``oldest`` and ``oldest_at``: number and time of its oldest version;
     None: it has none. ``expiries``: how many events say that its current version expired or was
     renewed, and ``oldest_expiry`` when the first of them was."""
@@ -249,7 +249,7 @@ class Rules:
         """The newest replays of traces that stay. They stay too, to say when those were used."""
         return {it.use for it in traces if it.use is not None and it.id not in gone}
 
-    def started_until(self, history: History) -> int:
+    def started_until(self, history: TaskHistory) -> int:
         """No run of this history goes that started later."""
         keep = self.retention
         if history.expelled or (not keep.history and keep.max_bytes is not None):
@@ -259,7 +259,7 @@ class Rules:
         return min(self._old, max(history.edge_start or 0, self._long_ago))
 
     def runs_to_delete(
-        self, history: History, runs: Iterable[Run], kept_uses: Collection[str]
+        self, history: TaskHistory, runs: Iterable[Run], kept_uses: Collection[str]
     ) -> list[Run]:
         """Those of the runs that are too many, too old, or traces that went for good."""
         return [
@@ -280,18 +280,20 @@ class Rules:
         """Those of the runs that began no effect, and did not end, of which nothing is awaited."""
         return [it for it in runs if it.ended <= self.killed_until() and not it.held]
 
-    def has_versions_to_delete(self, past: Past) -> bool:
+    def has_versions_to_delete(self, past: ResourceHistory) -> bool:
         """Whether it may be so; a time in the future was given before the clock was set back."""
         if past.oldest is None:
             return False
         oldest = Version(past.oldest, past.oldest_at or 0, held=False)
         return oldest.at > self.now or self._goes_as_version(past, oldest)
 
-    def versions_to_delete(self, past: Past, versions: Iterable[Version]) -> list[Version]:
+    def versions_to_delete(
+        self, past: ResourceHistory, versions: Iterable[Version]
+    ) -> list[Version]:
         """Those of the versions that are not current, and too many or too old."""
         return [it for it in versions if self._goes_as_version(past, it)]
 
-    def has_expiries_to_delete(self, past: Past) -> bool:
+    def has_expiries_to_delete(self, past: ResourceHistory) -> bool:
         """Whether it may be so. The newest event of a resource stays."""
         at = past.oldest_expiry
         if at is None or past.expiries < 2:
@@ -315,13 +317,13 @@ class Rules:
             return False
         return is_beyond or run.ended <= self._long_ago or run.reason in EXPELLED
 
-    def _is_beyond(self, history: History, run: Run) -> bool:
+    def _is_beyond(self, history: TaskHistory, run: Run) -> bool:
         if not self.retention.history:
             return True
         edge = history.edge_start, history.edge
         return edge != (None, None) and (run.started_at, run.id) < edge
 
-    def _goes_as_version(self, past: Past, version: Version) -> bool:
+    def _goes_as_version(self, past: ResourceHistory, version: Version) -> bool:
         if version.held or version.n >= past.current or version.at > self._old:
             return False
         is_beyond = version.n < past.current - self.retention.versions

@@ -2,9 +2,9 @@
 
 "raise": a run needs its store. "live": it goes on as if execgraph were not there, and nothing is
 recorded of it. That takes three things. An ``Outage`` knows for all runs of a session whether
-the store is away, and finds out when it is back, so that no run waits for it. ``Lent`` is the
-store as one run has it: once it has gone, it answers as if it kept nothing, to the end of that
-run. And the check right before an effect (``EffectGate``) stops the writes of a reply that was
+the store is away, and finds out when it is back, so that no run waits for it. ``FallbackStore``
+is the store as one run has it: once it has gone, it answers as if it kept nothing, to the end of
+that run. And the check right before an effect (``EffectGate``) stops the writes of a reply that was
 *served*, since nobody can say any more whether it stands.
 
 Away is what ``StoreUnavailable`` says: the store cannot be reached, or is held by somebody else.
@@ -26,14 +26,14 @@ from ...graphstore.document import Document
 from ...graphstore.errors import StoreReplaced, StoreUnavailable
 from ...graphstore.facts import Expected, Facts, Span
 from ...graphstore.model import ChangeEvent, Recording, SideEffect
-from ...graphstore.nowhere import Nowhere
+from ...graphstore.null_store import NullStore
 from ...graphstore.retention import TRACES_PER_TASK
 from ...graphstore.roles.lookups import Choose, Lookup
 from ...graphstore.roles.recording import Published
 from ...graphstore.store import GraphStore, RunStore
 from ..outcome.cause import Cause, MissKind
 
-__all__ = ["Lent", "Outage", "store_away"]
+__all__ = ["FallbackStore", "Outage", "store_away"]
 
 _log = logging.getLogger("execgraph")
 
@@ -61,7 +61,7 @@ class Outage:
         self._closed = False
 
     @property
-    def now(self) -> bool:
+    def ongoing(self) -> bool:
         """Whether the store is away, as far as is known."""
         return self._since is not None
 
@@ -80,7 +80,7 @@ class Outage:
             await self.close()
             raise self._trouble
         self._on_back = on_back
-        if self.now:
+        if self.ongoing:
             self._tell(f"{self._store.url} does not answer")
 
     async def close(self) -> None:
@@ -93,7 +93,7 @@ class Outage:
 
     def began(self, error: StoreUnavailable) -> None:
         """The store has gone, as ``error`` tells. Logged once per outage."""
-        if self.now or self._closed:
+        if self.ongoing or self._closed:
             return
         self._since = time.monotonic()
         self._tell(error)
@@ -101,17 +101,17 @@ class Outage:
 
     async def unless_away(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do ``work`` if the store is there; left undone if it is not."""
-        if not self.now:
+        if not self.ongoing:
             try:
                 await work()
             except StoreUnavailable as error:
                 self.began(error)
 
-    def lend(self) -> Lent:
+    def lend(self) -> FallbackStore:
         """The store, for one run. Raises what is wrong with it, if that is no mere absence."""
         if self._trouble is not None:
             raise self._trouble
-        return Lent(self._store.pinned(), self)
+        return FallbackStore(self._store.pinned(), self)
 
     def _tell(self, why: object) -> None:
         _log.warning(
@@ -145,94 +145,94 @@ class Outage:
         return True
 
 
-class Lent(RunStore):
+class FallbackStore(RunStore):
     """A store as one run has it."""
 
     def __init__(self, store: RunStore, outage: Outage) -> None:
         self.url = store.url
         self.namespace = store.namespace
-        self.away = outage.now
+        self.away = outage.ongoing
         self._store = store
-        self._gone = Nowhere(store.namespace)
+        self._null = NullStore(store.namespace)
         self._outage = outage
 
-    async def _if_there(
+    async def _or_null(
         self,
-        there: Callable[_P, Awaitable[_T]],
-        gone: Callable[_P, Awaitable[_T]],
+        real: Callable[_P, Awaitable[_T]],
+        null: Callable[_P, Awaitable[_T]],
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
         if not self.away:
             try:
-                return await there(*args, **kwargs)
+                return await real(*args, **kwargs)
             except StoreReplaced:
                 self.away = True  # for this run alone: the next one goes by what is there now
             except StoreUnavailable as error:
                 self.away = True
                 self._outage.began(error)
-        return await gone(*args, **kwargs)
+        return await null(*args, **kwargs)
 
     @override
     async def incarnation(self) -> str:
-        return await self._if_there(self._store.incarnation, self._gone.incarnation)
+        return await self._or_null(self._store.incarnation, self._null.incarnation)
 
     @override
     async def now(self) -> int:
-        return await self._if_there(self._store.now, self._gone.now)
+        return await self._or_null(self._store.now, self._null.now)
 
     @override
     async def ping(self) -> None:
-        await self._if_there(self._store.ping, self._gone.ping)
+        await self._or_null(self._store.ping, self._null.ping)
 
     @override
     async def read_facts(self, wanted: Mapping[str, frozenset[str | None]]) -> Facts:
-        return await self._if_there(self._store.read_facts, self._gone.read_facts, wanted)
+        return await self._or_null(self._store.read_facts, self._null.read_facts, wanted)
 
     @override
     async def document(
         self, resource: str, version: int | None = None
     ) -> tuple[int, Document] | None:
-        there, gone = self._store.document, self._gone.document
-        return await self._if_there(there, gone, resource, version)
+        real, null = self._store.document, self._null.document
+        return await self._or_null(real, null, resource, version)
 
     @override
     async def hold(
         self, resource: str, version: int, fingerprints: Mapping[str | None, str]
     ) -> None:
-        there, gone = self._store.hold, self._gone.hold
-        await self._if_there(there, gone, resource, version, fingerprints)
+        real, null = self._store.hold, self._null.hold
+        await self._or_null(real, null, resource, version, fingerprints)
 
     @override
     async def current_at(self, resources: Collection[str], at: int) -> dict[str, int]:
-        return await self._if_there(self._store.current_at, self._gone.current_at, resources, at)
+        return await self._or_null(self._store.current_at, self._null.current_at, resources, at)
 
     @override
     async def changes(
         self, *, resource: str | None = None, since: int | None = None, limit: int | None = 100
     ) -> list[ChangeEvent]:
-        there, gone = self._store.changes, self._gone.changes
-        return await self._if_there(there, gone, resource=resource, since=since, limit=limit)
+        real, null = self._store.changes, self._null.changes
+        return await self._or_null(real, null, resource=resource, since=since, limit=limit)
 
     @override
     async def lookup(self, task: str, choose: Choose) -> Lookup:
-        return await self._if_there(self._store.lookup, self._gone.lookup, task, choose)
+        return await self._or_null(self._store.lookup, self._null.lookup, task, choose)
 
     @override
     async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:
-        return await self._if_there(self._store.still, self._gone.still, execution, accepted)
+        return await self._or_null(self._store.still, self._null.still, execution, accepted)
 
     @override
     async def values(self, digests: Collection[str]) -> dict[str, bytes]:
-        return await self._if_there(self._store.values, self._gone.values, digests)
+        return await self._or_null(self._store.values, self._null.values, digests)
 
     @override
     async def intend(self, effect: SideEffect, expected: Sequence[Expected]) -> bool:
-        return await self._if_there(self._store.intend, self._gone.intend, effect, expected)
+        return await self._or_null(self._store.intend, self._null.intend, effect, expected)
 
     @override
     async def unpublish(self, execution: str, reason: str) -> None:
-        await self._if_there(self._store.unpublish, self._gone.unpublish, execution, reason)
+        await self._or_null(self._store.unpublish, self._null.unpublish, execution, reason)
 
     # Never made up: what these say is published.
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from ..document import Document
 
-__all__ = ["Before", "Planned", "holds", "renewed", "until_parameters"]
+__all__ = ["PlannedChange", "StateBefore", "holds", "renewed", "until_parameters"]
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """A resource as a change finds it. ``held``: fingerprints by the keys of facets.
+class StateBefore:
+    """The state of a resource before a change. ``held``: fingerprints by the keys of facets.
 
     ``expired``: it was present, and an event says that it may no longer be believed.
     """
@@ -39,7 +39,7 @@ class Before:
     held: Mapping[str, str]
 
     @classmethod
-    def of(cls, resource: str, row: Sequence[Any]) -> Before | None:
+    def of(cls, resource: str, row: Sequence[Any]) -> StateBefore | None:
         """From the row of `before_change`; None while the current version is not visible yet."""
         now, current, until, expired, n, withdrawn, fingerprint, facets, held = row
         if current and (n is None or withdrawn is None):
@@ -61,11 +61,16 @@ class Before:
         return [facet for key, facet in self.facets.items() if key not in self.held]
 
 
-class Planned:
+class PlannedChange:
     """The change of one resource from ``before`` to ``document``."""
 
     def __init__(
-        self, namespace: str, resource: str, before: Before, document: Document | None, source: str
+        self,
+        namespace: str,
+        resource: str,
+        before: StateBefore,
+        document: Document | None,
+        source: str,
     ) -> None:
         self.namespace = namespace
         self.resource = resource
@@ -117,7 +122,7 @@ class Planned:
             changed=self.changed,
         )
 
-    def done(self) -> Before:
+    def done(self) -> StateBefore:
         """The resource as the next change will find it, if nobody else touches it."""
         return replace(
             self.before,
@@ -153,7 +158,7 @@ def holds(namespace: str, resource: str, fingerprints: Mapping[str | None, str])
     return [[it.id, it.facet, it.selector, it.fingerprint] for it in found]
 
 
-def renewed(resource: str, before: Before, event: str, source: str, at: int) -> ChangeEvent:
+def renewed(resource: str, before: StateBefore, event: str, source: str, at: int) -> ChangeEvent:
     """The event by which an expired version is to be believed again."""
     return ChangeEvent(
         id=event,

@@ -14,8 +14,8 @@ from weakref import WeakValueDictionary
 from ..errors import PayloadCorrupted
 from ..facts import check_noted
 from ..model import new_id
-from .changes import Before, Planned, renewed
-from .trouble import Moved
+from .changes import PlannedChange, StateBefore, renewed
+from .trouble import ChangedMeanwhile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from ..model import ChangeEvent, FacetRef
     from .client import Client
 
-__all__ = ["Change", "Known", "read_before"]
+__all__ = ["Change", "ResourceCache", "read_before"]
 
 _MOST_KNOWN = 1_000  # resources
 
 
-class Known:
+class ResourceCache:
     """Resources as this process has left them, so that a change need not read them first.
 
     What is known here may be outdated: the statement that applies a change does so only if it is
@@ -37,7 +37,7 @@ class Known:
     """
 
     def __init__(self) -> None:
-        self._left: OrderedDict[tuple[str, str], Before] = OrderedDict()
+        self._states: OrderedDict[tuple[str, str], StateBefore] = OrderedDict()
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def turn(self, namespace: str, resource: str) -> asyncio.Lock:
@@ -46,27 +46,27 @@ class Known:
 
     def take(
         self, namespace: str, resource: str, document: Document | None, noted: int | None
-    ) -> Before | None:
+    ) -> StateBefore | None:
         """What to plan a change from, once; None if the resource must be read."""
-        left = self._left.get((namespace, resource))
-        if left is None or noted not in (None, left.current) or left.equals(document):
+        state = self._states.get((namespace, resource))
+        if state is None or noted not in (None, state.current) or state.equals(document):
             return None
-        del self._left[namespace, resource]
-        return replace(left, now=time.time_ns() // 1_000_000)
+        del self._states[namespace, resource]
+        return replace(state, now=time.time_ns() // 1_000_000)
 
     def forget(self, namespace: str, resource: str) -> None:
-        """It has got other facets."""
-        self._left.pop((namespace, resource), None)
+        """Drop a resource that has got other facets."""
+        self._states.pop((namespace, resource), None)
 
     def clear(self) -> None:
-        """It is another store now."""
-        self._left.clear()
+        """Drop all: it is another store now."""
+        self._states.clear()
 
-    def leave(self, planned: Planned) -> None:
+    def put(self, planned: PlannedChange) -> None:
         """Remember what a change has made of its resource."""
-        self._left[planned.namespace, planned.resource] = planned.done()
-        if len(self._left) > _MOST_KNOWN:
-            self._left.popitem(last=False)
+        self._states[planned.namespace, planned.resource] = planned.done()
+        if len(self._states) > _MOST_KNOWN:
+            self._states.popitem(last=False)
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Change:
     ``complete`` computes facets that nobody required before."""
 
     client: Client
-    known: Known
+    cache: ResourceCache
     complete: Callable[[Sequence[FacetRef]], Awaitable[None]]
     resource: str
     document: Document | None
@@ -87,11 +87,11 @@ class Change:
     async def run(self) -> ChangeEvent | None:
         """The event; None if the document is equal. As ``FactChanging.change``."""
         where = self.client.namespace, self.resource
-        async with self.known.turn(*where):
-            known = self.known.take(*where, self.document, self.noted)
-            if known is not None:
-                with suppress(Moved):
-                    return await self._apply(known)
+        async with self.cache.turn(*where):
+            before = self.cache.take(*where, self.document, self.noted)
+            if before is not None:
+                with suppress(ChangedMeanwhile):
+                    return await self._apply(before)
                 self._outdated = True
             return await self.client.settled(self.resource, self._try)
 
@@ -100,7 +100,7 @@ class Change:
         check_noted(self.resource, self.noted, before.current)
         return await (self._renew if before.equals(self.document) else self._apply)(before)
 
-    async def _before(self) -> Before:
+    async def _before(self) -> StateBefore:
         before = await read_before(self.client, self.resource)
         if before.uncomputed and not before.equals(self.document):
             try:
@@ -110,18 +110,20 @@ class Change:
             before = await read_before(self.client, self.resource)
         return before
 
-    async def _apply(self, before: Before) -> ChangeEvent:
-        planned = Planned(self.client.namespace, self.resource, before, self.document, self.source)
+    async def _apply(self, before: StateBefore) -> ChangeEvent:
+        planned = PlannedChange(
+            self.client.namespace, self.resource, before, self.document, self.source
+        )
         row = await self.client.row("change", {**planned.parameters(), **self.lease})
         if row is None:  # it moved; or an attempt whose answer was lost has done it
             row = await self.client.row("event", {"event": planned.id})
         if row is None:
-            raise Moved
+            raise ChangedMeanwhile
         if not self._outdated:  # others that change it as often would find it outdated each time
-            self.known.leave(planned)
+            self.cache.put(planned)
         return planned.event(row[0])
 
-    async def _renew(self, before: Before) -> ChangeEvent | None:
+    async def _renew(self, before: StateBefore) -> ChangeEvent | None:
         """Set ``until`` alone; the event if that brings it back."""
         unlimited = all(limit is None for limit in (before.until, *self.lease.values()))
         if unlimited or not before.current:
@@ -131,18 +133,18 @@ class Change:
         parameters = {"noted": noted, "source": self.source, **self.lease}
         row = await self.client.row("renew", parameters)
         if row is None:
-            raise Moved
+            raise ChangedMeanwhile
         _, at = row
         return None if at is None else renewed(self.resource, before, event, self.source, at)
 
 
-async def read_before(client: Client, resource: str) -> Before:
+async def read_before(client: Client, resource: str) -> StateBefore:
     """The resource as it is."""
     return await client.settled(resource, partial(_read_before, client, resource))
 
 
-async def _read_before(client: Client, resource: str) -> Before:
+async def _read_before(client: Client, resource: str) -> StateBefore:
     rows = await client.run("before_change", {"resource": resource})
-    if (before := Before.of(resource, rows[0])) is None:
-        raise Moved
+    if (before := StateBefore.of(resource, rows[0])) is None:
+        raise ChangedMeanwhile
     return before

@@ -13,7 +13,16 @@ from ..store import RETRY_SECONDS
 from .identity import Identity
 from .queries import is_of_schema, query, writes
 from .schema import ensure_schema
-from .trouble import Moved, Passing, is_lost, is_race, may_be_repeated, pauses, raised, retryable
+from .trouble import (
+    ChangedMeanwhile,
+    Transient,
+    is_lost,
+    is_race,
+    may_be_repeated,
+    pauses,
+    raised,
+    retryable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -101,7 +110,7 @@ class Client:
 
     async def _is_still(self, store: str | None) -> bool:
         """Whether a statement that wrote nothing found that store, and nothing to write there."""
-        row = await self.row("version", {}, Passing.ROLLED_BACK)
+        row = await self.row("version", {}, Transient.ROLLED_BACK)
         if row is not None and row[1] is not None and row[1] == store:
             return True
         await self.recognise()
@@ -111,7 +120,7 @@ class Client:
         self,
         name: str,
         parameters: Mapping[str, Any],
-        passing: Passing = Passing.UNKNOWN_OUTCOME,
+        transient: Transient = Transient.UNKNOWN_OUTCOME,
     ) -> list[list[Any]]:
         """The rows of the statement ``name``: one round trip, unless it must be tried again.
 
@@ -124,14 +133,14 @@ class Client:
                     return rows
                 continue
             except StoreError as error:
-                wait = next(waits, None) if may_be_repeated(error, passing) else None
+                wait = next(waits, None) if may_be_repeated(error, transient) else None
                 if wait is None:
                     raise
             except Exception as error:
                 if is_lost(error):
                     self.identity.lost()
                 races += is_race(error)
-                wait = next(waits, None) if retryable(error, passing) else None
+                wait = next(waits, None) if retryable(error, transient) else None
                 if wait is None or races > _MOST_RACES:
                     raise raised(error, self._url) from error
             await asyncio.sleep(wait)
@@ -151,17 +160,17 @@ class Client:
         self,
         name: str,
         parameters: Mapping[str, Any],
-        passing: Passing = Passing.UNKNOWN_OUTCOME,
+        transient: Transient = Transient.UNKNOWN_OUTCOME,
     ) -> list[Any] | None:
         """The first row of the statement ``name``; None if it gives none."""
-        rows = await self.run(name, parameters, passing)
+        rows = await self.run(name, parameters, transient)
         return rows[0] if rows else None
 
     async def settled(self, what: str, attempt: Callable[[], Awaitable[_Taken]]) -> _Taken:
-        """What ``attempt`` gives once nothing has Moved under it."""
+        """What ``attempt`` gives once nothing has changed meanwhile."""
         waits, tries = pauses(RETRY_SECONDS, longest=0.1), 0
         while (wait := next(waits, None)) is not None or tries < _FEWEST_TRIES:
-            with suppress(Moved):
+            with suppress(ChangedMeanwhile):
                 return await attempt()
             tries += 1
             await asyncio.sleep(wait or 0)

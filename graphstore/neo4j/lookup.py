@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     #: Computes facets that nobody required before.
     Complete = Callable[[Sequence[FacetRef]], Awaitable[None]]
 
-__all__ = ["Search", "facts_of"]
+__all__ = ["TraceLookup", "facts_of"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
-class Search:
+class TraceLookup:
     """One lookup, and what it learned from its earlier tries."""
 
     client: Client
@@ -48,41 +48,42 @@ class Search:
     async def run(self) -> Lookup:
         """Read and confirm until nothing moves in between, at most LOOKUP_TRIES times."""
         tries = 1
-        while (found := await self._try(reading := await self._settled())) is None:
+        while (found := await self._try(first_read := await self._settled())) is None:
             if tries == LOOKUP_TRIES:
-                return Lookup((), Facts(reading.facts.now, {}), None, {}, reading.damaged)
+                return Lookup((), Facts(first_read.facts.now, {}), None, {}, first_read.damaged)
             tries += 1
         return found
 
-    async def _try(self, reading: Reading) -> Lookup | None:
+    async def _try(self, first_read: FirstRead) -> Lookup | None:
         """The answer; None if something moved since it was read."""
-        while reading.whole and reading.traces:
-            chosen = self.choose(reading.traces, reading.facts)
-            found = await self._confirmed(reading, chosen)
+        while first_read.whole and first_read.traces:
+            chosen = self.choose(first_read.traces, first_read.facts)
+            found = await self._confirmed(first_read, chosen)
             if found is None or chosen is None:
                 return found
-            if reading.trace(chosen).payloads <= set(found.values):
+            if first_read.trace(chosen).payloads <= set(found.values):
                 return found
-            reading = reading.without(chosen)
-        answer = Lookup((), reading.facts, None, {}, reading.damaged)
-        return answer if reading.whole else None
+            first_read = first_read.without(chosen)
+        answer = Lookup((), first_read.facts, None, {}, first_read.damaged)
+        return answer if first_read.whole else None
 
-    async def _settled(self) -> Reading:
+    async def _settled(self) -> FirstRead:
         """Step 1, again where a publication was seen in part, or a facet was never computed."""
         while True:
             row = await self.client.row("lookup", {"task": self.task})
             assert row is not None
-            reading = _reading(row, self.client.namespace)
+            first_read = _first_read(row, self.client.namespace)
             missing = {
-                (facet, reading.facts.of(facet.resource).version) for facet in reading.missing()
+                (facet, first_read.facts.of(facet.resource).version)
+                for facet in first_read.missing()
             }
-            if damaged := frozenset(reading.damaged) - self._suspects:
+            if damaged := frozenset(first_read.damaged) - self._suspects:
                 self._suspects |= damaged
             elif missing - self._asked_for:
                 self._asked_for |= missing
                 await self._compute([facet for facet, _ in missing])
             else:
-                return reading
+                return first_read
 
     async def _compute(self, missing: Sequence[FacetRef]) -> None:
         try:
@@ -90,30 +91,30 @@ class Search:
         except PayloadCorrupted as error:
             _log.warning("facets cannot be computed, so what rests on them is invalid: %s", error)
 
-    async def _confirmed(self, reading: Reading, chosen: str | None) -> Lookup | None:
+    async def _confirmed(self, first_read: FirstRead, chosen: str | None) -> Lookup | None:
         """Step 2. None if something moved."""
-        wanted = [] if chosen is None else sorted(reading.trace(chosen).payloads)
+        wanted = [] if chosen is None else sorted(first_read.trace(chosen).payloads)
         parameters = {
             "resources": [
-                [uri, reading.facts.of(uri).version, [[*it] for it in sorted(held.items())]]
-                for uri, held in sorted(reading.held.items())
+                [uri, first_read.facts.of(uri).version, [[*it] for it in sorted(held.items())]]
+                for uri, held in sorted(first_read.held.items())
             ],
-            "executions": [trace.id for trace in reading.traces],
+            "executions": [trace.id for trace in first_read.traces],
             "digests": wanted,
         }
         row = await self.client.row("confirm", parameters)
         assert row is not None
         now, facts, published, payloads = row
-        traces = tuple(trace for trace in reading.traces if trace.id in published)
+        traces = tuple(trace for trace in first_read.traces if trace.id in published)
         if chosen is not None and chosen not in published:
             return None
-        held = _held(reading, now, {resource: rest for resource, *rest in facts})
+        held = _held(first_read, now, {resource: rest for resource, *rest in facts})
         if held is None:
             return None
-        return Lookup(traces, held, chosen, verified(payloads), reading.damaged)
+        return Lookup(traces, held, chosen, verified(payloads), first_read.damaged)
 
 
-class Reading(NamedTuple):
+class FirstRead(NamedTuple):
     """What step 1 saw: traces newest first, and the facts of their resources."""
 
     traces: tuple[Trace, ...]
@@ -124,7 +125,7 @@ class Reading(NamedTuple):
     def trace(self, id_: str) -> Trace:
         return next(trace for trace in self.traces if trace.id == id_)
 
-    def without(self, damaged: str) -> Reading:
+    def without(self, damaged: str) -> FirstRead:
         left = tuple(trace for trace in self.traces if trace.id != damaged)
         return self._replace(traces=left, damaged=(*self.damaged, damaged))
 
@@ -158,7 +159,7 @@ def facts_of(now: int, rows: Iterable[Sequence[Any]]) -> tuple[Facts, bool]:
     return Facts(now, found), whole
 
 
-def _reading(row: Sequence[Any], namespace: str) -> Reading:
+def _first_read(row: Sequence[Any], namespace: str) -> FirstRead:
     now, rows, guards, facts = row
     traces, damaged = [], []
     for execution, steps in rows:
@@ -171,7 +172,7 @@ def _reading(row: Sequence[Any], namespace: str) -> Reading:
             traces.append(trace)
     traces.sort(key=lambda trace: (trace.execution.started_at, trace.id), reverse=True)
     found, whole = facts_of(now, facts)
-    return Reading(tuple(traces), found, tuple(sorted(damaged)), whole)
+    return FirstRead(tuple(traces), found, tuple(sorted(damaged)), whole)
 
 
 def _intact(execution: Mapping[str, Any], steps: Any, guards: Any, namespace: str) -> Trace | None:
@@ -182,17 +183,17 @@ def _intact(execution: Mapping[str, Any], steps: Any, guards: Any, namespace: st
     return trace if trace.intact(namespace) else None
 
 
-def _held(reading: Reading, now: int, moved: Mapping[str, Sequence[Any]]) -> Facts | None:
+def _held(first_read: FirstRead, now: int, moved: Mapping[str, Sequence[Any]]) -> Facts | None:
     """The facts of step 1 at the moment of step 2, if they are the same ones."""
     facts = {}
-    for resource, held in reading.held.items():
-        before = reading.facts.of(resource)
+    for resource, held in first_read.held.items():
+        before = first_read.facts.of(resource)
         current, until, holding = moved.get(resource, (0, None, 0))
         # A facet of which nothing was held is not counted either: then it moved.
         if current != before.version and holding != (current - before.version) * len(held):
             return None
         after = before if before is ABSENT else replace(before, until=until, version=current)
-        if after.believed(now) != before.believed(reading.facts.now):
+        if after.believed(now) != before.believed(first_read.facts.now):
             return None
         facts[resource] = after
     return Facts(now, {key: fact for key, fact in facts.items() if fact is not ABSENT})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..collecting import Going
+from ..collecting import Deletions
 from ..retention import Collected
 from .mapping import GATES
 
@@ -43,34 +43,37 @@ class Contents:
         [[done]] = await self.rows("expel", traces=[list(it) for it in sorted(why.items())])
         return int(done)
 
-    async def delete(self, going: Going) -> Collected:
+    async def delete(self, deletions: Deletions) -> Collected:
         found = Collected()
-        if executions := sorted(going.executions):
+        if executions := sorted(deletions.executions):
             rows = await self.rows("delete_executions", executions=executions)
             deleted, replays, effects, tasks = rows[0]
             found += Collected(
                 executions=deleted - replays, replays=replays, effects=effects, tasks=tasks
             )
-        if going.versions or going.events:
+        if deletions.versions or deletions.events:
             rows = await self.rows(
                 "delete_versions",
-                resources=sorted({uri for uri, _ in (*going.versions, *going.events)}),
-                versions=[list(it) for it in going.versions],
-                events=[id_ for _, id_ in going.events],
+                resources=sorted({uri for uri, _ in (*deletions.versions, *deletions.events)}),
+                versions=[list(it) for it in deletions.versions],
+                events=[id_ for _, id_ in deletions.events],
             )
             found += Collected(versions=rows[0][0], events=rows[0][1])
         return found
 
-    async def foreseen(self, going: Going) -> Collected:
-        of = {"executions": going.executions, "versions": [list(it) for it in going.versions]}
-        rows = await self.rows("foreseen", events=[id_ for _, id_ in going.events], **of)
+    async def foreseen(self, deletions: Deletions) -> Collected:
+        of = {
+            "executions": deletions.executions,
+            "versions": [list(it) for it in deletions.versions],
+        }
+        rows = await self.rows("foreseen", events=[id_ for _, id_ in deletions.events], **of)
         others, replays, effects, events, preconditions, facets, tasks, touched = rows[0]
         [[values, size]] = await self.rows("foreseen_payloads", tasks=tasks, touched=touched, **of)
         return Collected(
             executions=others,
             replays=replays,
             effects=effects,
-            versions=len(going.versions),
+            versions=len(deletions.versions),
             events=events,
             preconditions=preconditions,
             facets=facets,

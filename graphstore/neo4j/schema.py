@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import SchemaTooNew, StoreDamaged, StoreError
 from .queries import constraint_names, query, schema_statements
-from .trouble import Passing, is_of_duplicates
+from .trouble import Transient, is_of_duplicates
 
 if TYPE_CHECKING:
     from .client import Client
@@ -59,11 +59,11 @@ async def _make(client: Client, name: str, url: str) -> None:
 
 
 async def _constrained(client: Client) -> bool:
-    row = await client.row("constraints", {}, Passing.ROLLED_BACK)
+    row = await client.row("constraints", {}, Transient.ROLLED_BACK)
     return row is not None and constraint_names() <= set(row[0])
 
 
 async def _version(client: Client, name: str) -> tuple[int | None, str | None]:
     # A server that cannot be reached when the store is opened is reported at once.
-    row = await client.row(name, {"version": VERSION}, Passing.ROLLED_BACK)
+    row = await client.row(name, {"version": VERSION}, Transient.ROLLED_BACK)
     return (None, None) if row is None else (row[0], row[1])

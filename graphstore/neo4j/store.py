@@ -33,17 +33,17 @@ from ..totals import Totals
 from ..urls import redacted
 from .address import Address
 from .changes import holds, until_parameters
-from .changing import Change, Known
+from .changing import Change, ResourceCache
 from .client import Client
 from .connection import Connection
 from .cypher import Cypher
 from .examining import examine
-from .lookup import Search, facts_of
+from .lookup import TraceLookup, facts_of
 from .mapping import properties, running_properties, verified
 from .marks import Walks
 from .recording import replay_parameters, write_parameters
 from .retention import Contents
-from .trouble import Moved, Passing
+from .trouble import ChangedMeanwhile, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -82,9 +82,9 @@ class Neo4jStore(GraphStore):
     ) -> None:
         address = Address.of(url) if url is not None else Address.of_driver()
         self.url = redacted(url or address.uri)
-        self._known = Known()
+        self._cache = ResourceCache()
         self._bind(Client(Connection(address, self.url, auth, driver), namespace))
-        self._client.identity.on_new = self._known.clear
+        self._client.identity.on_new = self._cache.clear
 
     def _bind(self, client: Client) -> None:
         self.namespace = client.namespace
@@ -152,7 +152,7 @@ class Neo4jStore(GraphStore):
     ) -> ChangeEvent | None:
         change = Change(
             self._client,
-            self._known,
+            self._cache,
             self._compute,
             resource,
             document,
@@ -207,7 +207,7 @@ class Neo4jStore(GraphStore):
             rows = await self._client.run("read_facts", {"wanted": asked})
             found, whole = facts_of(*rows[0])
             if not whole:
-                raise Moved
+                raise ChangedMeanwhile
             return found
 
         return await self._client.settled("a resource", attempt)
@@ -224,14 +224,14 @@ class Neo4jStore(GraphStore):
             if withdrawn or (n is None and version is not None):
                 return None
             if n is None or withdrawn is None or digest is None:
-                raise Moved  # not visible yet
+                raise ChangedMeanwhile  # not visible yet
             found = verified([[digest, *content]])
             if digest in found:
                 return n, Document(Value(digest=digest, data=found[digest]))
             looks[digest] += 1
             if looks[digest] == _LOOKS:
                 raise PayloadCorrupted((digest,))
-            raise Moved
+            raise ChangedMeanwhile
 
         return await self._client.settled(resource, attempt)
 
@@ -245,7 +245,7 @@ class Neo4jStore(GraphStore):
             "holds": holds(self.namespace, resource, fingerprints),
         }
         await self._client.run("hold", parameters)
-        self._known.forget(self.namespace, resource)
+        self._cache.forget(self.namespace, resource)
 
     @override
     async def unbroken(self, spans: Sequence[Span]) -> list[bool]:
@@ -326,7 +326,7 @@ class Neo4jStore(GraphStore):
 
     @override
     async def lookup(self, task: str, choose: Choose) -> Lookup:
-        return await Search(self._client, task, choose, self._compute).run()
+        return await TraceLookup(self._client, task, choose, self._compute).run()
 
     @override
     async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:
@@ -357,7 +357,7 @@ class Neo4jStore(GraphStore):
             "effect": {**properties(effect), "state": "intended"},
             "expected": [[it.resource, it.version, it.believed, list(it.holds)] for it in expected],
         }
-        return bool(await self._client.run("intend", parameters, Passing.ROLLED_BACK))
+        return bool(await self._client.run("intend", parameters, Transient.ROLLED_BACK))
 
     @override
     async def write(self, recording: Recording) -> dict[str, int]:
@@ -454,7 +454,7 @@ class Neo4jStore(GraphStore):
             rows = await self._client.run("totals", where)
             whole, *found = rows[0]
             if not whole:
-                raise Moved
+                raise ChangedMeanwhile
             return Totals.of(*found)
 
         return await self._client.settled("history", attempt)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
-    "Moved",
-    "Passing",
+    "ChangedMeanwhile",
+    "Transient",
     "is_lost",
     "is_of_duplicates",
     "is_race",
@@ -53,7 +53,7 @@ _SAYS = {
 }
 
 
-class Passing(Enum):
+class Transient(Enum):
     """Which failures of a statement may pass, so that it is tried again."""
 
     #: Also those that do not tell whether the statement took effect.
@@ -87,23 +87,23 @@ def _vanished(error: Exception) -> bool:
     return str(getattr(error, "code", "")).endswith(".EntityNotFound")
 
 
-class Moved(Exception):
+class ChangedMeanwhile(Exception):
     """Something was changed while it was read: look again."""
 
 
-def retryable(error: Exception, passing: Passing) -> bool:
+def retryable(error: Exception, transient: Transient) -> bool:
     """Whether the statement that failed so may be run again."""
     from neo4j import exceptions as its
 
     if isinstance(error, its.TransientError) or is_race(error) or _vanished(error):
         return True
-    return passing is Passing.UNKNOWN_OUTCOME and is_lost(error)
+    return transient is Transient.UNKNOWN_OUTCOME and is_lost(error)
 
 
-def may_be_repeated(error: StoreError, passing: Passing) -> bool:
+def may_be_repeated(error: StoreError, transient: Transient) -> bool:
     """Whether to try again what was not begun because the store could not be recognised."""
     away = isinstance(error, StoreUnavailable) and not isinstance(error, StoreReplaced)
-    return passing is Passing.UNKNOWN_OUTCOME and away
+    return transient is Transient.UNKNOWN_OUTCOME and away
 
 
 def pauses(seconds: float, longest: float = _LONGEST_PAUSE) -> Iterator[float]:

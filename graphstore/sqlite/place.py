@@ -151,7 +151,7 @@ class Place:
             assert thread is not None
             try:
                 return await in_thread(thread, partial(self._written, opened, work))
-            except _Moved:
+            except _FileReplaced:
                 continue
         raise StoreUnavailable(f"{self.path} is replaced again and again while it is written to")
 
@@ -161,10 +161,10 @@ class Place:
                 done = patiently(lambda: work(opened.write))
             except sqlite3.Error:
                 if opened.moved():
-                    raise _Moved from None
+                    raise _FileReplaced from None
                 raise
         if opened.moved():
-            raise _Moved
+            raise _FileReplaced
         return done
 
     async def collecting(self, pin: Pin | None, work: Callable[[Collector], _T]) -> _T:
@@ -189,7 +189,7 @@ class Place:
             thread.shutdown(wait=False)
 
 
-class _Moved(Exception):
+class _FileReplaced(Exception):
     """The file had lost its name when the work on it was done."""
 
 

@@ -15,7 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ..collecting import Collections, Going
+from ..collecting import Collections, Deletions
 from ..retention import Collected, Retention
 from .clock import now_ms
 from .connection import connect, patiently, statements, taking_away, writing
@@ -109,14 +109,14 @@ class _Contents:
                     done += 1
         return done
 
-    async def delete(self, going: Going) -> Collected:
-        return patiently(lambda: self._delete(going))
+    async def delete(self, deletions: Deletions) -> Collected:
+        return patiently(lambda: self._delete(deletions))
 
-    def _delete(self, going: Going) -> Collected:
+    def _delete(self, deletions: Deletions) -> Collected:
         with writing(self._connection):
-            executions = self._column("deletable", ids=going.executions)
-            versions = self._rows("deletable_versions", versions=going.versions)
-            events = self._events(going, versions)
+            executions = self._column("deletable", ids=deletions.executions)
+            versions = self._rows("deletable_versions", versions=deletions.versions)
+            events = self._events(deletions, versions)
             found = self._counted(executions, versions, events)
             self._fold(executions)
             orphans = self._orphans(executions, versions)
@@ -134,8 +134,8 @@ class _Contents:
         rows = [dict(zip(names, row, strict=True)) for row in told]
         self._connection.executemany(QUERIES["add_to_daily_totals"], rows)
 
-    def _events(self, going: Going, versions: Sequence[_Row]) -> list[int]:
-        ids = [id_ for _, id_ in going.events]
+    def _events(self, deletions: Deletions, versions: Sequence[_Row]) -> list[int]:
+        ids = [id_ for _, id_ in deletions.events]
         return self._column("deletable_events", ids=ids, versions=versions)
 
     def _counted(
@@ -213,13 +213,13 @@ class _Contents:
 
     # Telling what would go ----------------------------------------------------------------
 
-    async def foreseen(self, going: Going) -> Collected:
-        return patiently(lambda: self._foreseen(going))
+    async def foreseen(self, deletions: Deletions) -> Collected:
+        return patiently(lambda: self._foreseen(deletions))
 
-    def _foreseen(self, going: Going) -> Collected:
-        executions = self._column("rids", ids=going.executions)
-        versions = self._rows("deletable_versions", versions=going.versions)
-        events = self._events(going, versions)
+    def _foreseen(self, deletions: Deletions) -> Collected:
+        executions = self._column("rids", ids=deletions.executions)
+        versions = self._rows("deletable_versions", versions=deletions.versions)
+        events = self._events(deletions, versions)
         orphans = self._orphans(executions, versions)
         self._clear("suspected")
         self._run("suspects")

@@ -18,7 +18,7 @@ from .connection import reading
 from .queries import QUERIES
 
 __all__ = [
-    "Incomplete",
+    "MissingFacets",
     "effects",
     "look",
     "named",
@@ -30,7 +30,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Incomplete:
+class MissingFacets:
     """Facets that nobody has computed at a current version: compute them, and look again."""
 
     missing: list[FacetRef]
@@ -44,7 +44,7 @@ def look(
     choose: Choose,
     *,
     lost: Collection[FacetRef],
-) -> Lookup | Incomplete:
+) -> Lookup | MissingFacets:
     """One read transaction: traces, facts and payloads of one moment. ``lost``: facets that
     cannot be computed, so that they hold nothing."""
     with reading(connection):
@@ -53,7 +53,7 @@ def look(
         traces = [trace for _, trace in read if trace is not None and trace.intact(namespace)]
         held = facts.read(connection, ns, wanted_by(traces))
         if missing := [it for it in held.missing(wanted_by(traces)) if it not in lost]:
-            return Incomplete(missing)
+            return MissingFacets(missing)
         chosen, values = _choose(connection, ns, traces, held, choose)
     whole = {trace.id for trace in traces}
     damaged = tuple(execution for execution, _ in read if execution not in whole)

@@ -264,7 +264,7 @@ async def test_nothing_stale_is_served_once_it_is_back(
             await asyncio.to_thread(own.start)
             repeat_for(monkeypatch, 120.0)
             outages = [it.session().outage for it in (lively, late)]
-            await until(lambda: not any(it is not None and it.now for it in outages))
+            await until(lambda: not any(it is not None and it.ongoing for it in outages))
             await nothing_stale(world, strict, [fleet, live])
             await late.settle()
         await changes_are_kept(store, changes)

@@ -195,7 +195,7 @@ async def back(engine: Engine) -> None:
     outage = engine.session().outage
     assert outage is not None
     async with asyncio.timeout(30):
-        while outage.now:  # noqa: ASYNC110  (as anybody would see it)
+        while outage.ongoing:  # noqa: ASYNC110  (as anybody would see it)
             await asyncio.sleep(0.01)
 
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from execgraph.graphstore.collecting import Going
+from execgraph.graphstore.collecting import Deletions
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import PayloadCorrupted
 from execgraph.graphstore.model import ExecutionState, Recording, Value, manifest, signature
 from execgraph.graphstore.neo4j import changing, retention
-from execgraph.graphstore.neo4j.changes import Planned, until_parameters
+from execgraph.graphstore.neo4j.changes import PlannedChange, until_parameters
 from execgraph.graphstore.neo4j.client import Client
 from execgraph.graphstore.neo4j.mapping import GATES
 from execgraph.graphstore.neo4j.queries import query
@@ -163,7 +163,7 @@ async def test_a_look_waits_for_a_change_too(
     for walk in await neo4j_store.walks():
         await neo4j_store.walk(walk.id)
     before = await changing.read_before(neo4j_store._client, "acl:other")
-    planned = Planned(space, "acl:other", before, document, "push")
+    planned = PlannedChange(space, "acl:other", before, document, "push")
     async with _held_open(neo4j_driver, "change", **planned.parameters(), **until_parameters(None)):
         collecting = await _meanwhile(_collect(neo4j_store, _LEAST))
     assert (await collecting).versions == 2
@@ -220,7 +220,7 @@ async def test_who_clears_a_payload_first_keeps_it(
 async def _about_to_delete(store: Neo4jStore, cypher: Cypher) -> None:
     """Go on with a collection up to the deletion of payloads, and no farther."""
     contents = retention.Contents(store._client)
-    await contents.delete(Going(executions=["old-1"]))
+    await contents.delete(Deletions(executions=["old-1"]))
     await contents.rows("begin_look", gates=GATES, phase=retention._PHASES[0])
     look = "MATCH (c:Collection {of: $space}) RETURN c.phase, c.cursor, c.scanned"
     while (now := (await cypher(look))[0])[0] != "delete":
@@ -277,7 +277,7 @@ async def _with_idle_guard(store: Neo4jStore) -> Recording:
     held = guard(store.namespace, _URI, {"a": 1}, "$.a")
     old = _ended("old", guards=[held])
     await _unpublished(store, old)
-    await retention.Contents(store._client).delete(Going(executions=["old-1"]))
+    await retention.Contents(store._client).delete(Deletions(executions=["old-1"]))
     return sample_recording("new", guards=[held])
 
 

@@ -11,11 +11,11 @@ from execgraph.graphstore.retention import (
     EXPELLED,
     UNUSED,
     Expiry,
-    History,
-    Past,
+    ResourceHistory,
     Retention,
     Rules,
     Run,
+    TaskHistory,
     Trace,
     Version,
     beyond,
@@ -56,11 +56,11 @@ def _start(run: Run) -> tuple[int, str]:
     return run.started_at, run.id
 
 
-def _history(runs: list[Run], kept: int) -> History:
+def _history(runs: list[Run], kept: int) -> TaskHistory:
     """As a store lists it."""
     edge = _start(runs[-kept]) if 0 < kept <= len(runs) else (None, None)
     oldest = runs[0].started_at if runs else None
-    return History("task", edge[0], edge[1], oldest, any(it.reason in EXPELLED for it in runs))
+    return TaskHistory("task", edge[0], edge[1], oldest, any(it.reason in EXPELLED for it in runs))
 
 
 @given(_RULES, _TRACES)
@@ -129,7 +129,7 @@ def test_a_version_goes_iff_nothing_keeps_it(rules: Rules, rows: list[tuple[int,
     keep = rules.retention
     versions = [Version(n, at, held) for n, (at, held) in enumerate(rows, 1)]
     current = len(versions)
-    past = Past("acl:prod", current, 1, versions[0].at, 0, None)
+    past = ResourceHistory("acl:prod", current, 1, versions[0].at, 0, None)
     gone = rules.versions_to_delete(past, versions)
     for version in versions:
         age = timedelta(milliseconds=_NOW - version.at)

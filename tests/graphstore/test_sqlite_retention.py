@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from execgraph.graphstore.canonical import Json
-from execgraph.graphstore.collecting import Going
+from execgraph.graphstore.collecting import Deletions
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import ExecutionState, Recording
 from execgraph.graphstore.retention import Collected, Retention
@@ -173,7 +173,7 @@ async def test_a_number_given_again_is_not_taken_for_who_had_it_before(
     await published(store, _ended(1))
     for number in (2, 3):
         await store.write(_ended(number, says=f"{number}"))
-    listed = Going(executions=["deploy-2", "deploy-3"])
+    listed = Deletions(executions=["deploy-2", "deploy-3"])
     await _collect(store, replace(_FEW, traces=1, history=0))
     for number in (4, 5):
         await store.write(_ended(number, says=f"{number}"))

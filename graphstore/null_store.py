@@ -22,11 +22,11 @@ from .roles.recording import Published
 from .store import GraphStore
 from .totals import Totals
 
-__all__ = ["Nowhere"]
+__all__ = ["NullStore"]
 
 
-class Nowhere(GraphStore):
-    """Everything is absent, every effect may begin, and nothing is kept."""
+class NullStore(GraphStore):
+    """A store in which everything is absent and nothing is kept; every effect may begin."""
 
     url = "nowhere:"
 
