@@ -258,7 +258,7 @@ class _Collection:
         deletions = Deletions(most)
         while page := await _traces(self._contents, self._after):
             why = self._finder.rules.to_unpublish_of(page)
-            if why and (done := await self._contents.unpublish(dict(sorted(why.items())[:most]))):
+            if why and (done := await self._contents.unpublish(dict([*why.items()][:most]))):
                 return Collected(unpublished=done)
             await self._finder.add_runs(deletions, page, {})
             if deletions.is_full:

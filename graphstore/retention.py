@@ -228,6 +228,8 @@ class Rules:
     def to_unpublish(self, traces: Sequence[Trace]) -> dict[str, str]:
         """Which traces of one task, given newest first, are to be unpublished, and why.
 
+        Those that are too many come first: the room that the others leave is not for them.
+
         Whoever is replaying one then has it to its end, since it is deleted ``grace`` later at
         the earliest, and no lookup that begins later accepts it.
         """

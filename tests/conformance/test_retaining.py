@@ -201,6 +201,21 @@ async def test_a_trace_that_is_used_is_kept(store: GraphStore) -> None:
     assert await store.task("unused") is None, "and a task goes with its last execution"
 
 
+async def test_small_batches_make_no_room_for_traces_beyond_the_limit(store: GraphStore) -> None:
+    """The newest one goes for its age, the one before it though it was used today."""
+    older, newer = _ended(number=9, says="a"), _ended(number=10, says="b")
+    for recording in (older, newer):
+        await published(store, recording)
+    use = sample_replay(older, 1)
+    today = use.execution.model_copy(update={"started_at": _now()})
+    await store.write_replays([Replay(execution=today)])
+    way = replace(_ALL, traces=1, max_age=timedelta(days=1))
+    told = await store.collectable(way)
+    done = await _collect(store, way, batch=1)
+    assert (told.unpublished, done.unpublished) == (2, 2)
+    assert await _traces(store) == []
+
+
 async def test_a_trace_for_its_age_goes_after_grace(store: GraphStore) -> None:
     await published(store, _ended())
     old = replace(_ALL, max_age=timedelta(days=1), grace=timedelta(hours=1))

@@ -78,6 +78,17 @@ def test_the_newest_traces_stay_unless_nobody_uses_them(rules: Rules, traces: li
             )
 
 
+@given(_RULES, _TRACES)
+def test_traces_unpublished_one_by_one_are_those_unpublished_at_once(
+    rules: Rules, traces: list[Trace]
+) -> None:
+    left, gone = traces, dict[str, str]()
+    while why := rules.to_unpublish(left):
+        gone |= [*why.items()][:1]
+        left = [it for it in traces if it.id not in gone]
+    assert gone == rules.to_unpublish(traces)
+
+
 @given(_RULES, _RUNS, st.sets(st.integers(0, 11).map("run-{}".format)))
 def test_a_run_goes_iff_nothing_keeps_it(rules: Rules, runs: list[Run], uses: set[str]) -> None:
     keep = rules.retention
