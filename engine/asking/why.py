@@ -68,6 +68,7 @@ class WhyMiss:
             "before": cause.before,
             "after": cause.after,
             "remedy": cause.remedy,
+            "differences": [it._asdict() for it in cause.differences],
             "change": None if self.change is None else change_as_json(self.change),
         }
 

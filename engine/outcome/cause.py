@@ -8,6 +8,7 @@ from typing import assert_never
 
 from ...graphstore.model import FacetRef
 from ...invalidation.validity import Broken, GuardState
+from .differences import Difference
 
 __all__ = ["Cause", "MissKind", "cause_of"]
 
@@ -44,8 +45,8 @@ _REMEDY = {
     MissKind.PRECONDITION_NEVER_OBSERVED: "observe it: engine.observe(uri, document)",
     MissKind.PRECONDITION_WITHDRAWN: "observe it again once it can be read",
     MissKind.CODE_CHANGED: "nothing if the change is meant: this run records it",
-    MissKind.OUTPUT_DIVERGED: "nothing if the world changed; if a field differs on every run,"
-    " leave it out of the tool's output",
+    MissKind.OUTPUT_DIVERGED: "nothing if the world changed; what differs on every run is marked as"
+    " opaque or unseen",
     MissKind.REQUEST_CHANGED: "nothing if the conversation differs; look for times, random ids or"
     " unordered data in the request otherwise",
     MissKind.RECORDING_ENDS: "nothing: this run records the rest",
@@ -71,6 +72,7 @@ class Cause:
         before: The fingerprint that was recorded; None if there is none.
         after: The fingerprint that was found; None if there is none.
         facet: The part of a resource, if it is about one.
+        differences: Where an output differs from the recorded one, the first places.
     """
 
     kind: MissKind
@@ -78,13 +80,22 @@ class Cause:
     before: str | None = None
     after: str | None = None
     facet: FacetRef | None = field(default=None, repr=False)
+    differences: tuple[Difference, ...] = field(default=(), repr=False)
 
     @property
     def remedy(self) -> str:
         """What to do about it, in a sentence."""
+        if self.differences:
+            marks = ", ".join(repr(it.path) for it in self.differences)
+            return (
+                "nothing if the world changed; what differs on every run is marked:"
+                f" opaque=[{marks}] if a model carries it, unseen=[...] if none is to see it"
+            )
         return _REMEDY[self.kind]
 
     def __str__(self) -> str:
+        if self.differences:
+            return f"{self.kind}: {self.node} ({'; '.join(map(str, self.differences))})"
         if self.before is None and self.after is None:
             return f"{self.kind}: {self.node}"
         return f"{self.kind}: {self.node} ({_short(self.before)} -> {_short(self.after)})"

@@ -12,6 +12,7 @@ from typing import Any
 from ...graphstore.canonical import Json, decode, encode
 from ...graphstore.model import Effect, FacetRef, Mode, Step, StepKind, Trace, Value, step_id
 from .cause import Cause, MissKind
+from .differences import Difference
 from .result import Outcome, StepReport
 
 __all__ = ["Report", "ReportedStep", "plain_report", "report_of"]
@@ -114,12 +115,14 @@ class Report:
 
 def _cause_row(cause: Cause) -> Json:
     facet = None if cause.facet is None else [cause.facet.resource, cause.facet.selector]
-    return [cause.kind.value, cause.node, cause.before, cause.after, facet]
+    row: list[Json] = [cause.kind.value, cause.node, cause.before, cause.after, facet]
+    return [*row, [list(it) for it in cause.differences]] if cause.differences else row
 
 
 def _cause_of(row: Sequence[Any]) -> Cause:
-    kind, node, before, after, facet = row
-    return Cause(MissKind(kind), node, before, after, facet and FacetRef(*facet))
+    kind, node, before, after, facet, *more = row
+    differing = tuple(Difference(*it) for it in more[0]) if more else ()
+    return Cause(MissKind(kind), node, before, after, facet and FacetRef(*facet), differing)
 
 
 def report_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ...graphstore.canonical import canonical, decode, encode, fingerprint, hash_of
@@ -21,6 +22,7 @@ from ..errors import ArgumentsInvalid, PreconditionChanged
 from ..exits import outlived
 from ..model.client import Call, CallResult
 from ..outcome.cause import Cause, MissKind
+from ..outcome.differences import Difference, differences
 from ..outcome.result import Outcome
 from ..tools.output import Output, Rendering, Turn, not_taken, run_tool
 from ..tools.parsed_call import parse_served, real_text
@@ -264,6 +266,8 @@ async def _one(
     if action.for_program and action.tool.effect is Effect.PURE:
         given = _kept(action, action.tool, given)
     done = _finished(action, feeds, given)
+    if action.followed is None:
+        await _explain(run, action, done)
     done.run_step.duration_ms = duration
     if effect is not None:
         done.run_step.effect = effect
@@ -349,12 +353,12 @@ def _finished(action: PlannedAction, feeds: tuple[int, ...], given: Output) -> _
             return _Done(RunStep(step, Outcome.REPLAYED, output, copied=True), given)
         outcome, cause = Outcome.REPLAYED, recorded.cause
         if not same:
-            outcome, cause = Outcome.DIVERGED, _divergence(action, recorded, output_key)
+            outcome, cause = Outcome.DIVERGED, _divergence(action, recorded, given, output_key)
     step = action.step(feeds, Value.of(given.data), output_key, error=failed)
     return _Done(_run_step(action, outcome, step, given.data, cause), given)
 
 
-def _divergence(action: PlannedAction, recorded: Recorded, output_key: str) -> Cause:
+def _divergence(action: PlannedAction, recorded: Recorded, given: Output, output_key: str) -> Cause:
     """Why an output is another one: the tool is, or what a reading tool rests on, else the world.
 
     What a write rests on only says whether it may be done.
@@ -363,7 +367,26 @@ def _divergence(action: PlannedAction, recorded: Recorded, output_key: str) -> C
     to_blame = _CODE if action.effect is Effect.WRITE else _CODE_OR_FACT
     if cause is not None and cause.kind in to_blame:
         return cause
-    return Cause(MissKind.OUTPUT_DIVERGED, action.name, recorded.step.output_key, output_key)
+    where: tuple[Difference, ...] = ()
+    if action.followed is not None:
+        where = differences(decode(action.followed.output(recorded.step)), decode(given.data))
+    return Cause(
+        MissKind.OUTPUT_DIVERGED,
+        action.name,
+        recorded.step.output_key,
+        output_key,
+        differences=where,
+    )
+
+
+async def _explain(run: Run, action: PlannedAction, done: _Done) -> None:
+    """Say where an output differs from a recorded one that is not at hand."""
+    cause = done.run_step.cause
+    if cause is None or cause.kind is not MissKind.OUTPUT_DIVERGED or action.recorded is None:
+        return
+    if (recorded := await run.search.output(action.recorded)) is not None:
+        where = differences(decode(recorded), decode(done.run_step.output))
+        done.run_step.cause = replace(cause, differences=where)
 
 
 def _read_anew(step: Step, notes: Iterable[Note]) -> bool:
