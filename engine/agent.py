@@ -191,7 +191,7 @@ class Agent:
     @cached_property
     def _static(self) -> list[Resource]:
         every = [*self.requires, *(item for tool in self.tools.values() for item in tool.requires)]
-        return [it for it in every if it.placeholders and not it.arguments]
+        return [it for it in every if it.placeholders > it.arguments]
 
 
 class _Turn(NamedTuple):

@@ -32,7 +32,7 @@ from .replay.definition import Definition
 from .replay.family import Family, Place
 from .replay.run import Run
 from .replay.run_spec import MustNotAsk, RunSpec
-from .task import Payload
+from .task import Payload, check_requirement
 from .tools.tool import Tool
 
 __all__ = ["Handle", "ProgramRun", "current_run", "open_runs", "set_current"]
@@ -277,12 +277,15 @@ class ProgramRun:
             PreconditionChanged: A fact moved right before the write, which was not carried out. The
                 program may decide again.
             ToolError: The tool is none of this engine.
+            ConfigurationError: The tool requires what an opaque input names.
             RunFailed: The store failed.
             Exception: What the tool raised, as it is.
         """
         known = self._definition.code.tools.get(getattr(tool, "name", ""))
         if known is None or known is not tool:
             raise ToolError(f"{tool!r} is no tool of this engine; declare it with @engine.tool")
+        for requirement in tool.requires if self._spec.task.inputs.opaque else ():
+            check_requirement(requirement, self._spec.task)
         run = self._running
         if run.session.pace.due:
             await run.session.pace.rest()

@@ -25,9 +25,9 @@ from ..graphstore.model import Value
 from ..graphstore.selecting import Path
 from ..invalidation.resources import Resource
 from .errors import AgentError, ConfigurationError
-from .keys.standins import StandIns
+from .keys.standins import NoStandIn, StandIns
 from .tools.dumping import Dumper, dumper_of
-from .tools.marks import Marked, Marks, marked
+from .tools.marks import Marked, Marks, marked, unmarked
 
 __all__ = [
     "Given",
@@ -75,12 +75,12 @@ class Payload(NamedTuple):
             opaque = marks.on(Marked(json, opaque)).opaque
         return cls(data, json, opaque)
 
-    @property
-    def known_by(self) -> bytes:
-        """What a task is known by: of an opaque value only its kind."""
+    def known_by(self, standins: StandIns) -> bytes:
+        """What a task is known by: of an opaque value its kind, and where else in the task it is,
+        whose ``standins`` these are."""
         if not self.opaque:
             return self.data
-        return encode(StandIns("").substitute(self.json, self.opaque, "what a task is known by"))
+        return encode(standins.substitute(self.json, self.opaque, "what a task is known by"))
 
     @property
     def digest(self) -> str:
@@ -125,12 +125,16 @@ class Task:
         *,
         marks: Marks | None = None,
     ) -> Task:
-        """Raises NotJson for inputs or a context that cannot be recorded."""
-        known = Payload.of(inputs, "the task" if kind == "agent" else "the inputs", marks)
-        more = None if context is None else Payload.of(context, "the context")
-        if more is not None and more.json is None:  # a model that is null
-            more = None
-        return cls(task_key(namespace, kind, name, known, more), name, known, more)
+        """Raises NotJson for inputs or a context that cannot be recorded, and ConfigurationError
+        for marks on what nothing can stand in for."""
+        try:
+            known = Payload.of(inputs, "the task" if kind == "agent" else "the inputs", marks)
+            more = None if context is None else Payload.of(context, "the context")
+            if more is not None and more.json is None:  # a model that is null
+                more = None
+            return cls(task_key(namespace, kind, name, known, more), name, known, more)
+        except NoStandIn as error:
+            raise ConfigurationError(f"the task of {name} cannot be told: {error}") from None
 
     def render(self, standins: StandIns) -> Sequence[str]:
         """What the first message says: the inputs, and the context apart from them."""
@@ -158,18 +162,17 @@ class Task:
 def _written(given: BaseModel) -> Marked:
     dumper = _dumper(type(given))
     if not dumper.has_marks:
-        return Marked(dumper.json(given, "it"))
+        return Marked(unmarked(lambda: dumper.json(given, "it")))
     return marked(lambda: dumper.json(given, "it"))
 
 
 def check_requirement(requirement: Resource, task: Task) -> None:
     """Raises ConfigurationError if ``task`` does not name what is required, or by an opaque value:
     another value of it would rest on other facts."""
-    facet = requirement.resolve(task.inputs.json)
-    if not task.inputs.opaque:
-        return
-    shown = StandIns("").substitute(task.inputs.json, task.inputs.opaque, "inputs")
-    if requirement.resolve(shown) != facet:
+    if not requirement.arguments:
+        requirement.resolve(task.inputs.json)
+    opaque = {f"task.{path[0]}" for path in task.inputs.opaque}
+    if requirement.placeholders & opaque:
         raise ConfigurationError(
             f"{requirement} is named by an opaque value of the task; a value that fills a"
             " requirement is never opaque: leave the mark out"
@@ -211,8 +214,10 @@ def task_key(
     a program of its name recorded. No code: that is checked step by step, so that a change of
     code costs only the steps made by it."""
     # Canonical form takes ten times as long as exact text, whose digest finds it again.
-    more = b"null" if context is None else context.known_by
-    return _key(namespace, kind, name, inputs.known_by, more)
+    standins = StandIns("")
+    given = inputs.known_by(standins)
+    more = b"null" if context is None else context.known_by(standins)
+    return _key(namespace, kind, name, given, more)
 
 
 @lru_cache(maxsize=4096)

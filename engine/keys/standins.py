@@ -29,10 +29,17 @@ class MangledStandIn(ValueError):
 
 
 class _Kind(NamedTuple):
-    """How values of one kind look, what stands in for them, and what looks like such."""
+    """How values of one kind look, what stands in for them, and what looks like such.
+
+    ``whole``: what a stand-in of the kind looks like in a text; ``before`` and ``after``: where it
+    is no part of more.
+    """
 
     pattern: str
     make: Callable[[str], str]
+    before: str
+    whole: str
+    after: str
     mangled: str
 
 
@@ -55,26 +62,52 @@ def _token(seed: str) -> str:
     return f"opq_{seed[:24]}"
 
 
+_NO_LETTER = "(?![0-9A-Za-z])"
 _NUMBER = _Kind(
-    r"0|-?[1-9]\d*", lambda seed: f"7093{_digits(seed, 12)}", r"(?<!\d)7093\d{9,14}(?!\d)"
+    r"0|-?[1-9]\d*",
+    lambda seed: f"7093{_digits(seed, 12)}",
+    r"(?<![\d.])",
+    r"7093\d{12}",
+    r"(?!\d)",
+    # As it is, or grouped as people write numbers.
+    r"(?<!\d)7093\d{9,14}(?!\d)|(?<!\d)7[,.'_\s]093(?:[,.'_\s]\d{3}){3,4}(?!\d)",
 )
 _FRACTION = _Kind(
     "",
     lambda seed: f"7093{_digits(seed, 7)}.{_digits(seed[16:], 3)}1",
+    r"(?<![\d.])",
+    r"7093\d{7}\.\d{3}1",
+    r"(?!\d)",
     r"(?<![\d.])7093\d{5,8}\.\d+",
 )
 _MOMENT = _Kind(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?",
     _moment,
+    r"(?<!\d)",
+    r"7093-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{5}1Z",
+    _NO_LETTER,
     r"7093-\d\d-\d\d(T[\d:.]*Z?)?",
 )
 _UUID = _Kind(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
     _uuid,
+    r"(?<![0-9a-f])",
+    r"0e9a[0-9a-f]{4}-[0-9a-f]{4}-8[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}",
+    _NO_LETTER,
     r"(?i:(?<![0-9a-f])0e9a[0-9a-f]{4}-[0-9a-f-]{10,40})",
 )
-_TOKEN = _Kind("", _token, r"(?i:(?<![a-z])opq[_-][0-9a-z]{3,})")
+_TOKEN = _Kind(
+    "",
+    _token,
+    r"(?<![A-Za-z])",
+    r"opq_[0-9a-f]{24}",
+    _NO_LETTER,
+    r"(?i:(?<![a-z])opq[_-][0-9a-z]{3,})",
+)
 _KINDS_OF_TEXT = (_MOMENT, _UUID)
+_KINDS = (*_KINDS_OF_TEXT, _TOKEN, _FRACTION, _NUMBER)
+_WHOLE = re.compile("|".join(f"{it.before}{it.whole}{it.after}" for it in _KINDS))
+_ANYWHERE = re.compile(f"(?=({'|'.join(it.whole for it in _KINDS)}))")  # as a part of more, too
 
 _TOLD_APART = 6  # characters that a value has at least which is known in any text
 _FENCE = re.compile(r"(^```[^\n]*\n)(.*?)(^```$)", re.DOTALL | re.MULTILINE)
@@ -106,9 +139,7 @@ class StandIns:
         self._by_value: dict[tuple[type, Any], _Pair] = {}
         self._by_text: dict[str, _Pair] = {}
         self._told: list[tuple[Json, Json]] = []
-        self._kinds: dict[str, _Kind] = {}  # of those shown, by the pattern of what is mangled
-        self._any: re.Pattern[str] | None = None
-        self._mangled: re.Pattern[str] | None = None
+        self._mangled: set[str] = set()  # what looks like those shown, as patterns
 
     def __bool__(self) -> bool:
         return bool(self._by_text or self._told)
@@ -116,9 +147,14 @@ class StandIns:
     def substitute(self, document: Any, paths: Iterable[Path], place: str) -> Any:
         """``document`` with stand-ins for the values at ``paths``. ``place``: where the document
         comes from, the same on every run. Raises NoStandIn."""
+        shown = [_containers_copied(document)]
         for path in paths:
-            document = self._replaced(document, path, f"{place} {path}")
-        return document
+            *way, last = (0, *path)
+            inner: Any = shown
+            for key in way:
+                inner = inner[key]
+            inner[last] = self._standin(inner[last], f"{place} {path}")
+        return shown[0]
 
     def real(self, reply: Any) -> Any:
         """A model's reply, with each stand-in's value in its place. Raises MangledStandIn."""
@@ -169,18 +205,11 @@ class StandIns:
         plain = (it for it in self._by_text.values() if len(_text(it.value)) >= _TOLD_APART)
         for it in sorted(plain, key=lambda it: len(_text(it.value)), reverse=True):
             for value, standin in zip(_spellings(it.value), _spellings(it.standin), strict=True):
-                text = _apart(value).sub(standin.replace("\\", r"\\"), text)
+                if value in text:
+                    text = _apart(value).sub(standin.replace("\\", r"\\"), text)
         return text
 
     # Showing ------------------------------------------------------------------------------
-
-    def _replaced(self, document: Any, path: Path, place: str) -> Any:
-        if not path:
-            return self._standin(document, place)
-        key, *rest = path
-        changed: Any = dict(document) if isinstance(document, Mapping) else list(document)
-        changed[key] = self._replaced(changed[key], tuple(rest), place)
-        return changed
 
     def _standin(self, value: Any, place: str) -> Any:
         if value is None:
@@ -200,11 +229,7 @@ class StandIns:
             attempt += 1
         standin = text if isinstance(value, str) else type(value)(text)
         self._by_value[type(value), value] = self._by_text[text] = pair = _Pair(value, standin)
-        self._kinds[kind.mangled] = kind
-        longest_first = sorted(self._by_text, key=len, reverse=True)
-        whole = "|".join(map(re.escape, longest_first))
-        self._any = re.compile(rf"(?<![\d.])(?:{whole})(?!\d)")
-        self._mangled = re.compile("|".join([whole, *self._kinds]))
+        self._mangled.add(kind.mangled)
         return pair
 
     # Reading back -------------------------------------------------------------------------
@@ -223,9 +248,8 @@ class StandIns:
         return pair.value
 
     def _real_text(self, reply: str) -> str:
-        assert self._any is not None
-        found = [self._by_text[text] for text in self._any.findall(reply)]
-        self._check(self._any.sub(" ", reply))
+        found = [self._by_text[it[0]] for it in _WHOLE.finditer(reply) if it[0] in self._by_text]
+        self._check(_WHOLE.sub(lambda it: " " if it[0] in self._by_text else it[0], reply))
         if all(_is_plain(it.value) for it in found):
             return self._put_in(reply)
         if _is_json(reply):
@@ -233,16 +257,22 @@ class StandIns:
         return self._outside_of_fences(reply)
 
     def _check(self, rest: str) -> None:
-        assert self._mangled is not None
-        if (found := self._mangled.search(rest)) is not None:
+        inside = (it[1] for it in _ANYWHERE.finditer(rest))
+        found = next((it for it in inside if it in self._by_text), None)
+        alike = (_found(pattern, rest) for pattern in self._mangled)
+        found = found or next((it for it in alike if it), None)
+        if found:
             raise MangledStandIn(
-                f"{found[0]!r} is none of the values that were shown; say each as it was shown,"
-                " whole and unchanged"
+                f"{found!r} is none of the values that were shown, as it stands there; say each as"
+                " it was shown, whole and unchanged"
             )
 
     def _put_in(self, reply: str) -> str:
-        assert self._any is not None
-        return self._any.sub(lambda found: _text(self._by_text[found[0]].value), reply)
+        def real(found: re.Match[str]) -> str:
+            pair = self._by_text.get(found[0])
+            return found[0] if pair is None else _text(pair.value)
+
+        return _WHOLE.sub(real, reply)
 
     def _in_json(self, reply: str) -> str:
         """Of a text that is JSON: a value is escaped as deep as it stands in."""
@@ -260,6 +290,20 @@ class StandIns:
             in_json = number % 4 == _INSIDE and _is_json(part)
             parts[number] = self._in_json(part) if in_json else self._put_in(part)
         return "".join(parts)
+
+
+def _containers_copied(document: Any) -> Any:
+    match document:
+        case Mapping():
+            return {key: _containers_copied(item) for key, item in document.items()}
+        case list() | tuple():
+            return [_containers_copied(item) for item in document]
+    return document
+
+
+def _found(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text)
+    return None if found is None else found[0]
 
 
 def _kind_of(value: Any) -> _Kind:

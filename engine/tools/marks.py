@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -20,12 +20,19 @@ from ...graphstore.selectors import Query, query_of
 from ..errors import ConfigurationError
 from ..keys.standins import NoStandIn, StandIns
 
-__all__ = ["Marked", "Marks", "Opaque", "Unseen", "marked", "names_marks"]
+__all__ = ["Marked", "Marks", "Opaque", "Unseen", "marked", "names_marks", "unmarked"]
+
+_T = TypeVar("_T")
 
 _marking: contextvars.ContextVar[bool] = contextvars.ContextVar("execgraph_marking", default=False)
 
 # Each is the only key of an object that holds a marked value, while one is written with marks.
-_OPAQUE, _UNSEEN = "\0execgraph opaque", "\0execgraph unseen"
+_SIGN = "execgraph-mark-8d41f0"
+_OPAQUE, _UNSEEN = f"\0{_SIGN} opaque", f"\0{_SIGN} unseen"
+#: What is told of marks that are met where none is looked for.
+_met: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar(
+    "execgraph_marks_met", default=None
+)
 
 
 class _Mark:
@@ -63,7 +70,11 @@ class Unseen(_Mark):
 def _writer(key: str) -> Callable[[Any, Callable[[Any], Any]], Any]:
     def write_marked(value: Any, write: Callable[[Any], Any]) -> Any:
         written = write(value)
-        return {key: written} if _marking.get() else written
+        if _marking.get():
+            return {key: written}
+        if (met := _met.get()) is not None:
+            met.append(key)
+        return written
 
     return write_marked
 
@@ -109,9 +120,31 @@ def marked(write: Callable[[], Json]) -> Marked:
     return Marked(json, tuple(opaque), tuple(unseen))
 
 
+def unmarked(write: Callable[[], _T]) -> _T:
+    """What ``write`` writes of a value whose type names no marks. Raises NoStandIn if it has some
+    all the same: they would be told as they are."""
+    met: list[str] = []
+    token = _met.set(met)
+    try:
+        written = write()
+    finally:
+        _met.reset(token)
+    if met:
+        raise NoStandIn(
+            "it holds marked values, and its declared type does not name them; declare the class"
+            " that has the marks"
+        )
+    return written
+
+
 def _read(tree: Json, path: Path, found: Mapping[str, list[Path]]) -> Json:
     if isinstance(tree, list):
         return [_read(item, (*path, place), found) for place, item in enumerate(tree)]
+    if isinstance(tree, str) and _SIGN in tree:
+        raise NoStandIn(
+            "a serializer of its own puts a marked value into a text; mark that text too, or leave"
+            " the mark out"
+        )
     if not isinstance(tree, dict):
         return tree
     if len(tree) == 1 and (key := next(iter(tree))) in found:

@@ -22,7 +22,7 @@ from ..exits import is_ended
 from ..keys.exact import exact
 from ..keys.source import Source
 from .dumping import Dumper
-from .marks import Marked, Marks, marked
+from .marks import Marked, Marks, marked, unmarked
 from .signature import IdempotencyKey, Signature
 
 __all__ = ["DeclaredTool", "IdempotencyKey", "Tool"]
@@ -222,8 +222,8 @@ class Tool:
         return self._marks.on(marked(lambda: dumper.json(output, f"the output of {self.name}")))
 
     def dump(self, output: Any) -> bytes:
-        """An output as exact JSON text. Raises NotJson."""
-        return self._signature.output.text(output, f"the output of {self.name}")
+        """An output as exact JSON text. Raises NotJson, NoStandIn."""
+        return unmarked(lambda: self._signature.output.text(output, f"the output of {self.name}"))
 
     @property
     def writes_alike(self) -> bool:

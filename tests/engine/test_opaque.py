@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
-from pydantic import BaseModel
+from pydantic import BaseModel, model_serializer
 
 from execgraph import Acl, AgentError, ConfigurationError, Engine, Opaque, RunFailed, Unseen
 from execgraph.adapters.messages_api import Answer, call, text
@@ -433,3 +433,110 @@ async def test_long_values_are_hidden_in_what_a_program_tells(world: World) -> N
             assert run.output == f"Look at {incident}, please."
             assert run.result.identical == bool(number)
     assert "INC-300" not in json.dumps(world.server.bodies)
+
+
+async def test_whether_values_of_a_task_are_equal_is_part_of_what_it_is_known_by(
+    world: World,
+) -> None:
+    engine = world.engine()
+    closed = []
+
+    @engine.tool(effect="write", requires=[])
+    def close(incident: str) -> str:
+        """Close an incident."""
+        closed.append(incident)
+        return "closed"
+
+    def think(body: dict[str, Any]) -> Answer:
+        told = body["messages"][0]["content"][1]["text"].removeprefix("Context:\n")
+        if turn(body) == 0:
+            return Answer([call("close", {"incident": json.loads(told)["incident"]})])
+        return Answer([text("done")])
+
+    world.think(think)
+    agent = world.agent(engine, [close])
+    pairs = [("INC-1", "INC-1"), ("INC-2", "INC-3"), ("INC-4", "INC-4"), ("INC-5", "INC-6")]
+    async with engine:
+        for mine, other in pairs:
+            task, context = (Incident(incident=it, service="web") for it in (mine, other))
+            await agent.execute(task, context=context)
+    assert closed == [other for _, other in pairs]
+    assert world.server.requests == 4, "two tasks, each recorded once"
+
+
+async def test_an_opaque_input_names_no_requirement_of_a_tool(world: World) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="write", requires=[Acl("{task.incident}")])
+    def close() -> str:
+        """Close an incident."""
+        world.done.append("closed")
+        return "closed"
+
+    @engine.tool(effect="write", requires=[Acl("{task.incident}/{who}")])
+    def hand_over(who: str) -> str:
+        """Hand an incident over."""
+        world.done.append(who)
+        return "done"
+
+    incident = Incident(incident="INC-1", service="web")
+    async with engine:
+        async with engine.run("program", incident) as run:
+            with pytest.raises(ConfigurationError, match="never opaque"):
+                await run.act(close)
+            with pytest.raises(ConfigurationError, match="never opaque"):
+                await run.act(hand_over, who="me")
+        with pytest.raises(ConfigurationError, match="never opaque"):
+            await world.agent(engine, [hand_over]).execute(incident)
+    assert world.done == []
+
+
+class Labelled(BaseModel):
+    """Its own serializer reads what is marked."""
+
+    id: Annotated[str, Opaque]
+
+    @model_serializer(mode="wrap")
+    def write(self, handler: Any) -> dict[str, Any]:
+        """Write it."""
+        written = handler(self)
+        return {**written, "label": f"ticket {written['id']}"}
+
+
+async def test_marks_that_a_declared_type_does_not_tell_of_are_an_error_and_no_leak(
+    world: World,
+) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="write", requires=[])
+    def within() -> dict[str, Any]:
+        """Open a ticket."""
+        return {"ticket": ticket()}
+
+    @engine.tool(effect="read")
+    def labelled() -> Labelled:
+        """Look at a ticket."""
+        return Labelled(id="INC-4711")
+
+    def think(body: dict[str, Any]) -> Answer:
+        if turn(body) == 0:
+            return Answer([call("within", {}), call("labelled", {})])
+        return Answer([text(" ".join(results(body)))])
+
+    world.think(think)
+    agent = world.agent(engine, [within, labelled])
+    async with engine:
+        result = await agent.execute("go")
+        assert "within is done; do not repeat it" in result.output
+        assert "declare the class that has the marks" in result.output
+        assert "puts a marked value into a text" in result.output
+        assert "INC-" not in json.dumps(world.server.bodies)
+        assert (await agent.execute("go")).identical
+
+
+async def test_a_mark_on_an_object_of_a_task_is_an_error_of_the_caller(world: World) -> None:
+    engine = world.engine()
+    agent = world.agent(engine, [], opaque=["$.incident"])
+    async with engine:
+        with pytest.raises(ConfigurationError, match="mark the values in it"):
+            await agent.execute({"incident": {"id": "INC-1"}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime
@@ -153,10 +154,25 @@ def test_what_was_mangled_is_told_and_never_guessed(said: Any) -> None:
 def test_a_standin_that_was_cut_or_continued_is_mangled() -> None:
     standins = StandIns("task")
     [text, number] = standins.substitute(["INC-1", 7], [(0,), (1,)], "input")
-    for said in (text[:-1], text.upper(), f"{number}0", f"0{number}", number * 10, number // 10):
+    wrong = [text[:-1], text.upper(), f"{text}a", f"{number}0", f"0{number}", f"{number:,}"]
+    for said in (*wrong, f"a{text}", number * 10, number // 10):
         with pytest.raises(MangledStandIn):
             standins.real(said)
-    assert standins.real(f"{text}.json") == "INC-1.json"
+    for whole in (f"{text}.json", f"{text}_a", f"...{text}", f"v1.{text}", f"see {text}."):
+        assert standins.real(whole) == whole.replace(text, "INC-1")
+
+
+def test_many_values_take_no_longer_each_than_few() -> None:
+    def seconds(many: int) -> float:
+        rows = [{"id": f"INC-{number}"} for number in range(many)]
+        standins = StandIns("task")
+        started = time.process_time()
+        shown = standins.substitute(rows, [(number, "id") for number in range(many)], "output 0")
+        assert standins.real(shown) == rows
+        return time.process_time() - started
+
+    seconds(10)
+    assert seconds(3200) < 50 * max(seconds(400), 0.002)
 
 
 @pytest.mark.parametrize("value", [True, {"a": 1}, [1]])
