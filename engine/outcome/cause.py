@@ -72,7 +72,8 @@ class Cause:
         before: The fingerprint that was recorded; None if there is none.
         after: The fingerprint that was found; None if there is none.
         facet: The part of a resource, if it is about one.
-        differences: Where an output differs from the recorded one, the first places.
+        differences: Where an output, or a request, differs from the recorded one: the first
+            places.
     """
 
     kind: MissKind
@@ -85,8 +86,10 @@ class Cause:
     @property
     def remedy(self) -> str:
         """What to do about it, in a sentence."""
-        if self.differences:
-            marks = ", ".join(repr(it.path) for it in self.differences)
+        marks = ", ".join(repr(it.path) for it in self.differences)
+        if marks and self.kind is MissKind.REQUEST_CHANGED:
+            return f"nothing if the conversation differs; else make {marks} the same on every run"
+        if marks:
             return (
                 "nothing if the world changed; what differs on every run is marked:"
                 f" opaque=[{marks}] if a model carries it, unseen=[...] if none is to see it"

@@ -12,6 +12,7 @@ __all__ = ["Difference", "differences"]
 
 _MOST = 8  # of two documents
 _LONGEST = 60  # characters of a value
+_BEFORE = 15  # characters that are shown before the first that differs
 _SECRET = re.compile(
     r"token|secret|passw|authori[sz]ation|api.?key|credential|cookie", re.IGNORECASE
 )
@@ -51,6 +52,9 @@ def _differences(path: str, before: Any, after: Any) -> Iterator[Difference]:
                 yield Difference(path, _items(before), _items(after))
             for place, pair in enumerate(zip(before, after, strict=False)):
                 yield from _differences(f"{path}[{place}]", *pair)
+        case str(), str() if before != after:
+            start = _first_difference(before, after)
+            yield Difference(path, _shortened(before, start), _shortened(after, start))
         case _ if type(before) is not type(after) or before != after:
             yield Difference(path, _shortened(before), _shortened(after))
 
@@ -79,11 +83,19 @@ def _items(values: Sequence[Any]) -> str:
     return f"{len(values)} items"
 
 
-def _shortened(value: Any) -> str:
+def _first_difference(before: str, after: str) -> int:
+    pairs = zip(before, after, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), 0)
+
+
+def _shortened(value: Any, place: int = 0) -> str:
+    """A value in few characters; of a long text those around ``place``."""
     match value:
         case Mapping():
             return "an object"
         case list() | tuple():
             return _items(value)
+    if isinstance(value, str) and len(value) > _LONGEST and place > _BEFORE:
+        value = f"...{value[place - _BEFORE :]}"
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

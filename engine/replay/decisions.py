@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...graphstore.canonical import Json, decode, fingerprint
+from ...graphstore.errors import StoreError
 from ...graphstore.model import FacetRef, Step, StepKind, Value
 from ..model.client import Call, Dialect
 from ..model.prices import Bill, load_prices_early
 from ..outcome.attempts import attempts_told_to
 from ..outcome.cause import Cause, MissKind
+from ..outcome.differences import Difference, differences
 from ..outcome.result import Outcome
 from ..sessions.outage import store_away
 from ..tools.parsed_call import parse_call
@@ -127,7 +129,7 @@ async def _decide(
             return served
     elif found is not None:
         cause, inherited = cause or found.cause, (*inherited, *found.failing)
-    cause = cause or _unknown_request(run, asked)
+    cause = cause or await _unknown_request(run, asked)
     question = _Question(asked, occurrence, body, cause, inherited)
     try:
         return await _put(run, question, ask, dialect)
@@ -171,7 +173,7 @@ def go_back(run: Run, decision: Decision, again: AskAgain) -> int:
 # Why nothing answers ----------------------------------------------------------------------
 
 
-def _unknown_request(run: Run, asked: Asked) -> Cause:
+async def _unknown_request(run: Run, asked: Asked) -> Cause:
     """Why it is not recorded: what first made this run another than the recorded ones."""
     if (first := _first_new(run)) is not None:
         return first
@@ -181,7 +183,33 @@ def _unknown_request(run: Run, asked: Asked) -> Cause:
         return run.account.causes[0]
     if run.path.followed is not None:
         return Cause(MissKind.RECORDING_ENDS, run.path.followed.trace.id)
-    return Cause(MissKind.REQUEST_CHANGED, asked.model)
+    where = await _where_requests_differ(run, asked)
+    return Cause(MissKind.REQUEST_CHANGED, asked.model, differences=where)
+
+
+async def _where_requests_differ(run: Run, asked: Asked) -> tuple[Difference, ...]:
+    """Where a request differs from the one that the newest trace has in its place."""
+    number = sum(step.kind is StepKind.DECISION for step in run.steps)
+    for trace in run.search.plan.traces[:1]:
+        decisions = [it for it in trace.steps if it.kind is StepKind.DECISION]
+        if number >= len(decisions):
+            return ()
+        step = decisions[number]
+        digests = [step.head, *request_messages(trace.steps, step.position)]
+        known = [digest for digest in digests if digest is not None]
+        try:
+            values = await run.store.values(known)
+        except StoreError:  # which is raised by who needs it
+            return ()
+        head, *messages = (decode(values[digest]) for digest in known)
+        now = _as_object(decode(asked.head.data), [decode(it.data) for it in asked.messages])
+        return differences(_as_object(head, messages), now)
+    return ()
+
+
+def _as_object(head: Any, messages: Sequence[Any]) -> Mapping[str, Any]:
+    named = head if isinstance(head, Mapping) else {"request": head}
+    return {**named, "messages": messages}
 
 
 def _first_new(run: Run) -> Cause | None:

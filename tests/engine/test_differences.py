@@ -10,6 +10,7 @@ import pytest
 from execgraph import Cause, Result
 from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.engine.outcome.differences import differences
+from execgraph.tests.models import MODEL
 
 from .conftest import World, turn
 
@@ -77,3 +78,26 @@ async def test_a_diverged_output_names_the_field_and_the_mark(world: World, kind
     cause = (await diverging(world, kind))[0]
     assert str(cause) == 'output diverged: look ($.ticket.id: "INC-1" -> "INC-2")'
     assert "opaque=['$.ticket.id']" in cause.remedy
+
+
+async def test_a_changed_request_names_what_changed(world: World) -> None:
+    engine = world.engine()
+    world.think(lambda _: Answer([text("done")]))
+    prompt = "You are careful. " * 9
+    async with engine:
+        run = engine.run("p", "go", client=world.client)
+        for day in ("Monday", "Tuesday"):
+            async with (run := engine.run("p", "go", client=world.client)):
+                await run.decide(
+                    {
+                        "model": MODEL,
+                        "max_tokens": 9,
+                        "system": f"{prompt} Today is {day}.",
+                        "messages": [{"role": "user", "content": "hi"}],
+                    }
+                )
+    [cause] = run.result.miss
+    assert str(cause.differences[0]) == (
+        '$.system: "...ful.  Today is Monday." -> "...ful.  Today is Tuesday."'
+    )
+    assert "make '$.system' the same on every run" in cause.remedy
