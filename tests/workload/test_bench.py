@@ -13,6 +13,7 @@ from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 from pydantic import BaseModel
 
 from execgraph import Engine
+from execgraph.adapters.anthropic.events import EventReader, StreamedMessage, without_events
 from execgraph.scripts.bench import workload as command
 from execgraph.scripts.bench.recorded.drive import Driver
 from execgraph.scripts.bench.recorded.foreseen import Rest, changed, start, unseen
@@ -65,7 +66,7 @@ def test_tools_that_were_never_published_give_what_was_recorded(
     assert it["tokens"].startswith("estimated")
 
 
-async def test_raw_bytes_are_those_that_went_over_the_wire(
+async def test_raw_bytes_are_those_of_the_requests_and_replies(
     workload: Workload, tmp_path: Path
 ) -> None:
     some = chosen(workload.trajectories, FEW)
@@ -73,7 +74,12 @@ async def test_raw_bytes_are_those_that_went_over_the_wire(
 
     async def note(response: Any) -> None:
         nonlocal seen
-        seen += len(response.request.content) + len(await response.aread())
+        message = StreamedMessage()  # as JSON, whichever way it came
+        for event in EventReader(response.headers, unpacked=True).feed(await response.aread()):
+            message.add(event)
+        seen += len(response.request.content.replace(b',"stream":true', b""))
+        reply = without_events(message.message)
+        seen += len(json.dumps(reply, ensure_ascii=False, separators=(",", ":")).encode())
 
     http = DefaultAsyncHttpxClient(event_hooks={"response": [note]})
     with Driver.server(some) as server:
