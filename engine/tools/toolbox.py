@@ -76,9 +76,8 @@ class Toolbox:
         Args:
             function: A function with a docstring and annotations, sync or async.
             effect: "pure": the output follows from arguments and code, and may be reused. "read":
-                it
-                looks at the world; it runs again, and its output is compared. "write", the default:
-                it changes something, and runs again after what it rests on was checked.
+                it looks at the world; it runs again, and its output is compared. "write", the
+                default: it changes something, and runs again after what it rests on was checked.
             requires: What its steps rest on. A write has to state it, an empty list if nothing.
             name: The tool's name; None: the function's.
             version: What stands for all of its source; it is for you to change it then.
