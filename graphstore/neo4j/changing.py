@@ -1,4 +1,7 @@
-"""Changing one resource: reading it, planning the change, and applying it if nothing moved."""
+"""Changing one resource: it is read, its change is planned, and applied if nothing moved.
+
+What is planned is computed in `planned_change.py`, which asks no server.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from weakref import WeakValueDictionary
 from ..errors import PayloadCorrupted
 from ..facts import check_noted
 from ..model import new_id
-from .changes import PlannedChange, StateBefore, renewed
+from .planned_change import PlannedChange, StateBefore, renewed
 from .trouble import ChangedMeanwhile
 
 if TYPE_CHECKING:

@@ -32,7 +32,6 @@ from ..store import GraphStore
 from ..totals import Totals
 from ..urls import redacted
 from .address import Address
-from .changes import holds, until_parameters
 from .changing import Change, ResourceCache
 from .client import Client
 from .connection import Connection
@@ -41,6 +40,7 @@ from .examining import examine
 from .lookup import TraceLookup, facts_of
 from .mapping import properties, running_properties, verified
 from .marks import Walks
+from .planned_change import holds, until_parameters
 from .recording import replay_parameters, write_parameters
 from .retention import Contents
 from .trouble import ChangedMeanwhile, Transient

@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import errors
 from ..cypher import Progress, Table, bound, timed_out
-from .dialect import rewritten
+from .cypher_dialect import rewritten
 
 __all__ = ["Cypher"]
 

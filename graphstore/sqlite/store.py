@@ -43,7 +43,7 @@ from ..roles.recording import Published
 from ..store import GraphStore
 from ..totals import Totals
 from ..urls import absolute
-from . import changes, facts, leases, marks, reading, rows, traces
+from . import changes, facts, history, leases, marks, rows, traces
 from . import recording as runs
 from .clock import now_ms
 from .connection import begin_and_end
@@ -379,15 +379,15 @@ class SqliteStore(GraphStore):
 
     @override
     async def executions(self, *, agent: str | None = None, limit: int = 20) -> list[Execution]:
-        return await self._reading(reading.executions, agent, limit) or []
+        return await self._reading(history.executions, agent, limit) or []
 
     @override
     async def dependants(self, preconditions: Collection[str]) -> list[Outline]:
-        return await self._reading(reading.dependants, preconditions) or []
+        return await self._reading(history.dependants, preconditions) or []
 
     @override
     async def totals(self, *, since: int | None = None) -> Totals:
-        return await self._reading(reading.totals, since) or Totals()
+        return await self._reading(history.totals, since) or Totals()
 
     # Examining ----------------------------------------------------------------------------
 
@@ -397,19 +397,19 @@ class SqliteStore(GraphStore):
 
     @override
     async def task_keys(self, *, after: str = "", limit: int = 1000) -> list[str]:
-        return await self._reading(reading.keys, "task_keys", after, limit) or []
+        return await self._reading(history.keys, "task_keys", after, limit) or []
 
     @override
     async def namespaces(self, *, limit: int = 20) -> list[str]:
-        return await self._writing(lambda db: reading.namespaces(db, limit))
+        return await self._writing(lambda db: history.namespaces(db, limit))
 
     @override
     async def uris(self, *, after: str = "", limit: int = 1000) -> list[str]:
-        return await self._reading(reading.keys, "uris", after, limit) or []
+        return await self._reading(history.keys, "uris", after, limit) or []
 
     @override
     async def doubts(self, *, limit: int = 100) -> list[SideEffect]:
-        return await self._reading(reading.doubts, limit) or []
+        return await self._reading(history.doubts, limit) or []
 
     @override
     async def cypher(

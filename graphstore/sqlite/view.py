@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cypher import LABELS, RELATIONSHIPS
 from ..errors import CypherRefused
-from .dialect import kept
+from .cypher_dialect import kept
 from .queries import sections
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..cypher import WOULD_WRITE, timed_out, where
 from ..errors import CypherFailed, CypherRefused, ExecgraphError, StoreUnavailable
-from .dialect import Rewritten, named, plain, renamed, rewritten
+from .cypher_dialect import Rewritten, named, plain, renamed, rewritten
 from .view import View
 
 __all__ = ["main"]

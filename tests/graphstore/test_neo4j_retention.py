@@ -20,9 +20,9 @@ from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import PayloadCorrupted
 from execgraph.graphstore.model import ExecutionState, Recording, Value, manifest, signature
 from execgraph.graphstore.neo4j import changing, retention
-from execgraph.graphstore.neo4j.changes import PlannedChange, until_parameters
 from execgraph.graphstore.neo4j.client import Client
 from execgraph.graphstore.neo4j.mapping import GATES
+from execgraph.graphstore.neo4j.planned_change import PlannedChange, until_parameters
 from execgraph.graphstore.neo4j.queries import query
 from execgraph.graphstore.neo4j.recording import replay_parameters, write_parameters
 from execgraph.graphstore.neo4j.store import Neo4jStore

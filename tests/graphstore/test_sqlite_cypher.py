@@ -21,7 +21,7 @@ from execgraph.graphstore.errors import (
     CypherTimeout,
     StoreNotOpen,
 )
-from execgraph.graphstore.sqlite.dialect import plain, rewritten
+from execgraph.graphstore.sqlite.cypher_dialect import plain, rewritten
 from execgraph.graphstore.sqlite.store import SqliteStore
 from execgraph.graphstore.sqlite.view import View
 from execgraph.tests.conformance.samples import guard, published, sample_recording

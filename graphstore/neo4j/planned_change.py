@@ -1,4 +1,4 @@
-"""A change of one resource: what is read before it, and what is computed from that.
+"""A planned change of one resource: what was read before it, and what is computed from that.
 
 The fingerprints are computed without holding a lock, so that a large document keeps nobody
 waiting; the statement that writes them takes the lock and applies only if nothing moved.

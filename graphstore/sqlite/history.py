@@ -1,4 +1,4 @@
-"""Reading what a change would cost, and what was done so far. All of it blocks."""
+"""Reading what runs came to: newest first, in outline, added up, by name. All of it blocks."""
 
 from __future__ import annotations
 
