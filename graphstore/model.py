@@ -403,7 +403,8 @@ class ChangeEvent(_Node):
         kind: What happened.
         from_version: The version before; 0 if the resource was never observed.
         to_version: The version since. An expiry or a renewal is of one version: it is both.
-        source: Who said so: a source's name, or ``observe``.
+        source: Who said so: a source's name, or ``push`` for ``engine.observe``; of an expiry
+            that nobody said, ``expiry``.
         at: When, in milliseconds since 1970 (UTC), by the store's clock.
         changed: The facets whose fingerprint differs, with both fingerprints.
     """
