@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +126,13 @@ def _broken_promise(path: str, name: str) -> str | None:
 def test_the_rooms_of_a_folder_are_there_to_be_checked(folder: str) -> None:
     there = {it.parent.name for it in (ROOT / folder).glob("*/__init__.py")}
     assert there == set(ROOMS[folder])
+
+
+def test_every_folder_and_room_is_shipped() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    there = {it.parent for folder in FOLDERS for it in (ROOT / folder).rglob("__init__.py")}
+    names = {".".join(("execgraph", *it.relative_to(ROOT).parts)) for it in there}
+    assert set(project["tool"]["setuptools"]["packages"]) == {"execgraph", *names}
 
 
 def test_each_folder_imports_only_what_is_to_its_right() -> None:
