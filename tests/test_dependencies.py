@@ -34,6 +34,10 @@ DECLARED = names(PROJECT["dependencies"]).union(
 )
 
 
+#: What comes with an extra of a declared library, and is asked for where it is missing.
+WITH_AN_EXTRA = {"botocore"}  # anthropic[bedrock]
+
+
 def foreign_imports(root: Path) -> Iterator[tuple[str, str]]:
     """File and top-level module of each import that is neither ours nor the standard library's."""
     for path in (path for folder in FOLDERS for path in sorted((root / folder).rglob("*.py"))):
@@ -48,6 +52,7 @@ def undeclared(root: Path) -> list[str]:
     return [
         f"{file} imports {module}, which pyproject.toml does not declare"
         for file, module in foreign_imports(root)
+        if module not in WITH_AN_EXTRA
         if not DECLARED & {canonicalize_name(each) for each in providers.get(module, [])}
     ]
 

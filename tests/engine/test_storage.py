@@ -53,7 +53,8 @@ async def test_every_request_can_be_read_from_the_graph_as_it_was_sent(world: Wo
         ]
         head = json.loads(values[step.head])
         assert head.pop("base_url") == world.server.url  # who was asked
-        assert {**head, "messages": messages} == body
+        sent = {name: it for name, it in body.items() if name != "stream"}  # how it travels
+        assert {**head, "messages": messages} == sent
 
 
 def _told(item: Any, values: Mapping[str, bytes]) -> Any:
