@@ -104,13 +104,13 @@ class Agent:
     @cached_property
     def head(self) -> Mapping[str, Json]:
         """A request without its messages."""
-        it = self._options
+        options = self._options
         return self.client.head(
-            model=it.model,
-            system=it.system,
+            model=options.model,
+            system=options.system,
             tools=tuple(self.tools.values()),
-            max_tokens=it.max_tokens,
-            params=dict(it.params or {}),
+            max_tokens=options.max_tokens,
+            params=dict(options.params or {}),
         )
 
     @cached_property

@@ -85,7 +85,7 @@ def _outcome(work: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoop) -> 
 
     def begin() -> None:
         begun.append(task := loop.create_task(work))
-        task.add_done_callback(lambda it: _hand_over(it, ended))
+        task.add_done_callback(lambda done: _hand_over(done, ended))
 
     def give_up() -> None:
         for task in begun:

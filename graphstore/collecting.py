@@ -179,9 +179,9 @@ class _Finder:
         }
         of = {"kept": self.rules.retention.history, "reasons": list(EXPELLED)}
         rows = await self.contents.rows("histories", tasks=list(kept), going=list(why), **of)
-        for it in map(TaskHistory._make, rows):
-            history = it._replace(expelled=it.expelled or it.task in expelled)
-            await self._add_history(deletions, history, kept[it.task], why)
+        for listed in map(TaskHistory._make, rows):
+            history = listed._replace(expelled=listed.expelled or listed.task in expelled)
+            await self._add_history(deletions, history, kept[listed.task], why)
 
     async def _add_history(
         self,
@@ -316,7 +316,9 @@ async def _foreseen(contents: Contents, retention: Retention, excess: int = 0) -
         why |= dict.fromkeys(await _least_used(contents, why, excess, None), OVERSIZE)
     deletions = Deletions()
     async for page in _pages_of_traces(contents):
-        mine = {it.id: why[it.id] for _, traces in page for it in traces if it.id in why}
+        mine = {
+            trace.id: why[trace.id] for _, traces in page for trace in traces if trace.id in why
+        }
         await finder.add_runs(deletions, page, mine)
     await finder.add_killed(deletions)
     after = ""
@@ -340,7 +342,9 @@ async def _least_used(
     """Traces that are not gone yet, those used longest ago first, as many as name the excess."""
     left: list[tuple[int, str]] = []
     async for page in _pages_of_traces(contents):
-        left += [(it.used, it.id) for _, traces in page for it in traces if it.id not in gone]
+        left += [
+            (trace.used, trace.id) for _, traces in page for trace in traces if trace.id not in gone
+        ]
         left = sorted(left)[:most]
     chosen: list[str] = []
     named: set[str] = set()

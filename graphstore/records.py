@@ -105,27 +105,31 @@ def flat(node: Step | Execution | SideEffect) -> dict[str, Any]:
     return kept
 
 
-def written(it: Execution) -> dict[str, Any]:
+def written(execution: Execution) -> dict[str, Any]:
     """The fields of an execution that is being written: it is never published by that."""
-    state = ExecutionState.UNPUBLISHED if it.state is ExecutionState.PUBLISHED else it.state
+    state = (
+        ExecutionState.UNPUBLISHED
+        if execution.state is ExecutionState.PUBLISHED
+        else execution.state
+    )
     # A reason may quote anything, so it must not be what makes a store fail.
-    reason = it.reason and it.reason.encode(errors="backslashreplace").decode()
-    return flat(it) | {"state": state.value, "reason": reason}
+    reason = execution.reason and execution.reason.encode(errors="backslashreplace").decode()
+    return flat(execution) | {"state": state.value, "reason": reason}
 
 
-def tally_of(it: Execution) -> dict[str, Any]:
+def tally_of(execution: Execution) -> dict[str, Any]:
     """What one execution adds to the totals of its day."""
-    served = it.served > 0 or it.saved_tokens > 0
+    served = execution.served > 0 or execution.saved_tokens > 0
     return {
         "executions": 1,
-        **it.usage.model_dump(),
-        "asked": it.asked,
-        "served": it.served,
-        "saved_tokens": it.saved_tokens,
-        "cost": it.cost or 0.0,
-        "unpriced": int(it.cost is None),
-        "saved_cost": it.saved_cost or 0.0,
-        "saved_unpriced": int(it.saved_cost is None and served),
+        **execution.usage.model_dump(),
+        "asked": execution.asked,
+        "served": execution.served,
+        "saved_tokens": execution.saved_tokens,
+        "cost": execution.cost or 0.0,
+        "unpriced": int(execution.cost is None),
+        "saved_cost": execution.saved_cost or 0.0,
+        "saved_unpriced": int(execution.saved_cost is None and served),
     }
 
 

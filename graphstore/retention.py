@@ -137,9 +137,9 @@ class Collected:
     def __add__(self, other: Collected) -> Collected:
         """Both together; whether there is more to do is what the later one says."""
         counts = {
-            it.name: getattr(self, it.name) + getattr(other, it.name)
-            for it in fields(self)
-            if it.name != "more"
+            field.name: getattr(self, field.name) + getattr(other, field.name)
+            for field in fields(self)
+            if field.name != "more"
         }
         return Collected(**counts, more=other.more)
 
@@ -265,9 +265,9 @@ class Rules:
     ) -> list[Run]:
         """Those of the runs that are too many, too old, or traces that went for good."""
         return [
-            it
-            for it in runs
-            if it.id not in kept_uses and self._goes(it, self._is_beyond(history, it))
+            run
+            for run in runs
+            if run.id not in kept_uses and self._goes(run, self._is_beyond(history, run))
         ]
 
     def waits(self, run: Run) -> bool:
@@ -306,12 +306,12 @@ class Rules:
         """Those of the expiries, given newest first from this place on, that are too many or too
         old."""
         return [
-            it
-            for place, it in enumerate(expiries, place)
+            expiry
+            for place, expiry in enumerate(expiries, place)
             if place
-            and not it.held
-            and it.at <= self._old
-            and (place >= self.retention.versions or it.at <= self._long_ago)
+            and not expiry.held
+            and expiry.at <= self._old
+            and (place >= self.retention.versions or expiry.at <= self._long_ago)
         ]
 
     def _goes(self, run: Run, is_beyond: bool) -> bool:  # noqa: FBT001

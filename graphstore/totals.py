@@ -51,9 +51,9 @@ class Tally:
 
     def __add__(self, other: Tally) -> Tally:
         added = {
-            it.name: getattr(self, it.name) + getattr(other, it.name)
-            for it in fields(self)
-            if it.name not in ("agent", "mode", "state")
+            field.name: getattr(self, field.name) + getattr(other, field.name)
+            for field in fields(self)
+            if field.name not in ("agent", "mode", "state")
         }
         return replace(self, **added)
 
@@ -77,9 +77,9 @@ class Totals:
     def executions(self) -> dict[str, int]:
         """How many have ended well, by mode."""
         by_mode: Counter[str] = Counter()
-        for it in self.tallies:
-            if it.state == ENDED_WELL:
-                by_mode[it.mode] += it.executions
+        for tally in self.tallies:
+            if tally.state == ENDED_WELL:
+                by_mode[tally.mode] += tally.executions
         return dict(by_mode)
 
     @property
@@ -104,8 +104,12 @@ class Totals:
         return replace(
             self,
             tallies=tuple(
-                replace(it, cost=round(it.cost, digits), saved_cost=round(it.saved_cost, digits))
-                for it in self.tallies
+                replace(
+                    tally,
+                    cost=round(tally.cost, digits),
+                    saved_cost=round(tally.saved_cost, digits),
+                )
+                for tally in self.tallies
             ),
         )
 
@@ -116,9 +120,9 @@ class Totals:
         """From rows of tallies, and rows ``[kind of cause, calls, tokens]``; of one agent, mode and
         state, or of one kind, there may be several."""
         tallies: dict[tuple[str, str, str], Tally] = {}
-        for it in map(Tally.of, groups):
-            key = (it.agent, it.mode, it.state)
-            tallies[key] = tallies[key] + it if key in tallies else it
+        for tally in map(Tally.of, groups):
+            key = (tally.agent, tally.mode, tally.state)
+            tallies[key] = tallies[key] + tally if key in tallies else tally
         by_kind: dict[str, Missed] = {}
         for kind, asked, tokens in misses:
             known = by_kind.get(kind, Missed(0, 0))

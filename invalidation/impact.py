@@ -217,9 +217,9 @@ def _fact(
 def touched(namespace: str, facets: Iterable[FacetImpact]) -> frozenset[str]:
     """The ids of the preconditions that would cease or begin to hold."""
     return frozenset(
-        Precondition.of(namespace, it.ref, at).id
-        for it in facets
-        for at in (it.before, it.after)
+        Precondition.of(namespace, change.ref, at).id
+        for change in facets
+        for at in (change.before, change.after)
         if at is not None
     )
 
@@ -276,8 +276,10 @@ class _Judge:
 
     def _held(self, guard: str, outline: Outline) -> bool:
         if (known := self._holds.get(guard)) is None:
-            it = outline.preconditions.get(guard)
-            known = self._holds[guard] = it is not None and broken(it, self._facts) is None
+            precondition = outline.preconditions.get(guard)
+            known = self._holds[guard] = (
+                precondition is not None and broken(precondition, self._facts) is None
+            )
         return known
 
     def marks(self, outline: Outline) -> dict[int, str]:

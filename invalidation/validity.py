@@ -1,4 +1,4 @@
-"""Validity: a function of facts, and of nothing else (I1).
+"""Validity: a function of facts, and not of marks (I1).
 
 A guard holds iff the resource's current version HOLDS its precondition and is still to be
 believed. No version, a withdrawn one or an expired one holds nothing: fail closed. This module

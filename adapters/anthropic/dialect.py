@@ -117,7 +117,8 @@ class MessagesDialect(Dialect):
     def read_back(self, reply: Any, real: Callable[[Any], Any]) -> Any:
         # What was thought is signed as it is, and sent back so.
         content = [
-            it if it.get("type") in _THOUGHT else real(it) for it in reply.get("content", ())
+            block if block.get("type") in _THOUGHT else real(block)
+            for block in reply.get("content", ())
         ]
         return {**reply, "content": content}
 

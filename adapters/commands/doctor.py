@@ -82,10 +82,10 @@ def _print(findings: list[Finding]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     styles = {"good": "green", "warning": "yellow", "error": "red"}
-    for it in findings:
-        remedy = f"\nTo do: {it.remedy}." if it.remedy else ""
-        level = Text(str(it.level), style=styles[it.level])
-        table.add_row(level, it.about, Text(f"{it.says}{remedy}"))  # may hold brackets
+    for finding in findings:
+        remedy = f"\nTo do: {finding.remedy}." if finding.remedy else ""
+        level = Text(str(finding.level), style=styles[finding.level])
+        table.add_row(level, finding.about, Text(f"{finding.says}{remedy}"))  # may hold brackets
     console().print(table)
 
 

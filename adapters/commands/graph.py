@@ -161,7 +161,7 @@ def _mermaid(graph: MultiDiGraph) -> Iterator[str]:
 
 def _entities(text: str) -> str:
     """All but letters, digits and harmless signs by number: the rest may be Mermaid's syntax."""
-    return re.sub(r"[^\w ./:,-]", lambda it: f"#{ord(it[0])};", text)
+    return re.sub(r"[^\w ./:,-]", lambda match: f"#{ord(match[0])};", text)
 
 
 def _graphml(graph: MultiDiGraph) -> Iterator[str]:
@@ -185,7 +185,7 @@ def _xml(value: Any) -> Any:
     """A property as XML can hold it; characters that it cannot are escaped as Python does."""
     if isinstance(value, list):
         value = json.dumps(value)
-    return _NO_XML.sub(lambda it: _visible(it[0]), value) if isinstance(value, str) else value
+    return _NO_XML.sub(lambda match: _visible(match[0]), value) if isinstance(value, str) else value
 
 
 def _json(graph: MultiDiGraph) -> Iterator[str]:

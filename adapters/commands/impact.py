@@ -259,8 +259,8 @@ def _facets(impact: Impact) -> Table:
     from rich.text import Text
 
     table = headed("facet", "now", "then")
-    for it in impact.facets[:_SHOWN]:
-        table.add_row(Text(str(it.ref)), _short(it.before), _short(it.after))
+    for facet in impact.facets[:_SHOWN]:
+        table.add_row(Text(str(facet.ref)), _short(facet.before), _short(facet.after))
     _and_more(table, len(impact.facets))
     return table
 
@@ -269,10 +269,12 @@ def _tasks(impact: Impact) -> Table:
     from rich.text import Text
 
     table = headed("agent", "trace", numbers=("asked", "tokens", "at most"))
-    dearest = sorted(impact.tasks, key=lambda it: -it.tokens)
-    for it in dearest[:_SHOWN]:
-        numbers = (len(it.asked), it.tokens, it.tokens_at_most)
-        table.add_row(Text(it.agent), Text(it.execution), *(f"{number:,}" for number in numbers))
+    dearest = sorted(impact.tasks, key=lambda task: -task.tokens)
+    for task in dearest[:_SHOWN]:
+        numbers = (len(task.asked), task.tokens, task.tokens_at_most)
+        table.add_row(
+            Text(task.agent), Text(task.execution), *(f"{number:,}" for number in numbers)
+        )
     _and_more(table, len(impact.tasks))
     return table
 

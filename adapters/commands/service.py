@@ -213,9 +213,9 @@ def _fresh(watcher: Watcher) -> bool:
     """Whether each source was scanned within its ``max_age``."""
     now = datetime.now(UTC)
     return all(
-        it.scanned_at is not None
-        and (it.source.max_age is None or now - it.scanned_at < it.source.max_age)
-        for it in watcher.sources
+        watched.scanned_at is not None
+        and (watched.source.max_age is None or now - watched.scanned_at < watched.source.max_age)
+        for watched in watcher.sources
     )
 
 

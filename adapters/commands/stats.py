@@ -100,9 +100,9 @@ def _agents(stats: Stats) -> Table:
     from rich.markup import escape
 
     table = headed("agent", numbers=("runs", "asked", "served", "tokens", "saved", "cost"))
-    for agent, it in stats.agents.items():
-        numbers = (it.executions, it.calls_asked, it.calls_served, it.tokens, it.saved_tokens)
-        cost = dollars(it.cost, it.cost_at_least)
+    for agent, one in stats.agents.items():
+        numbers = (one.executions, one.calls_asked, one.calls_served, one.tokens, one.saved_tokens)
+        cost = dollars(one.cost, one.cost_at_least)
         table.add_row(escape(agent), *(f"{number:,}" for number in numbers), cost)
     return table
 

@@ -87,10 +87,12 @@ def _print_open(walks: list[Walk]) -> None:
     from rich.table import Table
 
     table = Table("walk", "of", "since", "come to", "invalid", "valid")
-    for it in walks:
-        since = at(it.at) if it.at else ""
-        counts = (f"{it.marked:,}", f"{it.cleared:,}")
-        table.add_row(it.id, it.resource or "its publication", since, it.cursor or "", *counts)
+    for walk in walks:
+        since = at(walk.at) if walk.at else ""
+        counts = (f"{walk.marked:,}", f"{walk.cleared:,}")
+        table.add_row(
+            walk.id, walk.resource or "its publication", since, walk.cursor or "", *counts
+        )
     console().print(table)
 
 

@@ -94,26 +94,29 @@ def tree(why: Why) -> Tree:
 
 
 def _heading(why: Why) -> Text:
-    it = why.execution
+    execution = why.execution
     said = _text(
-        (it.agent or "a run", "bold"),
-        (f" {it.id}", ""),
-        (f"\n{_became(it)}, {at(it.started_at)}, {it.duration_ms:.0f} ms", ""),
-        (f"\n{count(it.usage.total, 'token')}", "bold yellow" if it.usage.total else "bold green"),
-        (f", {it.saved_tokens:,} saved", "green" if it.saved_tokens else ""),
+        (execution.agent or "a run", "bold"),
+        (f" {execution.id}", ""),
+        (f"\n{_became(execution)}, {at(execution.started_at)}, {execution.duration_ms:.0f} ms", ""),
+        (
+            f"\n{count(execution.usage.total, 'token')}",
+            "bold yellow" if execution.usage.total else "bold green",
+        ),
+        (f", {execution.saved_tokens:,} saved", "green" if execution.saved_tokens else ""),
     )
-    if it.replayed is not None:
-        said.append(f"\nfollowed {it.replayed}")
-    for note in (it.reason, why.hint):
+    if execution.replayed is not None:
+        said.append(f"\nfollowed {execution.replayed}")
+    for note in (execution.reason, why.hint):
         if note is not None:
             said.append(f"\n{note}", "red")
     return said
 
 
-def _became(it: Execution) -> str:
+def _became(execution: Execution) -> str:
     """Its mode and its state; a plain replay is never published, which is no news."""
-    plain = it.mode.value == "replay" and it.state.value == "unpublished"
-    return it.mode.value if plain else f"{it.mode.value}, {it.state.value}"
+    plain = execution.mode.value == "replay" and execution.state.value == "unpublished"
+    return execution.mode.value if plain else f"{execution.mode.value}, {execution.state.value}"
 
 
 def _line(step: WhyStep) -> Text:

@@ -125,9 +125,11 @@ def _shown(act: Act, number: int) -> RenderableType:
     if held := "; ".join(claim.text for claim in act.claims if claim.holds):
         parts.append(Text(f"✓ {held}", style="green"))
     parts += [
-        Text(f"✗ {it.text}: expected {it.expected!r}, found {it.found!r}", style="bold red")
-        for it in act.claims
-        if not it.holds
+        Text(
+            f"✗ {claim.text}: expected {claim.expected!r}, found {claim.found!r}", style="bold red"
+        )
+        for claim in act.claims
+        if not claim.holds
     ]
     indented = Padding(Group(*parts), (0, 0, 0, 3), expand=False)
     return Group("", Text(f"{number}. {act.title}", style="bold"), indented)

@@ -27,8 +27,8 @@ def change_as_json(event: ChangeEvent) -> dict[str, Any]:
         "from_version": event.from_version,
         "to_version": event.to_version,
         "changed": [
-            {"selector": it.selector, "before": it.before, "after": it.after}
-            for it in event.changed
+            {"selector": change.selector, "before": change.before, "after": change.after}
+            for change in event.changed
         ],
         "source": event.source,
     }

@@ -97,7 +97,10 @@ async def graph_of_resource(store: GraphStore, resource: str) -> MultiDiGraph:
     known = _preconditions(store.namespace, resource, selectors, fact, events)
     outlines = await store.dependants([it.id for it in known])
     known |= {
-        it for one in outlines for it in one.preconditions.values() if it.resource == resource
+        precondition
+        for one in outlines
+        for precondition in one.preconditions.values()
+        if precondition.resource == resource
     }
     resting = {guard for outline in outlines for step in outline.steps for guard in step.guards}
     drawing.preconditions(
@@ -122,8 +125,10 @@ def _preconditions(
     """What a step can have found the resource to be."""
     found = {(selector, NEVER) for selector in selectors} | set(fact.fingerprints.items())
     for event in events:
-        for it in event.changed:
-            found |= {(it.selector, at) for at in (it.before, it.after) if at is not None}
+        for change in event.changed:
+            found |= {
+                (change.selector, at) for at in (change.before, change.after) if at is not None
+            }
     return {Precondition.of(namespace, FacetRef(resource, selector), at) for selector, at in found}
 
 
@@ -164,10 +169,10 @@ async def _in_turn(keys: Sequence[str], read: Callable[[str], Awaitable[_T]]) ->
 
 async def _drawn(store: GraphStore, task: Task | None, runs: Sequence[_Run]) -> MultiDiGraph:
     """These executions, with what they rest on as it is now."""
-    guards = {it for run in runs for it in run.trace.preconditions.values()}
+    guards = {precondition for run in runs for precondition in run.trace.preconditions.values()}
     wanted: dict[str, set[str | None]] = {}
-    for it in guards:
-        wanted.setdefault(it.resource, set()).add(it.selector)
+    for guard in guards:
+        wanted.setdefault(guard.resource, set()).add(guard.selector)
     facts = await store.facts({uri: frozenset(some) for uri, some in wanted.items()})
     drawing = _Drawing(store.namespace)
     if task is not None:
@@ -260,13 +265,13 @@ class _Drawing:
 
     def preconditions(self, some: Iterable[Precondition], facts: Facts) -> None:
         """What steps rest on; HOLDS comes from the current version alone."""
-        for it in sorted(some, key=lambda it: it.id):
-            self.facet(it.ref)
-            self.node(it.id, "Precondition", _properties(it))
-            self.edge(it.facet, "HAS_VALUE", it.id)
-            fact = facts.of(it.resource)
-            if fact.fingerprints.get(it.selector) == it.fingerprint:
-                self.edge(_version(it.resource, fact.version), "HOLDS", it.id)
+        for node in sorted(some, key=lambda node: node.id):
+            self.facet(node.ref)
+            self.node(node.id, "Precondition", _properties(node))
+            self.edge(node.facet, "HAS_VALUE", node.id)
+            fact = facts.of(node.resource)
+            if fact.fingerprints.get(node.selector) == node.fingerprint:
+                self.edge(_version(node.resource, fact.version), "HOLDS", node.id)
 
     def events(self, events: Iterable[ChangeEvent]) -> None:
         """Changes with the versions and facets that they are about."""
@@ -281,9 +286,11 @@ class _Drawing:
             if event.from_version:
                 self.edge(event.id, "FROM", _version(event.resource, event.from_version))
             self.edge(event.id, "TO", _version(event.resource, event.to_version))
-            for it in event.changed:
-                self.facet(FacetRef(it.resource, it.selector))
-                self.edge(event.id, "CHANGED", it.facet, before=it.before, after=it.after)
+            for change in event.changed:
+                self.facet(FacetRef(change.resource, change.selector))
+                self.edge(
+                    event.id, "CHANGED", change.facet, before=change.before, after=change.after
+                )
 
 
 def _without_others(graph: MultiDiGraph, key: str) -> MultiDiGraph:
@@ -302,9 +309,9 @@ def _version(uri: str, n: int) -> str:
     return f"version {n} of {uri}"
 
 
-def _properties(it: BaseModel, *edges: str) -> dict[str, Any]:
+def _properties(node: BaseModel, *edges: str) -> dict[str, Any]:
     """What a node has for properties: flat, and a mapping as JSON text."""
-    fields = it.model_dump(mode="json", exclude=set(edges))
+    fields = node.model_dump(mode="json", exclude=set(edges))
     usage = fields.pop("usage", None) or {}
     texts = {name: json.dumps(some) for name, some in fields.items() if isinstance(some, dict)}
     return {**fields, **texts, **usage}

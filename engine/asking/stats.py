@@ -166,11 +166,11 @@ def _counted(tallies: Iterable[Tally]) -> dict[str, Any]:
     whole = reduce(add, some, Tally("", "", ""))
     by_state: dict[str, int] = {}
     by_mode: dict[str, int] = {}
-    for it in some:
-        by_state[it.state] = by_state.get(it.state, 0) + it.executions
-    for it in some:
-        if it.state == ENDED_WELL:
-            by_mode[it.mode] = by_mode.get(it.mode, 0) + it.executions
+    for tally in some:
+        by_state[tally.state] = by_state.get(tally.state, 0) + tally.executions
+    for tally in some:
+        if tally.state == ENDED_WELL:
+            by_mode[tally.mode] = by_mode.get(tally.mode, 0) + tally.executions
     return {
         "hits": by_mode.get(Mode.REPLAY, 0),
         "partial": by_mode.get(Mode.PARTIAL, 0),

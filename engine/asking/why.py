@@ -131,20 +131,20 @@ class Why:
         Returns:
             What ``execgraph why --json`` prints.
         """
-        it = self.execution
+        execution = self.execution
         return {
-            "execution": it.id,
-            "task": it.task,
-            "agent": it.agent,
-            "mode": it.mode.value,
-            "state": it.state.value,
-            "started_at": iso(it.started_at),
-            "duration_ms": it.duration_ms,
-            "tokens": it.usage.total,
-            "saved_tokens": it.saved_tokens,
-            "cost": it.cost,
-            "replayed": it.replayed,
-            "reason": it.reason,
+            "execution": execution.id,
+            "task": execution.task,
+            "agent": execution.agent,
+            "mode": execution.mode.value,
+            "state": execution.state.value,
+            "started_at": iso(execution.started_at),
+            "duration_ms": execution.duration_ms,
+            "tokens": execution.usage.total,
+            "saved_tokens": execution.saved_tokens,
+            "cost": execution.cost,
+            "replayed": execution.replayed,
+            "reason": execution.reason,
             "hint": self.hint,
             "misses": [miss.as_json() for miss in self.misses],
             "steps": [step.as_json() for step in self.steps],
@@ -166,36 +166,40 @@ async def why(store: GraphStore, execution: str) -> Why:
 
 async def _report(store: GraphStore, run: Trace) -> tuple[Report, Trace, str | None]:
     """What became of the steps, and the execution that they are recorded with."""
-    it, hint = run.execution, _UNENDED.get(run.execution.state)
-    if it.report is not None:
+    execution, hint = run.execution, _UNENDED.get(run.execution.state)
+    if execution.report is not None:
         try:
-            found = await store.values([it.report])
-            report = Report.of_value(found[it.report])
+            found = await store.values([execution.report])
+            report = Report.of_value(found[execution.report])
         except (PayloadCorrupted, ValueError):
             hint = "the report of this run is damaged: what is told here is told by its trace"
         else:
-            of = run if run.steps or not report.steps else await _replayed(store, it)
+            of = run if run.steps or not report.steps else await _replayed(store, execution)
             return report, of or run, None
-    if run.steps or it.mode is not Mode.REPLAY:
-        if it.mode is not Mode.LIVE and hint is None:
+    if run.steps or execution.mode is not Mode.REPLAY:
+        if execution.mode is not Mode.LIVE and hint is None:
             hint = "this run kept no report: what became of its steps is not known"
         return plain_report(run, served=False), run, hint
-    trace = await _replayed(store, it)
+    trace = await _replayed(store, execution)
     if trace is None:
-        return Report(()), run, f"the trace {it.replayed} that it replayed is not in the store"
+        return (
+            Report(()),
+            run,
+            f"the trace {execution.replayed} that it replayed is not in the store",
+        )
     return plain_report(trace, served=True), trace, hint
 
 
-async def _replayed(store: GraphStore, it: Execution) -> Trace | None:
-    return None if it.replayed is None else await store.execution(it.replayed)
+async def _replayed(store: GraphStore, execution: Execution) -> Trace | None:
+    return None if execution.replayed is None else await store.execution(execution.replayed)
 
 
 def _torn(run: Trace) -> tuple[Cause, ...]:
     """A tear is found after the report was written; of a trace it is told by its length."""
-    it = run.execution
-    if it.state is not ExecutionState.PUBLISHED or it.complete:
+    execution = run.execution
+    if execution.state is not ExecutionState.PUBLISHED or execution.complete:
         return ()
-    step = run.steps[it.published_steps]
+    step = run.steps[execution.published_steps]
     return (Cause(MissKind.TORN, f"{step.name} (step {step.position})"),)
 
 
@@ -251,10 +255,10 @@ def _fits(cause: Cause, event: ChangeEvent) -> bool:
             return event.kind is ChangeKind.WITHDRAWN
         case _:
             return any(
-                it.selector == cause.facet.selector
-                and it.before == cause.before
-                and it.after != cause.before
-                for it in event.changed
+                change.selector == cause.facet.selector
+                and change.before == cause.before
+                and change.after != cause.before
+                for change in event.changed
             )
 
 
@@ -275,7 +279,7 @@ def _steps(report: Report, of: Trace, changes: _Changes) -> tuple[WhyStep, ...]:
     for position, told in enumerate(report.steps):
         step = recorded.get(told.step or "")
         why = None if told.cause is None else WhyMiss(told.cause, changes.get(told.cause))
-        it = WhyStep(
+        why_step = WhyStep(
             position=position,
             kind=told.kind,
             name=told.name,
@@ -287,7 +291,7 @@ def _steps(report: Report, of: Trace, changes: _Changes) -> tuple[WhyStep, ...]:
             step=told.step,
             why=why,
         )
-        steps.append(_traced(it, step, of, steps))
+        steps.append(_traced(why_step, step, of, steps))
     return tuple(steps)
 
 
@@ -307,42 +311,42 @@ _FATES = {
 }
 
 
-def _traced(it: WhyStep, step: Step | None, of: Trace, before: Sequence[WhyStep]) -> WhyStep:
+def _traced(why_step: WhyStep, step: Step | None, of: Trace, before: Sequence[WhyStep]) -> WhyStep:
     """The step, with the earlier one from which it follows that it was not served."""
-    if it.why is None or not before:
-        return it
-    cause = it.why.cause
+    if why_step.why is None or not before:
+        return why_step
+    cause = why_step.why.cause
     if cause.kind is MissKind.REQUEST_CHANGED:
         origin = _first_upstream(step, of, before)
-    elif _is_own(cause, it, step, of):
-        return it
+    elif _is_own(cause, why_step, step, of):
+        return why_step
     else:
         origin = next(
             (one for one in before if one.why is not None and one.why.cause == cause), None
         )
     if origin is None:
-        return it
+        return why_step
     first = origin.position if origin.follows is None else origin.follows
-    return replace(it, follows=first, why=origin.why or it.why)
+    return replace(why_step, follows=first, why=origin.why or why_step.why)
 
 
-def _is_own(cause: Cause, it: WhyStep, step: Step | None, of: Trace) -> bool:
+def _is_own(cause: Cause, why_step: WhyStep, step: Step | None, of: Trace) -> bool:
     """Whether the cause is about this step itself, and not why an earlier one left the trace."""
     if cause.facet is not None:
         guards = (of.preconditions.get(guard) for guard in (step.guards if step else ()))
         return any(guard is not None and guard.ref == cause.facet for guard in guards)
-    return cause.kind is not MissKind.OUTPUT_DIVERGED or it.kind is StepKind.ACTION
+    return cause.kind is not MissKind.OUTPUT_DIVERGED or why_step.kind is StepKind.ACTION
 
 
 def _first_upstream(step: Step | None, of: Trace, before: Sequence[WhyStep]) -> WhyStep | None:
     """The first step that was new in this run, of those that this one can depend on."""
     upstream = None if step is None else _ancestors(step, of)
     new = (Fate.ASKED, Fate.EXECUTED, Fate.REFUSED)
-    for it in before:
-        if upstream is not None and it.step not in upstream:
+    for earlier in before:
+        if upstream is not None and earlier.step not in upstream:
             continue
-        if it.fate in new or it.outcome is Outcome.DIVERGED:
-            return it
+        if earlier.fate in new or earlier.outcome is Outcome.DIVERGED:
+            return earlier
     return None
 
 

@@ -90,6 +90,6 @@ def _with_its_writes(steps: Sequence[Step], whole: int) -> int:
     """How many steps may be published of the first ``whole``: a decision that chose a write only
     together with that write, which tells what it had to rest on."""
     writes = (it for it in steps[whole:] if it.effect is Effect.WRITE)
-    behind = [position for it in writes for position in decisions_behind(steps, it)]
+    behind = [position for write in writes for position in decisions_behind(steps, write)]
     first = min(behind, default=whole)
     return whole if first >= whole else _with_its_writes(steps, first)

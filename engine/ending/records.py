@@ -142,7 +142,7 @@ def _effects(run: Run) -> tuple[SideEffect, ...]:
 def _preconditions(run: Run) -> tuple[Precondition, ...]:
     """All that guards a step of this run, each once, sorted: stores lock in this order."""
     run_steps = run.path.run_steps
-    noted = {note.guard.id: note.guard for it in run_steps for note in it.notes}
+    noted = {note.guard.id: note.guard for run_step in run_steps for note in run_step.notes}
     known = {**run.search.preconditions, **noted}
-    used = {guard for it in run_steps for guard in it.step.guards}
+    used = {guard for run_step in run_steps for guard in run_step.step.guards}
     return tuple(known[guard] for guard in sorted(used))

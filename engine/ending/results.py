@@ -50,20 +50,20 @@ def tell(ended: EndedRun, execution: Execution | None = None, *, recorded: bool)
     run = ended.run
     if not run.session.events.listeners:
         return
-    it = execution or execution_of(ended, run.steps)
+    stored = execution or execution_of(ended, run.steps)
     event = RunEnded(
-        execution_id=it.id,
-        task=it.task,
-        name=it.agent,
-        mode=it.mode,
-        failed=it.state is ExecutionState.FAILED,
-        reason=it.reason,
+        execution_id=stored.id,
+        task=stored.task,
+        name=stored.agent,
+        mode=stored.mode,
+        failed=stored.state is ExecutionState.FAILED,
+        reason=stored.reason,
         recorded=recorded,
         steps=len(run.path.run_steps),
-        tokens=it.usage.total,
-        saved_tokens=it.saved_tokens,
-        cost=it.cost,
-        duration_ms=it.duration_ms,
+        tokens=stored.usage.total,
+        saved_tokens=stored.saved_tokens,
+        cost=stored.cost,
+        duration_ms=stored.duration_ms,
         miss=ended.missed,
     )
     run.session.events.emit(event)

@@ -76,8 +76,8 @@ def form_of_code(code: CodeType, doc: str | None = None) -> Json:
     ]
 
 
-def _constant(it: Any) -> Json:
-    return form_of_code(it) if isinstance(it, CodeType) else digest(marshal.dumps(it, 2))
+def _constant(value: Any) -> Json:
+    return form_of_code(value) if isinstance(value, CodeType) else digest(marshal.dumps(value, 2))
 
 
 def chains(

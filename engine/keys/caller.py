@@ -38,21 +38,21 @@ def caller_name(call: Callable[..., Any]) -> str:
     return encode(_named(call, _DEPTH)).decode()
 
 
-def _named(it: Any, depth: int) -> Json:
+def _named(value: Any, depth: int) -> Json:
     if depth == 0:
         return _STATE
-    if isinstance(it, functools.partial):
-        names = sorted(it.keywords)
-        bound = [_bound(x, depth) for x in it.args]
-        bound += [_told(name, it.keywords[name], depth) for name in names]
-        return [_named(it.func, depth), names, bound]
-    if inspect.ismethod(it):
-        return [_named(it.__func__, depth), _bound(it.__self__, depth)]
-    if isinstance(it, FunctionType):
-        return [it.__module__, _name_or_code(it), _bindings(it, depth)]
-    if isinstance(it, type) or inspect.isroutine(it):
-        return [it.__module__, it.__qualname__]
-    return _object(it, depth)
+    if isinstance(value, functools.partial):
+        names = sorted(value.keywords)
+        bound = [_bound(x, depth) for x in value.args]
+        bound += [_told(name, value.keywords[name], depth) for name in names]
+        return [_named(value.func, depth), names, bound]
+    if inspect.ismethod(value):
+        return [_named(value.__func__, depth), _bound(value.__self__, depth)]
+    if isinstance(value, FunctionType):
+        return [value.__module__, _name_or_code(value), _bindings(value, depth)]
+    if isinstance(value, type) or inspect.isroutine(value):
+        return [value.__module__, value.__qualname__]
+    return _object(value, depth)
 
 
 def _name_or_code(function: FunctionType) -> str:
@@ -111,13 +111,13 @@ def _exactly(value: Any) -> Json:
         return _STATE
 
 
-def _object(it: Any, depth: int) -> Json:
+def _object(instance: Any, depth: int) -> Json:
     """An object by its class and the plain attributes that its methods do not rebind."""
-    kind: Any = type(it)
+    kind: Any = type(instance)
     name = [kind.__module__, kind.__qualname__]
-    if (address := getattr(it, "base_url", None)) is not None:  # a client of some service
+    if (address := getattr(instance, "base_url", None)) is not None:  # a client of some service
         return [*name, str(address)]
-    attributes = state_of(it)
+    attributes = state_of(instance)
     state = _rebound_by(kind)
     told = {
         key: _bound(value, depth)
@@ -130,9 +130,9 @@ def _object(it: Any, depth: int) -> Json:
 @functools.lru_cache(maxsize=256)
 def _rebound_by(kind: type) -> frozenset[str]:
     """The attributes that methods, and functions made in them, set after an object was made."""
-    methods: Iterable[Any] = (it for base in kind.__mro__ for it in vars(base).values())
+    methods: Iterable[Any] = (member for base in kind.__mro__ for member in vars(base).values())
     codes = (it.__code__ for it in methods if isinstance(it, FunctionType))
-    after = (it for code in codes for it in _with_inner(code) if it.co_name not in _MAKING)
+    after = (inner for code in codes for inner in _with_inner(code) if inner.co_name not in _MAKING)
     return frozenset(name for code in after for name in _stored(code, "STORE_ATTR"))
 
 

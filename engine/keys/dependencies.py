@@ -70,10 +70,10 @@ class Dependencies:
         self._queue: deque[tuple[object, str | None]] = deque()
         forms: list[Json] = [[self._refer(root, "") for root in roots]]
         while self._queue:
-            it, path = self._queue.popleft()
-            forms.append(self._form(it, path))
+            value, path = self._queue.popleft()
+            forms.append(self._form(value, path))
             if len(self._kept) > _LIMIT:
-                self._not_seen(path, it)
+                self._not_seen(path, value)
                 break
         self.digest = fingerprint(forms)
 
@@ -84,51 +84,51 @@ class Dependencies:
 
     # Referring ----------------------------------------------------------------------------
 
-    def _refer(self, it: object, path: str | None) -> Json:
-        """What stands for ``it`` where it is mentioned: its value, or the number of its form."""
-        if id(it) in self._state:
+    def _refer(self, target: object, path: str | None) -> Json:
+        """What stands for ``target`` where it is mentioned: a value, or the number of its form."""
+        if id(target) in self._state:
             return "state"
-        if (value := plain(it)) is not None:
-            self._watch_plain(it)
+        if (value := plain(target)) is not None:
+            self._watch_plain(target)
             return value
-        if isinstance(it, IGNORED):
+        if isinstance(target, IGNORED):
             return "ignored"
-        if (number := self._numbers.get(id(it))) is None:
-            number = self._numbers[id(it)] = len(self._kept)
-            self._kept.append(it)
-            self._queue.append((it, path))
+        if (number := self._numbers.get(id(target))) is None:
+            number = self._numbers[id(target)] = len(self._kept)
+            self._kept.append(target)
+            self._queue.append((target, path))
         return number
 
-    def _watch_plain(self, it: object) -> None:
-        if isinstance(it, list | dict | set | tuple | bytearray):
-            self._reads.value(functools.partial(exact, it), equal)
+    def _watch_plain(self, value: object) -> None:
+        if isinstance(value, list | dict | set | tuple | bytearray):
+            self._reads.value(functools.partial(exact, value), equal)
 
     def _refer_all(self, items: Mapping[Any, Any], path: str | None) -> Json:
         """What a namespace holds, by name."""
         names = sorted(items, key=str)
         return [[str(name), self._refer(items[name], _join(path, str(name)))] for name in names]
 
-    def _not_seen(self, path: str | None, it: object) -> None:
+    def _not_seen(self, path: str | None, value: object) -> None:
         if path is not None:
-            self.unseen[f"{path} ({_kind(it)})".strip()] = None
+            self.unseen[f"{path} ({_kind(value)})".strip()] = None
 
     # Forms --------------------------------------------------------------------------------
 
-    def _form(self, it: Any, path: str | None) -> Json:
-        if isinstance(it, FunctionType):
-            return self._function(it, path)
-        if (parts := parts_of(it)) is not None:
-            if isinstance(it, MethodType):
-                self._selves[id(it.__func__)] = it.__self__
-            bound = _join(path, "self") if isinstance(it, MethodType) else path
-            return [type(it).__name__, *(self._refer(part, bound) for part in parts)]
-        if isinstance(it, type):
-            return self._class(it, path)
-        if isinstance(it, ModuleType):
-            return self._module(it, path)
-        if isinstance(it, BUILT_IN):
-            return name_of(it)
-        return repr(it) if type(it).__module__ == "typing" else self._object(it, path)
+    def _form(self, value: Any, path: str | None) -> Json:
+        if isinstance(value, FunctionType):
+            return self._function(value, path)
+        if (parts := parts_of(value)) is not None:
+            if isinstance(value, MethodType):
+                self._selves[id(value.__func__)] = value.__self__
+            bound = _join(path, "self") if isinstance(value, MethodType) else path
+            return [type(value).__name__, *(self._refer(part, bound) for part in parts)]
+        if isinstance(value, type):
+            return self._class(value, path)
+        if isinstance(value, ModuleType):
+            return self._module(value, path)
+        if isinstance(value, BUILT_IN):
+            return name_of(value)
+        return repr(value) if type(value).__module__ == "typing" else self._object(value, path)
 
     def _function(self, function: FunctionType, path: str | None) -> Json:
         own = self._is_own(function.__globals__.get("__name__"))
@@ -168,8 +168,8 @@ class Dependencies:
         if id(function) in self._members:
             return frozenset()
         names = rebound(function.__code__)
-        if (it := self._selves.get(id(function))) is not None:
-            self._rebound[id(it)] = names
+        if (owner := self._selves.get(id(function))) is not None:
+            self._rebound[id(owner)] = names
         for chain in changed(function.__code__):
             value = self._at(function, cells, chain)
             if isinstance(value, list | dict | set | deque | bytearray):
@@ -277,20 +277,20 @@ class Dependencies:
             self._not_seen(path, module)
         return installed(module.__name__)
 
-    def _object(self, it: Any, path: str | None) -> Json:
-        kind = type(it)
+    def _object(self, instance: Any, path: str | None) -> Json:
+        kind = type(instance)
         if hasattr(kind, "source_key"):  # a tool, called as a function
-            return ["tool", self._reads.value(it.source_key, equal)]
+            return ["tool", self._reads.value(instance.source_key, equal)]
         own = self._is_own(kind.__module__)
-        held, value = contents(it), value_of(it)
+        held, value = contents(instance), value_of(instance)
         if held is not None:
-            self._reads.value(functools.partial(contents, it), all_are)
+            self._reads.value(functools.partial(contents, instance), all_are)
         elif not own and value is not None:
             return ["value", name_of(kind), self._refer(value, None)]
-        elif not own and not _has_fields(it) and not isinstance(it, HOLDERS):
-            self._not_seen(path, it)
+        elif not own and not _has_fields(instance) and not isinstance(instance, HOLDERS):
+            self._not_seen(path, instance)
             return name_of(kind)
-        state = self._reads.value(functools.partial(self._state_of, it), same_members)
+        state = self._reads.value(functools.partial(self._state_of, instance), same_members)
         items = [self._refer(item, path) for item in held or ()]
         return [
             "object",
@@ -300,9 +300,11 @@ class Dependencies:
             self._refer(value, None),
         ]
 
-    def _state_of(self, it: Any) -> dict[str, Any]:
-        bound = self._rebound.get(id(it), frozenset())
-        return {name: value for name, value in state_of(it).items() if f"self.{name}" not in bound}
+    def _state_of(self, instance: Any) -> dict[str, Any]:
+        bound = self._rebound.get(id(instance), frozenset())
+        return {
+            name: value for name, value in state_of(instance).items() if f"self.{name}" not in bound
+        }
 
     def _is_own(self, module: object) -> bool:
         return is_own(str(module), self._packages)
@@ -315,8 +317,8 @@ def _is_plain_namespace(value: Any) -> bool:
     )
 
 
-def _has_fields(it: object) -> bool:
-    return dataclasses.is_dataclass(it) or hasattr(type(it), "__pydantic_fields__")
+def _has_fields(value: object) -> bool:
+    return dataclasses.is_dataclass(value) or hasattr(type(value), "__pydantic_fields__")
 
 
 def _dotted(value: Any) -> str:
@@ -332,5 +334,5 @@ def _join(path: str | None, name: str) -> str | None:
     return f"{path}.{name}" if path and name else path if path is None else path or name
 
 
-def _kind(it: object) -> str:
-    return "outside" if it is None else f"a {type(it).__name__}"
+def _kind(value: object) -> str:
+    return "outside" if value is None else f"a {type(value).__name__}"

@@ -65,8 +65,8 @@ def _reduced(value: Any) -> str:
     return f"make({';'.join(parts)})"
 
 
-def _named(it: Any) -> str:
-    return f"@{it.__module__}:{it.__qualname__}"
+def _named(value: Any) -> str:
+    return f"@{value.__module__}:{value.__qualname__}"
 
 
 def _function(value: Any) -> str:

@@ -91,10 +91,10 @@ def reaches_outside(name: str) -> bool:
     return f"{name}.".startswith(tuple(f"{it.rstrip('.')}." for it in _OUTSIDE))
 
 
-def name_of(it: Any) -> str:
+def name_of(value: Any) -> str:
     """What is installed is known by its name, and by the version of what it came with."""
-    module = str(getattr(it, "__module__", "") or "")
-    name = getattr(it, "__qualname__", getattr(it, "__name__", type(it).__qualname__))
+    module = str(getattr(value, "__module__", "") or "")
+    name = getattr(value, "__qualname__", getattr(value, "__name__", type(value).__qualname__))
     return f"{installed(module)}:{name}"
 
 

@@ -91,17 +91,17 @@ def _source_of(name: str, parts: Iterable[Any]) -> list[str]:
     return [_normalised(name, it) if _has_source(it) else _value(name, it) for it in parts]
 
 
-def _has_source(it: Any) -> bool:
-    return callable(it) or inspect.ismodule(it)
+def _has_source(value: Any) -> bool:
+    return callable(value) or inspect.ismodule(value)
 
 
-def _value(name: str, it: Any) -> str:
+def _value(name: str, value: Any) -> str:
     """A value named in uses=."""
-    known = Dependencies([[it]], frozenset())
-    if known.unseen or (type(it).__module__ != "builtins" and not known.stand):
+    known = Dependencies([[value]], frozenset())
+    if known.unseen or (type(value).__module__ != "builtins" and not known.stand):
         raise ToolError(
-            f"the tool {name} uses {it!r}, of which it cannot be known what it is; name functions,"
-            " classes, modules or plain values, or state version='1' and count it up"
+            f"the tool {name} uses {value!r}, of which it cannot be known what it is; name"
+            " functions, classes, modules or plain values, or state version='1' and count it up"
         )
     return known.digest
 

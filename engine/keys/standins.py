@@ -203,8 +203,8 @@ class StandIns:
         """``text``, of which nobody knows where values stand in it, with stand-ins for those that
         can be told apart there: long ones, that are no part of a longer word."""
         plain = (it for it in self._by_text.values() if len(_text(it.value)) >= _TOLD_APART)
-        for it in sorted(plain, key=lambda it: len(_text(it.value)), reverse=True):
-            for value, standin in zip(_spellings(it.value), _spellings(it.standin), strict=True):
+        for pair in sorted(plain, key=lambda pair: len(_text(pair.value)), reverse=True):
+            for value, standin in zip(_spellings(pair.value), _spellings(pair.standin), strict=True):
                 if value in text:
                     text = _apart(value).sub(standin.replace("\\", r"\\"), text)
         return text

@@ -141,50 +141,50 @@ _MADE = frozenset(
 )
 
 
-def plain(it: Any) -> str | None:
+def plain(value: Any) -> str | None:
     """The digest of a plain value, as deep as it goes; None if there is anything else in it."""
-    if type(it) not in _PLAIN:
+    if type(value) not in _PLAIN:
         return None
     try:
-        return digest(marshal.dumps(it, 2))  # 2: without references, which depend on chance
+        return digest(marshal.dumps(value, 2))  # 2: without references, which depend on chance
     except ValueError:
         return None
 
 
-def exact(it: Any) -> bytes | str | None:
+def exact(value: Any) -> bytes | str | None:
     """What tells cheaply whether a plain value is still the same: its bytes, if they are few."""
     try:
-        written = marshal.dumps(it, 2)
+        written = marshal.dumps(value, 2)
     except ValueError:
         return None
     return written if len(written) < _FEW else digest(written)
 
 
-def contents(it: Any) -> tuple[Any, ...] | None:
+def contents(value: Any) -> tuple[Any, ...] | None:
     """What a container holds, in its order; None if it is none of Python's own."""
-    if isinstance(it, dict | MappingProxyType):
-        return tuple(part for item in tuple(it.items()) for part in item)
-    if isinstance(it, set | frozenset):
-        return tuple(sorted(it, key=_name_or_repr))
-    if isinstance(it, BaseException):
-        return it.args
-    return tuple(it) if isinstance(it, tuple | list | deque) else None
+    if isinstance(value, dict | MappingProxyType):
+        return tuple(part for item in tuple(value.items()) for part in item)
+    if isinstance(value, set | frozenset):
+        return tuple(sorted(value, key=_name_or_repr))
+    if isinstance(value, BaseException):
+        return value.args
+    return tuple(value) if isinstance(value, tuple | list | deque) else None
 
 
-def _name_or_repr(it: Any) -> str:
-    return getattr(it, "__qualname__", None) or repr(it)
+def _name_or_repr(value: Any) -> str:
+    return getattr(value, "__qualname__", None) or repr(value)
 
 
-def state_of(it: Any) -> dict[str, Any]:
+def state_of(value: Any) -> dict[str, Any]:
     """The attributes of an object, or what was written into a class."""
-    if isinstance(it, type):
-        return _written(it)
-    state = dict(getattr(it, "__dict__", {}))
-    for kind in type(it).__mro__:
+    if isinstance(value, type):
+        return _written(value)
+    state = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
         for name, member in vars(kind).items():
             if isinstance(member, MemberDescriptorType):
                 with contextlib.suppress(AttributeError):  # not set yet
-                    state[name] = member.__get__(it)
+                    state[name] = member.__get__(value)
             elif isinstance(member, functools.cached_property):
                 state.pop(name, None)
     return state
@@ -257,9 +257,10 @@ def _pydantic_validators(kind: type) -> dict[str, Any]:
         return {}
     found = [getattr(groups, group.name) for group in dataclasses.fields(groups)]
     return {
-        f"applied {name}": repr(getattr(it.info, "mode", "")) + repr(getattr(it.info, "fields", ""))
+        f"applied {name}": repr(getattr(decorator.info, "mode", ""))
+        + repr(getattr(decorator.info, "fields", ""))
         for group in found
-        for name, it in group.items()
+        for name, decorator in group.items()
     }
 
 
@@ -271,26 +272,26 @@ def value_of(it: Any) -> Any:
     return _reduced(it) if isinstance(it, IMMUTABLE) else None
 
 
-def _reduced(it: Any) -> Any:
+def _reduced(value: Any) -> Any:
     """The same as pickle would have it."""
     try:
-        made = copyreg.dispatch_table.get(type(it))
-        return it.__reduce_ex__(2) if made is None else made(it)
+        made = copyreg.dispatch_table.get(type(value))
+        return value.__reduce_ex__(2) if made is None else made(value)
     except Exception:  # noqa: BLE001  (whatever its class raises, it cannot be known)
         return None
 
 
-def parts_of(it: Any) -> list[Any] | None:
-    """What ``it`` is made of; None if it is not known to be made of other things."""
+def parts_of(value: Any) -> list[Any] | None:
+    """What ``value`` is made of; None if it is not known to be made of other things."""
     for kind, names in _MADE_OF:
-        if isinstance(it, kind):
-            return [getattr(it, name) for name in names]
-    if isinstance(it, Enum):
-        return [type(it), it.name, it.value]
-    if isinstance(it, BuiltinFunctionType) and not isinstance(it.__self__, ModuleType | None):
-        return [it.__name__, it.__self__]
-    if inspect.isroutine(it) and hasattr(it, "__wrapped__"):  # as lru_cache makes them
-        return [name_of(type(it)), it.__wrapped__]
-    if (origin := get_origin(it)) is not None:
-        return [origin, *get_args(it)]
+        if isinstance(value, kind):
+            return [getattr(value, name) for name in names]
+    if isinstance(value, Enum):
+        return [type(value), value.name, value.value]
+    if isinstance(value, BuiltinFunctionType) and not isinstance(value.__self__, ModuleType | None):
+        return [value.__name__, value.__self__]
+    if inspect.isroutine(value) and hasattr(value, "__wrapped__"):  # as lru_cache makes them
+        return [name_of(type(value)), value.__wrapped__]
+    if (origin := get_origin(value)) is not None:
+        return [origin, *get_args(value)]
     return None

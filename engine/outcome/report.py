@@ -71,16 +71,16 @@ class Report:
             "misses": [numbers[cause] for cause in self.misses],
             "steps": [
                 [
-                    it.kind.value,
-                    it.name,
-                    None if it.outcome is None else it.outcome.value,
-                    it.tokens,
-                    it.saved_tokens,
-                    it.error,
-                    None if it.cause is None else numbers[it.cause],
+                    step.kind.value,
+                    step.name,
+                    None if step.outcome is None else step.outcome.value,
+                    step.tokens,
+                    step.saved_tokens,
+                    step.error,
+                    None if step.cause is None else numbers[step.cause],
                     int(place[2]) if place else None,
                 ]
-                for it, place in zip(self.steps, places, strict=True)
+                for step, place in zip(self.steps, places, strict=True)
             ],
         }
         return Value.of(encode(document))

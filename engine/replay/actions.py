@@ -64,10 +64,10 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
         return []
     if len(calls) == 1 and (recorded := _next_action(run, decision)) is not None:
         if run.definition.code.tools[recorded.step.name].just_reads:
-            it = await _follow(run, recorded, calls[0])
+            run_step = await _follow(run, recorded, calls[0])
         else:
-            it = _reuse(run, recorded)
-        return [CallResult(calls[0], it.output, it.step.error)]
+            run_step = _reuse(run, recorded)
+        return [CallResult(calls[0], run_step.output, run_step.step.error)]
     actions = [await plan_call(run, decision, number) for number in range(len(calls))]
     gate = EffectGate(run, [Chooser(run, run.path.run_steps[decision.position])], final=final)
     run_steps = [it.run_step for it in await _carry_out(run, actions, decision.noted, gate)]
@@ -76,8 +76,8 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
     else:
         run.path.leave(next((it.cause for it in run_steps if it.cause is not None), None))
     return [
-        CallResult(call, it.output, it.step.error)
-        for call, it in zip(calls, run_steps, strict=True)
+        CallResult(call, run_step.output, run_step.step.error)
+        for call, run_step in zip(calls, run_steps, strict=True)
     ]
 
 
@@ -177,7 +177,7 @@ async def _act(
 ) -> _Done:
     action = await plan_act(run, tool, arguments)
     # A write must find the facts as they were before the decisions that chose it.
-    noted = {ref: note for it in reversed(chosen) for ref, note in it.noted.items()}
+    noted = {ref: note for chooser in reversed(chosen) for ref, note in chooser.noted.items()}
     [done] = await _carry_out(run, [action], noted, EffectGate(run, chosen, final=True))
     if done.run_step.outcome is not Outcome.REFUSED:
         for chooser in chosen:
@@ -201,9 +201,9 @@ async def _carry_out(
         done = _all_of(await asyncio.gather(*work, return_exceptions=True))
     if gate.stopped is not None and gate.ask_again:
         raise gate.stopped
-    for action, it in zip(actions, done, strict=True):
-        it.run_step.followed = action.followed is not None
-        run.take(it.run_step)
+    for action, outcome in zip(actions, done, strict=True):
+        outcome.run_step.followed = action.followed is not None
+        run.take(outcome.run_step)
     if gate.stopped is not None:
         run.refuse(gate.stopped, gate.chosen)
     return done
@@ -211,9 +211,9 @@ async def _carry_out(
 
 def _all_of(done: Sequence[_Done | BaseException]) -> list[_Done]:
     """All of them, or the first trouble there was; by now none of them is still at work."""
-    for it in done:
-        if isinstance(it, BaseException):
-            raise it
+    for outcome in done:
+        if isinstance(outcome, BaseException):
+            raise outcome
     return [it for it in done if isinstance(it, _Done)]
 
 
@@ -288,7 +288,7 @@ def _rendering_of(run: Run, action: PlannedAction, tool: Tool) -> Rendering:
 
 
 def _ended(run: Run, action: PlannedAction, run_step: RunStep, ticket: int) -> None:
-    """What gave something new is confirmed by a later read of facts (I6)."""
+    """Have a later read of facts confirm what gave something new (I6, torn recordings)."""
     if not run_step.copied:
         run_step.ticket = ticket
         run.notes.ended(ticket, action.notes)

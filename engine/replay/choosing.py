@@ -1,4 +1,4 @@
-"""Whether the decisions that chose a write knew the facts it rests on (I2).
+"""Whether the decisions that chose a write knew the facts that it rests on.
 
 Which decisions chose it: where the call stands in a reply, that one; else every decision whose
 handle was passed to the act, and every one that the program had opened before
@@ -53,9 +53,9 @@ async def mistrust(decisions: Collection[Chooser]) -> None:
     else the next run would be refused for the same reason."""
     for run in {it.run: None for it in decisions}:
         served = {
-            (it.decision.step.key, it.decision.step.occurrence)
-            for it in decisions
-            if it.run is run and it.decision.served
+            (chooser.decision.step.key, chooser.decision.step.occurrence)
+            for chooser in decisions
+            if chooser.run is run and chooser.decision.served
         }
         traces = await run.search.all_traces() if served else ()
         known = [it.id for it in traces if any((s.key, s.occurrence) in served for s in it.steps)]

@@ -1,4 +1,4 @@
-"""Decisions: followed as recorded, served by key, or asked for (I2)."""
+"""Decisions: followed, served by key, or asked for if they must be (I2)."""
 
 from __future__ import annotations
 
@@ -155,9 +155,9 @@ def go_back(run: Run, decision: Decision, again: AskAgain) -> int:
     """
     history = run.path.history
     fallen = [
-        it.step.position if it.step.decision is None else it.step.decision
-        for it in run.path.served(run.refusals.heeded.all_before)
-        if any(note.guard.id in again.guards for note in run.refusals.rests_on(it))
+        served.step.position if served.step.decision is None else served.step.decision
+        for served in run.path.served(run.refusals.heeded.all_before)
+        if any(note.guard.id in again.guards for note in run.refusals.rests_on(served))
     ]
     back = min([decision.position, *(it for it in fallen if it >= history)])
     if any(it < history for it in fallen):

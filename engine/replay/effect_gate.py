@@ -1,4 +1,4 @@
-"""The check right before an effect (I5)."""
+"""The check right before an effect: no effect is stale (I5)."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ class EffectGate:
         facets = [note.guard.ref for note in notes]
         run = self._run
         noted = [it.noted for it in self.chosen]
-        known = (it[ref] for it in noted for ref in facets if ref in it)
-        chosen = (note for it in self.chosen for note in it.rests_on)
+        known = (notes[ref] for notes in noted for ref in facets if ref in notes)
+        chosen = (note for chooser in self.chosen for note in chooser.rests_on)
         known_of, after = run.refusals.rests_on, run.refusals.heeded.all_before
-        served = (note for it in run.path.served(after) for note in known_of(it))
+        served = (note for step in run.path.served(after) for note in known_of(step))
         every = itertools.chain(notes, known, chosen, served)
         return list({(it.guard.id, it.believed or it.version): it for it in every}.values())
 

@@ -1,4 +1,4 @@
-"""Which steps of a trace still stand: a pure function of facts and code (I1, I2)."""
+"""Which steps of a trace stand: a pure function of facts and code (I1, facts and not marks)."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def standing_prefix(judged: Sequence[Recorded]) -> int:
 def chosen(
     traces: Sequence[Trace], judged: Mapping[str, Sequence[Recorded]], prefer: str | None = None
 ) -> Trace | None:
-    """The trace with the longest standing prefix; among equals the newest (I3).
+    """The trace with the longest standing prefix; among equals the newest (I3, restore).
 
     One that stands to its end is longer than any that does not, however many steps that took;
     and of these ``prefer`` (an id) comes first.

@@ -70,7 +70,7 @@ async def look_up(
 
 def _of_steps(trace: Trace, values: Mapping[str, bytes]) -> dict[str, bytes]:
     """What replaying needs of a trace's payloads: requests are not built from what was asked."""
-    wanted = {it for step in trace.steps for it in (step.arguments, step.output)}
+    wanted = {digest for step in trace.steps for digest in (step.arguments, step.output)}
     return {digest: data for digest, data in values.items() if digest in wanted}
 
 

@@ -1,4 +1,4 @@
-"""The facts a run rests on, as it noted them (I5, I6).
+"""The facts a run rests on, as it noted them: no stale effect (I5), no torn trace (I6).
 
 A note says: before this step, this facet had this fingerprint at version n. A step is torn if
 some version since then, up to one read after the step, did not hold it. Every read of facts

@@ -2,7 +2,7 @@
 
 A *prepared* trace is one whose payloads are decoded once and kept in the process. It serves
 again after one statement: its resources' versions are those that were accepted before, and its
-execution is still published (I4).
+execution is still published (I4, no stale replay).
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class Prepared:
     def actions(self) -> Mapping[tuple[int, int], Recorded]:
         """Actions by the decision and the number of the call that they carry out."""
         return {
-            (it.step.decision, it.step.call): it
-            for it in self.judged
-            if it.step.decision is not None and it.step.call is not None
+            (recorded.step.decision, recorded.step.call): recorded
+            for recorded in self.judged
+            if recorded.step.decision is not None and recorded.step.call is not None
         }
 
     @cached_property
@@ -160,7 +160,9 @@ class Plan:
     @property
     def preconditions(self) -> dict[str, Precondition]:
         """All that guards a step of its traces."""
-        return {key: guard for it in self.traces for key, guard in it.preconditions.items()}
+        return {
+            key: guard for prepared in self.traces for key, guard in prepared.preconditions.items()
+        }
 
 
 def no_plan(*causes: Cause) -> Plan:

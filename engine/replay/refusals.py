@@ -1,4 +1,4 @@
-"""Why effects were refused, and what a run knows of it from then on (I5)."""
+"""Why effects were refused as stale (I5), and what a run knows of it from then on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["AskAgain", "KnownRefusals", "Refusals"]
 
 
 class AskAgain(Exception):
-    """Facts moved before the first effect of a reply, or cannot be checked any more (I5)."""
+    """Facts moved before the first effect of a reply, or cannot be checked any more."""
 
     def __init__(self, cause: Cause, moved: Iterable[Note] = (), now: Iterable[Note] = ()) -> None:
         moved = tuple(moved)

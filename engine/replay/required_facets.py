@@ -1,4 +1,4 @@
-"""What steps rest on: from declared requirements to the facets that are meant (I2)."""
+"""What steps rest on: from declared requirements to the facets that are meant."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def needs_of_offered(
 
 def required_by_writes(tools: Iterable[Tool], inputs: Json) -> Callable[[str], bool]:
     """Whether a resource may be required by one of the writes, for some arguments."""
-    requires = [it for tool in tools if tool.is_write for it in tool.requires]
+    requires = [requirement for tool in tools if tool.is_write for requirement in tool.requires]
     named = {it.resolve(inputs).resource for it in requires if it.answers(inputs)}
     begins = tuple(it.uri.partition("{")[0] for it in requires if not it.answers(inputs))
     return lambda uri: uri in named or uri.startswith(begins)

@@ -203,16 +203,16 @@ class Run:
     def _tell(self, run_step: RunStep) -> None:
         if not self.session.events.listeners:
             return
-        it = run_step.report()
+        report = run_step.report()
         self.session.events.emit(
             StepEnded(
                 execution_id=self.id,
                 position=run_step.step.position,
-                kind=it.kind,
-                name=it.name,
-                outcome=it.outcome,
-                tokens=it.tokens,
-                cause=it.cause,
-                error=it.error,
+                kind=report.kind,
+                name=report.name,
+                outcome=report.outcome,
+                tokens=report.tokens,
+                cause=report.cause,
+                error=report.error,
             )
         )

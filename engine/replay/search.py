@@ -1,4 +1,4 @@
-"""The search by key: what any trace of the task has recorded of a step (I2)."""
+"""The search by key: what any trace has recorded need not be asked (I2, ask only what must be)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Search:
     def preconditions(self) -> dict[str, Precondition]:
         """All that guards a step which was found in some lookup, by id."""
         plans = (*self._former, self._plan)
-        return {key: guard for it in plans for key, guard in it.preconditions.items()}
+        return {key: guard for plan in plans for key, guard in plan.preconditions.items()}
 
     @property
     def time_has_passed(self) -> bool:
@@ -108,7 +108,7 @@ class Search:
 
     async def _best_of(self, found: list[Recorded]) -> Recorded | None:
         if self._time_has_passed and found:
-            notes = await self._notes.take(facet for it in found for facet in it.facets)
+            notes = await self._notes.take(facet for recorded in found for facet in recorded.facets)
             found = [recorded.under(notes) for recorded in found]
         return next((it for it in found if it.cause is None), found[0] if found else None)
 

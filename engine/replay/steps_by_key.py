@@ -1,4 +1,4 @@
-"""Steps of a task's traces by key and occurrence (I2), as an index."""
+"""An index of the steps of a task's traces, by key and occurrence."""
 
 from __future__ import annotations
 

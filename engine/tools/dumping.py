@@ -271,7 +271,9 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 def _layout(kind: Any) -> _Layout:
     if issubclass(kind, BaseModel):
         own = kind.__pydantic_decorators__
-        written = {name for it in own.field_serializers.values() for name in it.info.fields}
+        written = {
+            name for serializer in own.field_serializers.values() for name in serializer.info.fields
+        }
         declared = {
             name: None
             if name in written or "*" in written or _has_writer(field.metadata)

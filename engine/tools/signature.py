@@ -56,9 +56,9 @@ class Signature:
         #: The parameters that a caller may give, by the function's own names.
         self.types = {it: hints[it] for it in parameters if it not in self.hidden}
         self._given = {
-            it: parameters[it].default
-            for it in self.types
-            if parameters[it].default is not inspect.Parameter.empty
+            name: parameters[name].default
+            for name in self.types
+            if parameters[name].default is not inspect.Parameter.empty
         }
         try:
             self.arguments = Dumper(self._arguments_type(), TypeAdapter(self._arguments_type()))
@@ -69,7 +69,9 @@ class Signature:
             ) from None
         # The function may change a default of its own, and the next call is not to see it.
         self._changeable = {
-            it: copy.deepcopy(value) for it, value in self._given.items() if _is_container(value)
+            name: copy.deepcopy(value)
+            for name, value in self._given.items()
+            if _is_container(value)
         }
         self.defaults = self._defaults()
 

@@ -94,6 +94,6 @@ def properties(node: Step | SideEffect) -> dict[str, Any]:
     return {name: value for name, value in flat(node).items() if value is not None}
 
 
-def running_properties(it: Execution) -> dict[str, Any]:
+def running_properties(execution: Execution) -> dict[str, Any]:
     """The properties of an execution that has not ended; None: there is none."""
-    return {name: value for name, value in written(it).items() if name in _RUNNING}
+    return {name: value for name, value in written(execution).items() if name in _RUNNING}

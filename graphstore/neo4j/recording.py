@@ -16,35 +16,40 @@ if TYPE_CHECKING:
 __all__ = ["replay_parameters", "write_parameters"]
 
 
-def write_parameters(namespace: str, it: Recording) -> dict[str, Any]:
+def write_parameters(namespace: str, recording: Recording) -> dict[str, Any]:
     """The parameters of `write`."""
-    guards = sorted(it.preconditions, key=lambda guard: guard.id)
+    guards = sorted(recording.preconditions, key=lambda guard: guard.id)
     facets = {guard.facet: [guard.facet, guard.resource, guard.selector] for guard in guards}
-    steps = sorted(it.steps, key=lambda step: step.position)
-    values = {value.digest: value for value in it.values}
+    steps = sorted(recording.steps, key=lambda step: step.position)
+    values = {value.digest: value for value in recording.values}
     named: set[str | None] = {payload for step in steps for payload in step.payloads}
-    named |= {it.task.inputs, it.task.context, it.execution.output, it.execution.report}
+    named |= {
+        recording.task.inputs,
+        recording.task.context,
+        recording.execution.output,
+        recording.execution.report,
+    }
     return {
         "namespace": namespace,
-        "gate": gate_of(it.execution.id),
+        "gate": gate_of(recording.execution.id),
         "named": sorted(digest for digest in named if digest is not None),
-        "id": it.execution.id,
-        "task": {"namespace": namespace, **it.task.model_dump(exclude_none=True)},
-        "execution": written(it.execution),
+        "id": recording.execution.id,
+        "task": {"namespace": namespace, **recording.task.model_dump(exclude_none=True)},
+        "execution": written(recording.execution),
         "values": [value_row(values[key]) for key in sorted(values)],
         "resources": sorted({guard.resource for guard in guards}),
         "facets": [facets[key] for key in sorted(facets)],
         "preconditions": [_precondition(guard) for guard in guards],
-        "steps": [_step(it.execution.id, step) for step in steps],
+        "steps": [_step(recording.execution.id, step) for step in steps],
         "guards": _guards(steps),
         "feeds": _feeds(steps),
-        "effects": [properties(effect) for effect in _by_id(it.effects)],
+        "effects": [properties(effect) for effect in _by_id(recording.effects)],
     }
 
 
 def replay_parameters(namespace: str, replays: Sequence[Replay]) -> dict[str, Any]:
     """The parameters of `write_replays`."""
-    values = {value.digest: value for it in replays for value in it.values}
+    values = {value.digest: value for replay in replays for value in replay.values}
     return {
         "namespace": namespace,
         "gate": gate_of(replays[0].execution.id),
@@ -54,14 +59,14 @@ def replay_parameters(namespace: str, replays: Sequence[Replay]) -> dict[str, An
             {
                 "named": [
                     digest
-                    for digest in (it.execution.output, it.execution.report)
+                    for digest in (replay.execution.output, replay.execution.report)
                     if digest is not None
                 ],
-                "execution": written(it.execution),
-                "tally": tally_of(it.execution),
-                "effects": [properties(effect.ended()) for effect in _by_id(it.effects)],
+                "execution": written(replay.execution),
+                "tally": tally_of(replay.execution),
+                "effects": [properties(effect.ended()) for effect in _by_id(replay.effects)],
             }
-            for it in sorted(replays, key=lambda it: it.execution.id)
+            for replay in sorted(replays, key=lambda it: it.execution.id)
         ],
     }
 
@@ -71,8 +76,8 @@ def _step(execution: str, step: Step) -> dict[str, Any]:
     return {"id": step_id(execution, step.position), "execution": execution, **properties(step)}
 
 
-def _precondition(it: Precondition) -> list[Any]:
-    return [getattr(it, name) for name in FIELDS["precondition"]]
+def _precondition(precondition: Precondition) -> list[Any]:
+    return [getattr(precondition, name) for name in FIELDS["precondition"]]
 
 
 def _guards(steps: Sequence[Step]) -> list[list[Any]]:

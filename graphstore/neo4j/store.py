@@ -255,7 +255,8 @@ class Neo4jStore(GraphStore):
             found = await self._client.run("unbroken", {"spans": rows})
             holding = {index: count for index, count in found}  # noqa: C416
         return [
-            holding.get(index, 0) >= max(0, it.through - it.after) for index, it in enumerate(spans)
+            holding.get(index, 0) >= max(0, span.through - span.after)
+            for index, span in enumerate(spans)
         ]
 
     @override

@@ -91,7 +91,8 @@ def current_at(
     with reading(connection):
         asked = [(uri, {"ns": ns, "uri": uri, "at": at}) for uri in uris]
         found = [
-            (uri, connection.execute(QUERIES["current_at"], it).fetchone()) for uri, it in asked
+            (uri, connection.execute(QUERIES["current_at"], parameters).fetchone())
+            for uri, parameters in asked
         ]
     return {uri: row[0] for uri, row in found if row is not None}
 

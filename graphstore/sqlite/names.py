@@ -64,13 +64,15 @@ class Names:
 
     def precondition(self, ref: FacetRef, fingerprint: str, facet: int | None = None) -> int:
         """The precondition "this facet at this fingerprint", made with its facet if need be."""
-        it = Precondition.of(self.namespace, ref, fingerprint)
-        if (known := find(self.connection, "precondition", ns=self.ns, id=it.id)) is not None:
+        precondition = Precondition.of(self.namespace, ref, fingerprint)
+        if (
+            known := find(self.connection, "precondition", ns=self.ns, id=precondition.id)
+        ) is not None:
             return known
         return self.add(
             "add_precondition",
             ns=self.ns,
-            id=it.id,
+            id=precondition.id,
             facet=self.facet(ref) if facet is None else facet,
             fingerprint=fingerprint,
         )

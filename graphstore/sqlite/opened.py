@@ -137,10 +137,10 @@ def _identity(names: tuple[str, str, str]) -> _Identity:
 def _state(folder: str) -> _Folder:
     """Which folder it is, and when a name in it came or went last; None if it is not there."""
     try:
-        it = os.stat(folder)  # noqa: PTH116  (before each call: it takes half of what a Path does)
+        status = os.stat(folder)  # noqa: PTH116  (before each call: it takes half of what a Path does)
     except OSError:
         return None
-    return it.st_dev, it.st_ino, it.st_mtime_ns, it.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _is_old(folder: _Folder) -> bool:

@@ -62,7 +62,8 @@ def _holds(names: Names, version: int, preconditions: Sequence[str]) -> bool:
     """Whether this version holds all of them, and there are any."""
     at = {"ns": names.ns, "after": version - 1, "through": version}
     return bool(preconditions) and all(
-        names.row("versions_holding", id=it, **at) == (1,) for it in preconditions
+        names.row("versions_holding", id=precondition, **at) == (1,)
+        for precondition in preconditions
     )
 
 
@@ -90,7 +91,8 @@ class Write:
         _add_task(names, recording.task)
         execution = _add_execution(names, recording.execution, recording.task.key)
         guards = {
-            it.id: names.precondition(it.ref, it.fingerprint) for it in recording.preconditions
+            precondition.id: names.precondition(precondition.ref, precondition.fingerprint)
+            for precondition in recording.preconditions
         }
         _add_steps(names, execution, recording.steps, guards)
         _add_effects(names, execution, recording.effects)
@@ -158,9 +160,9 @@ def _add_steps(names: Names, execution: int, steps: Sequence[Step], guards: dict
     known = {
         key: guards.get(key) or names.known_precondition(key) for s in steps for key in s.guards
     }
-    guarded = [(execution, it.position, known[key]) for it in steps for key in it.guards]
+    guarded = [(execution, step.position, known[key]) for step in steps for key in step.guards]
     many(QUERIES["add_guard"], guarded)
-    fed = [(execution, source, it.position) for it in steps for source in it.feeds]
+    fed = [(execution, source, step.position) for step in steps for source in step.feeds]
     many(QUERIES["add_feed"], fed)
 
 

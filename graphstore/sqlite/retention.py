@@ -249,7 +249,8 @@ class _Contents:
         if self._ns is None:
             self._ns = find(self._connection, "namespace", name=self._namespace)
         given = {
-            key: json.dumps(it) if isinstance(it, _MANY) else it for key, it in parameters.items()
+            key: json.dumps(value) if isinstance(value, _MANY) else value
+            for key, value in parameters.items()
         }
         return self._connection.execute(_SQL[name], {"ns": self._ns, **given})
 

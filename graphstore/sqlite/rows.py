@@ -41,9 +41,9 @@ def columns(node: Step | SideEffect) -> Row:
     return _without_lists(flat(node))
 
 
-def execution_columns(it: Execution) -> Row:
+def execution_columns(execution: Execution) -> Row:
     """The columns of an execution that is being written but its task."""
-    return _without_lists(written(it))
+    return _without_lists(written(execution))
 
 
 def _without_lists(fields: Row) -> Row:

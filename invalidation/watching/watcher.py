@@ -1,4 +1,4 @@
-"""The watcher: reads sources, and tells the store what has changed (I7).
+"""The watcher: reads sources, and tells the store what has changed. Events are hints (I7).
 
 An event says "look again", and nothing else. Each look notes ``current`` by the store's clock,
 reads the source, and commits only if ``current`` is still what was noted; so a slow read never
@@ -91,7 +91,7 @@ class Watcher:
     @property
     def unreadable(self) -> Mapping[str, str]:
         """Resources that are withdrawn because they cannot be read, and why."""
-        return {uri: why for it in self._watched for uri, why in it.unreadable.items()}
+        return {uri: why for watched in self._watched for uri, why in watched.unreadable.items()}
 
     @property
     def sources(self) -> Sequence[WatchedSource]:
@@ -114,7 +114,9 @@ class Watcher:
 
     async def refresh(self, uris: Collection[str]) -> bool:
         """Read those resources again that these sources have; whether they have any."""
-        mine = [(it, uri) for it in self._watched for uri in it.claimed if uri in uris]
+        mine = [
+            (watched, uri) for watched in self._watched for uri in watched.claimed if uri in uris
+        ]
         for watched, uri in mine:
             await watched.look(uri)
         return bool(mine)
