@@ -335,8 +335,8 @@ def _listen(listener: socket.socket, port: int) -> None:
         listener.bind(("127.0.0.1", port))
         listener.listen()
     except OSError as error:
-        said = f"127.0.0.1:{port} cannot be used ({error.strerror}); choose another port=, or 0"
-        raise OSError(error.errno, f"{said} for any free one") from error
+        problem = f"127.0.0.1:{port} cannot be used ({error.strerror}); choose another port=, or 0"
+        raise OSError(error.errno, f"{problem} for any free one") from error
 
 
 def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:

@@ -32,9 +32,9 @@ class Threads:
         """Keep the conversation, if ``body`` asks for it."""
         if body.get("thread") is None:
             return
-        said = {"role": "assistant", "content": reply["content"]}
+        message = {"role": "assistant", "content": reply["content"]}
         self._held[reply["id"]] = {
-            "messages": [*whole["messages"], said],
+            "messages": [*whole["messages"], message],
             **{key: whole[key] for key in _HELD if key in whole},
         }
         self._continued.add(body["thread"].get("previous_message_id", ""))

@@ -124,8 +124,8 @@ class Agent:
         task = asyncio.current_task()
         try:
             output, stop_reason = await self._converse(run)
-            said = Payload.of(output, "the output")
-            return await finish(run, said, stop_reason=stop_reason)
+            payload = Payload.of(output, "the output")
+            return await finish(run, payload, stop_reason=stop_reason)
         except BaseException as error:
             if isinstance(error, GeneratorExit) and is_ended(task, error):
                 raise  # nothing can be awaited any more
@@ -174,11 +174,11 @@ class Agent:
             if (why := dialect.no_answer(decision.reply)) is not None:
                 raise AgentError(why)
             try:
-                said = str(run.standins.real(_last_text(client, turns)))
+                text = str(run.standins.real(_last_text(client, turns)))
             except MangledStandIn as mangled:
                 turns[-1] = _Turn(decision, results, f"That is no answer: {mangled}.")
                 continue
-            return said, dialect.stop_reason(decision.reply)
+            return text, dialect.stop_reason(decision.reply)
         raise AgentError(
             f"no answer after {self.max_turns} turns; raise max_turns if the task needs more"
         )
@@ -204,8 +204,8 @@ class _Turn(NamedTuple):
 
 def _last_text(client: ChatClient, turns: Sequence[_Turn]) -> str:
     """What the model said since its last calls: a reply that paused is one with the next."""
-    said = takewhile(lambda turn: turn is turns[-1] or not turn.objection, reversed(turns))
-    last = list(takewhile(lambda it: not it.calls, (turn.decision for turn in said)))
+    since = takewhile(lambda turn: turn is turns[-1] or not turn.objection, reversed(turns))
+    last = list(takewhile(lambda it: not it.calls, (turn.decision for turn in since)))
     return "".join(client.text(decision.reply) for decision in reversed(last))
 
 

@@ -222,7 +222,7 @@ class Engine(Toolbox):
             ConfigurationError: The URI names no resource, or ``until`` no moment.
             StoreError: The store cannot be reached, or refuses.
         """
-        return self._told(
+        return self._follow_up(
             await self.session().store.change(
                 check_uri(resource), Document.of(document), until=_checked(until)
             )
@@ -240,7 +240,7 @@ class Engine(Toolbox):
         Raises:
             StoreError: The store cannot be reached, or refuses.
         """
-        return self._told(await self.session().store.change(check_uri(resource), None))
+        return self._follow_up(await self.session().store.change(check_uri(resource), None))
 
     async def current(self, resource: str) -> Any:
         """Read what a resource is now, as a tool does that has to see a rule itself.
@@ -261,7 +261,7 @@ class Engine(Toolbox):
         """
         return await current(self.session(), check_uri(resource))
 
-    def _told(self, event: ChangeEvent | None) -> ChangeEvent | None:
+    def _follow_up(self, event: ChangeEvent | None) -> ChangeEvent | None:
         if event is not None:
             self._changed(event)
         return event
@@ -402,10 +402,10 @@ class Engine(Toolbox):
         """
         session = self.session()
         asked = {"execution_id": execution_id, "agent": agent, "task": task, "resource": resource}
-        given = [name for name, value in asked.items() if value is not None]
-        if len(given) > 1:
+        passed = [name for name, value in asked.items() if value is not None]
+        if len(passed) > 1:
             raise ConfigurationError(
-                f"a graph is of one thing, and {' and '.join(given)} were given; ask for each"
+                f"a graph is of one thing, and {' and '.join(passed)} were given; ask for each"
             )
         if task is None and resource is None:
             return await self._asked_of(graph_of_execution, execution_id, agent)
@@ -496,8 +496,8 @@ class Engine(Toolbox):
         session = self.session()
         started = milliseconds_of(since)
         await session.replay_writer.flush()
-        found = Stats.of(await session.store.totals(since=started))
-        return found if found.anything else replace(found, hint=await self._hint())
+        stats = Stats.of(await session.store.totals(since=started))
+        return stats if stats.anything else replace(stats, hint=await self._hint())
 
     async def cypher(
         self,
@@ -533,16 +533,16 @@ class Engine(Toolbox):
         """
         session = self.session()
         await session.replay_writer.flush()
-        found = await session.store.cypher(
+        table = await session.store.cypher(
             query,
             parameters or {},
             time_limit=time_limit,
             limit=limit,
             progress=progress,
         )
-        if not found.rows and (hint := await self._hint()) is not None:
+        if not table.rows and (hint := await self._hint()) is not None:
             _log.warning("%s", hint)
-        return found
+        return table
 
     def subscribe(self, on_event: OnEvent) -> Callable[[], None]:
         """Have a function told what happens in this process. The engine need not be open.

@@ -99,7 +99,7 @@ class NotReplayable(ExecgraphError):
         self.causes = tuple(causes)
         reasons = "; ".join(map(str, self.causes)) or "no trace"
         kinds = {cause.kind.value for cause in self.causes}
-        remedy = next((told for kind, told in _BEFORE_RECORDING.items() if kind in kinds), _RECORD)
+        remedy = next((text for kind, text in _BEFORE_RECORDING.items() if kind in kinds), _RECORD)
         super().__init__(
             "nothing was executed, because a replay is required and not possible:"
             f" {reasons}. {remedy}"

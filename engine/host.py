@@ -71,7 +71,7 @@ class Host:
         self._memory = Memory()
         self._open: dict[tuple[int, asyncio.AbstractEventLoop], _Opened] = {}
         self._inherited: list[_Opened] = []
-        self._told = False
+        self._path_logged = False
         if url is not None:
             self._connect(url)  # a wrong one is told where it is written
 
@@ -195,9 +195,9 @@ class Host:
         url = chosen(self._url)
         if url is None and self._connection.get("driver") is None:
             path = absolute(Path(self._folder, DEFAULT_FILE))
-            if not self._told:
+            if not self._path_logged:
                 _log.info("the graph is kept in %s", path)
-                self._told = True
+                self._path_logged = True
             url = f"sqlite:///{quote(str(path))}"
         return self._connect(url)
 

@@ -60,11 +60,11 @@ def _check(
         listed.bind(*args, **kwargs)
     except TypeError as error:
         known = list(listed.parameters)
-        said = "; ".join([str(error), *_meant(kwargs, known)])
-        raise TypeError(f"{name}(): {said}. It takes {', '.join(known)}.") from None
+        problems = "; ".join([str(error), *_meant(kwargs, known)])
+        raise TypeError(f"{name}(): {problems}. It takes {', '.join(known)}.") from None
 
 
-def _meant(given: Iterable[str], known: Sequence[str]) -> list[str]:
+def _meant(names: Iterable[str], known: Sequence[str]) -> list[str]:
     """What could be meant by names that are not known."""
-    wrong = {name: get_close_matches(name, known, n=1) for name in given if name not in known}
+    wrong = {name: get_close_matches(name, known, n=1) for name in names if name not in known}
     return [f"{name!r} may be meant as {like[0]!r}" for name, like in wrong.items() if like]

@@ -248,9 +248,9 @@ class ProgramRun:
         run = self._running
         if run.session.pace.due:
             await run.session.pace.rest()
-        shown = run.standins.hide(request)
+        hidden = run.standins.hide(request)
         try:
-            decision = await decide(run, lambda: shown, ask, dialect)
+            decision = await decide(run, lambda: hidden, ask, dialect)
         except MustNotAsk as unknown:
             raise failure(run, str(unknown)) from None
         except StoreError as error:
@@ -289,9 +289,9 @@ class ProgramRun:
         run = self._running
         if run.session.pace.due:
             await run.session.pace.rest()
-        given, passed = _given(run, arguments)
+        opened, passed = _given(run, arguments)
         try:
-            result = await act(run, tool, given, passed)
+            result = await act(run, tool, opened, passed)
         except StoreError as error:
             raise failure(run, str(error)) from error
         if result.error is not None:
@@ -375,28 +375,28 @@ class ProgramRun:
         return self._run
 
 
-def _real(standins: StandIns, said: Any) -> Any:
+def _real(standins: StandIns, reply: Any) -> Any:
     """What a model said, as a program gets it. What it mangled stays as it is: it is nobody's
     value, and the program sees so."""
     try:
-        return standins.real(said)
+        return standins.real(reply)
     except MangledStandIn as mangled:
         _log.warning("a model's reply is given as it is: %s", mangled)
-        return said
+        return reply
 
 
 def _given(run: Run, value: Any) -> tuple[Any, frozenset[Place]]:
     """``value`` as a step of ``run`` is given it, and the decisions whose word is in it. They count
     as opened from now on: what the step does, and whether it ends, tells of them."""
     passed = set[Place]()
-    given = _passed_on(value, passed)
+    opened = _passed_on(value, passed)
     if not all(run.is_beside(place.run) for place in passed):
         raise AgentError(
             "a handle was given that belongs to a run on another store or namespace, whose facts"
             " are not known here; open it with .value"
         )
     run.family.open(passed)
-    return given, frozenset(passed)
+    return opened, frozenset(passed)
 
 
 def _passed_on(value: Any, decisions: set[Place]) -> Any:
@@ -407,16 +407,16 @@ def _passed_on(value: Any, decisions: set[Place]) -> Any:
             decisions.update(value.decisions)
             return value.passed_on()
         case dict():
-            given: list[Any] = [part for item in value.items() for part in item]
-            opened = [_passed_on(part, decisions) for part in given]
+            parts: list[Any] = [part for item in value.items() for part in item]
+            opened = [_passed_on(part, decisions) for part in parts]
             made: Any = dict(zip(opened[::2], opened[1::2], strict=True))
         case list() | tuple() | set() | frozenset():
-            given = list(value)
-            opened = [_passed_on(part, decisions) for part in given]
+            parts = list(value)
+            opened = [_passed_on(part, decisions) for part in parts]
             made = _like(value, opened)
         case _:
             return value
-    return value if all(map(operator.is_, given, opened)) else made
+    return value if all(map(operator.is_, parts, opened)) else made
 
 
 def _like(value: Any, items: list[Any]) -> Any:

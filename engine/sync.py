@@ -263,11 +263,11 @@ class SyncEngine(_Face[Engine], Toolbox):
 
         following = self.wait(begin())
 
-        def told() -> Iterator[ChangeEvent]:
+        def following_events() -> Iterator[ChangeEvent]:
             while True:
                 yield self.wait(_next(following))
 
-        return told()
+        return following_events()
 
 
 async def _next(following: AsyncIterator[ChangeEvent]) -> ChangeEvent:

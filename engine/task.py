@@ -57,20 +57,20 @@ class Payload(NamedTuple):
     opaque: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, given: Given, what: str, marks: Marks | None = None) -> Payload:
+    def of(cls, value: Given, what: str, marks: Marks | None = None) -> Payload:
         """Raises NotJson, naming ``what``, for what cannot be recorded."""
         opaque: tuple[Path, ...] = ()
         try:
-            if isinstance(given, BaseModel):
-                written = _written(given)
+            if isinstance(value, BaseModel):
+                written = _written(value)
                 data, opaque = encode(written.json), written.opaque
             else:
-                check_members(given)
-                data = encode(given)
+                check_members(value)
+                data = encode(value)
         except (NotJson, RecursionError) as error:
             raise NotJson(f"{what} cannot be recorded: {error}") from None
         # What is given may be changed by who gave it, and is not always what JSON makes of it.
-        json: Json = given if isinstance(given, str) else decode(data)
+        json: Json = value if isinstance(value, str) else decode(data)
         if marks:
             opaque = marks.on(Marked(json, opaque)).opaque
         return cls(data, json, opaque)
@@ -95,9 +95,9 @@ class Payload(NamedTuple):
     def render(self, standins: StandIns, place: str) -> str:
         """The text that a model reads: a text as it is, everything else as JSON."""
         if self.opaque:
-            shown = standins.substitute(self.json, self.opaque, place)
-            standins.remember(self.json, shown)
-            return shown if isinstance(shown, str) else encode(shown).decode()
+            substituted = standins.substitute(self.json, self.opaque, place)
+            standins.remember(self.json, substituted)
+            return substituted if isinstance(substituted, str) else encode(substituted).decode()
         return self.json if isinstance(self.json, str) else self.data.decode()
 
 
@@ -159,11 +159,11 @@ class Task:
         )
 
 
-def _written(given: BaseModel) -> Marked:
-    dumper = _dumper(type(given))
+def _written(model: BaseModel) -> Marked:
+    dumper = _dumper(type(model))
     if not dumper.has_marks:
-        return Marked(unmarked(lambda: dumper.json(given, "it")))
-    return marked(lambda: dumper.json(given, "it"))
+        return Marked(unmarked(lambda: dumper.json(model, "it")))
+    return marked(lambda: dumper.json(model, "it"))
 
 
 def check_requirement(requirement: Resource, task: Task) -> None:

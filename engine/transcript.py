@@ -62,7 +62,7 @@ class Transcript:
         self._exact: list[str] = []  # the digests of the messages' exact bytes
         self._values: list[Value] = []
         self._digests: list[str] = []
-        self._told: dict[str, str] = {}  # by an output's digest, how it is told
+        self._texts: dict[str, str] = {}  # by an output's digest, how it is told
         self._names = Names()
         self._head = Value.of(b"")
         self._code_key = ""
@@ -106,10 +106,10 @@ class Transcript:
     def _digests_of_texts(self, outputs: Mapping[str, bytes]) -> dict[str, str]:
         """The digests of long outputs by the text that tells them."""
         for key, output in outputs.items():
-            if key not in self._told and len(output) >= _LONG:
+            if key not in self._texts and len(output) >= _LONG:
                 value = decode(output)
-                self._told[key] = value if isinstance(value, str) else output.decode()
-        return {self._told[key]: key for key in outputs if key in self._told}
+                self._texts[key] = value if isinstance(value, str) else output.decode()
+        return {self._texts[key]: key for key in outputs if key in self._texts}
 
     def _keep_prefix(self, exact: Sequence[str]) -> None:
         if self._exact != exact[: len(self._exact)]:

@@ -121,10 +121,10 @@ class Contents(Protocol):
 
 
 async def _traces(contents: Contents, after: str) -> _Page:
-    found: dict[str, list[Trace]] = {}
+    by_task: dict[str, list[Trace]] = {}
     for task, *trace in await contents.rows("traces", after=after, most=_TASKS):
-        found.setdefault(task, []).extend([Trace._make(trace)] if trace[0] is not None else [])
-    return list(found.items())
+        by_task.setdefault(task, []).extend([Trace._make(trace)] if trace[0] is not None else [])
+    return list(by_task.items())
 
 
 class Collections:
@@ -145,21 +145,21 @@ class Collections:
         begun = self._begun.pop(retention, None)
         anew = _Collection(self._contents(), retention)
         for collection in [anew] if begun is None else [begun, anew]:
-            if (found := await collection.batch(batch)) is not None:
+            if (collected := await collection.batch(batch)) is not None:
                 self._begun[retention] = collection
-                return replace(found, more=True)
+                return replace(collected, more=True)
         return _NOTHING
 
     async def collectable(self, retention: Retention) -> Collected:
         """As ``GraphStore.collectable``."""
         contents = self._contents()
-        found = await _foreseen(contents, retention)
-        if excess := await _excess(contents, retention, found.bytes):
+        foreseen = await _foreseen(contents, retention)
+        if excess := await _excess(contents, retention, foreseen.bytes):
             retention = _squeezed(retention)
-            found = await _foreseen(contents, retention)
-        if excess and (excess := await _excess(contents, retention, found.bytes)):
-            found = await _foreseen(contents, retention, excess)
-        return replace(found, more=found != _NOTHING)
+            foreseen = await _foreseen(contents, retention)
+        if excess and (excess := await _excess(contents, retention, foreseen.bytes)):
+            foreseen = await _foreseen(contents, retention, excess)
+        return replace(foreseen, more=foreseen != _NOTHING)
 
 
 @dataclass
@@ -249,8 +249,8 @@ class _Collection:
         now = await self._contents.now()
         self._finder.rules = replace(self._finder.rules, now=now)
         while self._stage < len(self._stages):
-            if (found := await self._stages[self._stage](most)) is not None:
-                return found
+            if (collected := await self._stages[self._stage](most)) is not None:
+                return collected
             self._stage, self._after = self._stage + 1, ""
         return None
 

@@ -160,10 +160,10 @@ def timed_out(seconds: float) -> CypherTimeout:
 def bound(namespace: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters with ``$namespace``. Raises CypherRefused for what is not JSON, and for a
     ``namespace`` that is another."""
-    given = parameters.get("namespace", namespace)
-    if given != namespace:
+    chosen = parameters.get("namespace", namespace)
+    if chosen != namespace:
         raise CypherRefused(
-            f"$namespace is {namespace!r} here, not {given!r}; call the parameter otherwise, or"
+            f"$namespace is {namespace!r} here, not {chosen!r}; call the parameter otherwise, or"
             " ask an engine of that namespace"
         )
     for name, value in parameters.items():

@@ -74,13 +74,13 @@ class Document:
         """The fingerprint of the part that ``selector`` names. Raises SelectorError."""
         if selector is None:
             return self.whole
-        found = self._selected(selector)
-        if found is None:
+        selection = self._selected(selector)
+        if selection is None:
             return self._fallback
-        if found.paths and not found.strangers:
-            return self._projected(found.paths)
-        selected = [_projection(self.content, found.paths)] if found.paths else []
-        return digest(b"selection:" + canonical([selected, found.stopped, found.strangers]))
+        if selection.paths and not selection.strangers:
+            return self._projected(selection.paths)
+        selected = [_projection(self.content, selection.paths)] if selection.paths else []
+        return digest(b"selection:" + canonical([selected, selection.stopped, selection.strangers]))
 
     def _selected(self, selector: str) -> Selection | None:
         """What ``selector`` makes of the content; None: finding out would take too long."""
@@ -115,8 +115,11 @@ class Document:
         if fingerprint == self.held(selector):
             return True
         with suppress(SelectorError):
-            found = None if selector is None else self._selected(selector)
-            return found is not None and fingerprint in (_NOTHING, self._projected(found.paths))
+            selection = None if selector is None else self._selected(selector)
+            return selection is not None and fingerprint in (
+                _NOTHING,
+                self._projected(selection.paths),
+            )
         return False
 
     @cached_property

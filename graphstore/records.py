@@ -160,12 +160,12 @@ def trace_of(execution: Mapping[str, Any], steps: Iterable[Row], guards: Iterabl
 
     Raises ValueError for what is no execution or step at all.
     """
-    found = steps_of([_step_fields(row) for row in sorted(steps, key=itemgetter(0))])
-    used = {guard for step in found for guard in step.guards}
+    recorded = steps_of([_step_fields(row) for row in sorted(steps, key=itemgetter(0))])
+    used = {guard for step in recorded for guard in step.guards}
     known = preconditions_of(guards)
     return Trace(
         execution=execution_of(execution),
-        steps=found,
+        steps=recorded,
         preconditions={key: it for key, it in known.items() if key in used},
     )
 

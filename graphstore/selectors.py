@@ -136,7 +136,7 @@ def _below(expression: filters.BaseExpression) -> list[filters.BaseExpression]:
 
 def operands(expression: filters.InfixExpression) -> list[filters.BaseExpression]:
     """Both sides; all that ``&&`` or ``||`` joins, however many there are."""
-    found: list[filters.BaseExpression] = []
+    expressions: list[filters.BaseExpression] = []
     waiting = [expression.right, expression.left]
     while waiting:
         side = waiting.pop()
@@ -147,8 +147,8 @@ def operands(expression: filters.InfixExpression) -> list[filters.BaseExpression
         ):
             waiting += [side.right, side.left]
         else:
-            found.append(side)
-    return found
+            expressions.append(side)
+    return expressions
 
 
 # Regular expressions ------------------------------------------------------------------------

@@ -29,6 +29,6 @@ def _written_out(text: str) -> str:
     return _EACH.sub(_each, _COMMENT.sub("", text)).strip()
 
 
-def _each(found: re.Match[str]) -> str:
-    fields, pattern = found.groups()
+def _each(match: re.Match[str]) -> str:
+    fields, pattern = match.groups()
     return ", ".join(pattern.replace("*", field) for field in FIELDS[fields])

@@ -15,9 +15,9 @@ DEFAULT_FILE = ".execgraph/graph.db"
 NEO4J_SCHEMES = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
 
 
-def chosen(given: str | None) -> str | None:
+def chosen(url: str | None) -> str | None:
     """The URL that was given, else EXECGRAPH_STORE; None: the default file is meant."""
-    return given or os.environ.get("EXECGRAPH_STORE") or None
+    return url or os.environ.get("EXECGRAPH_STORE") or None
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:

@@ -46,7 +46,7 @@ async def follow(
     """
     began = since or await now(store)
     start = round(began.timestamp() * 1000)
-    given: dict[str, int] = {}  # the last LATE_MS: event ids, and when they were made
+    delivered: dict[str, int] = {}  # the last LATE_MS: event ids, and when they were made
     newest, wait = start, interval.total_seconds()
     while True:
         try:
@@ -61,11 +61,11 @@ async def follow(
             wait = min(2 * wait, max(_LONGEST_WAIT, wait))
             await asyncio.sleep(wait)
             continue
-        fresh = [event for event in reversed(events) if event.id not in given]
-        given.update({event.id: event.at for event in fresh})
+        fresh = [event for event in reversed(events) if event.id not in delivered]
+        delivered.update({event.id: event.at for event in fresh})
         newest = max([newest, *(event.at for event in fresh)])
         for event in fresh:
             yield event
-        given = {key: at for key, at in given.items() if at >= newest - LATE_MS}
+        delivered = {key: at for key, at in delivered.items() if at >= newest - LATE_MS}
         wait = interval.total_seconds()
         await asyncio.sleep(wait)

@@ -150,7 +150,7 @@ class Resource:
                 f" the task has {_inputs_named(inputs)}"
             )
 
-        uri = check_uri(_PLACEHOLDER.sub(lambda found: value(found[1]), self.uri))
+        uri = check_uri(_PLACEHOLDER.sub(lambda match: value(match[1]), self.uri))
         return FacetRef(uri, None if self.selector is None else self._filled(self.selector, value))
 
     def _filled(self, selector: str, value: Callable[[str], str]) -> str:

@@ -40,13 +40,15 @@ class Broken:
 def broken(guard: Precondition, facts: Facts) -> Broken | None:
     """Why ``guard`` does not hold at these facts; None if it does."""
     fact = facts.of(guard.resource)
-    found = fact.fingerprints.get(guard.selector)
-    if fact.believed(facts.now) and found == guard.fingerprint:
+    fingerprint = fact.fingerprints.get(guard.selector)
+    if fact.believed(facts.now) and fingerprint == guard.fingerprint:
         return None
-    return Broken(_why(guard, facts, found), guard, found if fact.believed(facts.now) else None)
+    return Broken(
+        _why(guard, facts, fingerprint), guard, fingerprint if fact.believed(facts.now) else None
+    )
 
 
-def _why(guard: Precondition, facts: Facts, found: str | None) -> GuardState:
+def _why(guard: Precondition, facts: Facts, fingerprint: str | None) -> GuardState:
     fact = facts.of(guard.resource)
     match fact.state:
         case FactState.ABSENT:
@@ -58,7 +60,7 @@ def _why(guard: Precondition, facts: Facts, found: str | None) -> GuardState:
                 return GuardState.EXPIRED
             if guard.fingerprint == NEVER:
                 return GuardState.UNKNOWN_THEN
-            return GuardState.MISSING if found is None else GuardState.CHANGED
+            return GuardState.MISSING if fingerprint is None else GuardState.CHANGED
 
 
 def broken_guards(

@@ -129,18 +129,18 @@ class AnthropicClient(ChatClient):
 
     @override
     def turn(self, reply: Any, results: Sequence[CallResult]) -> list[Any]:
-        said = [{"role": "assistant", "content": reply["content"]}]
+        messages = [{"role": "assistant", "content": reply["content"]}]
         if results:
-            said.append({"role": "user", "content": [_result(result) for result in results]})
-        return said
+            messages.append({"role": "user", "content": [_result(result) for result in results]})
+        return messages
 
     @override
     def text(self, reply: Any) -> str:
         return "".join(block["text"] for block in reply["content"] if block["type"] == "text")
 
 
-def _of_this_loop(given: AsyncAnthropic | None) -> tuple[AsyncAnthropic, bool]:
-    """``given`` with connections of its own, because the SDK's are of one event loop; and whether
+def _of_this_loop(client: AsyncAnthropic | None) -> tuple[AsyncAnthropic, bool]:
+    """``client`` with connections of its own, because the SDK's are of one event loop; and whether
     they are its own.
 
     A client declared in a module would otherwise fail in every second ``asyncio.run``. An HTTP
@@ -148,12 +148,12 @@ def _of_this_loop(given: AsyncAnthropic | None) -> tuple[AsyncAnthropic, bool]:
     """
     from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 
-    if given is None:
+    if client is None:
         return AsyncAnthropic(), True
-    if type(getattr(given, "_client", None)).__name__ != "AsyncHttpxClientWrapper":
-        return given, False
-    http_client = DefaultAsyncHttpxClient(base_url=given.base_url, timeout=given.timeout)
-    return given.with_options(http_client=http_client), True
+    if type(getattr(client, "_client", None)).__name__ != "AsyncHttpxClientWrapper":
+        return client, False
+    http_client = DefaultAsyncHttpxClient(base_url=client.base_url, timeout=client.timeout)
+    return client.with_options(http_client=http_client), True
 
 
 def _check(client: object) -> None:

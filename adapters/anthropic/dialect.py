@@ -92,8 +92,8 @@ class MessagesDialect(Dialect):
 
     @override
     def canonical_message(self, message: Any, names: Names) -> Any:
-        said = {key: value for key, value in message.items() if value is not None}
-        return {**said, "content": _canonical_content(message.get("content"), names)}
+        present = {key: value for key, value in message.items() if value is not None}
+        return {**present, "content": _canonical_content(message.get("content"), names)}
 
     @override
     def canonical_reply(self, reply: Any, names: Names) -> Any:
@@ -209,8 +209,8 @@ _NO_SURCHARGE = (None, "", "global", "not_available")
 
 def _explained(reply: Any) -> str:
     details = reply.get("stop_details") or {}
-    said = ": ".join(details[key] for key in ("category", "explanation") if details.get(key))
-    return f" ({said})" if said else ""
+    refusal = ": ".join(details[key] for key in ("category", "explanation") if details.get(key))
+    return f" ({refusal})" if refusal else ""
 
 
 def _of_type(kind: str, reply: Any) -> Iterator[Any]:

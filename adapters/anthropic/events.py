@@ -82,10 +82,10 @@ class _FramesOfAws:
         self._frames.add_data(data)
         try:
             for frame in self._frames:
-                said = json.loads(frame.payload)
-                if "bytes" not in said:
-                    raise BrokenStream(f"the service failed in the middle: {said}")
-                yield b64decode(said["bytes"])
+                event = json.loads(frame.payload)
+                if "bytes" not in event:
+                    raise BrokenStream(f"the service failed in the middle: {event}")
+                yield b64decode(event["bytes"])
         except ValueError as error:
             raise BrokenStream(f"a frame cannot be read: {error}") from error
 
@@ -148,8 +148,8 @@ class StreamedMessage:
     @property
     def billed(self) -> Mapping[str, Json]:
         """The usage told so far."""
-        told: Mapping[str, Json] = self._message.get("usage") or {}
-        return told
+        usage: Mapping[str, Json] = self._message.get("usage") or {}
+        return usage
 
     def _take(self, kind: str, event: dict[str, Any]) -> None:
         match kind:

@@ -30,13 +30,13 @@ def as_sent(
 
     The SDK's ``extra_body``, ``extra_headers`` and ``extra_query`` are parts of what is sent.
     """
-    given = {key: value for key, value in body.items() if key != "extra_body"}
-    sent = {**headers, **(given.get("extra_headers") or {})}
-    asked = {**query, **(given.get("extra_query") or {})}
+    fields = {key: value for key, value in body.items() if key != "extra_body"}
+    sent = {**headers, **(fields.get("extra_headers") or {})}
+    asked = {**query, **(fields.get("extra_query") or {})}
     betas = [value for key, value in sent.items() if key.lower() == BETA]
     who = _address(str(base_url))
     return {
-        **given,
+        **fields,
         **(body.get("extra_body") or {}),
         **({BETA: betas[-1]} if betas and isinstance(betas[-1], str) else {}),
         **({QUERY: asked} if asked else {}),

@@ -60,7 +60,7 @@ class NotAnAnswer(Exception):
 async def answered(request: Mapping[str, Json], sent: Awaitable[_T]) -> _T:
     """The response to ``request``. Raises NotAnAnswer for an error, and what sending raises; both
     are attempts of the run that asks."""
-    response: Any = await _told(MessagesDialect().model(request), sent)
+    response: Any = await _answered(MessagesDialect().model(request), sent)
     if response.status_code != _OK:
         raise NotAnAnswer(response)
     return cast("_T", response)
@@ -68,10 +68,10 @@ async def answered(request: Mapping[str, Json], sent: Awaitable[_T]) -> _T:
 
 async def telling(request: Any, call_next: Callable[[Any], Awaitable[_T]]) -> _T:
     """Middleware of the client with which agents ask, for the attempts that the SDK repeats."""
-    return await _told(MessagesDialect().model(request.json or {}), call_next(request))
+    return await _answered(MessagesDialect().model(request.json or {}), call_next(request))
 
 
-async def _told(model: str, sent: Awaitable[_T]) -> _T:
+async def _answered(model: str, sent: Awaitable[_T]) -> _T:
     """The response, whatever it is; an attempt if it is no answer."""
     try:
         response: Any = await sent
@@ -194,8 +194,8 @@ async def whole(
             model = MessagesDialect().model(request)
             attempted(Attempt(model, f"the reply broke off: {error}", usage=usage))
             if again > retries:
-                said = f"the reply broke off, {again} times in a row: {error}"
-                raise APIConnectionError(message=said, request=raw.http_request) from error
+                problem = f"the reply broke off, {again} times in a row: {error}"
+                raise APIConnectionError(message=problem, request=raw.http_request) from error
             await asyncio.sleep(min(_FIRST_PAUSE * 2**again, _LONGEST_PAUSE) * random())  # noqa: S311
     raise AssertionError
 
@@ -211,8 +211,8 @@ def message_of(response: Any, body: bytes) -> bytes:
             message.add(event)
         return _ended(message)
     except BrokenStream as error:
-        said = f"the reply broke off: {error}"
-        raise APIConnectionError(message=said, request=response.http_request) from error
+        problem = f"the reply broke off: {error}"
+        raise APIConnectionError(message=problem, request=response.http_request) from error
 
 
 async def _collected(response: httpx2.Response, message: StreamedMessage) -> bytes:

@@ -69,16 +69,16 @@ def changes(
             if follow:
                 await _follow(engine, begin, resource, limit, json_output=json_output)
                 return
-            found = await graph.changes(
+            events = await graph.changes(
                 resource=only,
                 since=None if begin is None else int(begin.timestamp() * 1000),
                 limit=limit or 100,
             )
-        found.reverse()
+        events.reverse()
         if json_output:
-            print_json([change_as_json(event) for event in found])
-        elif found:
-            _print_table(found)
+            print_json([change_as_json(event) for event in events])
+        elif events:
+            _print_table(events)
         else:
             which = "" if resource is None else f" of {resource}"
             which += "" if since is None else f" in the last {since}"
@@ -96,11 +96,11 @@ async def _follow(
     *,
     json_output: bool,
 ) -> None:
-    told = 0
+    printed = 0
     async for event in engine.changes(since=begin, resource=resource):
         typer.echo(as_json_line(event) if json_output else as_line(event))
-        told += 1
-        if told == limit:
+        printed += 1
+        if printed == limit:
             return
 
 

@@ -93,8 +93,8 @@ def duration(text: object) -> timedelta:
     with suppress(OverflowError):
         if isinstance(text, int | float) and not isinstance(text, bool) and text >= 0:
             return timedelta(seconds=text)
-        if isinstance(text, str) and (found := _DURATION.fullmatch(text.strip())):
-            return timedelta(**{_UNITS[found[2]]: float(found[1])})
+        if isinstance(text, str) and (match := _DURATION.fullmatch(text.strip())):
+            return timedelta(**{_UNITS[match[2]]: float(match[1])})
     raise ValueError(
         "is no duration; write seconds, or for example '30s', '200ms', '5m', '1h' or '2d'"
     )

@@ -66,20 +66,20 @@ def _config(path: Path, content: Mapping[str, Any], root: Path | None) -> Config
 
     models = _models()
     try:
-        told: Any = models["execgraph.toml"].model_validate(content)
+        config: Any = models["execgraph.toml"].model_validate(content)
     except ValidationError as error:
         raise ConfigurationError(f"{path}: {_in_words(error, models)}") from None
     folder = path.absolute().parent
     sources = [
-        _source(f"{path}: {_nth(at)}", one, root or folder) for at, one in enumerate(told.source)
+        _source(f"{path}: {_nth(at)}", one, root or folder) for at, one in enumerate(config.source)
     ]
-    said = told.model_dump(mode="json", include={"namespace", "source"})
+    dumped = config.model_dump(mode="json", include={"namespace", "source"})
     return Config(
         path=path,
-        store=_store(path, told.store, folder),
-        namespace=told.namespace,
+        store=_store(path, config.store, folder),
+        namespace=config.namespace,
         sources=tuple(sources),
-        digest=fingerprint([said, [source.name for source in sources]]),
+        digest=fingerprint([dumped, [source.name for source in sources]]),
     )
 
 
@@ -113,31 +113,31 @@ def _models() -> dict[str, type[BaseModel]]:
     return {"execgraph.toml": File, "[[source]]": Source}
 
 
-def _source(where: str, told: Any, folder: Path) -> FileSource:
+def _source(where: str, table: Any, folder: Path) -> FileSource:
     from ...invalidation.files.file_source import FileSource
 
-    globs = [told.glob] if isinstance(told.glob, str) else told.glob
-    settings = told.model_dump(exclude={"glob"})
+    globs = [table.glob] if isinstance(table.glob, str) else table.glob
+    settings = table.model_dump(exclude={"glob"})
     try:
         return FileSource(*globs, root=folder, **settings)
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error}") from None
 
 
-def _store(path: Path, told: str | None, folder: Path) -> str | None:
-    if told is None:
+def _store(path: Path, configured: str | None, folder: Path) -> str | None:
+    if configured is None:
         return None
 
-    def value(found: re.Match[str]) -> str:
-        if filled := os.environ.get(found[1]):
+    def value(match: re.Match[str]) -> str:
+        if filled := os.environ.get(match[1]):
             return filled
         raise ConfigurationError(
-            f"{path}: store names the environment variable {found[1]}, which is not set"
+            f"{path}: store names the environment variable {match[1]}, which is not set"
         )
 
-    url = _VARIABLE.sub(value, told)
+    url = _VARIABLE.sub(value, configured)
     relative = url.removeprefix("sqlite:///")
-    if url == told and relative != url and not relative.startswith("/"):
+    if url == configured and relative != url and not relative.startswith("/"):
         return f"sqlite:///{quote(str(folder))}/{relative}"
     return url
 
@@ -174,8 +174,8 @@ def _complaint(
             return f"{table} lacks the key {key!r}"
         case "list_type" if place == ("source",):
             return "sources are a list of tables: write [[source]], in double brackets"
-    said = message.removeprefix("Value error, ").removeprefix("Input ")
-    return f"{key!r} {where} {said}" if place != ("source",) else f"[[source]] {said}"
+    problem = message.removeprefix("Value error, ").removeprefix("Input ")
+    return f"{key!r} {where} {problem}" if place != ("source",) else f"[[source]] {problem}"
 
 
 def _nth(index: int) -> str:

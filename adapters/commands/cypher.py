@@ -80,8 +80,8 @@ def cypher(
     try:
         table = run(ask)
     except CypherRefused as refused:
-        said = " ".join(str(refused).split()) + _to_be_given(text, parameters)
-        typer.echo(f"execgraph: refused: {said}", err=True)
+        problem = " ".join(str(refused).split()) + _to_be_given(text, parameters)
+        typer.echo(f"execgraph: refused: {problem}", err=True)
         raise typer.Exit(2) from None
     if json_output:
         rows = [list(row) for row in table.rows]
@@ -90,17 +90,17 @@ def cypher(
         _print(table)
 
 
-def _parameters(given: Sequence[str]) -> dict[str, Any]:
-    found = {}
-    for item in given:
+def _parameters(assignments: Sequence[str]) -> dict[str, Any]:
+    values = {}
+    for item in assignments:
         name, sign, value = item.partition("=")
         if not sign or not name:
             raise typer.BadParameter(f"{item!r} is no NAME=JSON", param_hint="--param")
         try:
-            found[name.removeprefix("$")] = json.loads(value)
+            values[name.removeprefix("$")] = json.loads(value)
         except ValueError:
-            found[name.removeprefix("$")] = value
-    return found
+            values[name.removeprefix("$")] = value
+    return values
 
 
 def _to_be_given(query: str, parameters: Mapping[str, Any]) -> str:

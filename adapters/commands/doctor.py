@@ -47,12 +47,12 @@ def doctor(
         with _progress() as show:
             return await _examined(url, namespace, show)
 
-    found = run(look)
+    findings = run(look)
     if json_output:
-        print_json([asdict(finding) for finding in found])
+        print_json([asdict(finding) for finding in findings])
     else:
-        _print(found)
-    if any(finding.level == "error" for finding in found):
+        _print(findings)
+    if any(finding.level == "error" for finding in findings):
         raise typer.Exit(1)
 
 

@@ -79,7 +79,7 @@ def gc(
     Example: execgraph gc --dry-run --max-age 90d
     """
     ages = {"max_age": max_age, "history_age": history_age, "grace": grace}
-    given: dict[str, Any] = {
+    limits: dict[str, Any] = {
         "traces": traces,
         "history": history,
         "versions": versions,
@@ -94,38 +94,46 @@ def gc(
     async def work() -> Collected:
         from ...graphstore.retention import Retention
 
-        retention = Retention(**{name: value for name, value in given.items() if value is not None})
+        retention = Retention(
+            **{name: value for name, value in limits.items() if value is not None}
+        )
         async with opened(store, namespace) as engine:
             with _progress() as show:
                 return await engine.collect(retention, dry_run=dry_run, progress=show)
 
-    found = run(work)
+    collected = run(work)
     if json_output:
-        print_json(_as_json(found, dry_run=dry_run))
+        print_json(_as_json(collected, dry_run=dry_run))
     else:
-        typer.echo(_told(found, dry_run=dry_run))
+        typer.echo(_summary(collected, dry_run=dry_run))
 
 
-def _as_json(found: Collected, *, dry_run: bool) -> dict[str, Any]:
-    counts = {name: value for name, value in asdict(found).items() if name != "more"}
+def _as_json(collected: Collected, *, dry_run: bool) -> dict[str, Any]:
+    counts = {name: value for name, value in asdict(collected).items() if name != "more"}
     return {"dry_run": dry_run, **counts}
 
 
-def _told(found: Collected, *, dry_run: bool) -> str:
+def _summary(collected: Collected, *, dry_run: bool) -> str:
     named = (
-        (found.unpublished, "trace unpublished", "traces unpublished"),
-        (found.executions + found.replays, "run", "runs"),
-        (found.tasks, "task", "tasks"),
-        (found.versions, "version", "versions"),
-        (found.events, "change event", "change events"),
-        (found.facets, "facet", "facets"),
-        (found.preconditions, "precondition", "preconditions"),
-        (found.values, f"payload ({_shown(found.bytes)})", f"payloads ({_shown(found.bytes)})"),
+        (collected.unpublished, "trace unpublished", "traces unpublished"),
+        (collected.executions + collected.replays, "run", "runs"),
+        (collected.tasks, "task", "tasks"),
+        (collected.versions, "version", "versions"),
+        (collected.events, "change event", "change events"),
+        (collected.facets, "facet", "facets"),
+        (collected.preconditions, "precondition", "preconditions"),
+        (
+            collected.values,
+            f"payload ({_shown(collected.bytes)})",
+            f"payloads ({_shown(collected.bytes)})",
+        ),
     )
-    told = ", ".join(f"{many:,} {one if many == 1 else more}" for many, one, more in named if many)
-    if not told:
+    counts = ", ".join(
+        f"{many:,} {one if many == 1 else more}" for many, one, more in named if many
+    )
+    if not counts:
         return "There is nothing to delete."
-    return f"{'Would go' if dry_run else 'Gone'}: {told}."
+    return f"{'Would go' if dry_run else 'Gone'}: {counts}."
 
 
 def _shown(size: int) -> str:
@@ -135,17 +143,17 @@ def _shown(size: int) -> str:
     return count(size, "byte")
 
 
-def _size(given: str) -> int:
-    if (found := _SIZE.fullmatch(given.strip())) is None:
+def _size(text: str) -> int:
+    if (match := _SIZE.fullmatch(text.strip())) is None:
         raise typer.BadParameter(
-            f"{given!r} is no size; write bytes, or for example 500MB or 2GB",
+            f"{text!r} is no size; write bytes, or for example 500MB or 2GB",
             param_hint="--max-bytes",
         )
-    return int(float(found[1]) * _UNITS[found[2] or "B"])
+    return int(float(match[1]) * _UNITS[match[2] or "B"])
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Collected], None]]:
     """Shows what has gone so far."""
     with working("looking for what nobody needs") as show:
-        yield lambda taken: show(_told(taken, dry_run=False))
+        yield lambda taken: show(_summary(taken, dry_run=False))

@@ -75,10 +75,10 @@ def graph(
         async with opened(store, namespace) as engine:
             return await engine.graph(execution_id, agent=agent, task=task, resource=resource)
 
-    found = run(ask)
-    if found.graph.get("truncated"):
+    drawn = run(ask)
+    if drawn.graph.get("truncated"):
         typer.echo("execgraph: only the newest changes of it are in this graph", err=True)
-    for line in lines(found, Format.JSON if json_output else form or Format.TEXT):
+    for line in lines(drawn, Format.JSON if json_output else form or Format.TEXT):
         typer.echo(line)
 
 

@@ -102,15 +102,15 @@ def impact(
         async with opened(question.store, question.namespace) as engine:
             return question, await engine.impact_of(question.changes)
 
-    question, found = run(ask)
+    question, impact = run(ask)
     if json_output:
         notes = {"notes": list(question.notes)} if trees else {}
-        print_json({**found.as_json(), **notes, "max_tokens": max_tokens})
+        print_json({**impact.as_json(), **notes, "max_tokens": max_tokens})
     else:
-        _print(question, found)
-    if max_tokens is not None and found.tokens > max_tokens:
+        _print(question, impact)
+    if max_tokens is not None and impact.tokens > max_tokens:
         typer.echo(
-            f"execgraph: the next runs would cost {count(found.tokens, 'token')}, more than the"
+            f"execgraph: the next runs would cost {count(impact.tokens, 'token')}, more than the"
             f" {max_tokens:,} of --max-tokens",
             err=True,
         )
@@ -201,7 +201,7 @@ async def _documents(sources: tuple[FileSource, ...], notes: list[str]) -> dict[
     """What each resource is in one tree; what is unreadable is GONE, as if it were not there."""
     from ...invalidation.source import Unreadable
 
-    found: dict[str, Json | Gone] = {}
+    documents: dict[str, Json | Gone] = {}
     claimed: set[str] = set()
     for source in sources:
         try:
@@ -218,8 +218,8 @@ async def _documents(sources: tuple[FileSource, ...], notes: list[str]) -> dict[
                 notes.append(f"{uri} counts as withdrawn: two sources claim it")
                 content = GONE
             claimed.add(uri)
-            found[uri] = GONE if content is None else content
-    return found
+            documents[uri] = GONE if content is None else content
+    return documents
 
 
 def _differ(one: Json | Gone, other: Json | Gone) -> bool:

@@ -46,17 +46,17 @@ def stats(
         async with opened(store, namespace) as engine:
             return await engine.stats(span)
 
-    found = run(ask)
+    totals = run(ask)
     if json_output:
-        print_json(found.as_json())
+        print_json(totals.as_json())
         return
-    console().print(table(found))
-    if found.hint is not None:
-        console().print("", found.hint, sep="\n", markup=False)
-    if len(found.agents) > 1:
-        console().print("", _agents(found), sep="\n")
-    if found.misses:
-        console().print("", _misses(found), sep="\n")
+    console().print(table(totals))
+    if totals.hint is not None:
+        console().print("", totals.hint, sep="\n", markup=False)
+    if len(totals.agents) > 1:
+        console().print("", _agents(totals), sep="\n")
+    if totals.misses:
+        console().print("", _misses(totals), sep="\n")
 
 
 def table(stats: Stats) -> Table:

@@ -64,13 +64,13 @@ def walk(
                 await engine.session().walker.settle(progress=follow)
         return [walk for walk in done.values() if walk.ended_at is not None]  # others' are theirs
 
-    found = run(look if status else work)
+    walks = run(look if status else work)
     if json_output:
-        print_json([_as_json(it) for it in found])
+        print_json([_as_json(it) for it in walks])
     elif status:
-        _print_open(found)
+        _print_open(walks)
     else:
-        _print_done(found)
+        _print_done(walks)
 
 
 def _as_json(walk: Walk) -> dict[str, Any]:
@@ -110,14 +110,14 @@ def _progress() -> Iterator[OnWalk]:
     """Shows what a walk has come to, while it goes on."""
     pace = Pace(time.monotonic)
 
-    def told(walk: Walk) -> str:
+    def line(walk: Walk) -> str:
         steps = f"{count(walk.marked, 'step')} invalid, {walk.cleared:,} valid"
         rate = pace.of(walk)
         a_second = "" if rate is None else f", {rate:,.0f} a second"
         return f"{walk.resource or walk.id}: {steps}{a_second}"
 
     with working("looking for walks") as show:
-        yield lambda walk: show(told(walk))
+        yield lambda walk: show(line(walk))
 
 
 class Pace:

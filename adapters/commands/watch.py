@@ -57,12 +57,12 @@ def watch(
             "--once ends before anyone could ask for its health: leave one of them out",
             param_hint="--health",
         )
-    said = read_config(config)
+    settings = read_config(config)
     if once:
-        read = run(lambda: look_once(said, json_output=json_output))
+        read = run(lambda: look_once(settings, json_output=json_output))
         raise typer.Exit(0 if read else 1)
     service = Service(
-        said,
+        settings,
         json_output=json_output,
         health=None if health is None else address(health),
         lease=timedelta(seconds=lease),

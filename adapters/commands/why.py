@@ -64,11 +64,11 @@ def why(
         async with opened(store, namespace) as engine:
             return await engine.why(execution_id, agent=agent)
 
-    found = run(ask)
+    explained = run(ask)
     if json_output:
-        print_json(found.as_json())
+        print_json(explained.as_json())
     else:
-        console().print(tree(found))
+        console().print(tree(explained))
 
 
 def tree(why: Why) -> Tree:
@@ -76,7 +76,7 @@ def tree(why: Why) -> Tree:
     from rich.tree import Tree
 
     root = Tree(_heading(why), guide_style="dim")
-    told: dict[Cause, int] = {}  # where each cause is told in full
+    numbers: dict[Cause, int] = {}  # where each cause is told in full
     for miss in why.misses:
         if not any(step.why is not None and step.why.cause == miss.cause for step in why.steps):
             _add_cause(root, miss, None)
@@ -84,18 +84,18 @@ def tree(why: Why) -> Tree:
         branch = root.add(_line(step))
         if step.why is not None and step.follows is not None:
             branch.add(_text(("follows from step ", "dim"), (str(step.follows), "bold")))
-        elif step.why is not None and step.why.cause in told:
-            cause, first = step.why.cause, told[step.why.cause]
+        elif step.why is not None and step.why.cause in numbers:
+            cause, first = step.why.cause, numbers[step.why.cause]
             branch.add(_text((cause.kind.value, "red"), (f": as of step {first}", "")))
         elif step.why is not None:
-            told[step.why.cause] = step.position
+            numbers[step.why.cause] = step.position
             _add_cause(branch, step.why, step.step)
     return root
 
 
 def _heading(why: Why) -> Text:
     execution = why.execution
-    said = _text(
+    header = _text(
         (execution.agent or "a run", "bold"),
         (f" {execution.id}", ""),
         (f"\n{_became(execution)}, {at(execution.started_at)}, {execution.duration_ms:.0f} ms", ""),
@@ -106,11 +106,11 @@ def _heading(why: Why) -> Text:
         (f", {execution.saved_tokens:,} saved", "green" if execution.saved_tokens else ""),
     )
     if execution.replayed is not None:
-        said.append(f"\nfollowed {execution.replayed}")
+        header.append(f"\nfollowed {execution.replayed}")
     for note in (execution.reason, why.hint):
         if note is not None:
-            said.append(f"\n{note}", "red")
-    return said
+            header.append(f"\n{note}", "red")
+    return header
 
 
 def _became(execution: Execution) -> str:
@@ -120,21 +120,21 @@ def _became(execution: Execution) -> str:
 
 
 def _line(step: WhyStep) -> Text:
-    said = _text(
+    line = _text(
         (f"{step.position:>3} ", "dim"),
         (f"{step.kind.value} ", "dim"),
         (step.name, "bold"),
         (f"  {step.fate.value}", _STYLES[step.fate.value]),
     )
     if step.outcome is not None and step.outcome.value in ("diverged", "reused"):
-        said.append(f" ({step.outcome.value})", _STYLES[step.fate.value])
+        line.append(f" ({step.outcome.value})", _STYLES[step.fate.value])
     if step.tokens:
-        said.append(f"  {count(step.tokens, 'token')}", "yellow")
+        line.append(f"  {count(step.tokens, 'token')}", "yellow")
     if step.saved_tokens:
-        said.append(f"  {step.saved_tokens:,} saved", "green")
+        line.append(f"  {step.saved_tokens:,} saved", "green")
     if step.error:
-        said.append("  error", "red")
-    return said
+        line.append("  error", "red")
+    return line
 
 
 def _add_cause(branch: Tree, why: WhyMiss, step: str | None) -> None:
@@ -145,8 +145,8 @@ def _add_cause(branch: Tree, why: WhyMiss, step: str | None) -> None:
     if cause.facet is not None:
         below.add(_text(("facet  ", "dim"), (str(cause.facet), "")))
     if cause.before is not None or cause.after is not None:
-        said = f"{_short(cause.before)} -> {_short(cause.after)}"
-        below.add(_text(("fingerprint  ", "dim"), (said, "")))
+        change = f"{_short(cause.before)} -> {_short(cause.after)}"
+        below.add(_text(("fingerprint  ", "dim"), (change, "")))
     if step is not None:
         below.add(_text(("step  ", "dim"), (step, "")))
     below.add(_text(("remedy  ", "dim"), (cause.remedy, "dim")))

@@ -55,9 +55,9 @@ def _look_up(task: _Task, _: _Results) -> Answer:
 
 
 def _check(_: _Task, results: _Results) -> Answer:
-    found = results["lookup_service"].content
+    record = results["lookup_service"].content
     return _act(
-        f"{found['owner']} owns it, it runs on {found['runtime']}. May I deploy to production?",
+        f"{record['owner']} owns it, it runs on {record['runtime']}. May I deploy to production?",
         "check_access",
         {"rule": _DEPLOYMENT_RULE},
     )

@@ -41,13 +41,13 @@ async def converse(stage: Stage, console: Console) -> None:
     console.print("Edit it with whatever you like, between the runs or during one.")
     console.print(Text(_HELP, style="dim"))
 
-    def told(event: object) -> None:
+    def show(event: object) -> None:
         if isinstance(event, ResourceChanged):
             it = event.event
-            said = f"{it.resource}: {it.kind}, version {it.to_version}"
-            console.print(Text(said, style="magenta"))
+            line = f"{it.resource}: {it.kind}, version {it.to_version}"
+            console.print(Text(line, style="magenta"))
 
-    unsubscribe = stage.engine.subscribe(told)
+    unsubscribe = stage.engine.subscribe(show)
     lines = _Lines()
     try:
         while (line := await lines.next(console)) is not None:

@@ -116,8 +116,8 @@ def _shown(act: Act, number: int) -> RenderableType:
         parts.append(Text(_foreseen(act.impact), style="magenta"))
     if act.answer is not None:
         parts.append(_asked_of_the_graph(act.answer))
-    told = Text(_in_short(act))
-    parts.append(told if act.result.mode is Mode.REPLAY else _tree(act.result, told))
+    text = Text(_in_short(act))
+    parts.append(text if act.result.mode is Mode.REPLAY else _tree(act.result, text))
     if act.why is not None:
         parts.append(Text(_why(act.why), style="magenta"))
     if act.naive is not None:
@@ -192,13 +192,13 @@ def _in_short(act: Act) -> str:
 
 def one_run(result: Result) -> Tree:
     """A run by itself: what it cost, and its steps."""
-    told = f"{result.mode}: {result.tokens:,} tokens, {result.saved_tokens:,} saved;"
-    return _tree(result, Text(f"{told} {_ms(result.duration_ms)} ms"))
+    summary = f"{result.mode}: {result.tokens:,} tokens, {result.saved_tokens:,} saved;"
+    return _tree(result, Text(f"{summary} {_ms(result.duration_ms)} ms"))
 
 
-def _tree(result: Result, told: Text) -> Tree:
+def _tree(result: Result, title: Text) -> Tree:
     """A decision's actions hang below it; each step with what became of it, and why."""
-    tree = Tree(told, guide_style="dim")
+    tree = Tree(title, guide_style="dim")
     decision = tree
     for step in result.steps:
         node = (tree if step.kind is StepKind.DECISION else decision).add(_line(step))

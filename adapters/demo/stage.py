@@ -77,12 +77,12 @@ class Stage:
 
         Raises TimeoutError if the watcher does not notice.
         """
-        found: dict[str, ChangeEvent] = {}
+        events: dict[str, ChangeEvent] = {}
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while found.keys() < uris:
+            while events.keys() < uris:
                 event = await self._events.get()
-                found |= {event.resource: event} if event.resource in uris else {}
-        return sorted(found.values(), key=lambda event: event.at)
+                events |= {event.resource: event} if event.resource in uris else {}
+        return sorted(events.values(), key=lambda event: event.at)
 
     def listen(self) -> None:
         """Keep all changes from now on, for ``changes_of``."""

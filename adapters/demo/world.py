@@ -254,8 +254,8 @@ class World:
 
     def _row(self, service: str) -> sqlite3.Row:
         with self._rows() as registry:
-            found = registry.execute("SELECT * FROM services WHERE name = ?", (service,))
-            row: sqlite3.Row | None = found.fetchone()
+            rows = registry.execute("SELECT * FROM services WHERE name = ?", (service,))
+            row: sqlite3.Row | None = rows.fetchone()
         if row is None:
             raise ValueError(f"there is no service {service!r} in the registry")
         return row

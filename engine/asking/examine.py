@@ -54,10 +54,10 @@ async def _traces(store: GraphStore, look: Look) -> Finding:
     damaged: list[str] = []
     whole = 0
     async for key in _pages(store.task_keys):
-        found = await store.lookup(key, _none)
-        broken = [trace.id for trace in found.traces if not await _readable(store, trace)]
-        damaged += [*found.damaged, *broken]
-        whole += len(found.traces) - len(broken)
+        lookup = await store.lookup(key, _none)
+        broken = [trace.id for trace in lookup.traces if not await _readable(store, trace)]
+        damaged += [*lookup.damaged, *broken]
+        whole += len(lookup.traces) - len(broken)
         look("traces", whole + len(damaged))
     if not damaged:
         return Finding(Level.GOOD, "traces", f"{whole:,} are as they were published")
@@ -132,10 +132,10 @@ async def _seen(store: GraphStore, uri: str) -> _Seen:
 
 async def _document(store: GraphStore, uri: str) -> Document | None:
     try:
-        found = await store.document(uri)
+        document = await store.document(uri)
     except PayloadCorrupted:
         return None
-    return None if found is None else found[1]
+    return None if document is None else document[1]
 
 
 async def _clock(store: GraphStore, look: Look) -> Finding:

@@ -69,12 +69,12 @@ async def graph_of_task(store: GraphStore, task: str) -> MultiDiGraph:
 
     Raises TaskUnknown.
     """
-    found = await store.task(task)
-    if found is None:
+    stored = await store.task(task)
+    if stored is None:
         raise TaskUnknown(task, store.namespace)
     lookup = await store.lookup(task, lambda _traces, _facts: None)
     runs = await _runs(store, [it.id for it in lookup.traces])
-    return await _drawn(store, found, runs)
+    return await _drawn(store, stored, runs)
 
 
 async def graph_of_resource(store: GraphStore, resource: str) -> MultiDiGraph:
@@ -123,13 +123,13 @@ def _preconditions(
     events: Iterable[ChangeEvent],
 ) -> set[Precondition]:
     """What a step can have found the resource to be."""
-    found = {(selector, NEVER) for selector in selectors} | set(fact.fingerprints.items())
+    held = {(selector, NEVER) for selector in selectors} | set(fact.fingerprints.items())
     for event in events:
         for change in event.changed:
-            found |= {
+            held |= {
                 (change.selector, at) for at in (change.before, change.after) if at is not None
             }
-    return {Precondition.of(namespace, FacetRef(resource, selector), at) for selector, at in found}
+    return {Precondition.of(namespace, FacetRef(resource, selector), at) for selector, at in held}
 
 
 def _affected(outlines: Iterable[Outline], guards: Collection[str]) -> list[str]:
@@ -155,16 +155,16 @@ async def _run(store: GraphStore, execution: str) -> _Run | None:
 
 async def _runs(store: GraphStore, executions: Sequence[str]) -> list[_Run]:
     """The runs of these ids, without those that were deleted meanwhile."""
-    found = await _in_turn(executions, lambda execution: _run(store, execution))
-    return [run for run in found if run is not None]
+    runs = await _in_turn(executions, lambda execution: _run(store, execution))
+    return [run for run in runs if run is not None]
 
 
 async def _in_turn(keys: Sequence[str], read: Callable[[str], Awaitable[_T]]) -> list[_T]:
     """What ``read`` gives for each key, a few at a time."""
-    found: list[_T] = []
+    results: list[_T] = []
     for start in range(0, len(keys), _AT_ONCE):
-        found += await asyncio.gather(*map(read, keys[start : start + _AT_ONCE]))
-    return found
+        results += await asyncio.gather(*map(read, keys[start : start + _AT_ONCE]))
+    return results
 
 
 async def _drawn(store: GraphStore, task: Task | None, runs: Sequence[_Run]) -> MultiDiGraph:
@@ -249,8 +249,8 @@ class _Drawing:
 
     def resource(self, uri: str, fact: Fact) -> None:
         """A resource, and its current version."""
-        told = {"uri": uri, "kind": uri.partition(":")[0], "current": fact.version}
-        self.node(uri, "Resource", {**told, "state": fact.state.value, "until": fact.until})
+        properties = {"uri": uri, "kind": uri.partition(":")[0], "current": fact.version}
+        self.node(uri, "Resource", {**properties, "state": fact.state.value, "until": fact.until})
         if fact.version:
             self.version(uri, fact.version, {"withdrawn": fact.state is FactState.WITHDRAWN})
 
@@ -324,5 +324,5 @@ def _of_step(step: Step) -> dict[str, Any]:
 
 def _of_execution(execution: Execution) -> dict[str, Any]:
     """One that has only begun has neither a task nor, it may be, an agent yet."""
-    found = _properties(execution)
-    return {**found, "task": execution.task or None, "agent": execution.agent or None}
+    properties = _properties(execution)
+    return {**properties, "task": execution.task or None, "agent": execution.agent or None}

@@ -57,12 +57,12 @@ def _expired(facts: Facts) -> list[str]:
 
 async def _selectors(store: GraphStore, uris: Sequence[str]) -> dict[str, frozenset[str | None]]:
     """The facets of each resource, asked for a few resources at a time."""
-    found: dict[str, frozenset[str | None]] = {}
+    selectors: dict[str, frozenset[str | None]] = {}
     for start in range(0, len(uris), _AT_ONCE):
         some = uris[start : start + _AT_ONCE]
         answers = await asyncio.gather(*(store.facets(uri) for uri in some))
-        found.update(zip(some, answers, strict=True))
-    return found
+        selectors.update(zip(some, answers, strict=True))
+    return selectors
 
 
 async def _others(store: GraphStore, outlines: Iterable[Outline], known: Collection[str]) -> Facts:

@@ -159,8 +159,8 @@ async def why(store: GraphStore, execution: str) -> Why:
     run = run.model_copy(update={"execution": run.execution.at(time.time_ns() // 1_000_000)})
     report, of, hint = await _report(store, run)
     misses = (*report.misses, *_torn(run))
-    told = (*misses, *(it.cause for it in report.steps if it.cause is not None))
-    changes = await _changes(store, told, _end(run.execution))
+    causes = (*misses, *(it.cause for it in report.steps if it.cause is not None))
+    changes = await _changes(store, causes, _end(run.execution))
     return Why(run.execution, _steps(report, of, changes), _misses(misses, changes), hint)
 
 
@@ -169,8 +169,8 @@ async def _report(store: GraphStore, run: Trace) -> tuple[Report, Trace, str | N
     execution, hint = run.execution, _UNENDED.get(run.execution.state)
     if execution.report is not None:
         try:
-            found = await store.values([execution.report])
-            report = Report.of_value(found[execution.report])
+            payloads = await store.values([execution.report])
+            report = Report.of_value(payloads[execution.report])
         except (PayloadCorrupted, ValueError):
             hint = "the report of this run is damaged: what is told here is told by its trace"
         else:
@@ -229,8 +229,8 @@ async def _changes(store: GraphStore, causes: Iterable[Cause], end: int) -> _Cha
             events = await store.changes(resource=resource, limit=_MANY_EVENTS)
         return {cause: _behind(cause, events, end) for cause in some}
 
-    found = await asyncio.gather(*(of(uri, some) for uri, some in by_resource.items()))
-    return {cause: event for some in found for cause, event in some.items()}
+    changes = await asyncio.gather(*(of(uri, some) for uri, some in by_resource.items()))
+    return {cause: event for some in changes for cause, event in some.items()}
 
 
 def _behind(cause: Cause, events: Sequence[ChangeEvent], end: int) -> ChangeEvent | None:
@@ -276,29 +276,31 @@ def _misses(causes: Iterable[Cause], changes: _Changes) -> tuple[WhyMiss, ...]:
 def _steps(report: Report, of: Trace, changes: _Changes) -> tuple[WhyStep, ...]:
     recorded = {step_id(of.id, step.position): step for step in of.steps}
     steps: list[WhyStep] = []
-    for position, told in enumerate(report.steps):
-        step = recorded.get(told.step or "")
-        why = None if told.cause is None else WhyMiss(told.cause, changes.get(told.cause))
+    for position, reported in enumerate(report.steps):
+        step = recorded.get(reported.step or "")
+        why = (
+            None if reported.cause is None else WhyMiss(reported.cause, changes.get(reported.cause))
+        )
         why_step = WhyStep(
             position=position,
-            kind=told.kind,
-            name=told.name,
-            fate=_fate(told),
-            outcome=told.outcome,
-            tokens=told.tokens,
-            saved_tokens=told.saved_tokens,
-            error=told.error,
-            step=told.step,
+            kind=reported.kind,
+            name=reported.name,
+            fate=_fate(reported),
+            outcome=reported.outcome,
+            tokens=reported.tokens,
+            saved_tokens=reported.saved_tokens,
+            error=reported.error,
+            step=reported.step,
             why=why,
         )
         steps.append(_traced(why_step, step, of, steps))
     return tuple(steps)
 
 
-def _fate(told: ReportedStep) -> Fate:
-    if told.outcome is Outcome.REPLAYED and told.kind is StepKind.DECISION:
+def _fate(reported: ReportedStep) -> Fate:
+    if reported.outcome is Outcome.REPLAYED and reported.kind is StepKind.DECISION:
         return Fate.SERVED
-    return Fate.UNKNOWN if told.outcome is None else _FATES[told.outcome]
+    return Fate.UNKNOWN if reported.outcome is None else _FATES[reported.outcome]
 
 
 _FATES = {
@@ -353,10 +355,10 @@ def _first_upstream(step: Step | None, of: Trace, before: Sequence[WhyStep]) -> 
 def _ancestors(step: Step, of: Trace) -> frozenset[str]:
     """The ids of the steps that feed ``step``, however far up."""
     feeds = {it.position: it.feeds for it in of.steps}
-    found: set[int] = set()
+    upstream: set[int] = set()
     open_ = list(step.feeds)
     while open_:
-        if (position := open_.pop()) not in found:
-            found.add(position)
+        if (position := open_.pop()) not in upstream:
+            upstream.add(position)
             open_ += feeds.get(position, ())
-    return frozenset(step_id(of.id, position) for position in found)
+    return frozenset(step_id(of.id, position) for position in upstream)

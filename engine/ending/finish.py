@@ -17,7 +17,7 @@ from ..task import Payload
 from .ended import EndedRun
 from .publishing import record, take_back
 from .records import execution_of, recording_of, replay_of
-from .results import result_of, tell
+from .results import emit_end, result_of
 
 __all__ = ["finish", "is_store_away", "reason_of", "write_failure"]
 
@@ -38,7 +38,7 @@ async def finish(run: Run, output: Payload, *, stop_reason: str | None = None) -
     recorded = await _kept(ended)
     run.session.collector.kick()
     result = result_of(ended, recorded=recorded)
-    tell(ended, recorded=recorded)
+    emit_end(ended, recorded=recorded)
     return result
 
 
@@ -63,7 +63,7 @@ async def write_failure(run: Run, reason: str) -> None:
     ended = await EndedRun.of(run)
     failed = {"state": ExecutionState.FAILED, "reason": reason}
     execution = execution_of(ended, run.steps).model_copy(update=failed)
-    tell(ended, execution, recorded=False)
+    emit_end(ended, execution, recorded=False)
     if run.away:
         return
     try:

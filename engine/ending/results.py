@@ -12,7 +12,7 @@ from ..replay.run import Run
 from .ended import EndedRun
 from .records import execution_of
 
-__all__ = ["failure", "result_of", "tell"]
+__all__ = ["emit_end", "failure", "result_of"]
 
 
 def result_of(ended: EndedRun, *, recorded: bool) -> Result:
@@ -45,7 +45,7 @@ def _effect_report(effect: SideEffect) -> EffectReport:
     return EffectReport(effect.id, effect.tool, effect.target, effect.idempotency_key, state)
 
 
-def tell(ended: EndedRun, execution: Execution | None = None, *, recorded: bool) -> None:
+def emit_end(ended: EndedRun, execution: Execution | None = None, *, recorded: bool) -> None:
     """Tell subscribers, if there are any, that a run has ended as ``execution``."""
     run = ended.run
     if not run.session.events.listeners:

@@ -107,11 +107,11 @@ def _import(
 ) -> Iterator[Chain]:
     """What is imported: under its name in ``imported``, if it has one."""
     level, names = steps[index - 2].argval, steps[index - 1].argval or ()
-    found = list(_imports("." * level + steps[index].argval, names, package))
-    bound = list(_bound(steps, index + 1, len(found)))
-    if len(bound) != len(found):
-        yield from found
-    imported.update(zip(bound, found, strict=False))
+    modules = list(_imports("." * level + steps[index].argval, names, package))
+    bound = list(_bound(steps, index + 1, len(modules)))
+    if len(bound) != len(modules):
+        yield from modules
+    imported.update(zip(bound, modules, strict=False))
 
 
 def _bound(steps: list[dis.Instruction], index: int, number: int) -> Iterator[str]:
@@ -187,16 +187,16 @@ def rebound(code: CodeType) -> frozenset[str]:
     """The globals and the closure's names that code binds itself, and attributes of its first
     argument, as ``self.name``."""
     steps = _steps(code)
-    found = {it.argval for it in steps if it.opname in ("STORE_GLOBAL", "STORE_DEREF")}
+    stored = {it.argval for it in steps if it.opname in ("STORE_GLOBAL", "STORE_DEREF")}
     for index, step in enumerate(steps):
         if (step.argval,) == code.co_varnames[:1] and step.opname.startswith("LOAD_FAST"):
             after = steps[index + 1 : index + 3]
             # ``self.a = x`` stores at once; ``self.a += x`` copies self, loads, and stores later.
             target = after[-1] if after[0].opname == "COPY" else after[0]
             if target is not after[0] or target.opname == "STORE_ATTR":
-                found.add(f"self.{target.argval}")
+                stored.add(f"self.{target.argval}")
     inner = [rebound(it) for it in code.co_consts if isinstance(it, CodeType)]
-    return frozenset(found).union(*inner)
+    return frozenset(stored).union(*inner)
 
 
 def _steps(code: CodeType) -> list[dis.Instruction]:

@@ -44,7 +44,7 @@ def _named(value: Any, depth: int) -> Json:
     if isinstance(value, functools.partial):
         names = sorted(value.keywords)
         bound = [_bound(x, depth) for x in value.args]
-        bound += [_told(name, value.keywords[name], depth) for name in names]
+        bound += [_bound_to(name, value.keywords[name], depth) for name in names]
         return [_named(value.func, depth), names, bound]
     if inspect.ismethod(value):
         return [_named(value.__func__, depth), _bound(value.__self__, depth)]
@@ -66,15 +66,15 @@ def _bindings(function: FunctionType, depth: int) -> Json:
     rebound = _stored(function.__code__, "STORE_DEREF")
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     closed = {
-        name: _told(name, _contents(cell), depth) for name, cell in cells if name not in rebound
+        name: _bound_to(name, _contents(cell), depth) for name, cell in cells if name not in rebound
     }
-    return [closed, [_told(name, value, depth) for name, value in _defaults(function)]]
+    return [closed, [_bound_to(name, value, depth) for name, value in _defaults(function)]]
 
 
 def _defaults(function: FunctionType) -> Iterable[tuple[str, Any]]:
-    code, given = function.__code__, function.__defaults__ or ()
-    names = code.co_varnames[: code.co_argcount][-len(given) :] if given else ()
-    return [*zip(names, given, strict=True), *(function.__kwdefaults__ or {}).items()]
+    code, defaults = function.__code__, function.__defaults__ or ()
+    names = code.co_varnames[: code.co_argcount][-len(defaults) :] if defaults else ()
+    return [*zip(names, defaults, strict=True), *(function.__kwdefaults__ or {}).items()]
 
 
 def _contents(cell: Any) -> Any:
@@ -84,7 +84,7 @@ def _contents(cell: Any) -> Any:
         return None
 
 
-def _told(name: str, value: Any, depth: int) -> Json:
+def _bound_to(name: str, value: Any, depth: int) -> Json:
     """What is bound under a name, unless that is one of credentials."""
     return _STATE if _CREDENTIAL.search(name) else _bound(value, depth)
 
@@ -119,12 +119,12 @@ def _object(instance: Any, depth: int) -> Json:
         return [*name, str(address)]
     attributes = state_of(instance)
     state = _rebound_by(kind)
-    told = {
+    parts = {
         key: _bound(value, depth)
         for key, value in sorted(attributes.items())
         if key not in state and not _CREDENTIAL.search(key)
     }
-    return [*name, told]
+    return [*name, parts]
 
 
 @functools.lru_cache(maxsize=256)
@@ -144,5 +144,5 @@ def _with_inner(code: CodeType) -> Iterator[CodeType]:
 
 
 def _stored(code: CodeType, instruction: str) -> frozenset[str]:
-    found = dis.get_instructions(code)
-    return frozenset(str(it.argval) for it in found if it.opname == instruction)
+    instructions = dis.get_instructions(code)
+    return frozenset(str(it.argval) for it in instructions if it.opname == instruction)

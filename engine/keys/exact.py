@@ -73,10 +73,10 @@ def _function(value: Any) -> str:
     """A function that can be found by its name; any other may close over something."""
     if isinstance(owner := getattr(value, "__self__", None), type):
         return f"{_named(owner)}.{value.__name__}"
-    found: Any = sys.modules.get(value.__module__ or "builtins")
+    member: Any = sys.modules.get(value.__module__ or "builtins")
     for part in value.__qualname__.split("."):
-        found = getattr(found, part, None)
-    if found is not value:
+        member = getattr(member, part, None)
+    if member is not value:
         raise NotExact(f"the function {value.__qualname__} cannot be found by its name")
     return _named(value)
 

@@ -151,5 +151,5 @@ def _file_of(module: str) -> str | None:
 @lru_cache(maxsize=1)
 def _places() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
-    found = [paths["purelib"], paths["platlib"], *site.getsitepackages()]
-    return tuple(dict.fromkeys([*found, site.getusersitepackages()]))
+    folders = [paths["purelib"], paths["platlib"], *site.getsitepackages()]
+    return tuple(dict.fromkeys([*folders, site.getusersitepackages()]))

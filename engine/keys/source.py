@@ -45,27 +45,27 @@ class Source:
         self._key: str | None = None
         self._roots: list[object] | None = None
         self._seen: Dependencies | None = None
-        self._told: set[str] = set()
+        self._warned_of: set[str] = set()
         if reused and version is None:
             self._roots = [*parts, *_types_of(function)]
             self._packages = packages_of(parts)
             # What is declared below the tool is not there yet: this is for the warning alone.
-            self._tell(Dependencies(self._roots, self._packages, imports=False))
+            self._warn(Dependencies(self._roots, self._packages, imports=False))
 
     def key(self, declared: Sequence[Json]) -> str:
         """The digest of ``declared`` (always the same for one tool) and of the source."""
         if self._roots is not None and (self._seen is None or not self._seen.stand):
             self._seen = Dependencies(self._roots, self._packages)
             self._key = None
-            self._tell(self._seen)
+            self._warn(self._seen)
         if self._key is None:
             depends = self._seen.digest if self._seen is not None else []
             self._key = fingerprint([*declared, self._stated, *([depends] if depends else [])])
         return self._key
 
-    def _tell(self, seen: Dependencies) -> None:
-        unseen = [it for it in seen.unseen if it not in self._told]
-        self._told.update(unseen)
+    def _warn(self, seen: Dependencies) -> None:
+        unseen = [it for it in seen.unseen if it not in self._warned_of]
+        self._warned_of.update(unseen)
         if unseen:
             _log.log(
                 self._level,

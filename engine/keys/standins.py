@@ -138,11 +138,11 @@ class StandIns:
         self._task = task
         self._by_value: dict[tuple[type, Any], _Pair] = {}
         self._by_text: dict[str, _Pair] = {}
-        self._told: list[tuple[Json, Json]] = []
+        self._marked: list[tuple[Json, Json]] = []
         self._mangled: set[str] = set()  # what looks like those shown, as patterns
 
     def __bool__(self) -> bool:
-        return bool(self._by_text or self._told)
+        return bool(self._by_text or self._marked)
 
     def substitute(self, document: Any, paths: Iterable[Path], place: str) -> Any:
         """``document`` with stand-ins for the values at ``paths``. ``place``: where the document
@@ -169,34 +169,34 @@ class StandIns:
                 return [self.real(item) for item in reply]
         return self._real_number(reply)
 
-    def remember(self, document: Json, told: Json) -> None:
+    def remember(self, document: Json, text: Json) -> None:
         """A document with marked values, and what is told of it: a program may tell it whole."""
-        self._told.append((document, told))
+        self._marked.append((document, text))
 
-    def hide(self, said: Any, *, shortest: int = _TOLD_APART) -> Any:
+    def hide(self, value: Any, *, shortest: int = _TOLD_APART) -> Any:
         """What a program says, with stand-ins for the values that can be told apart: in a document
         that was marked and is told whole, for what is such a value of so many characters, and
         where ``hidden`` finds them."""
         if not self:
-            return said
-        match said:
-            case str() | int() | float() if (type(said), said) in self._by_value:
-                if len(_text(said)) >= shortest:
-                    return self._by_value[type(said), said].standin
+            return value
+        match value:
+            case str() | int() | float() if (type(value), value) in self._by_value:
+                if len(_text(value)) >= shortest:
+                    return self._by_value[type(value), value].standin
             case str():
-                return self._document_in(said) or self.hidden(said)
+                return self._document_in(value) or self.hidden(value)
             case dict():
-                return {key: self.hide(item, shortest=shortest) for key, item in said.items()}
+                return {key: self.hide(item, shortest=shortest) for key, item in value.items()}
             case list():
-                return [self.hide(item, shortest=shortest) for item in said]
-        return said
+                return [self.hide(item, shortest=shortest) for item in value]
+        return value
 
     def _document_in(self, text: str) -> str | None:
         """A text that is a marked document, as a program would tell it that knew no more of it."""
-        for document, told in self._told:
+        for document, marked in self._marked:
             for write in _WAYS_TO_WRITE:
                 if write(document) == text:
-                    return write(told)
+                    return write(marked)
         return None
 
     def hidden(self, text: str) -> str:
@@ -204,7 +204,9 @@ class StandIns:
         can be told apart there: long ones, that are no part of a longer word."""
         plain = (it for it in self._by_text.values() if len(_text(it.value)) >= _TOLD_APART)
         for pair in sorted(plain, key=lambda pair: len(_text(pair.value)), reverse=True):
-            for value, standin in zip(_spellings(pair.value), _spellings(pair.standin), strict=True):
+            for value, standin in zip(
+                _spellings(pair.value), _spellings(pair.standin), strict=True
+            ):
                 if value in text:
                     text = _apart(value).sub(standin.replace("\\", r"\\"), text)
         return text

@@ -221,8 +221,8 @@ def _pydantic_fields(kind: type) -> dict[str, Any]:
     declared: dict[str, Any] = {}
     for name, field in (getattr(kind, "__pydantic_fields__", None) or {}).items():
         default = _default_of(field)
-        told = [repr(getattr(field, name, None)) for name in _TOLD]
-        declared[name] = (field.annotation, default, field.default_factory, *told)
+        settings = [repr(getattr(field, name, None)) for name in _TOLD]
+        declared[name] = (field.annotation, default, field.default_factory, *settings)
         for index, mark in enumerate(field.metadata):
             function = getattr(mark, "func", None)
             declared[f"{name} by {index}"] = function or repr(mark)
@@ -255,11 +255,11 @@ def _pydantic_validators(kind: type) -> dict[str, Any]:
     groups = getattr(kind, "__pydantic_decorators__", None)
     if groups is None:
         return {}
-    found = [getattr(groups, group.name) for group in dataclasses.fields(groups)]
+    decorators = [getattr(groups, group.name) for group in dataclasses.fields(groups)]
     return {
         f"applied {name}": repr(getattr(decorator.info, "mode", ""))
         + repr(getattr(decorator.info, "fields", ""))
-        for group in found
+        for group in decorators
         for name, decorator in group.items()
     }
 

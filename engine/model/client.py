@@ -191,8 +191,8 @@ class PlainDialect(Dialect):
 
     @override
     def usage(self, reply: Json) -> Usage | None:
-        told = reply.get("usage") if isinstance(reply, Mapping) else None
-        return _usage_of(told) if isinstance(told, Mapping) else None
+        usage = reply.get("usage") if isinstance(reply, Mapping) else None
+        return _usage_of(usage) if isinstance(usage, Mapping) else None
 
     @override
     def complete(self, reply: Json) -> bool:
@@ -208,15 +208,15 @@ _TOKENS = {
 }
 
 
-def _usage_of(told: Mapping[str, Json]) -> Usage | None:
+def _usage_of(fields: Mapping[str, Json]) -> Usage | None:
     """The tokens that an unknown provider tells of; None if it tells of none."""
-    found = {}
+    counts = {}
     for name, names in _TOKENS.items():
-        numbers = (told[it] for it in names if it in told)
+        numbers = (fields[it] for it in names if it in fields)
         number = next((it for it in numbers if isinstance(it, int) and it >= 0), None)
         if number is not None:
-            found[name] = number
-    return Usage(**found) if found else None
+            counts[name] = number
+    return Usage(**counts) if counts else None
 
 
 class ChatClient(ABC):

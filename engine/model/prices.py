@@ -128,14 +128,14 @@ def price(model: str, usage: Usage | None, terms: Mapping[str, str] | None = Non
         web_searches=usage.web_search_requests,
     )
     try:
-        found = genai_prices.calc_price(billed, model)
+        price = genai_prices.calc_price(billed, model)
         if not terms:
-            return float(found.total_price)
+            return float(price.total_price)
         under_terms = genai_prices.calc_price(billed, model, price_context=terms)
     except LookupError:
         return None
     # A table that does not know these terms answers as if there were none.
-    known = under_terms.model_price != found.model_price
+    known = under_terms.model_price != price.model_price
     return float(under_terms.total_price) if known else None
 
 
@@ -149,9 +149,9 @@ class Paid:
 
 def paid_for(bills: Iterable[Bill]) -> dict[str, Paid]:
     """The calls and tokens of the replies by the kind of cause for which they were asked."""
-    found: dict[str, Paid] = {}
+    by_kind: dict[str, Paid] = {}
     for bill in bills:
-        known = found.get(bill.cause.kind.value, Paid(0, 0))
+        known = by_kind.get(bill.cause.kind.value, Paid(0, 0))
         paid = Paid(known.asked + 1, known.tokens + bill.tokens)
-        found[bill.cause.kind.value] = paid
-    return found
+        by_kind[bill.cause.kind.value] = paid
+    return by_kind

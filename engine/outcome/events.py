@@ -145,9 +145,9 @@ class Events:
         """Tell all of them."""
         for listener in self.listeners:
             try:
-                given = listener(event)
-                if given is not None and inspect.isawaitable(given):
-                    self._begin(given)
+                returned = listener(event)
+                if returned is not None and inspect.isawaitable(returned):
+                    self._begin(returned)
             except (Exception, SystemExit):  # noqa: BLE001  (it must not disturb a run)
                 _log.exception("a subscriber failed on %s", type(event).__name__)
 

@@ -36,16 +36,16 @@ class ReportedStep:
     step: str | None = None
 
     @classmethod
-    def of(cls, told: StepReport, step: str | None) -> ReportedStep:
+    def of(cls, report: StepReport, step: str | None) -> ReportedStep:
         """What a result tells of a step that is recorded as ``step``."""
         return cls(
-            kind=told.kind,
-            name=told.name,
-            outcome=told.outcome,
-            tokens=told.tokens,
-            saved_tokens=told.saved_tokens,
-            error=told.error,
-            cause=told.cause,
+            kind=report.kind,
+            name=report.name,
+            outcome=report.outcome,
+            tokens=report.tokens,
+            saved_tokens=report.saved_tokens,
+            error=report.error,
+            cause=report.cause,
             step=step,
         )
 
@@ -126,7 +126,7 @@ def _cause_of(row: Sequence[Any]) -> Cause:
 
 
 def report_of(
-    taken: Sequence[tuple[Step, StepReport]],
+    run_steps: Sequence[tuple[Step, StepReport]],
     causes: Iterable[Cause],
     execution: str,
     places: Mapping[tuple[str, int], int] | None = None,
@@ -136,10 +136,10 @@ def report_of(
     ``places``: their positions there by key and occurrence; None: in their order.
     """
     steps = []
-    for position, (step, told) in enumerate(taken):
+    for position, (step, step_report) in enumerate(run_steps):
         place = position if places is None else places.get((step.key, step.occurrence))
         recorded_as = None if place is None else step_id(execution, place)
-        steps.append(ReportedStep.of(told, recorded_as))
+        steps.append(ReportedStep.of(step_report, recorded_as))
     return Report(tuple(steps), tuple(dict.fromkeys(causes)))
 
 
@@ -149,8 +149,8 @@ def plain_report(trace: Trace, *, served: bool) -> Report:
     steps = (_served(step) if served else _recorded(step, trace) for step in trace.steps)
     return Report(
         tuple(
-            replace(told, step=step_id(trace.id, step.position))
-            for told, step in zip(steps, trace.steps, strict=True)
+            replace(reported, step=step_id(trace.id, step.position))
+            for reported, step in zip(steps, trace.steps, strict=True)
         )
     )
 

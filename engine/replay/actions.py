@@ -115,11 +115,13 @@ async def _follow(run: Run, recorded: Recorded, call: Call) -> RunStep:
     with FactReads() as fact_reads:
         try:
             arguments = tool.parse(real_text(call, run.standins))
-            given = await run_tool(tool, arguments, "", _rendering(run, tool, step.decision), known)
+            output = await run_tool(
+                tool, arguments, "", _rendering(run, tool, step.decision), known
+            )
         except ArgumentsInvalid as error:
-            given = not_taken(run.standins.hidden(str(error)))
+            output = not_taken(run.standins.hidden(str(error)))
     duration = (time.perf_counter() - started) * 1000
-    same = given.error is None and given.data == known.data
+    same = output.error is None and output.data == known.data
     if same and not (fact_reads.notes and _read_anew(step, fact_reads.notes)):
         run_step = RunStep(step, Outcome.REPLAYED, known.data, duration_ms=duration, copied=True)
         run.go_along(run_step)
@@ -127,7 +129,7 @@ async def _follow(run: Run, recorded: Recorded, call: Call) -> RunStep:
     parsed = parse_served(tool, call, followed.arguments(step), run.standins)
     action = plan_on_path(run, followed, recorded, parsed)
     action.notes = distinct(recorded.notes, fact_reads.notes)
-    run_step = _finished(action, (), given).run_step
+    run_step = _finished(action, (), output).run_step
     run_step.duration_ms, run_step.followed = duration, True
     _ended(run, action, run_step, run.notes.ticket())
     run.take(run_step)
@@ -255,17 +257,17 @@ async def _one(
     rendering = _rendering_of(run, action, action.tool)._replace(turn=turn)
     ticket, started = run.notes.ticket(), time.perf_counter()
     with FactReads() as fact_reads:
-        given = await run_tool(
+        result = await run_tool(
             action.tool, action.parsed.arguments, key, rendering, action.expected
         )
     duration = (time.perf_counter() - started) * 1000
     if fact_reads.notes and effect is None:  # a write runs again anyway, and asks again
         action.notes = distinct(action.notes, fact_reads.notes)
-    if effect is not None and given.returned:
+    if effect is not None and result.returned:
         effect = run.effects.end(effect)
     if action.for_program and action.tool.effect is Effect.PURE:
-        given = _kept(action, action.tool, given)
-    done = _finished(action, feeds, given)
+        result = _kept(action, action.tool, result)
+    done = _finished(action, feeds, result)
     if action.followed is None:
         await _explain(run, action, done)
     done.run_step.duration_ms = duration
@@ -308,13 +310,13 @@ async def _reusable(run: Run, action: PlannedAction) -> bytes | None:
     return await run.search.output(recorded)
 
 
-def _kept(action: PlannedAction, tool: Tool, given: Output) -> Output:
+def _kept(action: PlannedAction, tool: Tool, output: Output) -> Output:
     """An output as it can be given to a program again; else the tool is run again, as a read is."""
     # While it ran, what it depends on may have become something else.
-    same = given.is_output and given.error is None and tool.code_key == action.code_key
-    kept = tool.keep(given.value) if same else None
+    same = output.is_output and output.error is None and tool.code_key == action.code_key
+    kept = tool.keep(output.value) if same else None
     action.effect = Effect.READ if kept is None else Effect.PURE
-    return given if kept is None else given._replace(data=kept, key="")
+    return output if kept is None else output._replace(data=kept, key="")
 
 
 def _reused(action: PlannedAction, tool: Tool, feeds: tuple[int, ...], output: bytes) -> _Done:
@@ -394,12 +396,12 @@ def _read_anew(step: Step, notes: Iterable[Note]) -> bool:
     return any(note.guard.id not in step.guards for note in notes)
 
 
-def _compared(action: PlannedAction, step: Step, given: Output) -> tuple[bool, str]:
+def _compared(action: PlannedAction, step: Step, output: Output) -> tuple[bool, str]:
     """Whether the output is the recorded one, by its bytes if they are at hand; and its key."""
-    same_kind = step.error == (given.error is not None)
-    if same_kind and action.followed is not None and action.followed.output(step) == given.data:
+    same_kind = step.error == (output.error is not None)
+    if same_kind and action.followed is not None and action.followed.output(step) == output.data:
         return True, step.output_key
-    output_key = given.output_key
+    output_key = output.output_key
     return same_kind and step.output_key == output_key, output_key
 
 

@@ -38,14 +38,14 @@ async def unknown_facts(
     run: Run, chosen: Sequence[Chooser], notes: Sequence[Note]
 ) -> list[UnknownFact]:
     """What of ``notes`` is not known to have held since a decision of ``chosen`` was asked."""
-    found: list[UnknownFact] = []
+    facts: list[UnknownFact] = []
     for chooser in chosen:
         known = chooser.noted
         unknown = [note for note in notes if note.guard.ref not in known]
         if unknown and not run.away:
             held = await _held_since(run, chooser.decision, unknown)
-            found += [UnknownFact(chooser, note) for note in unknown if note not in held]
-    return found
+            facts += [UnknownFact(chooser, note) for note in unknown if note not in held]
+    return facts
 
 
 async def mistrust(decisions: Collection[Chooser]) -> None:

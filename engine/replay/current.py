@@ -46,14 +46,14 @@ async def current(session: Session, resource: str) -> Any:
     for _ in range(_TRIES):
         facts = await notes.read({resource: {None}})
         fact = facts.of(resource)
-        found = await store.document(resource) if fact.believed(facts.now) else None
-        if found is not None and found[0] != fact.version:
+        document = await store.document(resource) if fact.believed(facts.now) else None
+        if document is not None and document[0] != fact.version:
             continue
         if (reads := _reads.get()) is not None:
             reads.notes.append(noted(store.namespace, facet, facts))
-        if found is None:
+        if document is None:
             raise NotCurrent(resource, _why_not(fact))
-        return found[1].content
+        return document[1].content
     raise NotCurrent(resource, "changes without pause")
 
 

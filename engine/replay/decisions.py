@@ -123,12 +123,12 @@ async def _decide(
     body = request()
     asked = run.transcripts.read(body, dialect, run.definition.declared, run.path.outputs())
     occurrence = run.occurrences.next(asked.key)
-    found = await run.search.find(asked.key, occurrence)
-    if found is not None and found.cause is None:
-        if (served := await _serve(run, asked, occurrence, found, dialect)) is not None:
+    recorded = await run.search.find(asked.key, occurrence)
+    if recorded is not None and recorded.cause is None:
+        if (served := await _serve(run, asked, occurrence, recorded, dialect)) is not None:
             return served
-    elif found is not None:
-        cause, inherited = cause or found.cause, (*inherited, *found.failing)
+    elif recorded is not None:
+        cause, inherited = cause or recorded.cause, (*inherited, *recorded.failing)
     cause = cause or await _unknown_request(run, asked)
     question = _Question(asked, occurrence, body, cause, inherited)
     try:
@@ -228,19 +228,19 @@ def _first_new(run: Run) -> Cause | None:
 
 
 async def _serve(
-    run: Run, asked: Asked, occurrence: int, found: Recorded, dialect: Dialect
+    run: Run, asked: Asked, occurrence: int, recorded: Recorded, dialect: Dialect
 ) -> Decision | None:
     """A decision of another place in the graph; None if its payload is damaged."""
-    if (output := await run.search.output(found)) is None:
+    if (output := await run.search.output(recorded)) is None:
         return None
     reply = decode(output)
     values = (asked.head, *asked.messages, Value.of(output))
     kept = ("guards", "usage", "cost", "output", "output_key", "duration_ms", "asked_at", "seen")
     step = _step(run, asked, occurrence).model_copy(
-        update={name: getattr(found.step, name) for name in kept}
+        update={name: getattr(recorded.step, name) for name in kept}
     )
     # What it chose must find the facts by which it was found to stand.
-    noted = found.noted
+    noted = recorded.noted
     run.transcripts.add_reply(step, dialect.reply_id(reply), served=True)
     run.take(RunStep(step, Outcome.REPLAYED, output, noted=noted, values=values))
     return Decision(step.position, reply, dialect.calls(reply), noted)

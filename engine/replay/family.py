@@ -63,7 +63,7 @@ class Family:
 
     def refusals(self) -> Mapping[KnownRefusals, Refusals]:
         """What each of these runs was told by refused effects by now."""
-        return {it.refusals: told for it in self._runs if (told := it.refusals.latest)}
+        return {it.refusals: refusals for it in self._runs if (refusals := it.refusals.latest)}
 
     def choosers(self, passed: Iterable[Place]) -> list[Chooser]:
         """The decisions that chose a program's write: those ``passed`` to it as handles, and all

@@ -53,19 +53,19 @@ async def look_up(
         best = chosen(traces, judged, prefer)
         return best.id if best is not None else None
 
-    found = await store.lookup(task, choose)
-    damaged = tuple(Cause(MissKind.PAYLOAD_DAMAGED, trace) for trace in found.damaged)
-    best = next((trace for trace in found.traces if trace.id == found.chosen), None)
+    lookup = await store.lookup(task, choose)
+    damaged = tuple(Cause(MissKind.PAYLOAD_DAMAGED, trace) for trace in lookup.damaged)
+    best = next((trace for trace in lookup.traces if trace.id == lookup.chosen), None)
     if best is None:
         return no_plan(*(damaged or (Cause(MissKind.NEW_TASK, task),)))
     prepared = Prepared(
         trace=best,
-        judged=assess(best, found.facts, definition.code),
-        accepted={uri: found.facts.of(uri).version for uri in best.resources},
-        values=_of_steps(best, found.values),
+        judged=assess(best, lookup.facts, definition.code),
+        accepted={uri: lookup.facts.of(uri).version for uri in best.resources},
+        values=_of_steps(best, lookup.values),
         dialect=definition.dialect,
     )
-    return Plan(prepared, found.traces, found.facts, (*damaged, *_why_not_all(prepared)))
+    return Plan(prepared, lookup.traces, lookup.facts, (*damaged, *_why_not_all(prepared)))
 
 
 def _of_steps(trace: Trace, values: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -92,9 +92,9 @@ class Notes:
         """The store's time; and of the resources that are ``wanted`` the newest versions, as far
         as their moments do not tell whether they were visible by then."""
         now = await self._store.now()
-        found = await self._store.changes(since=now - LATE_MS, limit=None)
+        events = await self._store.changes(since=now - LATE_MS, limit=None)
         seen: dict[str, int] = {}
-        for event in found:
+        for event in events:
             if wanted(event.resource):
                 seen[event.resource] = max(event.to_version, seen.get(event.resource, 0))
         return now, seen

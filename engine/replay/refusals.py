@@ -46,8 +46,8 @@ class Refusals:
         """The same, and why a refusal came now."""
         if not why.now:
             return replace(self, all_before=position)
-        told = {ref: (position, note) for ref, note in why.now.items()}
-        return replace(self, facts={**self.facts, **told})
+        facts = {ref: (position, note) for ref, note in why.now.items()}
+        return replace(self, facts={**self.facts, **facts})
 
     def and_then(self, later: Refusals) -> Refusals:
         """What this one told, and then ``later``: of a facet in both, what ``later`` says."""
@@ -107,5 +107,5 @@ class KnownRefusals:
         """The facts that must be as noted for what follows from a step to stand."""
         if not self.heeded:
             return run_step.rests_on
-        told = self.heeded.before(run_step)
-        return [told.get(note.guard.ref, note) for note in run_step.rests_on]
+        refused = self.heeded.before(run_step)
+        return [refused.get(note.guard.ref, note) for note in run_step.rests_on]

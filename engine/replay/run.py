@@ -185,22 +185,22 @@ class Run:
         self.path.take(run_step)
         if run_step.cause is not None:
             self.account.because(run_step.cause)
-        self._tell(run_step)
+        self._emit(run_step)
 
     def complete(self, begun: RunStep, run_step: RunStep) -> None:
         """Let the step that a reply has ``begun`` become ``run_step``, at the place that it has."""
         begun.become(run_step)
         if run_step.cause is not None:
             self.account.because(run_step.cause)
-        self._tell(begun)
+        self._emit(begun)
 
     def go_along(self, run_step: RunStep) -> None:
         """Take the step that is next on the recorded path, as it is recorded."""
         self.path.go_along(run_step)
         if self.session.events.listeners:
-            self._tell(run_step)
+            self._emit(run_step)
 
-    def _tell(self, run_step: RunStep) -> None:
+    def _emit(self, run_step: RunStep) -> None:
         if not self.session.events.listeners:
             return
         report = run_step.report()

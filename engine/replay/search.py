@@ -72,12 +72,12 @@ class Search:
             return None
         if self._index is None:
             self._index = StepsByKey(self._plan, self._definition.code)
-        found = await self._best_of(self._index.find(key, occurrence))
-        if (found is None or found.cause is not None) and self._plan.from_memory:
+        recorded = await self._best_of(self._index.find(key, occurrence))
+        if (recorded is None or recorded.cause is not None) and self._plan.from_memory:
             # Memory knows one trace; others may serve as well.
             index = await self._look_up()
-            found = await self._best_of(index.find(key, occurrence))
-        return found if self._may_serve() else None  # what it went by may be no facts
+            recorded = await self._best_of(index.find(key, occurrence))
+        return recorded if self._may_serve() else None  # what it went by may be no facts
 
     def _may_serve(self) -> bool:
         return self._spec.may_serve and not self._store.away
@@ -85,8 +85,8 @@ class Search:
     def is_recorded(self, step: Step) -> bool:
         """Whether what ``step`` gave is recorded of it, as far as is known by now."""
         known = () if self._index is None else self._index.find(step.key, step.occurrence)
-        said = (step.output_key, step.error)
-        return any((it.step.output_key, it.step.error) == said for it in known)
+        output = (step.output_key, step.error)
+        return any((it.step.output_key, it.step.error) == output for it in known)
 
     async def all_traces(self) -> Sequence[Trace]:
         """The task's traces; memory knows only one of them."""
@@ -94,23 +94,27 @@ class Search:
             await self._look_up()
         return self._plan.traces
 
-    async def output(self, found: Recorded) -> bytes | None:
+    async def output(self, recorded: Recorded) -> bytes | None:
         """The exact output of a recorded step; None if it is damaged, which is told."""
-        digest = found.step.output
+        digest = recorded.step.output
         if self._plan.best is not None and digest in self._plan.best.values:
             return self._plan.best.values[digest]
         try:
             return (await self._store.values([digest]))[digest]
         except PayloadCorrupted:
             if not self._store.away:
-                self._account.because(Cause(MissKind.PAYLOAD_DAMAGED, found.trace))
+                self._account.because(Cause(MissKind.PAYLOAD_DAMAGED, recorded.trace))
             return None
 
-    async def _best_of(self, found: list[Recorded]) -> Recorded | None:
-        if self._time_has_passed and found:
-            notes = await self._notes.take(facet for recorded in found for facet in recorded.facets)
-            found = [recorded.under(notes) for recorded in found]
-        return next((it for it in found if it.cause is None), found[0] if found else None)
+    async def _best_of(self, candidates: list[Recorded]) -> Recorded | None:
+        if self._time_has_passed and candidates:
+            notes = await self._notes.take(
+                facet for recorded in candidates for facet in recorded.facets
+            )
+            candidates = [recorded.under(notes) for recorded in candidates]
+        return next(
+            (it for it in candidates if it.cause is None), candidates[0] if candidates else None
+        )
 
     async def _look_up(self) -> StepsByKey:
         task = self._spec.task.key

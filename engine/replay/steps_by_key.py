@@ -24,8 +24,8 @@ class StepsByKey:
 
     def find(self, key: str, occurrence: int) -> list[Recorded]:
         """The recorded steps of this key and occurrence, those that stand first."""
-        found = self._by_key.get((key, occurrence), [])
-        return sorted(found, key=lambda recorded: recorded.cause is not None)
+        steps = self._by_key.get((key, occurrence), [])
+        return sorted(steps, key=lambda recorded: recorded.cause is not None)
 
     def _add(self, judged: Iterable[Recorded]) -> None:
         for recorded in judged:

@@ -29,9 +29,9 @@ class Ledger:
         self._lock = asyncio.Lock()
         self._failing = False  # the last write failed
 
-    def note(self, execution: str, told: Callable[[], Execution]) -> None:
-        """Have a run written, as ``told`` describes it when that is done."""
-        self._noted[execution] = told
+    def note(self, execution: str, describe: Callable[[], Execution]) -> None:
+        """Have a run written, as ``describe`` gives it when that is done."""
+        self._noted[execution] = describe
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write())
 
@@ -47,7 +47,7 @@ class Ledger:
             await load_prices()
             noted, self._noted = self._noted, {}
             try:
-                executions = [told() for told in noted.values()]
+                executions = [describe() for describe in noted.values()]
                 await self._store.note_running(executions)
             except BaseException:
                 self._noted = noted | self._noted

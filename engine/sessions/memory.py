@@ -42,10 +42,10 @@ class Memory:
 
     def get(self, key: MemoryKey) -> object:
         """What was put there last; None if it is not known."""
-        if (found := self._kept.get(key)) is None:
+        if (entry := self._kept.get(key)) is None:
             return None
         self._touch(key)
-        return found.value
+        return entry.value
 
     def put(self, key: MemoryKey, value: object, size: int = _SMALL) -> None:
         """Remember a value that takes so many bytes."""

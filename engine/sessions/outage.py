@@ -81,7 +81,7 @@ class Outage:
             raise self._trouble
         self._on_back = on_back
         if self.ongoing:
-            self._tell(f"{self._store.url} does not answer")
+            self._log_away(f"{self._store.url} does not answer")
 
     async def close(self) -> None:
         """Stop looking for the store."""
@@ -96,7 +96,7 @@ class Outage:
         if self.ongoing or self._closed:
             return
         self._since = time.monotonic()
-        self._tell(error)
+        self._log_away(error)
         self._probe = asyncio.ensure_future(self._look(pause_first=True))
 
     async def unless_away(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -113,7 +113,7 @@ class Outage:
             raise self._trouble
         return FallbackStore(self._store.pinned(), self)
 
-    def _tell(self, why: object) -> None:
+    def _log_away(self, why: object) -> None:
         _log.warning(
             "the store is away; until it is back, runs ask the model and nothing is recorded: %s",
             why,

@@ -297,30 +297,30 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 def _classes_in(hint: Any) -> frozenset[type]:
     """The models and dataclasses that a type names."""
-    found: set[Any] = set()
-    _find_classes(hint, found)
-    return frozenset(it for it in found if isinstance(it, type))
+    classes: set[Any] = set()
+    _find_classes(hint, classes)
+    return frozenset(it for it in classes if isinstance(it, type))
 
 
-def _find_classes(hint: Any, found: set[Any]) -> None:
-    if hint in found:
+def _find_classes(hint: Any, classes: set[Any]) -> None:
+    if hint in classes:
         return
     for part in get_args(hint):
-        _find_classes(part, found)
+        _find_classes(part, classes)
     match hint:
         case TypeAliasType():
-            found.add(hint)
-            _find_classes(hint.__value__, found)
+            classes.add(hint)
+            _find_classes(hint.__value__, classes)
         case TypeVar():
-            _find_classes(hint.__bound__, found)
+            _find_classes(hint.__bound__, classes)
         case type() if get_origin(hint) is None:
-            _find_class(hint, found)
+            _find_class(hint, classes)
 
 
-def _find_class(kind: type, found: set[Any]) -> None:
+def _find_class(kind: type, classes: set[Any]) -> None:
     if issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind):
-        found.add(kind)
+        classes.add(kind)
     elif is_typeddict(kind) or hasattr(kind, "_fields"):
-        found.add(kind)
+        classes.add(kind)
         for part in _hints(kind).values():
-            _find_classes(part, found)
+            _find_classes(part, classes)

@@ -137,9 +137,9 @@ def unmarked(write: Callable[[], _T]) -> _T:
     return written
 
 
-def _read(tree: Json, path: Path, found: Mapping[str, list[Path]]) -> Json:
+def _read(tree: Json, path: Path, paths: Mapping[str, list[Path]]) -> Json:
     if isinstance(tree, list):
-        return [_read(item, (*path, place), found) for place, item in enumerate(tree)]
+        return [_read(item, (*path, place), paths) for place, item in enumerate(tree)]
     if isinstance(tree, str) and _SIGN in tree:
         raise NoStandIn(
             "a serializer of its own puts a marked value into a text; mark that text too, or leave"
@@ -147,10 +147,10 @@ def _read(tree: Json, path: Path, found: Mapping[str, list[Path]]) -> Json:
         )
     if not isinstance(tree, dict):
         return tree
-    if len(tree) == 1 and (key := next(iter(tree))) in found:
-        found[key].append(path)
-        return _read(tree[key], path, found)
-    return {key: _read(item, (*path, key), found) for key, item in tree.items()}
+    if len(tree) == 1 and (key := next(iter(tree))) in paths:
+        paths[key].append(path)
+        return _read(tree[key], path, paths)
+    return {key: _read(item, (*path, key), paths) for key, item in tree.items()}
 
 
 class Marks:

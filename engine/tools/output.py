@@ -95,9 +95,9 @@ async def _marked(tool: Tool, value: Any, rendering: Rendering) -> Output:
     marked = tool.marked(value)
     if rendering.turn is not None:
         await rendering.turn()
-    shown = marked.render(rendering.standins, rendering.place)
-    rendering.standins.remember(marked.json, shown)
-    return _written(value, encode(shown))
+    rendered = marked.render(rendering.standins, rendering.place)
+    rendering.standins.remember(marked.json, rendered)
+    return _written(value, encode(rendered))
 
 
 def _written(value: Any, data: bytes) -> Output:

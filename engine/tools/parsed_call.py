@@ -110,13 +110,13 @@ def parse_act(
 ) -> ParsedCall:
     """Parse a program's call. Raises ArgumentsInvalid, NotJson, and ToolError if an opaque value
     names what is required."""
-    shown = standins.hide(dict(arguments), shortest=0) if standins else arguments
-    exact_form = _exact_arguments(shown)  # before a validator may use it up
+    hidden = standins.hide(dict(arguments), shortest=0) if standins else arguments
+    exact_form = _exact_arguments(hidden)  # before a validator may use it up
     is_bound = bool(standins) and exact_form != _exact_arguments(arguments)
     parsed = _copied(tool.parse(arguments))
     required = tool.facets(parsed, inputs)
     if is_bound:
-        _check_named(tool, shown, inputs, required)
+        _check_named(tool, hidden, inputs, required)
     exact_form = exact_form or _exact_arguments(parsed) or f"unlike any other {uuid4()}"
     dump = encode(tool.arguments_of(parsed))
     return ParsedCall(f"act {exact_form}", dump, parsed, required, is_bound=is_bound)

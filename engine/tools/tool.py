@@ -180,12 +180,12 @@ class Tool:
 
         Raises ArgumentsInvalid if the arguments name nothing that could be required.
         """
-        given = dict(self._signature.defaults)
+        arguments = dict(self._signature.defaults)
         try:
             for name, dumper in self._naming.items():
                 if name in parsed:
-                    given[name] = dumper.json(parsed[name], f"the argument {name}")
-            return tuple(dict.fromkeys(item.resolve(inputs, given) for item in self.requires))
+                    arguments[name] = dumper.json(parsed[name], f"the argument {name}")
+            return tuple(dict.fromkeys(item.resolve(inputs, arguments) for item in self.requires))
         except KeyError as missing:
             raise ArgumentsInvalid(f"{self.name} needs the argument {missing}") from None
         except (ConfigurationError, NotJson) as error:
@@ -201,11 +201,11 @@ class Tool:
         """
         task = asyncio.current_task()
         try:
-            given = parsed if self._takes_parsed else self._completed(parsed, idempotency_key)
+            arguments = parsed if self._takes_parsed else self._completed(parsed, idempotency_key)
             if self._is_async:
-                value = await self.function(**given)
+                value = await self.function(**arguments)
             else:
-                value = await in_thread(partial(self.function, **given))
+                value = await in_thread(partial(self.function, **arguments))
             return value if type(value) in _WHOLE else await _whole(value)
         except (asyncio.CancelledError, GeneratorExit) as error:
             if is_ended(task, error):

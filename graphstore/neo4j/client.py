@@ -150,8 +150,8 @@ class Client:
         if not is_of_schema(name):
             await self.here()
         store = self.identity.store
-        given = {"namespace": self.namespace, **parameters, "store": store}
-        rows = await self._attempt(query(name), given)
+        bound = {"namespace": self.namespace, **parameters, "store": store}
+        rows = await self._attempt(query(name), bound)
         if rows or not writes(name) or await self._is_still(store):
             return rows
         return None

@@ -70,13 +70,13 @@ class Cypher:
         limit: int,
     ) -> Table:
         """As ``GraphStore.cypher``."""
-        given = bound(self._client.namespace, parameters)
+        values = bound(self._client.namespace, parameters)
         check_first_word(query)
         seconds = time_limit.total_seconds()
         try:
-            await self._check(query, given, seconds)
+            await self._check(query, values, seconds)
             async with asyncio.timeout(seconds + _GRACE):
-                return await self._client.read(query, given, seconds, _taking(limit))
+                return await self._client.read(query, values, seconds, _taking(limit))
         except ExecgraphError:
             raise
         except TimeoutError:
@@ -131,9 +131,9 @@ def _message(message: str) -> str:
     place = _PLACE.search(message)
     if place is None:
         return " ".join(message.split())
-    said = " ".join(message[: place.start()].split())
+    problem = " ".join(message[: place.start()].split())
     line = int(place[1]) - _EXPLAIN.count("\n")
-    return said if line < 1 else f"line {line}, column {place[2]}: {said}"
+    return problem if line < 1 else f"line {line}, column {place[2]}: {problem}"
 
 
 def _operators(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -48,21 +48,21 @@ class TraceLookup:
     async def run(self) -> Lookup:
         """Read and confirm until nothing moves in between, at most LOOKUP_TRIES times."""
         tries = 1
-        while (found := await self._try(first_read := await self._settled())) is None:
+        while (lookup := await self._try(first_read := await self._settled())) is None:
             if tries == LOOKUP_TRIES:
                 return Lookup((), Facts(first_read.facts.now, {}), None, {}, first_read.damaged)
             tries += 1
-        return found
+        return lookup
 
     async def _try(self, first_read: FirstRead) -> Lookup | None:
         """The answer; None if something moved since it was read."""
         while first_read.whole and first_read.traces:
             chosen = self.choose(first_read.traces, first_read.facts)
-            found = await self._confirmed(first_read, chosen)
-            if found is None or chosen is None:
-                return found
-            if first_read.trace(chosen).payloads <= set(found.values):
-                return found
+            lookup = await self._confirmed(first_read, chosen)
+            if lookup is None or chosen is None:
+                return lookup
+            if first_read.trace(chosen).payloads <= set(lookup.values):
+                return lookup
             first_read = first_read.without(chosen)
         answer = Lookup((), first_read.facts, None, {}, first_read.damaged)
         return answer if first_read.whole else None
@@ -149,14 +149,14 @@ def facts_of(now: int, rows: Iterable[Sequence[Any]]) -> tuple[Facts, bool]:
 
     The second is False if a current version was not visible yet; it counts as absent here.
     """
-    found: dict[str, Fact] = {}
+    by_resource: dict[str, Fact] = {}
     whole = True
     for resource, current, until, n, withdrawn, held in rows:
         if n is not None and withdrawn is not None:
-            found[resource] = fact_of(until, n, withdrawn, held)
+            by_resource[resource] = fact_of(until, n, withdrawn, held)
         elif current:
             whole = False
-    return Facts(now, found), whole
+    return Facts(now, by_resource), whole
 
 
 def _first_read(row: Sequence[Any], namespace: str) -> FirstRead:
@@ -171,8 +171,8 @@ def _first_read(row: Sequence[Any], namespace: str) -> FirstRead:
         else:
             traces.append(trace)
     traces.sort(key=lambda trace: (trace.execution.started_at, trace.id), reverse=True)
-    found, whole = facts_of(now, facts)
-    return FirstRead(tuple(traces), found, tuple(sorted(damaged)), whole)
+    by_resource, whole = facts_of(now, facts)
+    return FirstRead(tuple(traces), by_resource, tuple(sorted(damaged)), whole)
 
 
 def _intact(execution: Mapping[str, Any], steps: Any, guards: Any, namespace: str) -> Trace | None:

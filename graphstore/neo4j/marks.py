@@ -69,12 +69,12 @@ class Walks:
         size = max(_PART, -(-len(executions) // _AT_ONCE))
         parts = [executions[start : start + size] for start in range(0, len(executions), size)]
         marking = (self.client.row("walk", {"executions": part}) for part in parts)
-        found: list[list[int]] = [[0, 0, 0]]
+        counts: list[list[int]] = [[0, 0, 0]]
         for done in await asyncio.gather(*marking, return_exceptions=True):
             if isinstance(done, BaseException):
                 raise done
-            found += [] if done is None else [done]
-        return tuple(map(sum, zip(*found, strict=True)))
+            counts += [] if done is None else [done]
+        return tuple(map(sum, zip(*counts, strict=True)))
 
     async def _list(self, walk: str) -> _Next | None:
         where = {"walk": walk, "limit": _LISTED}

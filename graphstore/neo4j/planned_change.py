@@ -150,12 +150,12 @@ class PlannedChange:
 
 def holds(namespace: str, resource: str, fingerprints: Mapping[str | None, str]) -> list[list[Any]]:
     """Rows ``[precondition, facet, selector, fingerprint]``, in the order to lock them in."""
-    found = [
+    changes = [
         Precondition.of(namespace, FacetRef(resource, selector), at)
         for selector, at in fingerprints.items()
     ]
-    found.sort(key=lambda it: it.id)
-    return [[it.id, it.facet, it.selector, it.fingerprint] for it in found]
+    changes.sort(key=lambda it: it.id)
+    return [[it.id, it.facet, it.selector, it.fingerprint] for it in changes]
 
 
 def renewed(resource: str, before: StateBefore, event: str, source: str, at: int) -> ChangeEvent:

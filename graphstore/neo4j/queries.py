@@ -33,10 +33,10 @@ def query(name: str) -> str:
 @cache
 def queries() -> dict[str, str]:
     """All statements by name."""
-    found = dict(_of_schema())
+    queries = dict(_of_schema())
     for file in _FILES:
-        found |= {name: _here(text) for name, text in _sections(file).items()}
-    return found
+        queries |= {name: _here(text) for name, text in _sections(file).items()}
+    return queries
 
 
 def _sections(file: str) -> dict[str, str]:
@@ -45,9 +45,9 @@ def _sections(file: str) -> dict[str, str]:
 
 @cache
 def _of_schema() -> dict[str, str]:
-    found = _sections("schema")
-    made = found.pop("create").splitlines()
-    return {f"create_{_MADE.findall(line)[0]}": line for line in made} | found
+    sections = _sections("schema")
+    made = sections.pop("create").splitlines()
+    return {f"create_{_MADE.findall(line)[0]}": line for line in made} | sections
 
 
 def _here(text: str) -> str:

@@ -44,11 +44,11 @@ class Contents:
         return int(done)
 
     async def delete(self, deletions: Deletions) -> Collected:
-        found = Collected()
+        collected = Collected()
         if executions := sorted(deletions.executions):
             rows = await self.rows("delete_executions", executions=executions)
             deleted, replays, effects, tasks = rows[0]
-            found += Collected(
+            collected += Collected(
                 executions=deleted - replays, replays=replays, effects=effects, tasks=tasks
             )
         if deletions.versions or deletions.events:
@@ -58,8 +58,8 @@ class Contents:
                 versions=[list(it) for it in deletions.versions],
                 events=[id_ for _, id_ in deletions.events],
             )
-            found += Collected(versions=rows[0][0], events=rows[0][1])
-        return found
+            collected += Collected(versions=rows[0][0], events=rows[0][1])
+        return collected
 
     async def foreseen(self, deletions: Deletions) -> Collected:
         of = {
@@ -106,8 +106,8 @@ class Contents:
                 if not await self._look(phase, cursor, scanned):
                     return Collected()
             elif phase is not None:
-                if (found := await self._delete_suspects(scanned, most)).values:
-                    return found
+                if (collected := await self._delete_suspects(scanned, most)).values:
+                    return collected
             elif suspects:
                 await self.rows("begin_look", gates=GATES, phase=_PHASES[0])
             else:
@@ -133,8 +133,8 @@ class Contents:
 
     async def _delete_suspects(self, scanned: int, most: int) -> Collected:
         """Delete what nobody was found to name, and end the look when nothing is left."""
-        found = await self.rows("suspects", scanned=scanned, batch=most)
-        digests = sorted(digest for (digest,) in found)
+        suspects = await self.rows("suspects", scanned=scanned, batch=most)
+        digests = sorted(digest for (digest,) in suspects)
         rows = await self.rows("delete_values", phase=_DELETE, scanned=scanned, digests=digests)
         deleted, size = rows[0] if rows else (0, 0)
         return Collected(values=deleted, bytes=size)

@@ -27,15 +27,15 @@ async def ensure_schema(client: Client, url: str) -> str:
     Every statement is harmless when repeated, and the version is written last; so processes
     that open an empty database at once need no lock, and one that dies leaves nothing half-done.
     """
-    found, store = await _version(client, "version")
-    if found is None or found < VERSION or store is None or not await _constrained(client):
+    version, store = await _version(client, "version")
+    if version is None or version < VERSION or store is None or not await _constrained(client):
         for name in schema_statements():
             await _make(client, name, url)
         await client.run("await_indexes", {})
-        found, store = await _version(client, "set_version")
-    if found is not None and found > VERSION:
+        version, store = await _version(client, "set_version")
+    if version is not None and version > VERSION:
         raise SchemaTooNew(
-            f"{url} was written by a newer execgraph (schema {found}, this one knows {VERSION});"
+            f"{url} was written by a newer execgraph (schema {version}, this one knows {VERSION});"
             " upgrade execgraph here: pip install --upgrade execgraph"
         )
     assert store is not None

@@ -172,15 +172,15 @@ class Neo4jStore(GraphStore):
     ) -> frozenset[str]:
         now = time.time_ns() // 1_000_000
         rows = [[uri, version, new_id(now)] for uri, version in sorted(noted.items())]
-        found: set[str] = set()
+        renewed: set[str] = set()
         for start in range(0, len(rows), _AT_ONCE):
             parameters = {
                 "noted": rows[start : start + _AT_ONCE],
                 "source": source,
                 **until_parameters(until),
             }
-            found.update(uri for uri, _ in await self._client.run("renew", parameters))
-        return frozenset(found)
+            renewed.update(uri for uri, _ in await self._client.run("renew", parameters))
+        return frozenset(renewed)
 
     @override
     async def expire(self) -> list[ChangeEvent]:
@@ -188,13 +188,13 @@ class Neo4jStore(GraphStore):
         if not due:
             return []
         now = time.time_ns() // 1_000_000
-        found: list[ChangeEvent] = []
+        events: list[ChangeEvent] = []
         for start in range(0, len(due), _AT_ONCE):
             some = [[uri, new_id(now)] for (uri,) in due[start : start + _AT_ONCE]]
             parameters = {"due": some, "source": EXPIRY}
             rows = await self._client.run("expire", parameters)
-            found += [event_of(event, changed) for event, changed in rows]
-        return found
+            events += [event_of(event, changed) for event, changed in rows]
+        return events
 
     @override
     async def read_facts(self, wanted: Mapping[str, frozenset[str | None]]) -> Facts:
@@ -205,10 +205,10 @@ class Neo4jStore(GraphStore):
 
         async def attempt() -> Facts:
             rows = await self._client.run("read_facts", {"wanted": asked})
-            found, whole = facts_of(*rows[0])
+            facts, whole = facts_of(*rows[0])
             if not whole:
                 raise ChangedMeanwhile
-            return found
+            return facts
 
         return await self._client.settled("a resource", attempt)
 
@@ -225,9 +225,9 @@ class Neo4jStore(GraphStore):
                 return None
             if n is None or withdrawn is None or digest is None:
                 raise ChangedMeanwhile  # not visible yet
-            found = verified([[digest, *content]])
-            if digest in found:
-                return n, Document(Value(digest=digest, data=found[digest]))
+            payloads = verified([[digest, *content]])
+            if digest in payloads:
+                return n, Document(Value(digest=digest, data=payloads[digest]))
             looks[digest] += 1
             if looks[digest] == _LOOKS:
                 raise PayloadCorrupted((digest,))
@@ -252,8 +252,8 @@ class Neo4jStore(GraphStore):
         rows = [[it.precondition, it.resource, it.after, it.through] for it in spans]
         holding = {}
         if any(it.through > it.after for it in spans):
-            found = await self._client.run("unbroken", {"spans": rows})
-            holding = {index: count for index, count in found}  # noqa: C416
+            counts = await self._client.run("unbroken", {"spans": rows})
+            holding = {index: count for index, count in counts}  # noqa: C416
         return [
             holding.get(index, 0) >= max(0, span.through - span.after)
             for index, span in enumerate(spans)
@@ -343,10 +343,10 @@ class Neo4jStore(GraphStore):
         if not wanted:
             return {}
         rows = await self._client.run("values", {"digests": wanted})
-        found = verified(rows)
-        if len(found) < len(wanted):
-            raise PayloadCorrupted(tuple(digest for digest in wanted if digest not in found))
-        return found
+        payloads = verified(rows)
+        if len(payloads) < len(wanted):
+            raise PayloadCorrupted(tuple(digest for digest in wanted if digest not in payloads))
+        return payloads
 
     # Recording ----------------------------------------------------------------------------
 
@@ -473,14 +473,14 @@ class Neo4jStore(GraphStore):
 
     @override
     async def namespaces(self, *, limit: int = 20) -> list[str]:
-        found: list[str] = []
-        while len(found) < limit:
-            after = found[-1] if found else ""
+        unheld: list[str] = []
+        while len(unheld) < limit:
+            after = unheld[-1] if unheld else ""
             row = await self._client.row("next_namespace", {"after": after})
             if row is None or row[0] is None:
                 break
-            found.append(row[0])
-        return found
+            unheld.append(row[0])
+        return unheld
 
     @override
     async def uris(self, *, after: str = "", limit: int = 1000) -> list[str]:

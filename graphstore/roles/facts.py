@@ -49,9 +49,9 @@ class FactReading(Protocol):
 
     async def facts(self, wanted: Mapping[str, frozenset[str | None]]) -> Facts:
         """``read_facts``, after computing facets that nobody required before."""
-        while missing := (found := await self.read_facts(wanted)).missing(wanted):
+        while missing := (facts := await self.read_facts(wanted)).missing(wanted):
             await self._compute(missing)
-        return found
+        return facts
 
     async def _compute(self, missing: Sequence[FacetRef]) -> None:
         for resource in {facet.resource for facet in missing}:
@@ -67,9 +67,9 @@ class FactReading(Protocol):
         that is withdrawn, deleted or damaged holds nothing."""
         for version in versions:
             with suppress(PayloadCorrupted):
-                found = await self.document(facet.resource, version)
-                if found is not None:
-                    computed = await in_thread(partial(found[1].held_all, [facet.selector]))
+                stored = await self.document(facet.resource, version)
+                if stored is not None:
+                    computed = await in_thread(partial(stored[1].held_all, [facet.selector]))
                     await self.hold(facet.resource, version, computed)
 
     @abstractmethod

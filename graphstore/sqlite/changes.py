@@ -35,8 +35,8 @@ class _Current:
 
     def facets(self, names: Names) -> dict[str, FacetRef]:
         """Its facets, by key."""
-        found = _facets(names.connection, self.rid)
-        return {key: FacetRef(self.uri, selector) for _, key, selector in found}
+        selectors = _facets(names.connection, self.rid)
+        return {key: FacetRef(self.uri, selector) for _, key, selector in selectors}
 
 
 class Change:

@@ -22,9 +22,9 @@ from .witness import (
     counted,
     is_behind,
     remind,
-    tell,
     testify,
     writable,
+    write_count,
 )
 
 __all__ = [
@@ -212,7 +212,7 @@ def taking_away(connection: sqlite3.Connection) -> Iterator[None]:
             with writing(connection):
                 yield
                 changes = counted(connection)
-            tell(witness, changes)
+            write_count(witness, changes)
     finally:
         connection.execute("PRAGMA synchronous = NORMAL")
 

@@ -137,7 +137,7 @@ def _module_folders() -> str:
 
 
 def _most_steps() -> int:
-    given = os.environ.get(_VARIABLE, "")
-    if given and not given.isdecimal():
-        raise errors.ConfigurationError(f"{_VARIABLE}={given!r} is no number of steps")
-    return int(given or _MOST_STEPS)
+    value = os.environ.get(_VARIABLE, "")
+    if value and not value.isdecimal():
+        raise errors.ConfigurationError(f"{_VARIABLE}={value!r} is no number of steps")
+    return int(value or _MOST_STEPS)

@@ -120,7 +120,7 @@ def _unquoted(text: str) -> str:
 
 def _tokens(query: str) -> list[_Token]:
     """The query's tokens, and an empty one: what is before the first, and after the last."""
-    found: list[_Token] = []
+    tokens: list[_Token] = []
     brackets: list[int] = []
     for match in _TOKEN.finditer(query):
         kind, text = match.lastgroup or "", match.group()
@@ -128,10 +128,10 @@ def _tokens(query: str) -> list[_Token]:
             continue
         if text in {")", "]", "}"} and brackets:
             brackets.pop()
-        found.append(_Token(kind, text, match.start(), tuple(brackets)))
+        tokens.append(_Token(kind, text, match.start(), tuple(brackets)))
         if text in {"(", "[", "{"}:
-            brackets.append(len(found) - 1)
-    return [*found, _Token("end", "", len(query), ())]
+            brackets.append(len(tokens) - 1)
+    return [*tokens, _Token("end", "", len(query), ())]
 
 
 # What is refused --------------------------------------------------------------------------
@@ -150,10 +150,10 @@ _NULL = (
 _BEFORE_A_PATTERN = frozenset({"", "AND", "EXISTS", "MATCH", "NOT", "OR", "WHERE", "XOR"})
 
 
-def _wrong(found: Sequence[_Token]) -> Iterator[tuple[_Token, str]]:
+def _wrong(tokens: Sequence[_Token]) -> Iterator[tuple[_Token, str]]:
     """What the library would answer and Neo4j would not, or otherwise."""
-    for at, (token, after) in enumerate(pairwise(found)):
-        before = found[at - 1].text
+    for at, (token, after) in enumerate(pairwise(tokens)):
+        before = tokens[at - 1].text
         if token.kind == "endless":
             yield token, "what begins here has no end; close the string, the name or the comment"
         if token.text == ";" and after.text not in {";", ""}:
@@ -161,37 +161,37 @@ def _wrong(found: Sequence[_Token]) -> Iterator[tuple[_Token, str]]:
         if after.word == "CSV" and token.word in {"LOAD", "FORMAT"}:
             yield token, f"{token.word} CSV does not ask the graph for anything; leave it out"
         if token.word == "CALL" and before not in {".", ":", "|"}:
-            yield from _wrong_procedure(found[at + 1 :])
-        if after.text == "." and token.name and before != "." and _is_null(found, token):
+            yield from _wrong_procedure(tokens[at + 1 :])
+        if after.text == "." and token.name and before != "." and _is_null(tokens, token):
             yield token, _NULL.format(token.name)
 
 
-def _wrong_procedure(found: Sequence[_Token]) -> Iterator[tuple[_Token, str]]:
-    parts = takewhile(lambda token: token.text != "(", found)
+def _wrong_procedure(tokens: Sequence[_Token]) -> Iterator[tuple[_Token, str]]:
+    parts = takewhile(lambda token: token.text != "(", tokens)
     name = "".join(token.name or token.text for token in parts)
-    if found[0].name and found[1].text in {".", "("} and name.lower() not in _PROCEDURES:
-        yield found[0], _NO_PROCEDURE.format(name)
+    if tokens[0].name and tokens[1].text in {".", "("} and name.lower() not in _PROCEDURES:
+        yield tokens[0], _NO_PROCEDURE.format(name)
 
 
-def _is_null(found: Sequence[_Token], owner: _Token) -> bool:
+def _is_null(tokens: Sequence[_Token], owner: _Token) -> bool:
     """Whether the library takes a property of ``owner`` for null: it does in the braces of a
     pattern, if that is a relationship, or is bound by the same clause."""
-    brace = next((at for at in reversed(owner.inside) if _is_of_a_pattern(found, at)), None)
+    brace = next((at for at in reversed(owner.inside) if _is_of_a_pattern(tokens, at)), None)
     if brace is None:
         return False
-    subqueries = [at for at in found[brace].inside if found[at].text == "{"]
-    matches = [at for at in range(brace) if found[at].word == "MATCH"]
+    subqueries = [at for at in tokens[brace].inside if tokens[at].text == "{"]
+    matches = [at for at in range(brace) if tokens[at].word == "MATCH"]
     clause = max([0, *subqueries, *matches])
-    relationships = {name.name for sign, name in pairwise(found) if sign.text == "["}
-    return owner.name not in {token.name for token in found[:clause]} - relationships
+    relationships = {name.name for sign, name in pairwise(tokens) if sign.text == "["}
+    return owner.name not in {token.name for token in tokens[:clause]} - relationships
 
 
-def _is_of_a_pattern(found: Sequence[_Token], brace: int) -> bool:
+def _is_of_a_pattern(tokens: Sequence[_Token], brace: int) -> bool:
     """Whether the bracket there begins the properties of a node or relationship."""
-    around = found[brace].inside[-1] if found[brace].inside else 0
-    before, opening = found[around - 1], found[around].text
+    around = tokens[brace].inside[-1] if tokens[brace].inside else 0
+    before, opening = tokens[around - 1], tokens[around].text
     is_node = opening == "(" and (not before.name or before.word in _BEFORE_A_PATTERN)
-    return found[brace].text == "{" and (is_node or before.text + opening == "-[")
+    return tokens[brace].text == "{" and (is_node or before.text + opening == "-[")
 
 
 # The query --------------------------------------------------------------------------------
@@ -212,13 +212,13 @@ _KEYS_END = (
 class Rewritten:
     """A query for the library: ``text``, and what of it was what in the query."""
 
-    def __init__(self, query: str, found: Sequence[_Token], texts: Sequence[str]) -> None:
+    def __init__(self, query: str, tokens: Sequence[_Token], texts: Sequence[str]) -> None:
         self.text = ""
         self._query = query
         self._starts: dict[int, int] = {}  # in the text, and in the query
         self._ends: dict[int, int] = {}
         done = 0
-        for token, text in zip(found, texts, strict=True):
+        for token, text in zip(tokens, texts, strict=True):
             # Comments become blanks; the ends of their lines stay.
             self.text += re.sub(r"\S", " ", query[done : token.at])
             self._starts[len(self.text)] = token.at
@@ -249,24 +249,24 @@ def rewritten(query: str, hops: int) -> Rewritten:
     ``hops``: what unbounded paths are bounded by.
     """
     check_first_word(query)
-    found = _tokens(query)
-    for token, why in _wrong(found):
+    tokens = _tokens(query)
+    for token, why in _wrong(tokens):
         raise CypherRefused(f"{where(query, token.at)}: {why}")
-    texts = [_text(found, at) for at in range(len(found))]
-    for at in range(len(found) - 1):
-        _write_call(found, texts, at)
-        if found[at].text == "[" and found[at - 1].text == "-":
-            _write_hops(found, texts, at + 1, max(hops, 1))
-    return Rewritten(query, found, texts)
+    texts = [_text(tokens, at) for at in range(len(tokens))]
+    for at in range(len(tokens) - 1):
+        _write_call(tokens, texts, at)
+        if tokens[at].text == "[" and tokens[at - 1].text == "-":
+            _write_hops(tokens, texts, at + 1, max(hops, 1))
+    return Rewritten(query, tokens, texts)
 
 
-def _text(found: Sequence[_Token], at: int) -> str:
+def _text(tokens: Sequence[_Token], at: int) -> str:
     """A token as the library takes it, if it is a property's name or may become one."""
-    token, before, after = found[at], found[at - 1].text, found[(at + 1) % len(found)].text
-    if before == "[" and after == "]" and _is_subscripted(found[at - 2]):
+    token, before, after = tokens[at], tokens[at - 1].text, tokens[(at + 1) % len(tokens)].text
+    if before == "[" and after == "]" and _is_subscripted(tokens[at - 2]):
         return _subscript(token)
     is_property = before == "." and after != "("
-    around = found[token.inside[-1]].text if token.inside else ""
+    around = tokens[token.inside[-1]].text if token.inside else ""
     is_key = around == "{" and before in {"{", ","} and after == ":"
     is_kept = token.name in _SYNTHETIC and (is_property or is_key)
     return kept(token.name) if is_kept else token.text
@@ -286,14 +286,14 @@ def _subscript(token: _Token) -> str:
     return token.text
 
 
-def _write_call(found: Sequence[_Token], texts: list[str], at: int) -> None:
+def _write_call(tokens: Sequence[_Token], texts: list[str], at: int) -> None:
     """Write what stands for a function that the library has not, or that tells too much."""
-    function, opening = found[at].word, found[at + 1]
-    if opening.text != "(" or found[at - 1].text in {".", ":"}:
+    function, opening = tokens[at].word, tokens[at + 1]
+    if opening.text != "(" or tokens[at - 1].text in {".", ":"}:
         return
     depth = len(opening.inside)
-    end = next(i for i in range(at + 2, len(found)) if len(found[i].inside) <= depth)
-    first = [token.text for token in found[at + 2 : end]][:2]
+    end = next(i for i in range(at + 2, len(tokens)) if len(tokens[i].inside) <= depth)
+    first = [token.text for token in tokens[at + 2 : end]][:2]
     if function == "KEYS":
         texts[at], texts[end] = _KEYS, _KEYS_END
     elif function in _FUNCTIONS:
@@ -305,15 +305,15 @@ def _write_call(found: Sequence[_Token], texts: list[str], at: int) -> None:
         texts[end] = "))"
 
 
-def _write_hops(found: Sequence[_Token], texts: list[str], at: int, hops: int) -> None:
+def _write_hops(tokens: Sequence[_Token], texts: list[str], at: int, hops: int) -> None:
     """Bound the relationship whose brackets begin before ``at``, if it is of many hops."""
-    while found[at].kind in {"word", "name", "parameter"} or found[at].text in {":", "|", "&"}:
+    while tokens[at].kind in {"word", "name", "parameter"} or tokens[at].text in {":", "|", "&"}:
         at += 1
-    if found[at].text != "*":
+    if tokens[at].text != "*":
         return
-    after = found[at + 1]
+    after = tokens[at + 1]
     if after.kind != "number":
         texts[at] = "*1" if after.text == ".." else f"*1..{hops}"
     dots = at + (2 if after.kind == "number" else 1)
-    if found[dots].text == ".." and found[dots + 1].kind != "number":
+    if tokens[dots].text == ".." and tokens[dots + 1].kind != "number":
         texts[dots] = f"..{hops}"

@@ -36,12 +36,12 @@ def _structure(connection: sqlite3.Connection) -> Finding:
 
 def _references(connection: sqlite3.Connection) -> Finding:
     try:
-        found = connection.execute("PRAGMA foreign_key_check").fetchmany(_MOST_PROBLEMS)
+        problems = connection.execute("PRAGMA foreign_key_check").fetchmany(_MOST_PROBLEMS)
     except sqlite3.DatabaseError as error:
         return Finding(Level.ERROR, "references", f"they cannot be followed: {error}", _RESTORE)
-    if not found:
+    if not problems:
         return Finding(Level.GOOD, "references", "all rows refer to rows that are there")
-    tables = sorted({f"{table} -> {parent}" for table, _, parent, _ in found})
+    tables = sorted({f"{table} -> {parent}" for table, _, parent, _ in problems})
     return Finding(
         Level.ERROR, "references", f"rows refer to what is gone: {', '.join(tables)}", _RESTORE
     )

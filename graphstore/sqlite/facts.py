@@ -29,8 +29,8 @@ Wanted = Mapping[str, frozenset[str | None]]
 
 def read(connection: sqlite3.Connection, ns: int, wanted: Wanted) -> Facts:
     """The current facts; inside the caller's read transaction they are of one moment."""
-    found = {uri: _read_one(connection, ns, uri, wanted[uri]) for uri in wanted}
-    return Facts(now_ms(), {uri: fact for uri, fact in found.items() if fact is not None})
+    facts = {uri: _read_one(connection, ns, uri, wanted[uri]) for uri in wanted}
+    return Facts(now_ms(), {uri: fact for uri, fact in facts.items() if fact is not None})
 
 
 def read_together(connection: sqlite3.Connection, ns: int, wanted: Wanted) -> Facts:
@@ -90,11 +90,11 @@ def current_at(
     """The number of the version of each resource that was current at the moment ``at``."""
     with reading(connection):
         asked = [(uri, {"ns": ns, "uri": uri, "at": at}) for uri in uris]
-        found = [
+        rows = [
             (uri, connection.execute(QUERIES["current_at"], parameters).fetchone())
             for uri, parameters in asked
         ]
-    return {uri: row[0] for uri, row in found if row is not None}
+    return {uri: row[0] for uri, row in rows if row is not None}
 
 
 def _holding(connection: sqlite3.Connection, ns: int, span: Span) -> int:
@@ -119,11 +119,11 @@ def changes(
 
 def resources(connection: sqlite3.Connection, ns: int, source: str) -> dict[str, int]:
     """The versions of resources that are present by the word of ``source``."""
-    found = connection.execute(QUERIES["resources_of_source"], {"ns": ns, "source": source})
-    return dict(found.fetchall())
+    rows = connection.execute(QUERIES["resources_of_source"], {"ns": ns, "source": source})
+    return dict(rows.fetchall())
 
 
 def selectors(connection: sqlite3.Connection, ns: int, uri: str) -> frozenset[str | None]:
     """The selectors of a resource's facets."""
-    found = connection.execute(QUERIES["selectors"], {"ns": ns, "uri": uri})
-    return frozenset(selector for (selector,) in found)
+    rows = connection.execute(QUERIES["selectors"], {"ns": ns, "uri": uri})
+    return frozenset(selector for (selector,) in rows)

@@ -40,9 +40,9 @@ def prepare(path: Path) -> None:
             "a store in memory could not be shared; give the path of a file, in a temporary folder"
             " if it is not to stay"
         )
-    if found := network_file_system(path):
+    if kind := network_file_system(path):
         raise StoreError(
-            f"{path} is on a network file system ({found}). SQLite's write-ahead log needs memory"
+            f"{path} is on a network file system ({kind}). SQLite's write-ahead log needs memory"
             " that all its users share, which ends at one machine. Put the file on a local disk,"
             " or use Neo4j for several machines: neo4j://user:password@host:7687"
         )

@@ -29,8 +29,8 @@ def executions(
 ) -> list[Execution]:
     """The newest executions that have ended, newest first."""
     wanted = {"ns": ns, "agent": agent, "limit": limit}
-    found = connection.execute(QUERIES["newest_executions"], wanted).fetchall()
-    return [execution_of(named(row)) for row in found]
+    rows = connection.execute(QUERIES["newest_executions"], wanted).fetchall()
+    return [execution_of(named(row)) for row in rows]
 
 
 def dependants(
@@ -39,17 +39,17 @@ def dependants(
     """All traces, in outline, of the tasks that have a step resting on a precondition."""
     wanted = {"ns": ns, "preconditions": json.dumps(sorted(set(preconditions)))}
     with reading(connection):
-        found = connection.execute(QUERIES["dependants"], wanted).fetchall()
-        found.sort(key=lambda row: (row[4], row[1]), reverse=True)  # newest first
+        rows = connection.execute(QUERIES["dependants"], wanted).fetchall()
+        rows.sort(key=lambda row: (row[4], row[1]), reverse=True)  # newest first
         return [
             outline
-            for start in range(0, len(found), _AT_ONCE)
-            for outline in _outlines(connection, found[start : start + _AT_ONCE])
+            for start in range(0, len(rows), _AT_ONCE)
+            for outline in _outlines(connection, rows[start : start + _AT_ONCE])
         ]
 
 
-def _outlines(connection: sqlite3.Connection, found: Sequence[Sequence[Any]]) -> Iterator[Outline]:
-    wanted = {"executions": json.dumps([row[0] for row in found])}
+def _outlines(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> Iterator[Outline]:
+    wanted = {"executions": json.dumps([row[0] for row in rows])}
     guards, feeds = (
         _edges(connection.execute(QUERIES[name], wanted))
         for name in ("outline_guards", "outline_feeds")
@@ -61,21 +61,21 @@ def _outlines(connection: sqlite3.Connection, found: Sequence[Sequence[Any]]) ->
         rests = [known[rid][0] for rid in guards.get(at, ())]
         steps[execution].append((position, *rest, rests, feeds.get(at, ())))
     by_id = preconditions_of(known.values())
-    for rid, *trace in found:
+    for rid, *trace in rows:
         yield outline_of(trace, steps[rid], by_id)
 
 
-def _edges(found: Iterable[Sequence[Any]]) -> _Edges:
+def _edges(rows: Iterable[Sequence[Any]]) -> _Edges:
     edges: dict[tuple[int, int], list[Any]] = defaultdict(list)
-    for execution, position, other in found:
+    for execution, position, other in rows:
         edges[execution, position].append(other)
     return edges
 
 
 def _preconditions(connection: sqlite3.Connection, rids: Iterable[int]) -> dict[int, list[Any]]:
     wanted = {"preconditions": json.dumps(sorted(rids))}
-    found = connection.execute(QUERIES["outline_preconditions"], wanted)
-    return {rid: fields for rid, *fields in found}
+    rows = connection.execute(QUERIES["outline_preconditions"], wanted)
+    return {rid: fields for rid, *fields in rows}
 
 
 def totals(connection: sqlite3.Connection, ns: int, since: int | None) -> Totals:
@@ -101,5 +101,5 @@ def namespaces(connection: sqlite3.Connection, limit: int) -> list[str]:
 
 def doubts(connection: sqlite3.Connection, ns: int, limit: int) -> list[SideEffect]:
     """Effects that were begun and are not known to have ended, oldest first."""
-    found = connection.execute(QUERIES["doubts"], {"ns": ns, "limit": limit})
-    return [effect_of(row) for row in found]
+    rows = connection.execute(QUERIES["doubts"], {"ns": ns, "limit": limit})
+    return [effect_of(row) for row in rows]

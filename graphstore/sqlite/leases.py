@@ -20,9 +20,9 @@ def lease(
         names, now = Names(connection, namespace), now_ms()
         held = names.row("lease", ns=names.ns, name=name)
         if held is not None and held[0] != owner:
-            _, given, until = held
+            _, token, until = held
             # One that will be given in the future was given before the clock was set back.
-            if given <= now < until:
+            if token <= now < until:
                 return False
         until = now + duration // timedelta(milliseconds=1)
         names.run("set_lease", ns=names.ns, name=name, owner=owner, given=now, until=until)

@@ -46,8 +46,8 @@ def open_walk_if_moved(names: Names, execution: int, now: int) -> bool:
 
 def walks(connection: sqlite3.Connection, ns: int, limit: int) -> list[Walk]:
     """Those that have not ended, oldest first."""
-    found = connection.execute(QUERIES["open_walks"], {"ns": ns, "limit": limit})
-    return [walk_of(row) for row in found]
+    rows = connection.execute(QUERIES["open_walks"], {"ns": ns, "limit": limit})
+    return [walk_of(row) for row in rows]
 
 
 def marks(connection: sqlite3.Connection, ns: int, execution: str) -> dict[int, str]:
@@ -99,7 +99,7 @@ def _next(connection: sqlite3.Connection, opened: _Open, batch: int) -> tuple[li
         guards = _column(connection, "preconditions_of_execution", execution=opened.execution)
         return guards, [] if opened.execution is None else [opened.execution]
     moved = _column(connection, "moved_preconditions", event=opened.event)
-    found = [
+    rows = [
         _column(
             connection,
             "executions_guarded",
@@ -109,7 +109,7 @@ def _next(connection: sqlite3.Connection, opened: _Open, batch: int) -> tuple[li
         )
         for precondition in moved
     ]
-    return moved, [rid for rid, _ in islice(groupby(merge(*found)), batch)]
+    return moved, [rid for rid, _ in islice(groupby(merge(*rows)), batch)]
 
 
 def _mark(
@@ -163,8 +163,8 @@ def _judged(
 ) -> list[tuple[int, bool]]:
     """Their rids, and whether they hold; in the order of their ids, the least of which is told."""
     listed = {"preconditions": json.dumps(list(preconditions))}
-    found = connection.execute(QUERIES["judged_preconditions"], listed)
-    return [(rid, bool(holds)) for _, rid, holds in sorted(found)]
+    rows = connection.execute(QUERIES["judged_preconditions"], listed)
+    return [(rid, bool(holds)) for _, rid, holds in sorted(rows)]
 
 
 def _marks_of(connection: sqlite3.Connection, executions: Collection[int]) -> dict[_Step, int]:

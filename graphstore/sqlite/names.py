@@ -35,9 +35,9 @@ class Names:
 
     def row(self, query: str, **parameters: Any) -> tuple[Any, ...] | None:
         """The first row, if there is one."""
-        found: tuple[Any, ...] | None
-        found = self.connection.execute(QUERIES[query], parameters).fetchone()
-        return found
+        row: tuple[Any, ...] | None
+        row = self.connection.execute(QUERIES[query], parameters).fetchone()
+        return row
 
     def run(self, query: str, **parameters: Any) -> None:
         """A statement whose rows nobody wants."""

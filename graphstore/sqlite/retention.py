@@ -117,7 +117,7 @@ class _Contents:
             executions = self._column("deletable", ids=deletions.executions)
             versions = self._rows("deletable_versions", versions=deletions.versions)
             events = self._events(deletions, versions)
-            found = self._counted(executions, versions, events)
+            counted = self._counted(executions, versions, events)
             self._fold(executions)
             orphans = self._orphans(executions, versions)
             self._run("suspect", **_named(executions, orphans["task"], versions))
@@ -126,12 +126,12 @@ class _Contents:
             self._run("delete_versions", versions=versions)
             for name in ("task", "facet", "precondition"):
                 self._run(f"delete_{name}s", rids=orphans[name])
-        return found + _left(orphans)
+        return counted + _left(orphans)
 
     def _fold(self, executions: Sequence[int]) -> None:
-        told = self._executed("folded", {"executions": executions})
-        names = [it[0] for it in told.description]
-        rows = [dict(zip(names, row, strict=True)) for row in told]
+        folded = self._executed("folded", {"executions": executions})
+        names = [it[0] for it in folded.description]
+        rows = [dict(zip(names, row, strict=True)) for row in folded]
         self._connection.executemany(QUERIES["add_to_daily_totals"], rows)
 
     def _events(self, deletions: Deletions, versions: Sequence[_Row]) -> list[int]:
@@ -154,10 +154,10 @@ class _Contents:
         self, executions: Sequence[int], versions: Sequence[_Row]
     ) -> Mapping[str, Sequence[int]]:
         """What these leave with nothing that needs it, by kind."""
-        found: dict[str, list[int]] = defaultdict(list)
+        by_table: dict[str, list[int]] = defaultdict(list)
         for kind, rid in self._rows("orphans", executions=executions, versions=versions):
-            found[kind].append(rid)
-        return found
+            by_table[kind].append(rid)
+        return by_table
 
     # Payloads -----------------------------------------------------------------------------
 
@@ -227,8 +227,8 @@ class _Contents:
         self._meet(set(executions), orphans["task"], versions)
         [[values, size]] = self._rows("count_suspected")
         self._clear("suspected")
-        told = self._counted(executions, versions, events) + _left(orphans)
-        return told + Collected(values=values, bytes=size)
+        counted = self._counted(executions, versions, events) + _left(orphans)
+        return counted + Collected(values=values, bytes=size)
 
     # Statements ---------------------------------------------------------------------------
 
@@ -248,11 +248,11 @@ class _Contents:
     def _executed(self, name: str, parameters: Mapping[str, Any]) -> sqlite3.Cursor:
         if self._ns is None:
             self._ns = find(self._connection, "namespace", name=self._namespace)
-        given = {
+        bound = {
             key: json.dumps(value) if isinstance(value, _MANY) else value
             for key, value in parameters.items()
         }
-        return self._connection.execute(_SQL[name], {"ns": self._ns, **given})
+        return self._connection.execute(_SQL[name], {"ns": self._ns, **bound})
 
     def _clear(self, table: str) -> None:
         self._connection.execute(f"DELETE FROM temp.{table}")  # noqa: S608 - our own name

@@ -190,10 +190,10 @@ class SqliteStore(GraphStore):
     async def document(
         self, resource: str, version: int | None = None
     ) -> tuple[int, Document] | None:
-        found = await self._reading(facts.document, resource, version)
-        if found is None:
+        stored = await self._reading(facts.document, resource, version)
+        if stored is None:
             return None
-        version, digest, row = found
+        version, digest, row = stored
         data = row and rows.payload(*row)
         if data is None:
             raise PayloadCorrupted((digest,))
@@ -209,8 +209,8 @@ class SqliteStore(GraphStore):
 
     @override
     async def unbroken(self, spans: Sequence[Span]) -> list[bool]:
-        found = await self._reading(facts.unbroken, spans)
-        return [span.through <= span.after for span in spans] if found is None else found
+        unbroken = await self._reading(facts.unbroken, spans)
+        return [span.through <= span.after for span in spans] if unbroken is None else unbroken
 
     @override
     async def current_at(self, resources: Collection[str], at: int) -> dict[str, int]:
@@ -267,16 +267,16 @@ class SqliteStore(GraphStore):
     async def lookup(self, task: str, choose: Choose) -> Lookup:
         lost: frozenset[FacetRef] = frozenset()
         for _ in range(LOOKUP_TRIES):
-            found = await self._reading(traces.look, self.namespace, task, choose, lost=lost)
-            if found is None:
+            lookup = await self._reading(traces.look, self.namespace, task, choose, lost=lost)
+            if lookup is None:
                 break
-            if isinstance(found, Lookup):
-                return found
+            if isinstance(lookup, Lookup):
+                return lookup
             try:
-                await self._compute(found.missing)
+                await self._compute(lookup.missing)
             except PayloadCorrupted as error:
                 _log.warning("facets cannot be computed, so they hold nothing: %s", error)
-                lost |= frozenset(found.missing)
+                lost |= frozenset(lookup.missing)
         return Lookup(traces=(), facts=Facts(now_ms(), {}), chosen=None, values={})
 
     @override
@@ -289,20 +289,20 @@ class SqliteStore(GraphStore):
         for pair in accepted.items():
             parameters += pair
         try:
-            found = opened.read.execute(still(len(accepted)), parameters).fetchone()
+            row = opened.read.execute(still(len(accepted)), parameters).fetchone()
         except sqlite3.Error:
             return bool(await self._reading(traces.still, execution, accepted))
-        return found is not None
+        return row is not None
 
     @override
     async def values(self, digests: Collection[str]) -> dict[str, bytes]:
         if not digests:
             return {}
         nothing: tuple[dict[str, bytes], tuple[str, ...]] = ({}, tuple(sorted(set(digests))))
-        found, damaged = await self._reading(traces.payloads, digests) or nothing
+        payloads, damaged = await self._reading(traces.payloads, digests) or nothing
         if damaged:
             raise PayloadCorrupted(damaged)
-        return found
+        return payloads
 
     # Recording ----------------------------------------------------------------------------
 

@@ -48,8 +48,8 @@ def look(
     """One read transaction: traces, facts and payloads of one moment. ``lost``: facets that
     cannot be computed, so that they hold nothing."""
     with reading(connection):
-        found = connection.execute(QUERIES["traces"], {"ns": ns, "key": task}).fetchall()
-        read = [(row["id"], _published(connection, ns, row)) for row in map(named, found)]
+        rows = connection.execute(QUERIES["traces"], {"ns": ns, "key": task}).fetchall()
+        read = [(row["id"], _published(connection, ns, row)) for row in map(named, rows)]
         traces = [trace for _, trace in read if trace is not None and trace.intact(namespace)]
         held = facts.read(connection, ns, wanted_by(traces))
         if missing := [it for it in held.missing(wanted_by(traces)) if it not in lost]:
@@ -77,12 +77,12 @@ def payloads(
     connection: sqlite3.Connection, ns: int, digests: Collection[str]
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """Payloads by digest, each verified, and the digests of what is missing or damaged."""
-    found = {}
+    verified = {}
     wanted = {"ns": ns, "digests": json.dumps(list(digests))}
     for digest, codec, data in connection.execute(QUERIES["values"], wanted).fetchall():
         if (exact := rows.payload(digest, codec, data)) is not None:
-            found[digest] = exact
-    return found, tuple(sorted(set(digests) - found.keys()))
+            verified[digest] = exact
+    return verified, tuple(sorted(set(digests) - verified.keys()))
 
 
 def still(
@@ -117,8 +117,8 @@ def read_task(connection: sqlite3.Connection, ns: int, key: str) -> Task | None:
 
 def effects(connection: sqlite3.Connection, ns: int, execution: str) -> list[SideEffect]:
     """What this execution performed, in the order it was begun."""
-    found = connection.execute(QUERIES["effects"], {"ns": ns, "id": execution}).fetchall()
-    return [effect_of(row) for row in found]
+    rows = connection.execute(QUERIES["effects"], {"ns": ns, "id": execution}).fetchall()
+    return [effect_of(row) for row in rows]
 
 
 def named(row: Sequence[Any]) -> dict[str, Any]:
@@ -144,6 +144,6 @@ def _trace(connection: sqlite3.Connection, ns: int, row: Mapping[str, Any], step
     feeds: dict[int, list[int]] = defaultdict(list)
     for source, target in connection.execute(QUERIES["feeds"], part):
         feeds[target].append(source)
-    found = connection.execute(QUERIES["steps"], part)
-    whole = ((*step, guards[step[0]], feeds[step[0]]) for step in found)
+    rows = connection.execute(QUERIES["steps"], part)
+    whole = ((*step, guards[step[0]], feeds[step[0]]) for step in rows)
     return trace_of(row, whole, preconditions.values())

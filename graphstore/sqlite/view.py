@@ -120,9 +120,9 @@ class View:
         while batch := rows.fetchmany(_AT_ONCE):
             nodes = []
             for number, *row in batch:
-                found = dict(zip(columns, row, strict=True))
-                found["namespace"] = self._namespaces[found["ns"]]
-                nodes.append([number, _properties(shown, found)])
+                properties = dict(zip(columns, row, strict=True))
+                properties["namespace"] = self._namespaces[properties["ns"]]
+                nodes.append([number, _properties(shown, properties)])
             self._write(statement, nodes)
 
     def _relationships(self, kind: str) -> int:
@@ -148,11 +148,11 @@ class View:
         self._progress(min(self._done, self._total - 1), self._total)
 
 
-def _properties(shown: Iterable[str], found: dict[str, Any]) -> dict[str, Any]:
-    if "data" in found:
-        found |= _payload(found["data"], found["codec"])
-    there = [name for name in shown if found.get(name) is not None]
-    return {kept(name): _READ.get(name, _same)(found[name]) for name in there}
+def _properties(shown: Iterable[str], columns: dict[str, Any]) -> dict[str, Any]:
+    if "data" in columns:
+        columns |= _payload(columns["data"], columns["codec"])
+    there = [name for name in shown if columns.get(name) is not None]
+    return {kept(name): _READ.get(name, _same)(columns[name]) for name in there}
 
 
 def _same(value: Any) -> Any:

@@ -51,7 +51,7 @@ class Viewer:
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the store cannot be read for a view of it: {error}") from error
         query = rewritten(request["query"], view.relationships)
-        _tell({"running": True})
+        _send({"running": True})
         return _run(view, query, request)
 
     def _fresh(self, most: int) -> View:
@@ -71,7 +71,7 @@ class Viewer:
         now = time.monotonic()
         if now - self._reported > _BETWEEN_TWO_REPORTS or done == total:
             self._reported = now
-            _tell({"done": done, "total": total})
+            _send({"done": done, "total": total})
 
 
 def _run(view: View, query: Rewritten, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _limit_memory(headroom: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit if most < 0 else min(limit, most), most))
 
 
-def _tell(message: Mapping[str, Any]) -> None:
+def _send(message: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
@@ -134,9 +134,9 @@ def main(path: str) -> None:
     viewer = Viewer(path)
     for line in sys.stdin:
         try:
-            _tell(viewer.answer(json.loads(line)))
+            _send(viewer.answer(json.loads(line)))
         except ExecgraphError as error:
-            _tell({"error": type(error).__name__, "message": str(error)})
+            _send({"error": type(error).__name__, "message": str(error)})
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def testify(connection: sqlite3.Connection, known: Count) -> None:
     Of two processes the one that is behind may write last; the next change puts that right.
     """
     with writable(connection) as file:
-        tell(file, known)
+        write_count(file, known)
 
 
 @contextmanager
@@ -88,10 +88,10 @@ def writable(connection: sqlite3.Connection) -> Iterator[int]:
         os.close(file)
 
 
-def tell(file: int, known: Count) -> None:
+def write_count(file: int, known: Count) -> None:
     """Write what the witness is to know, unless it knows more."""
-    told = _parsed(os.pread(file, _LONGEST, 0))
-    if told is None or told.store != known.store or told.changes < known.changes:
+    written = _parsed(os.pread(file, _LONGEST, 0))
+    if written is None or written.store != known.store or written.changes < known.changes:
         os.pwrite(file, f"{known.store} {known.changes:020d}\n".encode(), 0)
 
 
@@ -115,12 +115,12 @@ def _as_open_as(file: int, path: Path) -> None:
 
 def is_behind(connection: sqlite3.Connection) -> bool:
     """Whether changes are gone that were acknowledged."""
-    told = _told(path_of(connection))
-    if told is None:
+    acknowledged = _read(path_of(connection))
+    if acknowledged is None:
         return False
     known = count(connection)
-    if told.store == known.store:
-        return known.changes < told.changes
+    if acknowledged.store == known.store:
+        return known.changes < acknowledged.changes
     # Else it is a new file, in the place of one that was deleted.
     (resource,) = connection.execute(QUERIES["any_resource"]).fetchone()
     return resource is not None
@@ -131,8 +131,8 @@ def believe_nothing(connection: sqlite3.Connection) -> None:
     if not is_behind(connection):
         return
     path = path_of(connection)
-    now, told = count(connection), _told(path) or Count("", 0)
-    most = max(now.changes, told.changes)
+    now, acknowledged = count(connection), _read(path) or Count("", 0)
+    most = max(now.changes, acknowledged.changes)
     for name in ("renumber_versions", "renumber_holds", "renumber_events"):
         connection.execute(QUERIES[name], {"lost": most + 1})
     known = connection.execute(QUERIES["believe_nothing"], {"lost": most + 1}).rowcount
@@ -143,7 +143,7 @@ def believe_nothing(connection: sqlite3.Connection) -> None:
         " is not believed until they are observed again.",
         path,
         now.changes,
-        told.changes,
+        acknowledged.changes,
         known,
     )
 
@@ -153,20 +153,20 @@ def count(connection: sqlite3.Connection) -> Count:
     return Count(*connection.execute(QUERIES["count_of_changes"]).fetchone())
 
 
-def _told(path: Path) -> Count | None:
+def _read(path: Path) -> Count | None:
     try:
         return _parsed(witness_of(path).read_bytes())
     except OSError:
         return None
 
 
-def _parsed(said: bytes) -> Count | None:
+def _parsed(data: bytes) -> Count | None:
     try:
-        store, changes = said.decode("ascii").split()
-        told = Count(store, int(changes))
+        store, changes = data.decode("ascii").split()
+        parsed = Count(store, int(changes))
     except ValueError:
         return None
-    return told if 0 <= told.changes < _MOST else None
+    return parsed if 0 <= parsed.changes < _MOST else None
 
 
 def path_of(connection: sqlite3.Connection) -> Path:

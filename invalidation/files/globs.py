@@ -100,14 +100,14 @@ class Glob:
 
     def after(self, name: str, parts: frozenset[int]) -> frozenset[int]:
         """Once ``name`` was read too. It holds ``len(self.parts)`` if all is matched by now."""
-        found = set()
+        files = set()
         for part in parts - {len(self.parts)}:
             if self.parts[part] == _ANY_DEPTH:
                 if _visible(name, "*"):
-                    found.add(part)
+                    files.add(part)
             elif self._compiled[part].match(name) and _visible(name, self.parts[part]):
-                found.add(part + 1)
-        return self._closure(found)
+                files.add(part + 1)
+        return self._closure(files)
 
     def _closure(self, parts: set[int]) -> frozenset[int]:
         """``**`` may stand for no directory at all, so what follows it is possible too."""
@@ -188,8 +188,8 @@ class _Walk:
         for entry in listed:
             inner = f"{below}{entry.name}"
             matched = self._glob.after(entry.name, parts)
-            if end in matched and (found := self._file(entry, inner)) is not None:
-                yield found
+            if end in matched and (file := self._file(entry, inner)) is not None:
+                yield file
             deeper = matched - {end}
             if deeper and (entered := self._enters(entry, chain)) is not None:
                 yield from self._try(entry.path, f"{inner}/", deeper, chain | {entered})
@@ -202,14 +202,14 @@ class _Walk:
         if entry.is_symlink():
             self._scan.trails[entry.path] = trail(entry.path)
         try:
-            found = entry.stat()
+            status = entry.stat()
         except _ABSENT:
             return None  # gone meanwhile, or a link that leads nowhere
         except OSError:
             if not entry.is_symlink():
                 raise
             return MatchedFile(entry.path, below, None)
-        return MatchedFile(entry.path, below, found) if stat.S_ISREG(found.st_mode) else None
+        return MatchedFile(entry.path, below, status) if stat.S_ISREG(status.st_mode) else None
 
     def _enters(
         self, entry: os.DirEntry[str], chain: frozenset[tuple[int, int]]
@@ -243,5 +243,5 @@ class _Walk:
 
 
 def _identity(path: str) -> tuple[int, int]:
-    found = os.stat(path)  # noqa: PTH116 - a Path for each of 10,000 files costs more than its stat
-    return found.st_dev, found.st_ino
+    status = os.stat(path)  # noqa: PTH116 - a Path for each of 10,000 files costs more than its stat
+    return status.st_dev, status.st_ino

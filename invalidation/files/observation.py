@@ -144,18 +144,18 @@ class Observation:
             self._observer.schedule(Handler(), path, recursive=recursive, event_filter=wanted)
 
     def _inside(self, event: FileSystemEvent) -> None:
-        self._tell(PathEvent(_paths(event), event.is_directory))
+        self._put(PathEvent(_paths(event), event.is_directory))
 
     def _about(self, entries: set[str], event: FileSystemEvent) -> None:
         if touched := entries.intersection(_paths(event)):
-            self._tell(PathEvent(tuple(touched), of_directory=False))
+            self._put(PathEvent(tuple(touched), of_directory=False))
 
     def _entry_of(self, entries: set[str], event: FileSystemEvent) -> None:
         if entries.intersection(_paths(event)):
             self._entry_changed = True
-            self._tell(PathEvent((), of_directory=True))
+            self._put(PathEvent((), of_directory=True))
 
-    def _tell(self, event: PathEvent) -> None:
+    def _put(self, event: PathEvent) -> None:
         self._last = time.monotonic()
         self._events.append(event)
         if not self._signalled:

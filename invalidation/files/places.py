@@ -76,10 +76,10 @@ class Places:
 
     def passed_in(self) -> dict[str, set[str]]:
         """What links pass, by its directory."""
-        found: dict[str, set[str]] = {}
+        by_folder: dict[str, set[str]] = {}
         for entry in self.passed:
-            found.setdefault(os.path.dirname(entry), set()).add(entry)  # noqa: PTH120
-        return found
+            by_folder.setdefault(os.path.dirname(entry), set()).add(entry)  # noqa: PTH120
+        return by_folder
 
     def known(self, path: str) -> Iterator[str]:
         """The paths that a real path is known as."""
@@ -98,7 +98,7 @@ class Places:
 
 def _identity(path: str) -> _Identity:
     try:
-        found = os.stat(path)  # noqa: PTH116 - beside os.scandir's plain strings
+        status = os.stat(path)  # noqa: PTH116 - beside os.scandir's plain strings
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

@@ -61,15 +61,15 @@ class FileReader:
 
     def document(self, path: str) -> Json:
         """What the file says. Raises Unreadable, OSError, and what ``settled`` waits for."""
-        data, found = self._bytes(path)
+        data, status = self._bytes(path)
         suffix = os.path.splitext(path)[1]  # noqa: PTH122
         try:
             with _turn if len(data) > _LARGE else nullcontext():
                 return parse(data, self._format or format_of(suffix))
         except Unreadable as error:
             message = f"{path} {error}"
-            if time.time() - found.st_mtime < _FRESH_SECONDS:
-                raise _Unsettled(message, file_stamp(found)) from None
+            if time.time() - status.st_mtime < _FRESH_SECONDS:
+                raise _Unsettled(message, file_stamp(status)) from None
             raise Unreadable(message) from None
 
     def _bytes(self, path: str) -> tuple[bytes, os.stat_result]:
@@ -86,11 +86,11 @@ class FileReader:
             raise _Unsettled(f"{path} keeps changing while it is read", None)
         return data, after
 
-    def _check(self, path: str, found: os.stat_result) -> None:
-        if not stat.S_ISREG(found.st_mode):
+    def _check(self, path: str, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
             raise Unreadable(f"{path} is no regular file")
-        if found.st_size > self._max_bytes:
+        if status.st_size > self._max_bytes:
             raise Unreadable(
-                f"{path} has {found.st_size:,} bytes, and at most {self._max_bytes:,} are"
+                f"{path} has {status.st_size:,} bytes, and at most {self._max_bytes:,} are"
                 " read; give the parts that matter files of their own, or set max_bytes="
             )

@@ -18,11 +18,11 @@ _TICK_NS = 2_000_000_000
 FileStamp = tuple[int, int, int, int, int] | None
 
 
-def file_stamp(found: os.stat_result | None) -> FileStamp:
+def file_stamp(status: os.stat_result | None) -> FileStamp:
     """The stamp of a file of which ``os.stat`` gives this."""
-    if found is None:
+    if status is None:
         return None
-    return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev)
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
 
 
 def resource_stamp(files: Mapping[str, FileStamp], now: int) -> Stamp:
@@ -34,12 +34,12 @@ def resource_stamp(files: Mapping[str, FileStamp], now: int) -> Stamp:
 
 def stamps_now(paths: Iterable[str]) -> dict[str, FileStamp]:
     """The stamps of the regular files that there are at these paths now."""
-    found = {}
+    stamps = {}
     for path in paths:
         try:
             there = os.stat(path)  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
             continue
         if stat.S_ISREG(there.st_mode):
-            found[path] = file_stamp(there)
-    return found
+            stamps[path] = file_stamp(there)
+    return stamps

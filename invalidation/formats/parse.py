@@ -79,12 +79,12 @@ def _json(text: str) -> Any:
 
 
 def _without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         names = Counter(name for name, _ in pairs)
         twice = next(name for name, times in names.items() if times > 1)
         raise ValueError(f"the key {twice!r} is there twice in one object")
-    return found
+    return members
 
 
 def _finite(text: str) -> float:
@@ -103,8 +103,8 @@ def _no_constant(name: str) -> Json:
 def _yaml(text: str) -> Json:
     from .yaml_reader import documents
 
-    found = [item for item in documents(text) if item is not None]
-    return found[0] if len(found) == 1 else found or None
+    items = [item for item in documents(text) if item is not None]
+    return items[0] if len(items) == 1 else items or None
 
 
 # TOML --------------------------------------------------------------------------------------

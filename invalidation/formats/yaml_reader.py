@@ -102,10 +102,10 @@ class _Composer:
             return self.alias(event)
         if event.anchor is not None:
             self.anchors[event.anchor] = None
-        found = self.compose(event)
+        node = self.compose(event)
         if event.anchor is not None:
-            self.anchors[event.anchor] = found
-        return found
+            self.anchors[event.anchor] = node
+        return node
 
     def alias(self, event: Any) -> _Node:
         if event.anchor not in self.anchors:
@@ -128,49 +128,49 @@ class _Composer:
         if self.level > _LEVELS:
             raise Unreadable("is nested too deeply")
         is_list = isinstance(event, events.SequenceStartEvent)
-        found = self.sequence(event) if is_list else self.mapping(event)
+        node = self.sequence(event) if is_list else self.mapping(event)
         self.level -= 1
-        return found
+        return node
 
     def sequence(self, start: Any) -> _Node:
         _check_tag(start, _SEQUENCES)
         items: list[Json] = []
-        found = _Node(items)
+        node = _Node(items)
         while not isinstance(event := next(self.stream), events.SequenceEndEvent):
             item = self.node(event)
             items.append(item.value)
-            found.add(item)
-        return found
+            node.add(item)
+        return node
 
     def mapping(self, start: Any) -> _Node:
         _check_tag(start, _MAPPINGS)
         own: dict[str, Json] = {}
         texts: set[str] = set()  # the keys that were text from the first
         merged: list[_Node] = []
-        found = _Node(own)
+        node = _Node(own)
         while not isinstance(event := next(self.stream), events.MappingEndEvent):
             if _is_merge(event):
                 merged.append(self.node(next(self.stream)))
                 continue
-            given = self.node(event).value
-            key = _key(given, event)
+            value = self.node(event).value
+            key = _key(value, event)
             if key in own:
-                raise _wrong(_said_twice(key, given, texts), event)
-            if isinstance(given, str):
+                raise _wrong(_said_twice(key, value, texts), event)
+            if isinstance(value, str):
                 texts.add(key)
             item = self.node(next(self.stream))
             own[key] = item.value
-            found.add(item)
-            found.characters += len(key)
+            node.add(item)
+            node.characters += len(key)
         if merged:
-            self.merge(own, merged, found, start)
-        return found
+            self.merge(own, merged, node, start)
+        return node
 
-    def merge(self, own: dict[str, Json], merged: Iterable[_Node], found: _Node, at: Any) -> None:
+    def merge(self, own: dict[str, Json], merged: Iterable[_Node], result: _Node, at: Any) -> None:
         """Own members win, then earlier ones."""
         for node in merged:
             self.weigh(node)
-            found.add(node)
+            result.add(node)
             parts = node.value if isinstance(node.value, list) else [node.value]
             for part in parts:
                 if not isinstance(part, dict):
@@ -194,8 +194,8 @@ def _no_tag(event: Any) -> Unreadable:
     return _wrong(f"could not determine a constructor for the tag {event.tag!r}", event)
 
 
-def _said_twice(key: str, given: Json, texts: set[str]) -> str:
-    if isinstance(given, str) == (key in texts):
+def _said_twice(key: str, value: Json, texts: set[str]) -> str:
+    if isinstance(value, str) == (key in texts):
         return f'found duplicate key "{key}"'
     return f'the keys {key} and "{key}" are the same key in JSON'
 

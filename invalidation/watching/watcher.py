@@ -108,8 +108,8 @@ class Watcher:
     async def scan(self) -> None:
         """Scan all sources once. Raises StoreError; what a source cannot tell is logged."""
         # All, before any is looked at: two may claim one resource.
-        found = [await watched.listed() for watched in self._watched]
-        for watched, listed in zip(self._watched, found, strict=True):
+        listings = [await watched.listed() for watched in self._watched]
+        for watched, listed in zip(self._watched, listings, strict=True):
             await self._scan(watched, listed)
 
     async def refresh(self, uris: Collection[str]) -> bool:

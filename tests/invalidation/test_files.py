@@ -805,7 +805,7 @@ async def test_who_listens_can_be_cancelled_in_the_moment_of_an_event(tmp_path: 
     observation = Observation(Places({}, {}))
     listening = asyncio.ensure_future(observation.burst(quiet=1, longest=1, patience=PATIENCE))
     await asyncio.sleep(0.01)
-    observation._tell(PathEvent((str(tmp_path),), of_directory=False))
+    observation._put(PathEvent((str(tmp_path),), of_directory=False))
     await asyncio.sleep(0)  # the event wakes it
     await asyncio.sleep(0)
     listening.cancel()
