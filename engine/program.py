@@ -123,7 +123,7 @@ class Handle:
         return self._value
 
     def following(self, decisions: Iterable[Place]) -> Handle:
-        """The same, whose value was also made from the word of these decisions."""
+        """This handle, but made from the word of these decisions too."""
         known = self.decisions.union(decisions)
         return Handle(self._value, self.position, known, self._family)
 

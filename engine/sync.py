@@ -37,7 +37,7 @@ _U = TypeVar("_U")
 
 
 class _Face(Generic[_T]):
-    """The same without ``await``: what ``asynchronous`` does is done in the loop of ``thread``."""
+    """A face without ``await``: what ``asynchronous`` does is done in the loop of ``thread``."""
 
     def __init__(self, asynchronous: _T, thread: LoopThread) -> None:
         self.asynchronous = asynchronous

@@ -89,7 +89,7 @@ class Payload(NamedTuple):
 
     @property
     def value(self) -> Value:
-        """As it is stored."""
+        """The payload as it is stored."""
         return Value.of(self.data)
 
     def render(self, standins: StandIns, place: str) -> str:
@@ -150,7 +150,7 @@ class Task:
 
     @property
     def stored(self) -> StoredTask:
-        """As it is stored: payloads by their digests."""
+        """The task as it is stored: payloads by their digests."""
         return StoredTask(
             key=self.key,
             agent=self.name,

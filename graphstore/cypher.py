@@ -114,7 +114,7 @@ class Table:
     truncated: bool = False
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Each row by column."""
+        """Iterate over rows, each as a dict by column."""
         return (dict(zip(self.columns, row, strict=True)) for row in self.rows)
 
     def __len__(self) -> int:

@@ -85,7 +85,7 @@ class Facts:
         )
 
     def renewed(self) -> Facts:
-        """These facts, as if all that is present were still to be believed."""
+        """The facts, as if all that is present were still to be believed."""
         facts = {uri: replace(self.by_resource[uri], until=None) for uri in self.expired()}
         return Facts(self.now, {**self.by_resource, **facts})
 

@@ -188,7 +188,7 @@ NEVER = "never"
 
 
 class Precondition(_Node):
-    """That a facet has a fingerprint: immutable, shared by all steps that rest on it."""
+    """A facet at a fingerprint: immutable, shared by all steps that rest on it."""
 
     id: str
     facet: str  # key of the Facet
@@ -491,7 +491,7 @@ class Trace(_Node):
 
 
 class Recording(_Node):
-    """All that one finished run writes in one transaction. Its execution is not yet a trace."""
+    """What one finished run writes in one transaction. Its execution is not yet a trace."""
 
     task: Task
     execution: Execution

@@ -240,7 +240,7 @@ class Rules:
         return why
 
     def to_unpublish_of(self, tasks: Iterable[tuple[str, Sequence[Trace]]]) -> dict[str, str]:
-        """The same of several tasks."""
+        """Which traces of several tasks are to be unpublished, and why."""
         return {id_: why for _, traces in tasks for id_, why in self.to_unpublish(traces).items()}
 
     def unpublished(self, run: Run, why: str | None) -> Run:
@@ -263,7 +263,7 @@ class Rules:
     def runs_to_delete(
         self, history: TaskHistory, runs: Iterable[Run], kept_uses: Collection[str]
     ) -> list[Run]:
-        """Those of the runs that are too many, too old, or traces that went for good."""
+        """The runs that are too many, too old, or traces that went for good."""
         return [
             run
             for run in runs
@@ -279,7 +279,7 @@ class Rules:
         return min(self._old, self._long_ago)
 
     def killed_to_delete(self, runs: Iterable[Run]) -> list[Run]:
-        """Those of the runs that began no effect, and did not end, of which nothing is awaited."""
+        """The runs that began no effect, and did not end, of which nothing is awaited."""
         return [it for it in runs if it.ended <= self.killed_until() and not it.held]
 
     def has_versions_to_delete(self, past: ResourceHistory) -> bool:
@@ -292,7 +292,7 @@ class Rules:
     def versions_to_delete(
         self, past: ResourceHistory, versions: Iterable[Version]
     ) -> list[Version]:
-        """Those of the versions that are not current, and too many or too old."""
+        """The versions that are not current, and too many or too old."""
         return [it for it in versions if self._goes_as_version(past, it)]
 
     def has_expiries_to_delete(self, past: ResourceHistory) -> bool:
@@ -303,7 +303,7 @@ class Rules:
         return past.expiries > self.retention.versions or not self._long_ago < at <= self.now
 
     def expiries_to_delete(self, place: int, expiries: Iterable[Expiry]) -> list[Expiry]:
-        """Those of the expiries, given newest first from this place on, that are too many or too
+        """The expiries, of those given newest first from this place on, that are too many or too
         old."""
         return [
             expiry

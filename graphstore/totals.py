@@ -40,7 +40,7 @@ class Tally:
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> Tally:
-        """From the columns of the statement ``totals``: as above, usage spread out."""
+        """Read the columns of the statement ``totals``: as above, usage spread out."""
         kinds = tuple(Usage.model_fields)
         usage = Usage(**dict(zip(kinds, row[4:], strict=False)))
         agent, mode, state, executions = row[:4]
@@ -100,7 +100,7 @@ class Totals:
         return sum(it.cost for it in self.tallies)
 
     def rounded(self, digits: int = 6) -> Totals:
-        """The same, whatever the order was in which its sums of dollars were made."""
+        """The totals, whatever the order was in which its sums of dollars were made."""
         return replace(
             self,
             tallies=tuple(
@@ -117,8 +117,8 @@ class Totals:
     def of(
         cls, groups: Iterable[Sequence[Any]], misses: Iterable[Sequence[Any]], traces: int
     ) -> Totals:
-        """From rows of tallies, and rows ``[kind of cause, calls, tokens]``; of one agent, mode and
-        state, or of one kind, there may be several."""
+        """Add up rows of tallies, and rows ``[kind of cause, calls, tokens]``; there may be several
+        of one agent, mode and state, or of one kind."""
         tallies: dict[tuple[str, str, str], Tally] = {}
         for tally in map(Tally.of, groups):
             key = (tally.agent, tally.mode, tally.state)

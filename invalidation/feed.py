@@ -39,7 +39,7 @@ async def follow(
     resource: str | None = None,
     interval: timedelta = timedelta(milliseconds=250),
 ) -> AsyncIterator[ChangeEvent]:
-    """Each change event once, oldest first, for ever.
+    """Give each change event once, oldest first, for ever.
 
     ``since``: which to begin with; None: with those made after the first is asked for. The store
     is asked once in an ``interval``; while it is away, this waits for it.

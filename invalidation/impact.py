@@ -47,7 +47,7 @@ class FacetImpact:
         return FacetRef(self.resource, self.selector)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON."""
+        """The change as JSON."""
         return asdict(self)
 
 
@@ -139,7 +139,7 @@ class Impact:
 
     @property
     def tokens_at_most(self) -> int:
-        """The same, if all that follows from a changed answer is asked anew."""
+        """The tokens if all that follows from a changed answer is asked anew."""
         return sum(task.tokens_at_most for task in self.tasks)
 
     @property

@@ -30,7 +30,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Who it is; change events are signed with it."""
+        """The name of the source; change events are signed with it."""
 
     @property
     def max_age(self) -> timedelta | None:

@@ -36,8 +36,8 @@ _ANEW = (
 async def examine(
     store: GraphStore, look: Look = lambda _what, _done: None
 ) -> AsyncIterator[Finding]:
-    """All that was found in an open store, one namespace's graph included. Changes nothing but
-    what a lookup does."""
+    """Examine an open store, and the graph of one namespace in it. Changes nothing but what a
+    lookup does."""
     for finding in await store.examine():
         yield finding
     for about, part in _PARTS.items():

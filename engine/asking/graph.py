@@ -168,7 +168,7 @@ async def _in_turn(keys: Sequence[str], read: Callable[[str], Awaitable[_T]]) ->
 
 
 async def _drawn(store: GraphStore, task: Task | None, runs: Sequence[_Run]) -> MultiDiGraph:
-    """These executions, with what they rest on as it is now."""
+    """Draw these executions, with what they rest on as it is now."""
     guards = {precondition for run in runs for precondition in run.trace.preconditions.values()}
     wanted: dict[str, set[str | None]] = {}
     for guard in guards:

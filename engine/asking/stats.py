@@ -131,7 +131,7 @@ class Stats(AgentStats):
 
     @classmethod
     def of(cls, totals: Totals) -> Stats:
-        """From what a store counted."""
+        """Make statistics of what a store counted."""
         names = sorted({it.agent for it in totals.tallies if it.agent})
         paid = sorted(totals.misses.items(), key=lambda it: (-it[1].tokens, -it[1].asked, it[0]))
         return cls(

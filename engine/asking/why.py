@@ -93,7 +93,7 @@ class WhyStep:
     follows: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON."""
+        """The whole answer as JSON."""
         return {
             "position": self.position,
             "kind": self.kind.value,

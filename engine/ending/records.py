@@ -130,7 +130,7 @@ def recording_of(ended: EndedRun, execution: Execution) -> Recording:
 
 
 def _effects(run: Run) -> tuple[SideEffect, ...]:
-    """All that were begun, with their steps; one that was cut became none."""
+    """The effects that the run began, with their steps; one that was cut became none."""
     steps = {
         run_step.effect.id: step_id(run.id, position)
         for position, run_step in enumerate(run.path.run_steps)
@@ -140,7 +140,7 @@ def _effects(run: Run) -> tuple[SideEffect, ...]:
 
 
 def _preconditions(run: Run) -> tuple[Precondition, ...]:
-    """All that guards a step of this run, each once, sorted: stores lock in this order."""
+    """The preconditions that guard a step of the run, sorted: stores lock in this order."""
     run_steps = run.path.run_steps
     noted = {note.guard.id: note.guard for run_step in run_steps for note in run_step.notes}
     known = {**run.search.preconditions, **noted}

@@ -82,5 +82,5 @@ def failure(run: Run, why: str) -> RunFailed:
 
 
 def _in_doubt(effects: Iterable[SideEffect]) -> list[SideEffect]:
-    """Those that were begun and are not known to have ended."""
+    """The effects that were begun and are not known to have ended."""
     return [effect for effect in effects if effect.state is EffectState.INTENDED]

@@ -43,7 +43,7 @@ def same_members(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 class Reads:
-    """All that one walk has read."""
+    """The values that one walk has read."""
 
     def __init__(self) -> None:
         self._names: list[tuple[Callable[[str, object], object], str, object]] = []

@@ -273,7 +273,7 @@ def value_of(it: Any) -> Any:
 
 
 def _reduced(value: Any) -> Any:
-    """The same as pickle would have it."""
+    """The parts of a value as pickle would have them."""
     try:
         made = copyreg.dispatch_table.get(type(value))
         return value.__reduce_ex__(2) if made is None else made(value)

@@ -45,7 +45,7 @@ class Bill:
 
     @property
     def tokens(self) -> int:
-        """All of them; 0 where they are not told."""
+        """All tokens of the reply; 0 where they are not told."""
         return 0 if self.usage is None else self.usage.total
 
     @property

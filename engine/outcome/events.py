@@ -125,7 +125,7 @@ OnEvent = Callable[[Event], Awaitable[None] | None]
 
 
 class Events:
-    """Who is to be told. ``listeners`` is empty while nobody subscribes."""
+    """The subscribers of a run's events. ``listeners`` is empty while nobody subscribes."""
 
     def __init__(self) -> None:
         self.listeners: tuple[OnEvent, ...] = ()

@@ -87,7 +87,7 @@ class Report:
 
     @classmethod
     def of_value(cls, data: bytes) -> Report:
-        """From the bytes of ``value``. Raises ValueError for what is no report."""
+        """Read a report from the bytes of ``value``. Raises ValueError for what is no report."""
         try:
             return cls._of(decode(data))
         except (KeyError, IndexError, TypeError) as error:

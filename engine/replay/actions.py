@@ -212,7 +212,7 @@ async def _carry_out(
 
 
 def _all_of(done: Sequence[_Done | BaseException]) -> list[_Done]:
-    """All of them, or the first trouble there was; by now none of them is still at work."""
+    """All outcomes, or the first trouble there was; by now no action is still at work."""
     for outcome in done:
         if isinstance(outcome, BaseException):
             raise outcome

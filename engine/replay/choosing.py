@@ -64,7 +64,7 @@ async def mistrust(decisions: Collection[Chooser]) -> None:
 
 
 async def _held_since(run: Run, run_step: RunStep, notes: Sequence[Note]) -> list[Note]:
-    """Those of ``notes`` that have held at each moment since ``run_step`` was asked."""
+    """The notes of ``notes`` that have held at each moment since ``run_step`` was asked."""
     asked_at = run_step.step.asked_at
     if asked_at is None:
         return []
@@ -83,7 +83,7 @@ async def _held_since(run: Run, run_step: RunStep, notes: Sequence[Note]) -> lis
 
 
 async def _unbroken(run: Run, notes: Sequence[Note], spans: Sequence[Span]) -> list[bool]:
-    """Which notes have held over their spans. A facet that nobody required before is computed for
+    """Whether each note has held over its span. A facet that nobody required before is computed for
     the versions that were current then."""
     store = run.store
     whole = await store.unbroken(spans)

@@ -26,7 +26,7 @@ class FactReads:
         self._before: Token[FactReads | None] | None = None
 
     def __enter__(self) -> Self:
-        """From here on, what is asked of facts is noted."""
+        """Note the facts that are read from here on."""
         self._before = _reads.set(self)
         return self
 

@@ -69,7 +69,7 @@ class _Reply(NamedTuple):
 
 
 def at_once(ask: Callable[[Mapping[str, Json]], Awaitable[bytes]]) -> Ask:
-    """Of a reply that nobody knows anything of before it has come as a whole."""
+    """Make an ``Ask`` of a call whose reply is known only once it has come as a whole."""
 
     async def asking(request: Mapping[str, Json], _: Callable[[], None]) -> bytes:
         return await ask(request)

@@ -58,7 +58,7 @@ class EffectGate:
             return False
 
     def _all(self, notes: Sequence[Note]) -> list[Note]:
-        """All that an effect stands on, each fact once."""
+        """The facts that an effect stands on, each once."""
         facets = [note.guard.ref for note in notes]
         run = self._run
         noted = [it.noted for it in self.chosen]

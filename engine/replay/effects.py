@@ -12,7 +12,7 @@ __all__ = ["Effects"]
 
 
 class Effects:
-    """All of them by id, also those whose step was never taken."""
+    """The effects of a run by id, also those whose step was never taken."""
 
     def __init__(self) -> None:
         self._begun: dict[str, SideEffect] = {}
@@ -20,7 +20,7 @@ class Effects:
 
     @property
     def begun(self) -> list[SideEffect]:
-        """All that were begun, in their order; those in doubt are among them."""
+        """The effects begun, in their order; those in doubt are among them."""
         return list(self._begun.values())
 
     @property
@@ -34,7 +34,7 @@ class Effects:
         self._begun[effect.id] = effect
 
     def end(self, effect: SideEffect) -> SideEffect:
-        """It has happened; the effect as done."""
+        """Mark an effect as done, and give it."""
         self._begun[effect.id] = done = effect.ended()
         return done
 

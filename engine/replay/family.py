@@ -54,7 +54,7 @@ class Family:
         self._runs: list[Run] = []
 
     def add(self, run: Run) -> None:
-        """It is one of these from now on."""
+        """Take a run into the family."""
         self._runs.append(run)
 
     def open(self, decisions: Iterable[Place]) -> None:

@@ -71,7 +71,7 @@ class Recorded:
 
     @property
     def facets(self) -> tuple[FacetRef, ...]:
-        """All that it rests on."""
+        """The facets that the step rests on."""
         return tuple(note.guard.ref for note in self.notes)
 
     @property
@@ -80,7 +80,7 @@ class Recorded:
         return {note.guard.ref: note for note in self.notes}
 
     def under(self, notes: Mapping[FacetRef, Note]) -> Recorded:
-        """The same, judged by facts read later, in which all its facets are noted."""
+        """This step, judged by facts read later, in which all its facets are noted."""
         if self.cause is not None and self.cause.kind is MissKind.CODE_CHANGED:
             return self
         failing = [note.guard for note in self.notes if not note.holds_in(notes)]

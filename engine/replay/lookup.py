@@ -75,7 +75,7 @@ def _of_steps(trace: Trace, values: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def _why_not_all(prepared: Prepared) -> tuple[Cause, ...]:
-    """Each cause for which a step does not stand, once."""
+    """The causes for which steps do not stand, each once."""
     if prepared.stands:
         return ()
     causes = (recorded.cause for recorded in prepared.judged)

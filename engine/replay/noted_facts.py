@@ -108,7 +108,7 @@ class Notes:
         return facts
 
     def noted(self, notes: Iterable[Note], facts: Facts) -> list[Note]:
-        """The same facets as they are at these facts."""
+        """The notes of the same facets at these facts."""
         return [noted(self._store.namespace, note.guard.ref, facts) for note in notes]
 
     def ticket(self) -> int:
@@ -121,7 +121,7 @@ class Notes:
             self._open[ticket] = self._open.get(ticket, ()) + kept
 
     def forget(self, tickets: Iterable[int]) -> None:
-        """These steps were replaced."""
+        """Forget the notes of steps that were replaced."""
         for ticket in tickets:
             self._open.pop(ticket, None)
             self._spans.pop(ticket, None)
@@ -187,10 +187,10 @@ def guards_of(notes: Iterable[Note]) -> tuple[str, ...]:
 
 
 def distinct(*notes: Iterable[Note]) -> tuple[Note, ...]:
-    """Each precondition once: of a facet that moved in between, both."""
+    """The notes with each precondition once: of a facet that moved in between, both."""
     return tuple({note.guard.id: note for some in notes for note in some}.values())
 
 
 def merged(notes: Sequence[Note]) -> tuple[Note, ...]:
-    """Each facet once; the earliest note of it wins."""
+    """The notes with each facet once: the earliest."""
     return tuple({note.guard.ref: note for note in reversed(notes)}.values())

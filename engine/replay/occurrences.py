@@ -28,7 +28,7 @@ class Occurrences:
         return self._counts[key] - 1
 
     def give_back(self, key: str, occurrence: int) -> None:
-        """That one got no answer: who asks again asks for the same."""
+        """Take back an occurrence that got no answer: who asks again asks for the same."""
         self._free.setdefault(key, set()).add(occurrence)
 
     def start_over(self) -> None:

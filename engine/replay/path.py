@@ -37,7 +37,7 @@ class Path:
 
     @property
     def steps(self) -> list[Step]:
-        """The same, as they would be recorded."""
+        """The steps so far, as they would be recorded."""
         return [run_step.step for run_step in self._run_steps]
 
     @property
@@ -135,8 +135,8 @@ class Path:
             self._next += steps
 
     def leave(self, cause: Cause | None = None) -> None:
-        """From here on each step is looked up by its own key. ``cause`` None: no more is
-        recorded."""
+        """Leave the recorded path: each step to come is looked up by its own key. ``cause`` None:
+        no more is recorded."""
         if self._next is not None and self.followed is not None:
             self._next = None
             self._left = cause or Cause(MissKind.RECORDING_ENDS, self.followed.trace.id)

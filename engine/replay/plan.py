@@ -159,12 +159,12 @@ class Plan:
 
     @property
     def preconditions(self) -> dict[str, Precondition]:
-        """All that guards a step of its traces."""
+        """The preconditions that guard a step of the traces."""
         return {
             key: guard for prepared in self.traces for key, guard in prepared.preconditions.items()
         }
 
 
 def no_plan(*causes: Cause) -> Plan:
-    """Nothing to follow, for these causes."""
+    """A plan with nothing to follow, for these causes."""
     return Plan(None, (), None, causes)

@@ -12,7 +12,7 @@ __all__ = ["Publication"]
 
 
 class Publication:
-    """Of one run; nothing is begun at first."""
+    """The publication of one run; nothing is begun at first."""
 
     def __init__(self) -> None:
         self._under_way: asyncio.Future[Published] | None = None

@@ -43,7 +43,7 @@ class Refusals:
         return {ref: note for ref, (at, note) in self.facts.items() if position < at}
 
     def with_more(self, why: AskAgain, position: int) -> Refusals:
-        """The same, and why a refusal came now."""
+        """These refusals, and one that came now."""
         if not why.now:
             return replace(self, all_before=position)
         facts = {ref: (position, note) for ref, note in why.now.items()}
@@ -73,7 +73,7 @@ class KnownRefusals:
 
     @property
     def latest(self) -> Refusals:
-        """All that was refused so far, which is known to whatever is decided from now on."""
+        """Everything refused so far, which is known to whatever is decided from now on."""
         return self._latest
 
     def refuse(self, why: AskAgain, position: int) -> None:

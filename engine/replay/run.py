@@ -89,7 +89,7 @@ class Run:
 
     @property
     def steps(self) -> list[Step]:
-        """Those taken so far, as they would be recorded."""
+        """The steps taken so far, as they would be recorded."""
         return self.path.steps
 
     @property
@@ -113,7 +113,7 @@ class Run:
         return self._over
 
     def end(self) -> None:
-        """It has come to its end."""
+        """End the run: nothing more begins."""
         self._over = True
 
     # Other runs ---------------------------------------------------------------------------

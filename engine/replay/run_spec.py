@@ -22,7 +22,7 @@ class RunSpec:
     must_serve: bool = False
 
     def within(self, session: Session) -> RunSpec:
-        """The same, as EXECGRAPH_MODE allows it."""
+        """This specification, as far as EXECGRAPH_MODE allows it."""
         if session.may_serve and not session.must_serve:
             return self
         return replace(

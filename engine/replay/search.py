@@ -53,7 +53,7 @@ class Search:
 
     @property
     def preconditions(self) -> dict[str, Precondition]:
-        """All that guards a step which was found in some lookup, by id."""
+        """The preconditions of steps found in some lookup, by id."""
         plans = (*self._former, self._plan)
         return {key: guard for plan in plans for key, guard in plan.preconditions.items()}
 
@@ -63,7 +63,7 @@ class Search:
         return self._time_has_passed
 
     def let_time_pass(self) -> None:
-        """From now on facts may be others than at the lookup."""
+        """Have facts read anew from now on."""
         self._time_has_passed = True
 
     async def find(self, key: str, occurrence: int) -> Recorded | None:

@@ -45,7 +45,7 @@ class Session:
     _clients: dict[int, tuple[object, ChatClient]] = field(default_factory=dict)
 
     def client(self, given: object) -> ChatClient:
-        """Who asks for the client ``given`` (None: the default one) in this event loop."""
+        """The chat client, in this event loop, for the SDK client ``given`` (None: the default)."""
         if (known := self._clients.get(id(given))) is None:
             known = self._clients[id(given)] = (given, chat_client(given))
         return known[1]

@@ -179,7 +179,7 @@ class _Ordered(set[Any]):
 
 
 class _OrderedFrozen(frozenset[Any]):
-    """The same of a frozen set."""
+    """A frozen set that is iterated in the order that it was given."""
 
     items: list[Any]
 

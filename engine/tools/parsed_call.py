@@ -123,7 +123,7 @@ def parse_act(
 
 
 def _exact_arguments(arguments: Mapping[str, Any]) -> str:
-    """Nothing if they have no exact form."""
+    """The exact form of arguments; empty if they have none."""
     with suppress(NotExact):
         return exact(sorted(arguments.items()))
     return ""

@@ -44,7 +44,9 @@ class ResourceCache:
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def turn(self, namespace: str, resource: str) -> asyncio.Lock:
-        """Correct without: it keeps the changes of one process out of each other's way."""
+        """A lock, which keeps the changes of one process out of each other's way.
+
+        They would be correct without."""
         return self._turns.setdefault((namespace, resource), asyncio.Lock())
 
     def take(

@@ -86,7 +86,7 @@ class Client:
         await self._connection.close()
 
     def of(self, namespace: str) -> Client:
-        """The same driver, for another namespace."""
+        """This client, for another namespace."""
         other = copy(self)
         other.namespace = namespace
         return other

@@ -67,7 +67,7 @@ def payload_of(text: object, data: object) -> bytes | None:
 
 
 def verified(rows: Iterable[Row]) -> dict[str, bytes]:
-    """From rows ``[digest, text, data]`` the payloads that have their digests."""
+    """The payloads of rows ``[digest, text, data]`` that have their digests."""
     payloads = {row[0]: payload_of(row[1], row[2]) for row in rows}
     return {key: it for key, it in payloads.items() if it is not None and digest(it) == key}
 

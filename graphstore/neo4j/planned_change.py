@@ -40,7 +40,7 @@ class StateBefore:
 
     @classmethod
     def of(cls, resource: str, row: Sequence[Any]) -> StateBefore | None:
-        """From the row of `before_change`; None while the current version is not visible yet."""
+        """Read the row of `before_change`; None while the current version is not visible yet."""
         now, current, until, expired, n, withdrawn, fingerprint, facets, held = row
         if current and (n is None or withdrawn is None):
             return None

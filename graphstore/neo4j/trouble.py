@@ -54,7 +54,7 @@ _SAYS = {
 
 
 class Transient(Enum):
-    """Which failures of a statement may pass, so that it is tried again."""
+    """The failures of a statement that are transient, so that it is tried again."""
 
     #: Also those that do not tell whether the statement took effect.
     UNKNOWN_OUTCOME = auto()

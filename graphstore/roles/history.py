@@ -33,7 +33,7 @@ class History(Protocol):
 
     @abstractmethod
     async def dependants(self, preconditions: Collection[str]) -> list[Outline]:
-        """Of each task that has a published step resting on one of these preconditions: all its
+        """For each task that has a published step resting on one of these preconditions: all its
         published traces in outline, newest first."""
 
     @abstractmethod

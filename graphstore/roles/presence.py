@@ -17,7 +17,7 @@ class Presence(Protocol):
 
     @abstractmethod
     async def incarnation(self) -> str:
-        """Which store there is at this address: another token, another store.
+        """A token of the store that is at this address: another token, another store.
 
         What a process remembers under one token says nothing under another one. Two openings may
         have two tokens although the store is the same one. Raises StoreUnavailable.

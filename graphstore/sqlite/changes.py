@@ -234,7 +234,7 @@ def _held(names: Names, current: _Current) -> dict[str, str]:
 
 
 def _held_before(names: Names, current: _Current, facets: Mapping[str, FacetRef]) -> dict[str, str]:
-    """The same of a version that is being replaced: none where it is not to be believed."""
+    """What a version that is being replaced held: none where it is not to be believed."""
     if not current.present or current.expired:
         return {}
     held = _held(names, current)

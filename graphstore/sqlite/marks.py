@@ -45,7 +45,7 @@ def open_walk_if_moved(names: Names, execution: int, now: int) -> bool:
 
 
 def walks(connection: sqlite3.Connection, ns: int, limit: int) -> list[Walk]:
-    """Those that have not ended, oldest first."""
+    """The walks that have not ended, oldest first."""
     rows = connection.execute(QUERIES["open_walks"], {"ns": ns, "limit": limit})
     return [walk_of(row) for row in rows]
 

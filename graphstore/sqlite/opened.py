@@ -135,7 +135,7 @@ def _identity(names: tuple[str, str, str]) -> _Identity:
 
 
 def _state(folder: str) -> _Folder:
-    """Which folder it is, and when a name in it came or went last; None if it is not there."""
+    """Which folder this is, and when a name in it came or went last; None if it is gone."""
     try:
         status = os.stat(folder)  # noqa: PTH116  (before each call: it takes half of what a Path does)
     except OSError:

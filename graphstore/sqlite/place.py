@@ -36,7 +36,7 @@ _TRIES = 5  # of a write whose file is replaced under it
 
 
 class Place:
-    """Of one event loop."""
+    """The place of a store's file, for one event loop."""
 
     def __init__(self, path: str) -> None:
         self.path = path

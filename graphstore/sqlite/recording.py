@@ -213,7 +213,7 @@ def _unpublish(names: Names, rid: int | None, reason: str, equal_to: str | None 
 
 
 def unpublish(connection: sqlite3.Connection, namespace: str, execution: str, reason: str) -> None:
-    """It was decided, so that a ``publish`` repeated later does not bring it back."""
+    """Unpublish a trace for good: a ``publish`` repeated later does not bring it back."""
     with taking_away(connection):
         names = Names(connection, namespace)
         rid, state, *_ = _state(names, execution)

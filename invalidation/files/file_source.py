@@ -95,7 +95,7 @@ class FileSource:
 
     @property
     def name(self) -> str:
-        """Who it is: the globs, where they begin, and the resources that the files are.
+        """The source's name: the globs, where they begin, and the resources that the files are.
 
         Equal globs in two folders are two sources: what one has is not the other's to withdraw.
         """

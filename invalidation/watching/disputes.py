@@ -110,7 +110,7 @@ class Disputes:
     async def _parties(
         self, store: DisputedStore, uri: str
     ) -> tuple[dict[str, Mapping[str, Any]], int]:
-        """Who sees what, by key, as the dispute has it; and since when there is one."""
+        """What each watcher sees, by its key, as the dispute has it; since when there is one."""
         noted = await store.document(dispute_of(uri))
         if noted is None:
             return {}, 0
