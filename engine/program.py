@@ -317,8 +317,15 @@ class ProgramRun:
     async def end(self, error: BaseException | None = None) -> None:
         """Record what is new; after an ``error``, keep the failed run for people."""
         run = self._running
-        for under_way in self._before_end:
-            await under_way()
+        try:
+            for under_way in self._before_end:
+                await under_way()
+        except BaseException as trouble:
+            self._ended = True
+            await self._fail(run, error or trouble)
+            if error is None or not isinstance(trouble, Exception):
+                raise
+            return
         self._ended = True
         if error is not None:
             await self._fail(run, error)

@@ -7,9 +7,24 @@ from collections.abc import Awaitable, Callable, Coroutine
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-__all__ = ["Errands"]
+__all__ = ["Errands", "in_loop", "running_loop"]
 
 _T = TypeVar("_T")
+
+
+async def in_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _T]) -> _T:
+    """The outcome of ``work``, which runs in ``loop``, whichever loop the caller's is."""
+    if loop is asyncio.get_running_loop():
+        return await work
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop of the caller's thread; None if none runs in it."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class Errands:

@@ -10,6 +10,7 @@ import json
 import zlib
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -30,6 +31,9 @@ EVENTS = "execgraph_events"
 _OF_AWS = "application/vnd.amazon.eventstream"
 #: The texts that come in parts: where a delta of this kind has its part.
 _PARTS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+
+
+_NOT_AS_IT_SHOULD_BE = (AttributeError, IndexError, KeyError, TypeError)
 
 
 class BrokenStream(Exception):
@@ -63,13 +67,22 @@ class _Lines:
     """Server-sent events: what an event says is told in its name too."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []  # of a line that has not ended
+        self._said: list[bytes] = []  # by the lines of an event that has not ended
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        first, *lines = data.split(b"\n")
+        self._rest.append(first)
         for line in lines:
-            if line.startswith(b"data:"):
-                yield line.removeprefix(b"data:")
+            yield from self._line(b"".join(self._rest).rstrip(b"\r"))
+            self._rest = [line]
+
+    def _line(self, line: bytes) -> Iterator[bytes]:
+        if line.startswith(b"data:"):
+            self._said.append(line.removeprefix(b"data:"))
+        elif not line and self._said:
+            said, self._said = b"\n".join(self._said), []
+            yield said
 
 
 class _FramesOfAws:
@@ -123,6 +136,13 @@ class StreamedMessage:
         self._parts: dict[int, list[str]] = {}  # of the block that is open, by its index
         self._events: list[dict[str, Any]] = []
 
+    def take(self, events: Iterable[dict[str, Any]]) -> None:
+        """More events, up to the last one of the message. Raises BrokenStream."""
+        for event in events:
+            self.add(event)
+            if self.ended:
+                return
+
     def add(self, event: dict[str, Any]) -> None:
         """One more event. Raises BrokenStream if it cannot follow those before."""
         kind = event["type"]
@@ -132,7 +152,7 @@ class StreamedMessage:
             raise BrokenStream(f"{kind} is out of order")
         try:
             self._take(kind, event)
-        except (AttributeError, IndexError, KeyError, TypeError) as error:
+        except _NOT_AS_IT_SHOULD_BE as error:
             raise BrokenStream(f"{kind} is not as it should be: {error!r}") from error
         self._events.append(event)
 
@@ -141,7 +161,8 @@ class StreamedMessage:
         """The message so far, with the events that it came as. Of one that was cut no reason to
         stop is told, whatever was announced."""
         for index in list(self._parts):
-            self._close(index)
+            with suppress(BrokenStream, *_NOT_AS_IT_SHOULD_BE):  # what has come of it is no block
+                self._close(index)
         cut = {} if self.ended else {"stop_reason": None}
         return {**self._message, **cut, EVENTS: list(_joined(self._events))}
 
@@ -250,7 +271,7 @@ def _adds_to(event: dict[str, Any]) -> tuple[int, str, str] | None:
 def _parted(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """What ``_joined`` made of it, as it was."""
     for event in events:
-        delta = event.get("delta") or {}
+        delta = event["delta"] if event["type"] == "content_block_delta" else {}
         field = _PARTS.get(delta.get("type", ""), "")
         if not isinstance(delta.get(field), list):
             yield event

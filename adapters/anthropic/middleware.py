@@ -23,7 +23,7 @@ from ...engine.replay.decisions import NotHeld, at_once
 from ...graphstore.canonical import Json, encode
 from .client import being_asked
 from .dialect import MessagesDialect
-from .errands import Errands
+from .errands import Errands, in_loop, running_loop
 from .events import without_events
 from .passing import IN_A_THREAD, Passing, endpoint
 from .sending import as_sent, body_of
@@ -67,21 +67,27 @@ class Middleware(SdkMiddleware):
             if passing is not None:
                 await passing.aread(response)
             return cast("AsyncAPIResponse[Any]", response)
+        here = asyncio.get_running_loop()  # a thread of the program may have one of its own
+
+        async def send(body: Any) -> Any:
+            return await call_next(_with_body(request, body))
+
         call = _Call(
             _sent(request, call_next),
-            send=lambda body: call_next(_with_body(request, body)),
-            read=lambda response: response.http_response.aread(),
+            send=lambda body: in_loop(here, send(body)),
+            read=lambda response: in_loop(here, response.http_response.aread()),
             refusal=lambda: _not_held(AsyncAPIResponse, request),
         )
         if not _streams(request) or run.running.standins:
-            response, reply = await _decided(run, call)
+            response, reply = await in_loop(run.loop, _decided(run, call))
             if response is None and _streams(request):
                 response = _streamed(AsyncAPIResponse, request, AsyncServed(reply, self._pace))
             elif response is None:
                 response = _response(AsyncAPIResponse, request, reply)
             return cast("AsyncAPIResponse[Any]", response)
         streaming = Streaming(run, call.sent)
-        response, decision = await streaming.begin(lambda: call.send(None), call.refusal)
+        beginning = streaming.begin(lambda: call.send(None), call.refusal)
+        response, decision = await in_loop(run.loop, beginning)
         if decision is not None:
             events = AsyncServed(decision.value, self._pace)
             return cast("AsyncAPIResponse[Any]", _streamed(AsyncAPIResponse, request, events))
@@ -97,7 +103,7 @@ class Middleware(SdkMiddleware):
             if passing is not None:
                 passing.read(response)
             return cast("APIResponse[Any]", response)
-        if _running_loop() is run.loop:
+        if running_loop() is run.loop:
             raise AgentError(
                 "a synchronous client would block the event loop of its own run; use"
                 " AsyncAnthropic inside 'async with engine.run(...)'"
@@ -147,7 +153,7 @@ class Middleware(SdkMiddleware):
             return None
         run, what = current_run(), endpoint(path)
         runs: tuple[ProgramRun, ...] = () if run is None else (run,)
-        if run is None and _running_loop() is None:
+        if run is None and running_loop() is None:
             # A thread that the program started itself has no context, so it does not say whose.
             runs, what = open_runs(), IN_A_THREAD
         if not runs:
@@ -271,10 +277,3 @@ def _read(kind: Any, request: Any, content_type: str, *, status: int = _OK, **bo
 def _reader() -> Anthropic:
     """A client that never sends anything: the SDK's responses are read by one."""
     return Anthropic(api_key="unused", base_url="https://replay.invalid")
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

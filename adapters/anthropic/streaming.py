@@ -22,6 +22,7 @@ from ...engine.program import Handle, ProgramRun
 from ...engine.replay.decisions import NotHeld
 from ...graphstore.canonical import Json, encode
 from .dialect import MessagesDialect, usage_of
+from .errands import in_loop, running_loop
 from .events import (
     BrokenStream,
     EventReader,
@@ -100,6 +101,7 @@ class Streaming:
         self._message = StreamedMessage()
         self._reader: EventReader | None = None
         self._work: asyncio.Task[Handle] | None = None
+        self._finishing: asyncio.Task[None] | None = None
 
     async def begin(
         self, send: Callable[[], Awaitable[Any]], refusal: Callable[[], Any]
@@ -144,8 +146,7 @@ class Streaming:
         if self._reader is None or self._message.ended:
             return False
         try:
-            for event in self._reader.feed(data):
-                self._message.add(event)
+            self._message.take(self._reader.feed(data))
         except BrokenStream as broken:
             _log.warning("a streamed reply is not recorded: %s", broken)
             self._reader = None
@@ -157,19 +158,26 @@ class Streaming:
         return self._end.done()
 
     async def finish(self) -> None:
-        """Record what has come; no more will. Finishing twice does nothing."""
+        """Record what has come; no more will. Who finishes after another one waits for that."""
         assert self._work is not None
         if self.finished:
+            await asyncio.wait((self._work,))
             return
-        if self._message.begun:
-            self._end.set_result(encode(self._message.message))
-            await self._work
+        message, self._message = self._message, StreamedMessage()  # nobody needs it any more
+        self._reader = None
+        if message.begun:
+            self._end.set_result(encode(message.message))
+            await asyncio.shield(self._work)  # a program that is cancelled has paid for it, too
             return
         self._end.set_exception(_NothingCame())
         try:
-            await self._work
+            await asyncio.shield(self._work)
         except _NothingCame:
             self._leave()
+
+    def finish_soon(self) -> None:
+        """The same for who must not wait, in the run's event loop; the run's end waits for it."""
+        self._finishing = self.loop.create_task(self.finish())
 
     def _leave(self) -> None:
         """It was paid, and nobody knows what it said."""
@@ -221,8 +229,9 @@ async def _collected(response: httpx2.Response, message: StreamedMessage) -> byt
     reader = EventReader(response.headers, unpacked=True)
     try:
         async for data in response.aiter_bytes():
-            for event in reader.feed(data):
-                message.add(event)
+            message.take(reader.feed(data))
+            if message.ended:  # whatever a proxy adds to it
+                break
     finally:
         await response.aclose()
     return _ended(message)
@@ -245,16 +254,20 @@ class AsyncPassing(httpx2.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for data in self._stream:
             if self._streaming.read(data):
-                await self._streaming.finish()
+                await self._finish()
             yield data
-        await self._streaming.finish()
+        await self._finish()
 
     @override
     async def aclose(self) -> None:
         try:
-            await self._streaming.finish()
+            await self._finish()
         finally:
             await self._stream.aclose()
+
+    async def _finish(self) -> None:
+        if not self._streaming.finished:
+            await in_loop(self._streaming.loop, self._streaming.finish())
 
 
 class SyncPassing(httpx2.SyncByteStream):
@@ -280,9 +293,13 @@ class SyncPassing(httpx2.SyncByteStream):
             self._stream.close()
 
     def _finish(self) -> None:
-        if not self._streaming.finished:
-            finishing = self._streaming.finish()
-            asyncio.run_coroutine_threadsafe(finishing, self._streaming.loop).result()
+        if self._streaming.finished:
+            return
+        if running_loop() is self._streaming.loop:  # it would wait for itself
+            self._streaming.finish_soon()
+            return
+        finishing = self._streaming.finish()
+        asyncio.run_coroutine_threadsafe(finishing, self._streaming.loop).result()
 
 
 class AsyncServed(httpx2.AsyncByteStream):

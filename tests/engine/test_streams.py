@@ -424,3 +424,79 @@ async def test_a_reply_that_breaks_off_every_time_fails_the_run(
         with pytest.raises(RunFailed, match="broke off, 3 times in a row"):
             await world.agent(engine, []).execute("go")
     assert world.server.requests == 3
+
+
+async def from_another_loop(world: World, engine: Engine, how: str) -> Any:
+    """What a synchronous part of a program does that calls asyncio.run in its thread."""
+
+    async def work() -> Any:
+        async with AsyncAnthropic(
+            base_url=world.server.url, api_key="test-key", middleware=[engine.middleware()]
+        ) as client:
+            if how == "plain":
+                return (await client.messages.create(**ASKED)).id
+            async with client.messages.stream(**ASKED) as events:
+                return (await events.get_final_message()).id
+
+    return await asyncio.wait_for(asyncio.to_thread(lambda: asyncio.run(work())), 20)
+
+
+@pytest.mark.parametrize("how", ["plain", "stream"])
+async def test_a_thread_with_an_event_loop_of_its_own_asks_in_the_run(
+    world: World, engine: Engine, how: str
+) -> None:
+    said = []
+    async with engine:
+        run = engine.run("framework", "go")
+        for _ in range(2):
+            async with (run := engine.run("framework", "go")):
+                said.append(await from_another_loop(world, engine, how))
+        assert run.result.identical
+    assert said[0] == said[1]
+    assert world.server.requests == 1
+
+
+async def test_a_synchronous_stream_that_is_read_in_the_event_loop_waits_for_nobody(
+    world: World, engine: Engine
+) -> None:
+    async with engine:
+        run = engine.run("framework", "go")
+        with Anthropic(
+            base_url=world.server.url, api_key="test-key", middleware=[engine.middleware()]
+        ) as client:
+
+            def begin() -> Any:
+                return client.messages.create(**ASKED, stream=True)
+
+            for _ in range(2):
+                async with (run := engine.run("framework", "go")):
+                    assert len(list(await asyncio.to_thread(begin))) == EVENTS - 1  # but the ping
+        assert run.result.identical
+    assert world.server.requests == 1
+
+
+async def test_a_run_that_ends_while_a_stream_is_being_recorded_waits_for_it(
+    world: World, engine: Engine, client: AsyncAnthropic
+) -> None:
+    """Whoever leaves it second would else record a reply that says nothing."""
+    async with engine:
+        run = engine.run("framework", "go")
+        for _ in range(2):
+            async with (run := engine.run("framework", "go")):
+                stream = await client.messages.create(**ASKED, stream=True)
+                reading = asyncio.create_task(_all_of(stream))
+                while not any(it.finished for it in _under_way(run)):
+                    await asyncio.sleep(0)
+                    if reading.done():
+                        break
+            await reading
+        assert run.result.identical
+    assert world.server.requests == 1
+
+
+async def _all_of(stream: Any) -> list[Any]:
+    return [event async for event in stream]
+
+
+def _under_way(run: Any) -> list[Any]:
+    return [work.__self__ for work in run._before_end]
