@@ -133,6 +133,8 @@ def check_first_word(query: str) -> None:
     """Refuse what does not begin as a reading query does: administration, plans, writes. Whether
     the rest writes is for the store's own parser to say."""
     word, at = next((it[1], it.start(1)) for it in _BEGINNING.finditer(query))
+    if not word:
+        raise CypherRefused("the query is empty; give one, such as 'MATCH (n) RETURN count(n)'")
     if word.upper() not in _FIRST_WORDS:
         raise CypherRefused(
             f"{where(query, at)}: Cypher only reads here; a query begins with MATCH, OPTIONAL"

@@ -114,6 +114,12 @@ async def test_a_refusal_says_where(store: GraphStore) -> None:
         await _ask(store, query)
 
 
+async def test_an_empty_query_is_told_what_one_looks_like(store: GraphStore) -> None:
+    for query in ("", " \n", "// nothing"):
+        with pytest.raises(CypherRefused, match=r"^the query is empty; give one, such as 'MATCH"):
+            await _ask(store, query)
+
+
 async def test_words_in_strings_names_and_comments_do_not_count(store: GraphStore) -> None:
     """Only what is Cypher is taken for it."""
     query = """

@@ -60,7 +60,7 @@ def act_on_what_was_not_known(patch: pytest.MonkeyPatch) -> None:
     async def none(*_: Any) -> list[Any]:
         return []
 
-    patch.setattr(effect_gate, "doubts", none)
+    patch.setattr(effect_gate, "unknown_facts", none)
 
 
 def check_only_the_write(patch: pytest.MonkeyPatch) -> None:
