@@ -21,6 +21,7 @@ __all__ = [
     "BrokenStream",
     "EventReader",
     "StreamedMessage",
+    "UnreadableStream",
     "as_streamed",
     "without_events",
 ]
@@ -40,6 +41,10 @@ class BrokenStream(Exception):
     """Events that are no reply: the service failed in their middle, or they are out of order."""
 
 
+class UnreadableStream(BrokenStream):
+    """A stream that cannot be read here, however often it is asked for."""
+
+
 class EventReader:
     """Reads events from the bytes of a stream, in whatever pieces they come.
 
@@ -49,7 +54,7 @@ class EventReader:
     def __init__(self, headers: Mapping[str, str], *, unpacked: bool = False) -> None:
         packed = "identity" if unpacked else headers.get("content-encoding", "identity").lower()
         if packed not in ("identity", "gzip", "deflate"):
-            raise BrokenStream(f"the stream is packed as {packed!r}, which is not read here")
+            raise UnreadableStream(f"the stream is packed as {packed!r}, which is not read here")
         self._unpack = None if packed == "identity" else zlib.decompressobj(wbits=47)
         of_aws = headers.get("content-type", "").startswith(_OF_AWS)
         self._texts = _texts_of_aws() if of_aws else _Lines()
@@ -107,7 +112,7 @@ def _texts_of_aws() -> _FramesOfAws:
     try:
         from botocore.eventstream import EventStreamBuffer
     except ImportError:
-        raise BrokenStream(
+        raise UnreadableStream(
             "Bedrock streams are read by botocore: install anthropic[bedrock]"
         ) from None
     return _FramesOfAws(EventStreamBuffer())
@@ -212,7 +217,7 @@ class StreamedMessage:
         elif kind in ("signature_delta", "compaction_delta"):
             block.update({key: value for key, value in delta.items() if key != "type"})
         else:
-            raise BrokenStream(f"a change of kind {kind!r} is not known")
+            raise UnreadableStream(f"a change of kind {kind!r} is not known")
 
     def _close(self, index: int) -> None:
         block = self._message["content"][index]

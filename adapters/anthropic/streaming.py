@@ -15,6 +15,7 @@ import httpx2
 from anthropic import APIConnectionError
 from typing_extensions import override
 
+from ...engine.errors import AgentError
 from ...engine.model.prices import Bill
 from ...engine.outcome.attempts import Attempt, attempted
 from ...engine.outcome.cause import Cause, MissKind
@@ -27,6 +28,7 @@ from .events import (
     BrokenStream,
     EventReader,
     StreamedMessage,
+    UnreadableStream,
     as_streamed,
     without_events,
 )
@@ -191,7 +193,8 @@ async def whole(
     request: Mapping[str, Json], send: Callable[[], Awaitable[Any]], retries: int
 ) -> bytes:
     """The whole reply of a stream, which is asked for again if it breaks off: the SDK repeats
-    only what fails before the first event. Raises APIConnectionError when it broke so often."""
+    only what fails before the first event. Raises APIConnectionError when it broke so often, and
+    AgentError for what cannot be read here, however often."""
     for again in count(1):
         raw = await send()
         message = StreamedMessage()
@@ -201,6 +204,8 @@ async def whole(
             usage = usage_of(message.billed) if message.begun else None
             model = MessagesDialect().model(request)
             attempted(Attempt(model, f"the reply broke off: {error}", usage=usage))
+            if isinstance(error, UnreadableStream):
+                raise AgentError(f"the reply cannot be read: {error}") from error
             if again > retries:
                 problem = f"the reply broke off, {again} times in a row: {error}"
                 raise APIConnectionError(message=problem, request=raw.http_request) from error
@@ -215,8 +220,7 @@ def message_of(response: Any, body: bytes) -> bytes:
         return body
     message = StreamedMessage()
     try:
-        for event in EventReader(response.http_response.headers, unpacked=True).feed(body):
-            message.add(event)
+        message.take(EventReader(response.http_response.headers, unpacked=True).feed(body))
         return _ended(message)
     except BrokenStream as error:
         problem = f"the reply broke off: {error}"
