@@ -43,8 +43,8 @@ async def converse(stage: Stage, console: Console) -> None:
 
     def show(event: object) -> None:
         if isinstance(event, ResourceChanged):
-            it = event.event
-            line = f"{it.resource}: {it.kind}, version {it.to_version}"
+            change = event.event
+            line = f"{change.resource}: {change.kind}, version {change.to_version}"
             console.print(Text(line, style="magenta"))
 
     unsubscribe = stage.engine.subscribe(show)

@@ -264,12 +264,12 @@ def _pydantic_validators(kind: type) -> dict[str, Any]:
     }
 
 
-def value_of(it: Any) -> Any:
+def value_of(value: Any) -> Any:
     """What an immutable value is made of; None of what is not known to be one."""
-    for kind, value in _VALUE_OF:
-        if isinstance(it, kind):
-            return value(it)
-    return _reduced(it) if isinstance(it, IMMUTABLE) else None
+    for kind, contents_of in _VALUE_OF:
+        if isinstance(value, kind):
+            return contents_of(value)
+    return _reduced(value) if isinstance(value, IMMUTABLE) else None
 
 
 def _reduced(value: Any) -> Any:

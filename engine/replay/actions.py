@@ -320,19 +320,19 @@ def _kept(action: PlannedAction, tool: Tool, output: Output) -> Output:
 
 
 def _reused(action: PlannedAction, tool: Tool, feeds: tuple[int, ...], output: bytes) -> _Done:
-    given = Output(output, tool.load(output) if action.for_program else None)
+    result = Output(output, tool.load(output) if action.for_program else None)
     assert action.recorded is not None
     if action.followed is not None:
         noted = action.recorded.noted
         return _Done(
-            RunStep(action.recorded.step, Outcome.REUSED, output, noted=noted, copied=True), given
+            RunStep(action.recorded.step, Outcome.REUSED, output, noted=noted, copied=True), result
         )
     # It also rests on what its tool had asked for.
     action.notes = distinct(action.notes, action.recorded.notes)
     step = action.step(feeds, Value.of(output), action.recorded.step.output_key, error=False)
     run_step = _run_step(action, Outcome.REUSED, step, output)
     run_step.noted = {note.guard.ref: note for note in action.notes}
-    return _Done(run_step, given)
+    return _Done(run_step, result)
 
 
 def _refused(action: PlannedAction, feeds: tuple[int, ...], cause: Cause) -> _Done:
@@ -342,22 +342,22 @@ def _refused(action: PlannedAction, feeds: tuple[int, ...], cause: Cause) -> _Do
     return _Done(run_step, Output(output, error=PreconditionChanged(REFUSAL)))
 
 
-def _finished(action: PlannedAction, feeds: tuple[int, ...], given: Output) -> _Done:
+def _finished(action: PlannedAction, feeds: tuple[int, ...], result: Output) -> _Done:
     """What was carried out, compared with what is recorded of it."""
-    recorded, failed = action.recorded, given.error is not None
+    recorded, failed = action.recorded, result.error is not None
     if recorded is None:
-        outcome, cause, output_key = Outcome.EXECUTED, None, given.output_key
+        outcome, cause, output_key = Outcome.EXECUTED, None, result.output_key
     else:
-        same, output_key = _compared(action, recorded.step, given)
+        same, output_key = _compared(action, recorded.step, result)
         anew = _read_anew(recorded.step, action.notes)
         if same and action.followed is not None and action.stands and not anew:
             step, output = recorded.step, action.followed.output(recorded.step)
-            return _Done(RunStep(step, Outcome.REPLAYED, output, copied=True), given)
+            return _Done(RunStep(step, Outcome.REPLAYED, output, copied=True), result)
         outcome, cause = Outcome.REPLAYED, recorded.cause
         if not same:
-            outcome, cause = Outcome.DIVERGED, _divergence(action, recorded, given, output_key)
-    step = action.step(feeds, Value.of(given.data), output_key, error=failed)
-    return _Done(_run_step(action, outcome, step, given.data, cause), given)
+            outcome, cause = Outcome.DIVERGED, _divergence(action, recorded, result, output_key)
+    step = action.step(feeds, Value.of(result.data), output_key, error=failed)
+    return _Done(_run_step(action, outcome, step, result.data, cause), result)
 
 
 def _divergence(action: PlannedAction, recorded: Recorded, given: Output, output_key: str) -> Cause:

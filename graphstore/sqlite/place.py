@@ -21,7 +21,7 @@ from ..pin import Pin
 from .connection import PAUSE, deadline, passes, patiently
 from .names import find
 from .opened import Opened, open_file
-from .retention import Collector
+from .retention import FileCollector
 from .trouble import translated
 from .witness import Count
 
@@ -44,7 +44,7 @@ class Place:
         self._thread: ThreadPoolExecutor | None = None
         self._opening = asyncio.Lock()
         self._known: Count | None = None  # the changes that files before this one had
-        self._collector: tuple[ThreadPoolExecutor, Collector] | None = None
+        self._collector: tuple[ThreadPoolExecutor, FileCollector] | None = None
 
     async def open(self) -> None:
         """Open the file; one that is open stays so."""
@@ -167,12 +167,12 @@ class Place:
             raise _FileReplaced
         return done
 
-    async def collecting(self, pin: Pin | None, work: Callable[[Collector], _T]) -> _T:
+    async def collecting(self, pin: Pin | None, work: Callable[[FileCollector], _T]) -> _T:
         """What ``work`` returns from a thread of its own: it may read the whole store."""
         await self.here(pin)
         if self._collector is None:
             thread = ThreadPoolExecutor(1, thread_name_prefix="execgraph-collect")
-            self._collector = thread, Collector(self.path)
+            self._collector = thread, FileCollector(self.path)
         thread, collector = self._collector
 
         def job() -> _T:

@@ -22,7 +22,7 @@ from .connection import connect, patiently, statements, taking_away, writing
 from .names import Names, find
 from .queries import QUERIES, sections
 
-__all__ = ["Collector"]
+__all__ = ["FileCollector"]
 
 _SQL = sections("retention.sql")
 _SAID = f"({_SQL.pop('said')})"
@@ -35,7 +35,7 @@ _Row = tuple[Any, ...]
 _MANY = (list, tuple)  # parameters of these types are given as JSON
 
 
-class Collector:
+class FileCollector:
     """Collects in the store at ``path``, on a connection of its own. By one thread at a time."""
 
     def __init__(self, path: str) -> None:

@@ -51,7 +51,7 @@ from .cypher import Cypher
 from .examining import examine
 from .place import Place
 from .queries import still
-from .retention import Collector
+from .retention import FileCollector
 
 __all__ = ["SqliteStore"]
 
@@ -360,7 +360,7 @@ class SqliteStore(GraphStore):
     async def collectable(self, retention: Retention) -> Collected:
         return await self._collecting(lambda it: it.collectable(self.namespace, retention))
 
-    async def _collecting(self, work: Callable[[Collector], _T]) -> _T:
+    async def _collecting(self, work: Callable[[FileCollector], _T]) -> _T:
         return await self._place.collecting(self._pin, work)
 
     # Reading ------------------------------------------------------------------------------

@@ -208,7 +208,7 @@ async def test_what_loses_its_last_namer_during_a_look_is_suspected_anew(
         meet(self, executions, tasks, versions)
         if not between:
             between.append(Collected())
-            other = retention.Collector(str(path))
+            other = retention.FileCollector(str(path))
             with ThreadPoolExecutor(1) as thread:
                 between.append(thread.submit(other.collect, "team", least, 1).result())
             other.close()
