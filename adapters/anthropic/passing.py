@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import httpx2
@@ -24,7 +25,7 @@ from ...graphstore.model import Usage
 from .dialect import terms_of, usage_of
 from .events import BrokenStream, EventReader
 
-__all__ = ["IN_A_THREAD", "Passing", "endpoint"]
+__all__ = ["IN_A_THREAD", "Passing", "Timed", "endpoint"]
 
 _log = logging.getLogger("execgraph")
 
@@ -166,7 +167,18 @@ class _Events:
             self._report(self._usage)
 
 
-class _Counted(httpx2.SyncByteStream):
+class Timed:
+    """A stream around another one, which knows how long the response took: who is asked for it."""
+
+    _stream: Any
+
+    @property
+    def elapsed(self) -> timedelta | None:
+        """How long the response took, once it has been closed."""
+        return getattr(self._stream, "elapsed", None)
+
+
+class _Counted(Timed, httpx2.SyncByteStream):
     """Passes a synchronous stream on as it is, and has its bytes read."""
 
     def __init__(self, stream: Any, events: _Events) -> None:
@@ -184,7 +196,7 @@ class _Counted(httpx2.SyncByteStream):
         self._stream.close()
 
 
-class _AsyncCounted(httpx2.AsyncByteStream):
+class _AsyncCounted(Timed, httpx2.AsyncByteStream):
     """Passes an asynchronous stream on as it is, and has its bytes read."""
 
     def __init__(self, stream: Any, events: _Events) -> None:

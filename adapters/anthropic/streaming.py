@@ -32,6 +32,7 @@ from .events import (
     as_streamed,
     without_events,
 )
+from .passing import Timed
 from .sending import failed
 
 __all__ = [
@@ -247,7 +248,7 @@ def _ended(message: StreamedMessage) -> bytes:
     return encode(without_events(message.message))
 
 
-class AsyncPassing(httpx2.AsyncByteStream):
+class AsyncPassing(Timed, httpx2.AsyncByteStream):
     """A stream as it is, seen by who records it."""
 
     def __init__(self, stream: Any, streaming: Streaming) -> None:
@@ -274,7 +275,7 @@ class AsyncPassing(httpx2.AsyncByteStream):
             await in_loop(self._streaming.loop, self._streaming.finish())
 
 
-class SyncPassing(httpx2.SyncByteStream):
+class SyncPassing(Timed, httpx2.SyncByteStream):
     """The same for a synchronous client, whose thread is not the event loop's."""
 
     def __init__(self, stream: Any, streaming: Streaming) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 from collections.abc import AsyncIterator
 from typing import Any
@@ -500,3 +501,32 @@ async def _all_of(stream: Any) -> list[Any]:
 
 def _under_way(run: Any) -> list[Any]:
     return [work.__self__ for work in run._before_end]
+
+
+@pytest.mark.parametrize("way", ["asked", "passed"])
+async def test_a_streaming_response_tells_how_long_it_took(
+    world: World, engine: Engine, client: AsyncAnthropic, way: str
+) -> None:
+    async def read() -> Any:
+        async with client.messages.with_streaming_response.create(**ASKED, stream=True) as response:
+            assert [line async for line in response.iter_lines()]
+            return response.elapsed.total_seconds()
+
+    def of_a_thread() -> Any:
+        with (
+            Anthropic(
+                base_url=world.server.url, api_key="test-key", middleware=[engine.middleware()]
+            ) as made,
+            made.messages.with_streaming_response.create(**ASKED, stream=True) as response,
+        ):
+            assert list(response.iter_lines())
+            return response.elapsed.total_seconds()
+
+    def elsewhere() -> Any:
+        return contextvars.Context().run(of_a_thread)
+
+    async with engine:
+        for number in range(2):
+            async with engine.run("framework", "go"):
+                took = await (read() if way == "asked" else asyncio.to_thread(elsewhere))
+            assert (took > 0) == (number == 0 or way == "passed")
