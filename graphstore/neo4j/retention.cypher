@@ -140,6 +140,15 @@ CALL () {
   WHERE (e.state IN ['unpublished', 'failed'] OR e.state = 'running' AND e.steps IS NULL)
     AND coalesce(e.walk, '') <> 'open'
     AND NOT EXISTS { (e)-[:PERFORMED]->(f:SideEffect) WHERE f.state = 'intended' }
+    // A listing may have seen it before it was the newest replay of a trace, and the trace after.
+    AND NOT (
+      EXISTS { (:Execution {namespace: $namespace, id: e.replayed, state: 'published'}) }
+      AND NOT EXISTS {
+        MATCH (x:Execution)
+        WHERE x.namespace = $namespace AND x.replayed = e.replayed AND x.started_at >= e.started_at
+          AND (x.started_at > e.started_at OR x.id > e.id)
+      }
+    )
   RETURN collect(e) AS gone
 }
 // One that has not ended was killed.
