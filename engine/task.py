@@ -128,8 +128,9 @@ class Task:
         """Raises NotJson for inputs or a context that cannot be recorded, and ConfigurationError
         for marks on what nothing can stand in for."""
         try:
-            known = Payload.of(inputs, "the task" if kind == "agent" else "the inputs", marks)
-            more = None if context is None else Payload.of(context, "the context")
+            what = "the task" if kind == "agent" else "the inputs"
+            known = unmarked(lambda: Payload.of(inputs, what, marks))
+            more = None if context is None else unmarked(lambda: Payload.of(context, "the context"))
             if more is not None and more.json is None:  # a model that is null
                 more = None
             return cls(task_key(namespace, kind, name, known, more), name, known, more)
@@ -162,7 +163,7 @@ class Task:
 def _written(model: BaseModel) -> Marked:
     dumper = _dumper(type(model))
     if not dumper.has_marks:
-        return Marked(unmarked(lambda: dumper.json(model, "it")))
+        return Marked(dumper.json(model, "it"))
     return marked(lambda: dumper.json(model, "it"))
 
 

@@ -540,3 +540,22 @@ async def test_a_mark_on_an_object_of_a_task_is_an_error_of_the_caller(world: Wo
     async with engine:
         with pytest.raises(ConfigurationError, match="mark the values in it"):
             await agent.execute({"incident": {"id": "INC-1"}})
+
+
+class Anything(BaseModel):
+    """Its type names no marks."""
+
+    it: Any
+
+
+async def test_marks_that_a_type_does_not_tell_of_are_for_no_task_and_for_any_output(
+    world: World,
+) -> None:
+    engine = world.engine()
+    hidden = Anything(it=Incident(incident="INC-1", service="web"))
+    async with engine:
+        with pytest.raises(ConfigurationError, match="declare the class that has the marks"):
+            await world.agent(engine, []).execute(hidden)
+        async with engine.run("program", "go") as run:
+            run.output = hidden
+    assert run.result.output == {"it": {"incident": "INC-1", "service": "web"}}
