@@ -78,6 +78,9 @@ class Process:
         raise AssertionError(f"{wanted!r} was not logged, but {self.logged}")
 
     def logs(self) -> list[str]:
+        """What was printed on standard error so far; all of it, once the process has ended."""
+        if self.popen.poll() is not None:
+            self._readers[1].join(PATIENCE)
         while not self._log.empty():
             self.logged.append(self._log.get())
         return self.logged
