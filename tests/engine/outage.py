@@ -72,7 +72,7 @@ class Cut:
         self.url = f"bolt://127.0.0.1:{self._port}"
 
     async def go(self) -> None:
-        for place in ("client", "store"):
+        for place in ("client", "connection"):
             name = f"execgraph.graphstore.neo4j.{place}.RETRY_SECONDS"
             self._monkeypatch.setattr(name, SHORT)
         if self._server is not None:

@@ -87,7 +87,7 @@ async def world(own: Server, server: tuple[MessagesServer, list[Any]]) -> AsyncI
 
 
 def repeat_for(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    for place in ("client", "store"):
+    for place in ("client", "connection"):
         monkeypatch.setattr(f"execgraph.graphstore.neo4j.{place}.RETRY_SECONDS", seconds)
 
 
