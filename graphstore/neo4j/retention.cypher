@@ -258,16 +258,18 @@ CALL () {
   RETURN collect(v) AS gone
 }
 CALL (gone) {
-  UNWIND gone AS v
-  MATCH (v)<-[:TO]-(e:ChangeEvent)
-  RETURN e
-  UNION
-  UNWIND $events AS id
-  MATCH (e:ChangeEvent {namespace: $namespace, id: id})
-  WHERE coalesce(e.walk, '') <> 'open'
-  RETURN e
+  CALL (gone) {
+    UNWIND gone AS v
+    MATCH (v)<-[:TO]-(e:ChangeEvent)
+    RETURN e
+    UNION
+    UNWIND $events AS id
+    MATCH (e:ChangeEvent {namespace: $namespace, id: id})
+    WHERE coalesce(e.walk, '') <> 'open'
+    RETURN e
+  }
+  RETURN collect(e) AS events  // also of none: another collection may have been faster
 }
-WITH c, gone, collect(e) AS events
 CALL (c, gone) {
   UNWIND gone AS v
   WITH DISTINCT c, v.document AS digest

@@ -327,7 +327,7 @@ MATCH (v:Version {namespace:$namespace})-[:HOLDS]->(p)<-[:HAS_VALUE]-(f)<-[:HAS_
 
 WITH 1 AS `the id` RETURN `the id`, `the id` + 1, size(keys( {id: 1, b: 2}))
 
-MATCH (n:Step {namespace:$namespace, id: $s}) RETURN n.`id` , n /* a comment */ .name, [k IN keys(n) WHERE k STARTS WITH 'n'] AS k
+MATCH (n:Step {namespace:$namespace, id: $s}) RETURN n.`id` , n /* a comment */ .name, size([k IN keys(n) WHERE k STARTS WITH 'n']) AS k
 
 MATCH (n:Step {namespace:$namespace}) RETURN percentileCont(n.position, 0.5), percentileDisc(n.duration_ms, 0.5) AS percentile_disc, timestamp () > 0
 
