@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import dedent
@@ -33,7 +34,9 @@ def said_without_a_key(page: str, folder: Path, **environment: str) -> str:
     """The same, of an example that brings its model along, or asks none."""
     [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     program = folder / "example.py"
-    program.write_text(example)
+    # Each test has a port of its own, since some run at the same time.
+    port = 20_000 + zlib.crc32(str(folder).encode()) % 10_000
+    program.write_text(example.replace("port=8765", f"port={port}"))
     return _said([sys.executable, "-W", "error", str(program)], folder, environment)
 
 
