@@ -22,7 +22,7 @@ from ..errors import ArgumentsInvalid, PreconditionChanged
 from ..exits import outlived
 from ..model.client import Call, CallResult
 from ..outcome.cause import Cause, MissKind
-from ..outcome.differences import Difference, differences
+from ..outcome.differences import differences
 from ..outcome.result import Outcome
 from ..tools.output import Output, Rendering, Turn, not_taken, run_tool
 from ..tools.parsed_call import parse_served, real_text
@@ -129,7 +129,9 @@ async def _follow(run: Run, recorded: Recorded, call: Call) -> RunStep:
     parsed = parse_served(tool, call, followed.arguments(step), run.standins)
     action = plan_on_path(run, followed, recorded, parsed)
     action.notes = distinct(recorded.notes, fact_reads.notes)
-    run_step = _finished(action, (), output).run_step
+    done = _finished(action, (), output)
+    await _explain(run, action, done)
+    run_step = done.run_step
     run_step.duration_ms, run_step.followed = duration, True
     _ended(run, action, run_step, run.notes.ticket())
     run.take(run_step)
@@ -268,8 +270,7 @@ async def _one(
     if action.for_program and action.tool.effect is Effect.PURE:
         result = _kept(action, action.tool, result)
     done = _finished(action, feeds, result)
-    if action.followed is None:
-        await _explain(run, action, done)
+    await _explain(run, action, done)
     done.run_step.duration_ms = duration
     if effect is not None:
         done.run_step.effect = effect
@@ -301,9 +302,7 @@ async def _reusable(run: Run, action: PlannedAction) -> bytes | None:
     recorded = action.recorded
     if action.tool is None or action.tool.effect is not Effect.PURE or recorded is None:
         return None
-    if (
-        action.parsed.is_bound or action.tool.has_marks
-    ):  # the recorded output is that of other values
+    if action.parsed.is_bound or action.tool.has_marks:  # it is recorded of other values
         return None
     if not action.stands or recorded.step.error or recorded.step.effect is not Effect.PURE:
         return None
@@ -355,12 +354,12 @@ def _finished(action: PlannedAction, feeds: tuple[int, ...], result: Output) -> 
             return _Done(RunStep(step, Outcome.REPLAYED, output, copied=True), result)
         outcome, cause = Outcome.REPLAYED, recorded.cause
         if not same:
-            outcome, cause = Outcome.DIVERGED, _divergence(action, recorded, result, output_key)
+            outcome, cause = Outcome.DIVERGED, _divergence(action, recorded, output_key)
     step = action.step(feeds, Value.of(result.data), output_key, error=failed)
     return _Done(_run_step(action, outcome, step, result.data, cause), result)
 
 
-def _divergence(action: PlannedAction, recorded: Recorded, given: Output, output_key: str) -> Cause:
+def _divergence(action: PlannedAction, recorded: Recorded, output_key: str) -> Cause:
     """Why an output is another one: the tool is, or what a reading tool rests on, else the world.
 
     What a write rests on only says whether it may be done.
@@ -369,25 +368,18 @@ def _divergence(action: PlannedAction, recorded: Recorded, given: Output, output
     to_blame = _CODE if action.effect is Effect.WRITE else _CODE_OR_FACT
     if cause is not None and cause.kind in to_blame:
         return cause
-    where: tuple[Difference, ...] = ()
-    if action.followed is not None:
-        where = differences(decode(action.followed.output(recorded.step)), decode(given.data))
-    return Cause(
-        MissKind.OUTPUT_DIVERGED,
-        action.name,
-        recorded.step.output_key,
-        output_key,
-        differences=where,
-    )
+    return Cause(MissKind.OUTPUT_DIVERGED, action.name, recorded.step.output_key, output_key)
 
 
 async def _explain(run: Run, action: PlannedAction, done: _Done) -> None:
-    """Say where an output differs from a recorded one that is not at hand."""
+    """Say where an output differs from the recorded one."""
     cause = done.run_step.cause
     if cause is None or cause.kind is not MissKind.OUTPUT_DIVERGED or action.recorded is None:
         return
-    if (recorded := await run.search.output(action.recorded)) is not None:
-        where = differences(decode(recorded), decode(done.run_step.output))
+    known, digest = action.expected, action.recorded.step.output
+    payloads = {digest: known.data} if known else await run.search.payloads([digest])
+    if payloads:
+        where = differences(decode(payloads[digest]), decode(done.run_step.output))
         done.run_step.cause = replace(cause, differences=where)
 
 

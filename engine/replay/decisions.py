@@ -8,7 +8,6 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from ...graphstore.canonical import Json, decode, fingerprint
-from ...graphstore.errors import StoreError
 from ...graphstore.model import FacetRef, Step, StepKind, Value
 from ..model.client import Call, Dialect
 from ..model.prices import Bill, load_prices_early
@@ -190,21 +189,17 @@ async def _unknown_request(run: Run, asked: Asked) -> Cause:
 async def _where_requests_differ(run: Run, asked: Asked) -> tuple[Difference, ...]:
     """Where a request differs from the one that the newest trace has in its place."""
     number = sum(step.kind is StepKind.DECISION for step in run.steps)
-    for trace in run.search.plan.traces[:1]:
-        decisions = [it for it in trace.steps if it.kind is StepKind.DECISION]
-        if number >= len(decisions):
-            return ()
-        step = decisions[number]
-        digests = [step.head, *request_messages(trace.steps, step.position)]
-        known = [digest for digest in digests if digest is not None]
-        try:
-            values = await run.store.values(known)
-        except StoreError:  # which is raised by who needs it
-            return ()
-        head, *messages = (decode(values[digest]) for digest in known)
-        now = _as_object(decode(asked.head.data), [decode(it.data) for it in asked.messages])
-        return differences(_as_object(head, messages), now)
-    return ()
+    newest = run.search.plan.traces[0].steps if run.search.plan.traces else ()
+    decisions = [step for step in newest if step.kind is StepKind.DECISION]
+    if number >= len(decisions):
+        return ()
+    step = decisions[number]
+    digests = [it for it in (step.head, *request_messages(newest, step.position)) if it is not None]
+    if not (values := await run.search.payloads(digests)):
+        return ()
+    head, *messages = (decode(values[digest]) for digest in digests)
+    now = _as_object(decode(asked.head.data), [decode(it.data) for it in asked.messages])
+    return differences(_as_object(head, messages), now)
 
 
 def _as_object(head: Any, messages: Sequence[Any]) -> Mapping[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ...graphstore.errors import PayloadCorrupted
+from ...graphstore.errors import PayloadCorrupted, StoreError
 from ...graphstore.model import Precondition, Step, Trace
 from ...graphstore.store import RunStore
 from ..outcome.cause import Cause, MissKind
@@ -105,6 +105,14 @@ class Search:
             if not self._store.away:
                 self._account.because(Cause(MissKind.PAYLOAD_DAMAGED, recorded.trace))
             return None
+
+    async def payloads(self, digests: Sequence[str]) -> Mapping[str, bytes]:
+        """Payloads that only explain something: none where the store does not give them, which is
+        raised by who needs it."""
+        try:
+            return await self._store.values(digests)
+        except StoreError:
+            return {}
 
     async def _best_of(self, candidates: list[Recorded]) -> Recorded | None:
         if self._time_has_passed and candidates:

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from execgraph import (
     RunFailed,
     StoreError,
     StoreUnavailable,
+    Tool,
 )
 from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
 from execgraph.graphstore.errors import StoreDamaged
@@ -674,3 +676,35 @@ async def test_what_is_no_absence_is_always_raised(place: Place, tmp_path: Path)
 def test_the_choice_is_one_of_two(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="'ignore' is unknown; use one of live, raise"):
         Engine(f"sqlite:///{tmp_path}/graph.db", on_store_error="ignore")  # type: ignore[arg-type]
+
+
+async def test_what_an_action_gave_is_not_lost_because_nobody_can_say_where_it_differs(
+    place: Place,
+) -> None:
+    """The store goes while a tool runs that gives another output than the recorded one."""
+    engine, outputs = place.engine("raise"), ["recorded", "another"]
+    seen = []
+
+    @engine.tool(effect="read")
+    async def look() -> str:
+        """Look."""
+        output = outputs.pop(0)
+        if output == "another":
+            await place.outlet.go()
+        return output
+
+    @engine.tool(effect="read")
+    async def wait() -> str:
+        """Wait."""
+        return "waited"
+
+    async def once(tool: Tool) -> None:
+        async with engine.run("program", "go") as run:
+            seen.append((await run.act(tool)).value)
+
+    async with engine:
+        await once(look)
+        await once(wait)  # the newest trace, whose payloads are at hand, has not looked
+        with suppress(RunFailed):
+            await once(look)
+    assert seen == ["recorded", "waited", "another"]
