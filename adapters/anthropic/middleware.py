@@ -76,23 +76,9 @@ class Middleware(SdkMiddleware):
             _sent(request, call_next),
             send=lambda body: in_loop(here, send(body)),
             read=lambda response: in_loop(here, response.http_response.aread()),
-            refusal=lambda: _not_held(AsyncAPIResponse, request),
         )
-        if not _streams(request) or run.running.standins:
-            response, reply = await in_loop(run.loop, _decided(run, call))
-            if response is None and _streams(request):
-                response = _streamed(AsyncAPIResponse, request, AsyncServed(reply, self._pace))
-            elif response is None:
-                response = _response(AsyncAPIResponse, request, reply)
-            return cast("AsyncAPIResponse[Any]", response)
-        streaming = Streaming(run, call.sent)
-        beginning = streaming.begin(lambda: call.send(None), call.refusal)
-        response, decision = await in_loop(run.loop, beginning)
-        if decision is not None:
-            events = AsyncServed(decision.value, self._pace)
-            return cast("AsyncAPIResponse[Any]", _streamed(AsyncAPIResponse, request, events))
-        streaming.watch(response, AsyncPassing)
-        return cast("AsyncAPIResponse[Any]", response)
+        answer = self._answer(run, request, call, _ASYNC)
+        return cast("AsyncAPIResponse[Any]", await in_loop(run.loop, answer))
 
     @override
     def handle(self, request: Any, call_next: Any) -> APIResponse[Any]:
@@ -113,22 +99,30 @@ class Middleware(SdkMiddleware):
             _sent(request, call_next),
             send=lambda body: here.do(lambda: call_next(_with_body(request, body))),
             read=lambda response: here.do(response.http_response.read),
-            refusal=lambda: _not_held(APIResponse, request),
         )
-        if not _streams(request) or run.running.standins:
-            response, reply = here.until(_decided(run, call))
-            if response is None and _streams(request):
-                response = _streamed(APIResponse, request, SyncServed(reply, self._pace))
-            elif response is None:
-                response = _response(APIResponse, request, reply)
-            return cast("APIResponse[Any]", response)
-        streaming = Streaming(run, call.sent)
-        response, decision = here.until(streaming.begin(lambda: call.send(None), call.refusal))
-        if decision is not None:
-            events = SyncServed(decision.value, self._pace)
-            return cast("APIResponse[Any]", _streamed(APIResponse, request, events))
-        streaming.watch(response, SyncPassing)
-        return cast("APIResponse[Any]", response)
+        answer = self._answer(run, request, call, _SYNC)
+        return cast("APIResponse[Any]", here.until(answer))
+
+    async def _answer(self, run: ProgramRun, request: Any, call: _Call, kinds: _Kinds) -> Any:
+        """The SDK's response to a call inside ``run``, in whose event loop this is."""
+        streams = _streams(request)
+        try:
+            if streams and not run.running.standins:
+                streaming = Streaming(run, call.sent)
+                response, reply = await streaming.begin(lambda: call.send(None))
+                if response is not None:
+                    streaming.watch(response, kinds.passing)
+            else:
+                response, reply = await _decided(run, call)
+        except NotAnAnswer as failed:
+            return failed.response
+        except NotHeld:
+            return _not_held(kinds.response, request)
+        if response is not None:
+            return response
+        if streams:
+            return _streamed(kinds.response, request, kinds.served(reply, self._pace))
+        return _response(kinds.response, request, reply)
 
     def _run_of(self, request: Any) -> ProgramRun | None:
         """The run whose decision this call is; None if it is to pass."""
@@ -197,6 +191,18 @@ def _client_of(call_next: Any) -> Any:
     return None
 
 
+class _Kinds(NamedTuple):
+    """What a client's responses and streams are made of."""
+
+    response: Any
+    passing: Any
+    served: Any
+
+
+_ASYNC = _Kinds(AsyncAPIResponse, AsyncPassing, AsyncServed)
+_SYNC = _Kinds(APIResponse, SyncPassing, SyncServed)
+
+
 class _Call(NamedTuple):
     """A call, as it is made in the event loop of its run. ``sent``: what can change its answer.
     ``send`` sends the request, with another body if one is given."""
@@ -204,11 +210,11 @@ class _Call(NamedTuple):
     sent: dict[str, Any]
     send: Callable[[Mapping[str, Any] | None], Awaitable[Any]]
     read: Callable[[Any], Awaitable[bytes]]
-    refusal: Callable[[], Any]
 
 
 async def _decided(run: ProgramRun, call: _Call) -> tuple[Any, Any]:
-    """The SDK's response, or the reply if nobody was asked, or was asked with stand-ins."""
+    """The SDK's response, or the reply if nobody was asked, or was asked with stand-ins. Raises
+    NotAnAnswer and NotHeld."""
     responses: list[Any] = []
     changed = bool(run.running.standins)
 
@@ -217,12 +223,7 @@ async def _decided(run: ProgramRun, call: _Call) -> tuple[Any, Any]:
         responses.append(response := await answered(call.sent, call.send(body)))
         return message_of(response, await call.read(response))
 
-    try:
-        reply = await run.ask(call.sent, at_once(ask), MessagesDialect())
-    except NotAnAnswer as failed:
-        return failed.response, None
-    except NotHeld:
-        return call.refusal(), None
+    reply = await run.ask(call.sent, at_once(ask), MessagesDialect())
     return (responses[0] if responses and not changed else None), reply.value
 
 

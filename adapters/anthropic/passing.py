@@ -6,7 +6,6 @@ of a run. They are paid at each replay all the same, so the run says so.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from ...engine.program import ProgramRun
 from ...graphstore.canonical import Json
 from ...graphstore.model import Usage
 from .dialect import terms_of, usage_of
+from .errands import running_loop
 from .events import BrokenStream, EventReader
 
 __all__ = ["IN_A_THREAD", "Passing", "Timed", "endpoint"]
@@ -127,11 +127,7 @@ def _in_loop(run: ProgramRun, bill: Bill) -> None:
         if run.is_open:
             run.running.pay(bill)
 
-    try:
-        here = asyncio.get_running_loop() is run.loop
-    except RuntimeError:
-        here = False
-    if here:
+    if running_loop() is run.loop:
         pay()
     else:
         run.loop.call_soon_threadsafe(pay)

@@ -20,7 +20,6 @@ from ...engine.model.prices import Bill
 from ...engine.outcome.attempts import Attempt, attempted
 from ...engine.outcome.cause import Cause, MissKind
 from ...engine.program import Handle, ProgramRun
-from ...engine.replay.decisions import NotHeld
 from ...graphstore.canonical import Json, encode
 from .dialect import MessagesDialect, usage_of
 from .errands import in_loop, running_loop
@@ -106,11 +105,9 @@ class Streaming:
         self._work: asyncio.Task[Handle] | None = None
         self._finishing: asyncio.Task[None] | None = None
 
-    async def begin(
-        self, send: Callable[[], Awaitable[Any]], refusal: Callable[[], Any]
-    ) -> tuple[Any, Handle | None]:
-        """The SDK's response, whose stream is to be read unless it is an error; or the decision
-        that was served. Raises what asking raises."""
+    async def begin(self, send: Callable[[], Awaitable[Any]]) -> tuple[Any, Any]:
+        """The SDK's response, whose stream is to be watched; or the reply that was served. Raises
+        what asking raises: NotAnAnswer and NotHeld, too."""
 
         async def ask(_: Mapping[str, Json], begins: Callable[[], None]) -> bytes:
             response = await answered(self._request, send())
@@ -124,20 +121,13 @@ class Streaming:
         except BaseException:
             self._work.cancel()
             raise
-        if not self._head.done():
-            try:
-                return None, await self._work
-            except NotAnAnswer as failed:
-                return failed.response, None
-            except NotHeld:
-                return refusal(), None
-        return self._head.result(), None
+        if self._head.done():
+            return self._head.result(), None
+        return None, (await self._work).value
 
     def watch(self, response: Any, passing: Callable[[Any, Streaming], Any]) -> None:
-        """See what passes of a response, unless it is an error."""
+        """See what passes of a response."""
         raw = response.http_response
-        if raw.status_code != _OK:
-            return
         with suppress(BrokenStream):
             self._reader = EventReader(raw.headers)
         raw.stream = passing(raw.stream, self)
@@ -217,7 +207,7 @@ async def whole(
 def message_of(response: Any, body: bytes) -> bytes:
     """The message that a response comes to whose ``body`` was read. Raises APIConnectionError if it
     is a stream that broke off."""
-    if response.http_response.headers.get("content-type", "").startswith("application/json"):
+    if not _streamed(response.http_response):
         return body
     message = StreamedMessage()
     try:
@@ -229,8 +219,8 @@ def message_of(response: Any, body: bytes) -> bytes:
 
 
 async def _collected(response: httpx2.Response, message: StreamedMessage) -> bytes:
-    if response.headers.get("content-type", "").startswith("application/json"):
-        return bytes(await response.aread())  # from a service that does not stream
+    if not _streamed(response):  # by a service that does not
+        return bytes(await response.aread())
     reader = EventReader(response.headers, unpacked=True)
     try:
         async for data in response.aiter_bytes():
@@ -240,6 +230,10 @@ async def _collected(response: httpx2.Response, message: StreamedMessage) -> byt
     finally:
         await response.aclose()
     return _ended(message)
+
+
+def _streamed(response: httpx2.Response) -> bool:
+    return not response.headers.get("content-type", "").startswith("application/json")
 
 
 def _ended(message: StreamedMessage) -> bytes:
