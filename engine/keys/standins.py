@@ -139,10 +139,11 @@ class StandIns:
         self._by_value: dict[tuple[type, Any], _Pair] = {}
         self._by_text: dict[str, _Pair] = {}
         self._marked: list[tuple[Json, Json]] = []
+        self._told: dict[str, str] = {}  # those of them that were written, by how programs do it
         self._mangled: set[str] = set()  # what looks like those shown, as patterns
 
     def __bool__(self) -> bool:
-        return bool(self._by_text or self._marked)
+        return bool(self._by_text or self._marked or self._told)
 
     def substitute(self, document: Any, paths: Iterable[Path], place: str) -> Any:
         """``document`` with stand-ins for the values at ``paths``. ``place``: where the document
@@ -193,11 +194,11 @@ class StandIns:
 
     def _document_in(self, text: str) -> str | None:
         """A text that is a marked document, as a program would tell it that knew no more of it."""
-        for document, marked in self._marked:
+        while self._marked:  # each is written once, and only for who asks
+            document, marked = self._marked.pop(0)
             for write in _WAYS_TO_WRITE:
-                if write(document) == text:
-                    return write(marked)
-        return None
+                self._told.setdefault(write(document), write(marked))
+        return self._told.get(text)
 
     def hidden(self, text: str) -> str:
         """``text``, of which nobody knows where values stand in it, with stand-ins for those that
@@ -261,9 +262,8 @@ class StandIns:
     def _check(self, rest: str) -> None:
         inside = (it[1] for it in _ANYWHERE.finditer(rest))
         found = next((it for it in inside if it in self._by_text), None)
-        alike = (_found(pattern, rest) for pattern in self._mangled)
-        found = found or next((it for it in alike if it), None)
-        if found:
+        alike = (it[0] for pattern in self._mangled for it in re.finditer(pattern, rest))
+        if found := found or next(alike, None):
             raise MangledStandIn(
                 f"{found!r} is none of the values that were shown, as it stands there; say each as"
                 " it was shown, whole and unchanged"
@@ -301,11 +301,6 @@ def _containers_copied(document: Any) -> Any:
         case list() | tuple():
             return [_containers_copied(item) for item in document]
     return document
-
-
-def _found(pattern: str, text: str) -> str | None:
-    found = re.search(pattern, text)
-    return None if found is None else found[0]
 
 
 def _kind_of(value: Any) -> _Kind:
