@@ -137,6 +137,11 @@ class Task:
         except NoStandIn as error:
             raise ConfigurationError(f"the task of {name} cannot be told: {error}") from None
 
+    def bind(self, standins: StandIns) -> None:
+        """Give its opaque values their stand-ins, before anything is read back or asked."""
+        if self.inputs.opaque or (self.context is not None and self.context.opaque):
+            self.render(standins)
+
     def render(self, standins: StandIns) -> Sequence[str]:
         """What the first message says: the inputs, and the context apart from them."""
         inputs = self.inputs.render(standins, "inputs")

@@ -9,7 +9,8 @@ them stands in ``decisions`` and ``actions``.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from ...graphstore.canonical import Json
 from ...graphstore.model import Execution, ExecutionState, Mode, Step, new_id
@@ -74,7 +75,7 @@ class Run:
         )
         self.transcripts = Transcripts()
         self.standins = StandIns(spec.task.key)
-        self.texts = spec.task.render(self.standins)
+        spec.task.bind(self.standins)
         self.effects = Effects()
         self.refusals = KnownRefusals()
         self.publication = Publication()
@@ -86,6 +87,11 @@ class Run:
     def inputs(self) -> Json:
         """The task's, as requirements name them."""
         return self.spec.task.inputs.json
+
+    @cached_property
+    def texts(self) -> Sequence[str]:
+        """What the model reads of the task."""
+        return self.spec.task.render(self.standins)
 
     @property
     def steps(self) -> list[Step]:

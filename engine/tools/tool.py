@@ -73,8 +73,6 @@ class Tool:
         self._signature = Signature(function, self.name)
         self._naming = self._naming_parameters()
         self._marks = Marks(f"the tool {self.name}", opaque, unseen)
-        #: Whether something in its outputs is opaque or unseen.
-        self.has_marks = bool(self._marks) or self._signature.output.has_marks
         self._adapter: TypeAdapter[dict[str, Any]] = self._signature.arguments.adapter
         self._takes_parsed = not (self._signature.hidden or self._signature.has_changeable)
         #: Whether an action of it that stands is just run again, and nothing is begun for it.
@@ -100,6 +98,11 @@ class Tool:
     def schema(self) -> dict[str, Any]:
         """The parameters as JSON Schema, as a model is told them."""
         return self._signature.schema()
+
+    @cached_property
+    def has_marks(self) -> bool:
+        """Whether something in its outputs is opaque or unseen."""
+        return bool(self._marks) or self._signature.output.has_marks
 
     @property
     def code_key(self) -> str:
