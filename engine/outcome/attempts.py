@@ -45,9 +45,9 @@ def attempted(attempt: Attempt) -> None:
 
 
 @contextmanager
-def attempts_told_to(run: Callable[[Attempt], None]) -> Iterator[None]:
-    """Have attempts that are made inside told to ``run``."""
-    token = _told_to.set(run)
+def attempts_told_to(tell: Callable[[Attempt], None]) -> Iterator[None]:
+    """Have ``tell`` called with each attempt that is made inside."""
+    token = _told_to.set(tell)
     try:
         yield
     finally:

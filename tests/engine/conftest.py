@@ -96,6 +96,18 @@ async def world(url: str, server: tuple[MessagesServer, list[Any]]) -> AsyncIter
     await asyncio.sleep(0)
 
 
+@pytest.fixture
+async def client(world: World, engine: Engine) -> AsyncIterator[AsyncAnthropic]:
+    """A client as a framework would have it, of the module's own ``engine``."""
+    async with AsyncAnthropic(
+        base_url=world.server.url,
+        api_key="test-key",
+        middleware=[engine.middleware()],
+        max_retries=2,
+    ) as made:
+        yield made
+
+
 def outcomes(result: Result) -> list[tuple[str, str]]:
     """Name and outcome of each step; a decision's name is ``?``."""
     return [

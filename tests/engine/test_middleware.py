@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anthropic
@@ -26,18 +25,6 @@ HI: Any = [{"role": "user", "content": "hi"}]
 def engine(world: World) -> Engine:
     world.think(lambda body: Answer([text(f"I heard {body['messages'][-1]['content']}")]))
     return world.engine()
-
-
-@pytest.fixture
-async def client(world: World, engine: Engine) -> AsyncIterator[AsyncAnthropic]:
-    """A client as a framework would have it."""
-    async with AsyncAnthropic(
-        base_url=world.server.url,
-        api_key="test-key",
-        middleware=[engine.middleware()],
-        max_retries=2,
-    ) as made:
-        yield made
 
 
 def words(message: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anthropic
@@ -34,17 +33,6 @@ SAID: list[dict[str, Any]] = [
 def engine(world: World) -> Engine:
     world.think(lambda body: Answer(SAID if body.get("tools") else SAID[:2]))
     return world.engine()
-
-
-@pytest.fixture
-async def client(world: World, engine: Engine) -> AsyncIterator[AsyncAnthropic]:
-    async with AsyncAnthropic(
-        base_url=world.server.url,
-        api_key="test-key",
-        middleware=[engine.middleware()],
-        max_retries=2,
-    ) as made:
-        yield made
 
 
 async def test_events_are_served_one_by_one_as_they_came(

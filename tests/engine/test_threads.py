@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -34,14 +33,6 @@ def brain(body: dict[str, Any]) -> Answer:
 def engine(world: World) -> Engine:
     world.think(brain)
     return world.engine()
-
-
-@pytest.fixture
-async def client(world: World, engine: Engine) -> AsyncIterator[AsyncAnthropic]:
-    async with AsyncAnthropic(
-        base_url=world.server.url, api_key="test-key", middleware=[engine.middleware()]
-    ) as made:
-        yield made
 
 
 async def run_tools(
