@@ -6,8 +6,10 @@ import os
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from execgraph.graphstore.store import GraphStore
 from execgraph.tests.stores import BOTH, opened, store_url
@@ -62,8 +64,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(tier(f"{inside}::{item.name}"))
             if inside.startswith("conformance/"):
                 item.add_marker("conformance")
-            if inside in TOGETHER:
-                item.add_marker(pytest.mark.xdist_group(inside))
+
+
+class Together(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each test to any process, but those of a file in ``TOGETHER`` to one.
+
+    The groups of pytest-xdist are part of a test's id, which pytest no longer lets it change.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file.removeprefix("tests/") in TOGETHER else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")
