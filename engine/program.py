@@ -239,8 +239,8 @@ class ProgramRun:
         return await self.ask(request, at_once(ask), PlainDialect(who))
 
     async def ask(self, request: Mapping[str, Json], ask: Ask, dialect: Dialect) -> Handle:
-        """``decide`` for adapters: ``ask`` gives the exact body of the reply, and calls what it is
-        given when something of that begins to be known to the program.
+        """Do what ``decide`` does, for adapters. ``ask`` gives the exact body of the reply, and
+        calls what it is given as soon as the program may know something of that.
 
         Raises RunFailed where a replay is required and the model would have to be asked, and
         where the store fails.
@@ -248,7 +248,7 @@ class ProgramRun:
         run = self._running
         if run.session.pace.due:
             await run.session.pace.rest()
-        hidden = run.standins.hide(request)
+        hidden = dialect.hide(request, run.standins.hide) if run.standins else request
         try:
             decision = await decide(run, lambda: hidden, ask, dialect)
         except MustNotAsk as unknown:
@@ -276,15 +276,15 @@ class ProgramRun:
             ArgumentsInvalid: The tool does not take these arguments.
             PreconditionChanged: A fact moved right before the write, which was not carried out. The
                 program may decide again.
-            ToolError: The tool is none of this engine.
-            ConfigurationError: The tool requires what an opaque input names.
+            ToolError: The tool is none of this engine, or requires what an opaque argument names.
+            ConfigurationError: The tool requires what a marked input names.
             RunFailed: The store failed.
             Exception: What the tool raised, as it is.
         """
         known = self._definition.code.tools.get(getattr(tool, "name", ""))
         if known is None or known is not tool:
             raise ToolError(f"{tool!r} is no tool of this engine; declare it with @engine.tool")
-        for requirement in tool.requires if self._spec.task.inputs.opaque else ():
+        for requirement in tool.requires if self._spec.task.inputs.marks else ():
             check_requirement(requirement, self._spec.task)
         run = self._running
         if run.session.pace.due:

@@ -22,7 +22,6 @@ from ..graphstore.canonical import (
 from ..graphstore.errors import NotJson
 from ..graphstore.model import Task as StoredTask
 from ..graphstore.model import Value
-from ..graphstore.selecting import Path
 from ..invalidation.resources import Resource
 from .errors import AgentError, ConfigurationError
 from .keys.standins import NoStandIn, StandIns
@@ -49,21 +48,21 @@ Given = BaseModel | Json
 
 
 class Payload(NamedTuple):
-    """What a caller gave, as JSON: its exact bytes, and what is read from them. ``opaque``: where
-    in it values are that differ on every run."""
+    """What a caller gave, as JSON: its exact bytes, and what is read from them. ``marks``: where
+    in it values are opaque or unseen; None: nowhere."""
 
     data: bytes
     json: Json
-    opaque: tuple[Path, ...] = ()
+    marks: Marked | None = None
 
     @classmethod
     def of(cls, value: Given, what: str, marks: Marks | None = None) -> Payload:
-        """Raises NotJson, naming ``what``, for what cannot be recorded."""
-        opaque: tuple[Path, ...] = ()
+        """Make a payload. Raises NotJson, naming ``what``, for what cannot be recorded."""
+        written: Marked | None = None
         try:
             if isinstance(value, BaseModel):
                 written = _written(value)
-                data, opaque = encode(written.json), written.opaque
+                data = encode(written.json)
             else:
                 check_members(value)
                 data = encode(value)
@@ -72,19 +71,19 @@ class Payload(NamedTuple):
         # What is given may be changed by who gave it, and is not always what JSON makes of it.
         json: Json = value if isinstance(value, str) else decode(data)
         if marks:
-            opaque = marks.on(Marked(json, opaque)).opaque
-        return cls(data, json, opaque)
+            written = marks.on(written or Marked(json))
+        return cls(data, json, written if written and written.places else None)
 
     def known_by(self, standins: StandIns) -> bytes:
-        """What a task is known by: of an opaque value its kind, and where else in the task it is,
-        whose ``standins`` these are."""
-        if not self.opaque:
+        """The bytes that enter the task's key: of an opaque value its kind, and where an equal one
+        stands in the task, whose ``standins`` these are; of an unseen one nothing."""
+        if self.marks is None:
             return self.data
-        return encode(standins.substitute(self.json, self.opaque, "what a task is known by"))
+        return encode(self.marks.render(standins, "what a task is known by"))
 
     @property
     def digest(self) -> str:
-        """Under which it is stored."""
+        """The digest under which it is stored."""
         return digest(self.data)
 
     @property
@@ -94,11 +93,11 @@ class Payload(NamedTuple):
 
     def render(self, standins: StandIns, place: str) -> str:
         """The text that a model reads: a text as it is, everything else as JSON."""
-        if self.opaque:
-            substituted = standins.substitute(self.json, self.opaque, place)
-            standins.remember(self.json, substituted)
-            return substituted if isinstance(substituted, str) else encode(substituted).decode()
-        return self.json if isinstance(self.json, str) else self.data.decode()
+        if self.marks is None:
+            return self.json if isinstance(self.json, str) else self.data.decode()
+        rendered = self.marks.render(standins, place)
+        standins.remember(self.json, rendered)
+        return rendered if isinstance(rendered, str) else encode(rendered).decode()
 
 
 @dataclass(frozen=True)
@@ -125,8 +124,8 @@ class Task:
         *,
         marks: Marks | None = None,
     ) -> Task:
-        """Raises NotJson for inputs or a context that cannot be recorded, and ConfigurationError
-        for marks on what nothing can stand in for."""
+        """Make a task. Raises NotJson for inputs or a context that cannot be recorded, and
+        ConfigurationError for marks on what nothing can stand in for."""
         try:
             what = "the task" if kind == "agent" else "the inputs"
             known = unmarked(lambda: Payload.of(inputs, what, marks))
@@ -135,11 +134,11 @@ class Task:
                 more = None
             return cls(task_key(namespace, kind, name, known, more), name, known, more)
         except NoStandIn as error:
-            raise ConfigurationError(f"the task of {name} cannot be told: {error}") from None
+            raise ConfigurationError(f"the task of {name} cannot be shown: {error}") from None
 
     def bind(self, standins: StandIns) -> None:
-        """Give its opaque values their stand-ins, before anything is read back or asked."""
-        if self.inputs.opaque or (self.context is not None and self.context.opaque):
+        """Give its opaque values their stand-ins, before anything is asked or read back."""
+        if self.inputs.marks is not None or (self.context and self.context.marks is not None):
             self.render(standins)
 
     def render(self, standins: StandIns) -> Sequence[str]:
@@ -173,15 +172,15 @@ def _written(model: BaseModel) -> Marked:
 
 
 def check_requirement(requirement: Resource, task: Task) -> None:
-    """Raises ConfigurationError if ``task`` does not name what is required, or by an opaque value:
-    another value of it would rest on other facts."""
+    """Check that ``task`` names what is required, and by no marked value: another value of it would
+    rest on other facts. Raises ConfigurationError."""
     if not requirement.arguments:
         requirement.resolve(task.inputs.json)
-    opaque = {f"task.{path[0]}" for path in task.inputs.opaque}
-    if requirement.placeholders & opaque:
+    places = () if task.inputs.marks is None else task.inputs.marks.places
+    if requirement.placeholders & {f"task.{path[0]}" for path in places}:
         raise ConfigurationError(
-            f"{requirement} is named by an opaque value of the task; a value that fills a"
-            " requirement is never opaque: leave the mark out"
+            f"{requirement} is named by a marked value of the task; a value that fills a"
+            " requirement is never opaque, and never unseen: leave the mark out"
         )
 
 

@@ -114,6 +114,18 @@ class MessagesDialect(Dialect):
         return {**head, "thread": {**head["thread"], "previous_message_id": name}}
 
     @override
+    def hide(self, request: Mapping[str, Any], hide: Callable[[Any], Any]) -> Mapping[str, Any]:
+        # A value may be called as a model, a tool, or a role is.
+        hidden = dict(request)
+        if "system" in request:
+            hidden["system"] = hide(request["system"])
+        if "messages" in request:
+            hidden["messages"] = [
+                {**it, "content": hide(it.get("content"))} for it in request["messages"]
+            ]
+        return hidden
+
+    @override
     def read_back(self, reply: Any, real: Callable[[Any], Any]) -> Any:
         # What was thought is signed as it is, and sent back so.
         content = [

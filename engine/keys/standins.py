@@ -21,7 +21,7 @@ __all__ = ["MangledStandIn", "NoStandIn", "StandIns"]
 
 
 class NoStandIn(ValueError):
-    """A mark is on what nothing can stand in for: an object, a list, or a truth value."""
+    """Raised for a marked object, list or truth value: nothing can stand in for it."""
 
 
 class MangledStandIn(ValueError):
@@ -171,13 +171,13 @@ class StandIns:
         return self._real_number(reply)
 
     def remember(self, document: Json, text: Json) -> None:
-        """A document with marked values, and what is told of it: a program may tell it whole."""
+        """Keep a marked document and its shown form, so that ``hide`` finds it when a program sends
+        it whole."""
         self._marked.append((document, text))
 
     def hide(self, value: Any, *, shortest: int = _TOLD_APART) -> Any:
-        """What a program says, with stand-ins for the values that can be told apart: in a document
-        that was marked and is told whole, for what is such a value of so many characters, and
-        where ``hidden`` finds them."""
+        """Replace marked values in what a program sends by their stand-ins: documents that are sent
+        whole, what is such a value and has so many characters, and what ``hidden`` finds."""
         if not self:
             return value
         match value:
@@ -192,6 +192,20 @@ class StandIns:
                 return [self.hide(item, shortest=shortest) for item in value]
         return value
 
+    def is_in(self, value: Any) -> bool:
+        """Whether a text in ``value`` holds a stand-in, or what looks like one."""
+        match value:
+            case str():
+                try:
+                    return bool(self._by_text) and self._real_text(value) != value
+                except MangledStandIn:
+                    return True
+            case Mapping():
+                return any(map(self.is_in, value.values()))
+            case list() | tuple():
+                return any(map(self.is_in, value))
+        return False
+
     def _document_in(self, text: str) -> str | None:
         """A text that is a marked document, as a program would tell it that knew no more of it."""
         while self._marked:  # each is written once, and only for who asks
@@ -201,8 +215,8 @@ class StandIns:
         return self._told.get(text)
 
     def hidden(self, text: str) -> str:
-        """``text``, of which nobody knows where values stand in it, with stand-ins for those that
-        can be told apart there: long ones, that are no part of a longer word."""
+        """Replace each marked value of six or more characters that stands as a word of its own in
+        ``text``, of which nobody knows where values stand in it."""
         plain = (it for it in self._by_text.values() if len(_text(it.value)) >= _TOLD_APART)
         for pair in sorted(plain, key=lambda pair: len(_text(pair.value)), reverse=True):
             for value, standin in zip(

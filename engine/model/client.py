@@ -110,6 +110,10 @@ class Dialect(ABC):
         """A head that continues from a reply, which is called ``name``."""
         return head
 
+    def hide(self, request: Mapping[str, Json], hide: Callable[[Json], Json]) -> Mapping[str, Json]:
+        """A request as it is sent: ``hide`` puts stand-ins in the place of values."""
+        return {key: hide(item) for key, item in request.items()}
+
     def read_back(self, reply: Json, real: Callable[[Json], Json]) -> Json:
         """A reply as a program gets it: ``real`` puts the values in the place of stand-ins."""
         return real(reply)

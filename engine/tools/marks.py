@@ -50,8 +50,8 @@ class Opaque(_Mark):
 
     ``id: Annotated[str, Opaque]``, in the inputs of a task or the output of a tool. A model is
     shown a stand-in of the same type, which it may pass on and not reason about: in what it says
-    the value is put back. So a recording serves every value of it, and the value itself never
-    leaves for the model's provider. A text, a number, or null.
+    the value is put back. So a recording serves every value of it, and the model's provider is not
+    sent the value from there. A text, a number, or null.
     """
 
     _key = _OPAQUE
@@ -60,8 +60,8 @@ class Opaque(_Mark):
 class Unseen(_Mark):
     """Marks a value that no model is to see: how long something took, when it was looked up.
 
-    ``took_ms: Annotated[float, Unseen]``, in the output of a tool. It is left out of what a model
-    is told and of every comparison; a program's own code gets it.
+    ``took_ms: Annotated[float, Unseen]``, in the output of a tool or the inputs of a task. It is
+    left out of what a model is shown and of every comparison; a program's own code gets it.
     """
 
     _key = _UNSEEN
@@ -92,6 +92,11 @@ class Marked:
     opaque: tuple[Path, ...] = ()
     unseen: tuple[Path, ...] = ()
 
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Where values are marked."""
+        return self.opaque + self.unseen
+
     def render(self, standins: StandIns, place: str) -> Any:
         """The JSON that a model reads. ``place``: where it comes from, the same on every run.
 
@@ -108,7 +113,7 @@ class Marked:
 
 
 def marked(write: Callable[[], Json]) -> Marked:
-    """What ``write`` writes of a value whose type has marks."""
+    """Write a value, and collect where its marks are."""
     token = _marking.set(True)
     try:
         tree = write()
@@ -121,8 +126,8 @@ def marked(write: Callable[[], Json]) -> Marked:
 
 
 def unmarked(write: Callable[[], _T]) -> _T:
-    """What ``write`` writes of a value whose type names no marks. Raises NoStandIn if it has some
-    all the same: they would be told as they are."""
+    """Write a value whose type names no marks. Raises NoStandIn if it has some all the same: they
+    would be shown as they are."""
     met: list[str] = []
     token = _met.set(met)
     try:
@@ -169,7 +174,8 @@ class Marks:
         return bool(self._opaque or self._unseen)
 
     def on(self, value: Marked) -> Marked:
-        """``value`` with these marks too. Raises NoStandIn for a selector that takes too long."""
+        """Add the places that these selectors find to the marks of ``value``. Raises NoStandIn for
+        one that takes too long."""
         opaque = (*value.opaque, *self._paths(self._opaque, value.json))
         unseen = (*value.unseen, *self._paths(self._unseen, value.json))
         return Marked(value.json, tuple(dict.fromkeys(opaque)), tuple(dict.fromkeys(unseen)))

@@ -110,7 +110,7 @@ def parse_act(
 ) -> ParsedCall:
     """Parse a program's call. Raises ArgumentsInvalid, NotJson, and ToolError if an opaque value
     names what is required."""
-    hidden = standins.hide(dict(arguments), shortest=0) if standins else arguments
+    hidden = _hidden(tool, arguments, standins) if standins else arguments
     exact_form = _exact_arguments(hidden)  # before a validator may use it up
     is_bound = bool(standins) and exact_form != _exact_arguments(arguments)
     parsed = _copied(tool.parse(arguments))
@@ -120,6 +120,17 @@ def parse_act(
     exact_form = exact_form or _exact_arguments(parsed) or f"unlike any other {uuid4()}"
     dump = encode(tool.arguments_of(parsed))
     return ParsedCall(f"act {exact_form}", dump, parsed, required, is_bound=is_bound)
+
+
+def _hidden(tool: Tool, arguments: Mapping[str, Any], standins: StandIns) -> Mapping[str, Any]:
+    """Arguments with stand-ins for the values that they are. Raises ArgumentsInvalid for one that
+    still is a stand-in, which a program passes on from a reply that was not read back."""
+    if standins.is_in(arguments):
+        raise ArgumentsInvalid(
+            f"{tool.name} was not called: an argument holds a stand-in instead of its value, as a"
+            " model mangled what stood beside it"
+        )
+    return {name: standins.hide(value, shortest=0) for name, value in arguments.items()}
 
 
 def _exact_arguments(arguments: Mapping[str, Any]) -> str:

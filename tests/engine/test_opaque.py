@@ -12,7 +12,16 @@ import pytest
 from anthropic import Anthropic, AsyncAnthropic
 from pydantic import BaseModel, model_serializer
 
-from execgraph import Acl, AgentError, ConfigurationError, Engine, Opaque, RunFailed, Unseen
+from execgraph import (
+    Acl,
+    AgentError,
+    ArgumentsInvalid,
+    ConfigurationError,
+    Engine,
+    Opaque,
+    RunFailed,
+    Unseen,
+)
 from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.tests.models import MODEL
 
@@ -559,3 +568,80 @@ async def test_marks_that_a_type_does_not_tell_of_are_for_no_task_and_for_any_ou
         async with engine.run("program", "go") as run:
             run.output = hidden
     assert run.result.output == {"it": {"incident": "INC-1", "service": "web"}}
+
+
+async def test_unseen_inputs_are_no_part_of_a_task(world: World) -> None:
+    class Request(BaseModel):
+        """A task with the time at which it came."""
+
+        service: str
+        came_at: Annotated[float, Unseen]
+
+    engine = world.engine()
+    world.think(lambda body: Answer([text(body["messages"][0]["content"][0]["text"])]))
+    agent = world.agent(engine, [])
+    async with engine:
+        first = await agent.execute(Request(service="web", came_at=1.5))
+        again = await agent.execute(Request(service="web", came_at=2.5))
+        assert first.output == again.output == '{"service":"web"}'
+        assert again.identical
+        await agent.execute(Request(service="db", came_at=2.5))
+    assert world.server.requests == 2
+
+
+async def test_a_value_may_be_called_as_a_role_or_a_tool_is(world: World) -> None:
+    engine = world.engine()
+    world.think(lambda body: Answer([text(body["messages"][0]["content"])]))
+    async with engine:
+        for incident in ("assistant", "close_ticket", "messages"):
+            async with engine.run(
+                "p", {"incident": incident}, opaque=["$.incident"], client=world.client
+            ) as run:
+                asked: dict[str, Any] = {
+                    "model": MODEL,
+                    "max_tokens": 50,
+                    "tools": [{"name": "close_ticket", "input_schema": {"type": "object"}}],
+                    "messages": [
+                        {"role": "user", "content": f"Look at {incident}."},
+                        {"role": "assistant", "content": "I look."},
+                        {"role": "user", "content": "And?"},
+                    ],
+                }
+                reply = (await run.decide(asked)).value
+                run.output = reply["content"][0]["text"]
+            assert run.output == f"Look at {incident}."
+    assert world.server.requests == 1
+
+
+async def test_a_stand_in_that_was_not_read_back_reaches_no_tool(world: World) -> None:
+    """Beside what a model mangled nothing is read back; a program may not see that."""
+    engine, closed = world.engine(), []
+
+    @engine.tool(effect="write", requires=[])
+    def close_ticket(ticket: str) -> str:
+        """Close a ticket."""
+        closed.append(ticket)
+        return "closed"
+
+    def think(body: dict[str, Any]) -> Answer:
+        standin = body["messages"][0]["content"].split()[-1]
+        return Answer([call("close_ticket", {"ticket": standin, "note": standin[:-2]})])
+
+    world.think(think)
+    async with (
+        engine,
+        engine.run(
+            "p", {"incident": "INC-4001"}, opaque=["$.incident"], client=world.client
+        ) as run,
+    ):
+        asked: dict[str, Any] = {
+            "model": MODEL,
+            "max_tokens": 50,
+            "tools": [{"name": "close_ticket", "input_schema": {"type": "object"}}],
+            "messages": [{"role": "user", "content": "Close INC-4001"}],
+        }
+        called = (await run.decide(asked)).value["content"][0]["input"]
+        with pytest.raises(ArgumentsInvalid, match="instead of its value"):
+            await run.act(close_ticket, ticket=called["ticket"])
+        await run.act(close_ticket, ticket="INC-4001")
+    assert closed == ["INC-4001"]
