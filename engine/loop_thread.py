@@ -20,7 +20,8 @@ _UNWIND_SECONDS = 5.0  # what an interrupted call waits for its work to end, and
 
 
 class LoopThread:
-    """May be given work by several threads. A fork has no such thread: a child begins it anew."""
+    """An event loop in a thread of its own, to which several threads may give work. A fork has no
+    such thread: a child begins it anew."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -30,7 +31,7 @@ class LoopThread:
         self._pid = 0
 
     def begin(self) -> None:
-        """Raises NotOpen if it has begun already."""
+        """Begin the thread. Raises NotOpen if it has begun already."""
         self.disown()
         if self._loop is not None:
             raise NotOpen("this is entered already; 'with engine.sync() as e:' opens another")
@@ -59,7 +60,7 @@ class LoopThread:
         return _outcome(work, self._loop)
 
     def disown(self) -> bool:
-        """Forget what the process that this one forked from had open; whether it had.
+        """Forget what the process that this one forked from had open, and say whether it had.
 
         Its event loop is kept from the garbage collector: the parent shares the pipe that wakes it.
         """

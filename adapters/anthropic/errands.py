@@ -28,8 +28,8 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 class Errands:
-    """The functions that the waiting thread calls for the work in the loop. So whatever blocks on
-    its behalf takes no other thread, and meets the thread's own context and locals."""
+    """Errands: functions that a waiting thread calls for the work that it waits for. So whatever
+    blocks on its behalf takes no other thread, and meets the thread's own context and locals."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -241,7 +241,7 @@ class StreamedMessage:
 
 
 def _arguments(text: str) -> Json:
-    """Arguments of a call; of one that was cut, as much as came."""
+    """Read the arguments of a call; of one that was cut, as much as came."""
     from jiter import from_json  # as the SDK does
 
     try:
@@ -274,7 +274,7 @@ def _adds_to(event: dict[str, Any]) -> tuple[int, str, str] | None:
 
 
 def _parted(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What ``_joined`` made of it, as it was."""
+    """The events of which ``_joined`` made these."""
     for event in events:
         delta = event["delta"] if event["type"] == "content_block_delta" else {}
         field = _PARTS.get(delta.get("type", ""), "")

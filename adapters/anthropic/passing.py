@@ -164,7 +164,7 @@ class _Events:
 
 
 class Timed:
-    """A stream around another one, which knows how long the response took: who is asked for it."""
+    """A stream around another one, which the SDK asks how long the response took."""
 
     _stream: Any
 

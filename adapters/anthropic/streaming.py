@@ -70,12 +70,12 @@ async def answered(request: Mapping[str, Json], sent: Awaitable[_T]) -> _T:
 
 
 async def telling(request: Any, call_next: Callable[[Any], Awaitable[_T]]) -> _T:
-    """Middleware of the client with which agents ask, for the attempts that the SDK repeats."""
+    """Middleware of the agents' client: tells of the attempts that the SDK repeats."""
     return await _answered(MessagesDialect().model(request.json or {}), call_next(request))
 
 
 async def _answered(model: str, sent: Awaitable[_T]) -> _T:
-    """The response, whatever it is; an attempt if it is no answer."""
+    """Give the response, whatever it is, and tell of an attempt if it is no answer."""
     try:
         response: Any = await sent
     except APIConnectionError as error:
@@ -91,8 +91,9 @@ class _NothingCame(Exception):
 
 
 class Streaming:
-    """One decision. It lasts from the request until the reply has ended, or was left by the
-    program; what has come until then is what it came to. In the run's event loop."""
+    """One decision whose reply is streamed. It lasts from the request until the reply has ended, or
+    was left by the program; what has come until then is what it came to. In the run's event
+    loop."""
 
     def __init__(self, run: ProgramRun, request: Mapping[str, Json]) -> None:
         self._run = run
@@ -134,8 +135,8 @@ class Streaming:
         self._run.before_end(self.finish)
 
     def read(self, data: bytes) -> bool:
-        """What passes. Whether the message ends with it, so that ``finish`` is to be called before
-        the program goes on."""
+        """Read what passes. Whether the message ends with it, so that ``finish`` is to be called
+        before the program goes on."""
         if self._reader is None or self._message.ended:
             return False
         try:
@@ -169,11 +170,12 @@ class Streaming:
             self._leave()
 
     def finish_soon(self) -> None:
-        """The same for who must not wait, in the run's event loop; the run's end waits for it."""
+        """Record what has come without waiting, in the run's event loop; the run's end waits for
+        it."""
         self._finishing = self.loop.create_task(self.finish())
 
     def _leave(self) -> None:
-        """It was paid, and nobody knows what it said."""
+        """Note a reply that was paid, and of which nobody knows what it said."""
         model = MessagesDialect().model(self._request)
         cause = Cause(MissKind.UNRECORDED, "a streamed reply that could not be read")
         self._run.running.account.do_not_publish(cause)

@@ -109,7 +109,7 @@ def span(text: str, option: str) -> timedelta:
 
 
 def ago(since: str) -> timedelta:
-    """How long ago ``--since`` says. Raises BadParameter."""
+    """The span before now that ``--since`` names. Raises BadParameter."""
     found = span(since, "--since")
     try:
         _ = datetime.now(UTC) - found
@@ -155,8 +155,8 @@ async def opened(store: str | None, namespace: str, *, new: bool = False) -> Asy
 
 
 def existing(store: str | None) -> str:
-    """The URL of the store that the option names: who asks one that is not there should not be
-    answered by an empty one.
+    """The URL of the store that the option names, which must exist: a misspelt name should not
+    look like an empty store.
 
     Raises StoreUnavailable for a file that is not there.
     """

@@ -31,7 +31,7 @@ class EndedRun(NamedTuple):
     async def of(
         cls, run: Run, output: Payload | None = None, stop_reason: str | None = None
     ) -> EndedRun:
-        """``run``, whose replies are priced: each step is told what it has cost."""
+        """Make it of ``run``, whose replies are priced: each step is told what it has cost."""
         cost = await cost_of(run.account.bills)
         for bill in run.account.bills:
             for run_step in run.path.run_steps:
@@ -52,8 +52,8 @@ class EndedRun(NamedTuple):
 
     @property
     def missed(self) -> tuple[Cause, ...]:
-        """Why a model was asked, each cause once, and why this will not be replayed; of a run that
-        asked nobody, nothing."""
+        """Why a model was asked, each cause once, and why this will not be replayed; empty if none
+        was."""
         account = self.run.account
         if not account.calls:
             return ()

@@ -43,7 +43,7 @@ async def finish(run: Run, output: Payload, *, stop_reason: str | None = None) -
 
 
 async def _kept(ended: EndedRun) -> bool:
-    """Have the run kept; whether that made a trace. The process remembers as which it came out."""
+    """Store the run, and say whether that made a trace, which the process remembers."""
     run, equal = ended.run, ended.equal_trace()
     if equal is not None:
         await run.session.replay_writer.room()

@@ -20,7 +20,7 @@ _log = logging.getLogger("execgraph")
 
 
 async def record(ended: EndedRun) -> bool:
-    """Write the run, and publish what may be replayed of it; whether that is something.
+    """Write the run, publish what may be replayed of it, and say whether that is anything.
 
     It has ended well: its answer is not lost because the store is away.
     """
@@ -69,7 +69,7 @@ async def _publish(run: Run, steps: Sequence[Step]) -> bool:
 
 
 async def take_back(run: Run) -> None:
-    """A run that was cancelled while it was published is no trace. Raises StoreError."""
+    """Take back the trace of a run that was cancelled while it was published. Raises StoreError."""
     if await run.publication.came_about():
         await run.session.store.unpublish(run.id, "cancelled")
 

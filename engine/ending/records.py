@@ -34,7 +34,8 @@ _UNPUBLISHED = Execution(
 def execution_of(
     ended: EndedRun, steps: Sequence[Step], *, replayed: str | None = None
 ) -> Execution:
-    """The execution, with so many steps of its own. ``replayed``: the trace that it equals."""
+    """Make the stored execution, with so many steps of its own. ``replayed``: the trace that it
+    equals."""
     run, account, spared = ended.run, ended.run.account, ended.spared
     paid = paid_for(account.bills)
     fields = {
@@ -64,13 +65,13 @@ def execution_of(
 
 
 def _output(ended: EndedRun) -> Payload | None:
-    """What is kept of an output: nothing of ``null``."""
+    """The payload of an output; None for ``null``."""
     output = ended.output
     return None if output is None or output.json is None else output
 
 
 def replay_of(ended: EndedRun, trace: Trace) -> Replay:
-    """The run as one more replay of a trace that it equals."""
+    """Make of the run one more replay of a trace that it equals."""
     execution = execution_of(ended, (), replayed=trace.id)
     values: tuple[Value, ...] = ()
     if ended.run.account.causes:  # else it is told by the trace it replayed
@@ -112,7 +113,7 @@ def _with_report(
 
 
 def recording_of(ended: EndedRun, execution: Execution) -> Recording:
-    """The run with all its steps, and the payloads that are not in the store yet."""
+    """Make a recording of the run: all its steps, and the payloads that are not stored yet."""
     run = ended.run
     output = _output(ended)
     values = [*run.spec.task.values]

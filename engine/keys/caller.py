@@ -34,7 +34,7 @@ _CREDENTIAL = re.compile(
 
 
 def caller_name(call: Callable[..., Any]) -> str:
-    """The name of whom ``call`` asks, as JSON text."""
+    """The name of the model, service or function that ``call`` asks, as JSON text."""
     return encode(_named(call, _DEPTH)).decode()
 
 

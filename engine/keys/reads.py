@@ -51,7 +51,7 @@ class Reads:
 
     @property
     def stand(self) -> bool:
-        """Whether all that was read is still as it was; a few comparisons."""
+        """Whether all that was read is still as it was, found by a few comparisons."""
         for get, name, then in self._names:  # most of what there is, so without a call more
             if get(name, MISSING) is not then:
                 return False

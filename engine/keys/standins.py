@@ -25,7 +25,7 @@ class NoStandIn(ValueError):
 
 
 class MangledStandIn(ValueError):
-    """A model has said something like a stand-in that it was never shown."""
+    """Raised for something like a stand-in that a model was never shown."""
 
 
 class _Kind(NamedTuple):
@@ -207,7 +207,7 @@ class StandIns:
         return False
 
     def _document_in(self, text: str) -> str | None:
-        """A text that is a marked document, as a program would tell it that knew no more of it."""
+        """The shown form of ``text``, if that is a marked document as programs write one."""
         while self._marked:  # each is written once, and only for who asks
             document, marked = self._marked.pop(0)
             for write in _WAYS_TO_WRITE:
@@ -291,7 +291,7 @@ class StandIns:
         return _WHOLE.sub(real, reply)
 
     def _in_json(self, reply: str) -> str:
-        """Of a text that is JSON: a value is escaped as deep as it stands in."""
+        """Put values into a text that is JSON, each escaped as deep as it stands in."""
         parts = _LITERAL.split(reply)
         parts[::2] = map(self._put_in, parts[::2])
         for number in range(1, len(parts), 2):
@@ -332,7 +332,7 @@ def _text(value: Any) -> str:
 
 
 def _apart(value: str) -> re.Pattern[str]:
-    """A value where it is no part of a longer word."""
+    """A pattern that finds a value where it is no part of a longer word."""
     return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
 
 
@@ -343,7 +343,7 @@ def _spellings(value: Any) -> Iterator[str]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is the same text in JSON, however deep."""
+    """Whether a value is the same text in JSON, however often it is escaped."""
     return json.dumps(_text(value), ensure_ascii=False)[1:-1] == _text(value)
 
 

@@ -98,24 +98,26 @@ class Dialect(ABC):
         """What of a reply the next request can depend on, with made-up ids named."""
 
     def reply_id(self, reply: Json) -> str | None:  # noqa: ARG002
-        """By which the service knows a reply after which it can go on; None if it cannot."""
+        """The id by which the service continues from a reply that it holds; None if it holds
+        none."""
         return None
 
     def continues(self, request: Mapping[str, Json]) -> str | None:  # noqa: ARG002
-        """The id of the reply after which the service is to go on, if what came before is not in
-        the request: the service holds it."""
+        """The id of the reply from which a request continues, whose conversation the service holds;
+        None if all that was said is in the request."""
         return None
 
     def continuing(self, head: Json, name: str) -> Json:  # noqa: ARG002
-        """A head that continues from a reply, which is called ``name``."""
+        """Make a request's head continue from the reply that is called ``name``."""
         return head
 
     def hide(self, request: Mapping[str, Json], hide: Callable[[Json], Json]) -> Mapping[str, Json]:
-        """A request as it is sent: ``hide`` puts stand-ins in the place of values."""
+        """Make of a program's request what is sent: ``hide`` puts stand-ins in the place of
+        values."""
         return {key: hide(item) for key, item in request.items()}
 
     def read_back(self, reply: Json, real: Callable[[Json], Json]) -> Json:
-        """A reply as a program gets it: ``real`` puts the values in the place of stand-ins."""
+        """Make of a reply what a program gets: ``real`` puts values in the place of stand-ins."""
         return real(reply)
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Attempts to ask a model that gave no answer: told by whoever sends, kept by the run that asks."""
+"""Attempts: requests that gave no answer, told by who sends them, kept by the run that asks."""
 
 from __future__ import annotations
 

@@ -40,19 +40,19 @@ class Account:
         return sum_of(bill.cost for bill in tuple(self.bills))
 
     def ask(self) -> None:
-        """A model is called."""
+        """Count a call of a model."""
         self.calls += 1
 
     def pay(self, bill: Bill) -> None:
-        """A reply has come that is paid for."""
+        """Add what a reply was billed."""
         self.bills.append(bill)
 
     def fail(self, attempt: Attempt) -> None:
-        """A request gave no answer."""
+        """Add a request that gave no answer."""
         self.attempts.append(attempt)
 
     def because(self, cause: Cause) -> None:
-        """Tell why this run is no plain replay."""
+        """Add a cause why this run is no plain replay."""
         self.causes.append(cause)
 
     def trouble(self, cause: Cause) -> None:

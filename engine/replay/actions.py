@@ -279,12 +279,12 @@ async def _one(
 
 
 def _rendering(run: Run, tool: Tool, decision: int | None, call: int = 0) -> Rendering:
-    """A model's call is known by where it stands in the conversation."""
+    """How a model's call is rendered, which is known by where it stands in the conversation."""
     return Rendering(run.standins, f"{tool.name} {decision} {call}")
 
 
 def _rendering_of(run: Run, action: PlannedAction, tool: Tool) -> Rendering:
-    """A program's call is known by what it says."""
+    """How a program's call is rendered, which is known by what it says."""
     if action.for_program:
         return Rendering(run.standins, f"{tool.name} {action.parsed.exact} {action.occurrence}")
     return _rendering(run, tool, action.decision, action.call or 0)

@@ -139,7 +139,7 @@ async def _decide(
 
 
 def _leave_path(run: Run) -> tuple[Cause | None, tuple[FacetRef, ...]]:
-    """The decision that is recorded next, if any is, cannot be followed: why, and the facets that
+    """Leave the recorded path, and say why its next decision cannot be followed, and which facets
     do not hold."""
     recorded = run.path.next
     run.path.leave(None if recorded is None else recorded.cause)
@@ -173,7 +173,7 @@ def go_back(run: Run, decision: Decision, again: AskAgain) -> int:
 
 
 async def _unknown_request(run: Run, asked: Asked) -> Cause:
-    """Why it is not recorded: what first made this run another than the recorded ones."""
+    """Why a request is not recorded: what first made this run another than the recorded ones."""
     if (first := _first_new(run)) is not None:
         return first
     if run.away:
@@ -334,8 +334,8 @@ async def _note_before(
 
 
 async def _newest_versions(run: Run) -> tuple[int | None, Mapping[str, int]]:
-    """What tells later whether a program's decision knew what it chose: an agent's calls stand in
-    the reply, and what they rest on is noted with it."""
+    """The newest version of each facet, which tells later whether a program's decision knew what it
+    chose: an agent's calls stand in the reply, and what they rest on is noted with it."""
     if run.definition.follows or run.away:
         return None, {}
     tools = tuple(run.definition.code.tools.values())
@@ -363,7 +363,7 @@ async def _ask(
 def _run_step(
     run: Run, question: _Question, reply: _Reply, dialect: Dialect, rests_on: Sequence[Note]
 ) -> RunStep:
-    """The reply as a step; one that was cut is none of a trace."""
+    """Make a step of the reply; one that was cut belongs to no trace."""
     asked = question.asked
     if not (
         dialect.complete(reply.json) or (run.definition.follows and dialect.paused(reply.json))

@@ -30,7 +30,7 @@ class Effects:
         return sorted(names) if names else []
 
     def begin(self, effect: SideEffect) -> None:
-        """Its intent is written: it may happen from now on."""
+        """Note an effect whose intent is written, so that it may happen from now on."""
         self._begun[effect.id] = effect
 
     def end(self, effect: SideEffect) -> SideEffect:
@@ -40,7 +40,8 @@ class Effects:
 
     @contextmanager
     def acting(self, tool: Tool) -> Iterator[None]:
-        """A program acts. What is cut short, or not awaited, stays among the unfinished."""
+        """Note that a program acts. What is cut short, or not awaited, stays among the
+        unfinished."""
         self._unfinished.append(tool)
         try:
             yield

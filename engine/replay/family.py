@@ -58,11 +58,11 @@ class Family:
         self._runs.append(run)
 
     def open(self, decisions: Iterable[Place]) -> None:
-        """What these runs do from now on may follow from these decisions."""
+        """Note that what these runs do from now on may follow from these decisions."""
         self.opened.update(decisions)
 
     def refusals(self) -> Mapping[KnownRefusals, Refusals]:
-        """What each of these runs was told by refused effects by now."""
+        """What refused effects have told each of these runs by now."""
         return {it.refusals: refusals for it in self._runs if (refusals := it.refusals.latest)}
 
     def choosers(self, passed: Iterable[Place]) -> list[Chooser]:
@@ -76,7 +76,7 @@ class Family:
         return [Chooser(run, run.path.run_steps[position]) for run, position in places]
 
     def refuse(self, why: AskAgain) -> None:
-        """An effect of one of these was refused. What is decided from now on knows."""
+        """Note a refused effect of one of these runs: what they decide from now on knows of it."""
         for run in self._runs:
             run.search.let_time_pass()
             run.refusals.refuse(why, len(run.path.run_steps))

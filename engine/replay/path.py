@@ -130,7 +130,7 @@ class Path:
         self._next += 1
 
     def advance(self, steps: int) -> None:
-        """Go on after so many recorded steps, whose equals were taken."""
+        """Skip so many recorded steps, whose equals were taken."""
         if self._next is not None:
             self._next += steps
 

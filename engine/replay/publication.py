@@ -1,4 +1,4 @@
-"""How a run becomes a trace: once that is begun it is not broken off, and may be taken back."""
+"""Publishing one run: once begun it is not broken off, and it may be taken back."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ class Publication:
         self._under_way: asyncio.Future[Published] | None = None
 
     async def publish(self, work: Coroutine[Any, Any, Published]) -> Published:
-        """What ``work`` comes to. Who is cancelled while waiting lets it end all the same."""
+        """Publish by ``work``, and give its outcome. It ends even if who waits for it is
+        cancelled."""
         self._under_way = asyncio.ensure_future(work)
         return await asyncio.shield(self._under_way)
 
     async def came_about(self) -> bool:
-        """Whether it was begun, and has ended well; waits for that."""
+        """Wait for the publication, if it was begun, and say whether it has ended well."""
         if self._under_way is None:
             return False
         await asyncio.wait({self._under_way})

@@ -77,25 +77,27 @@ class KnownRefusals:
         return self._latest
 
     def refuse(self, why: AskAgain, position: int) -> None:
-        """An effect was refused; the steps before ``position`` did not know."""
+        """Note a refused effect, of which the steps before ``position`` did not know."""
         self._latest = self._latest.with_more(why, position)
 
     def heed(self, refusals: Refusals) -> None:
-        """What follows from now on is decided in the knowledge of these."""
+        """Note that what follows from now on is decided in the knowledge of these."""
         self.heeded = self.heeded.and_then(refusals)
 
     def keep(self, decision: int, known: Mapping[KnownRefusals, Refusals]) -> None:
-        """What was known, of several runs, to this run's decision at that position: nothing
+        """Keep what several runs knew when this run's decision at that position was made: nothing
         follows from it before it is opened or passed on."""
         self._unopened[decision] = known
 
     def open(self, decision: int) -> None:
-        """What those runs do from now on may follow from this run's decision at that position."""
+        """Note that what those runs do from now on may follow from this run's decision at that
+        position."""
         for other, refusals in self._unopened.pop(decision, {}).items():
             other.heed(refusals)
 
     def heed_at_once(self, why: AskAgain, position: int) -> None:
-        """The steps before ``position`` stay, and what comes next knows why they should not."""
+        """Let the steps before ``position`` stay, though what comes next knows why they should
+        not."""
         self.heeded = self.heeded.with_more(why, position)
 
     def noted(self, run_step: RunStep) -> Mapping[FacetRef, Note]:

@@ -85,12 +85,12 @@ class Run:
 
     @property
     def inputs(self) -> Json:
-        """The task's, as requirements name them."""
+        """The inputs of the task, by the names that requirements use."""
         return self.spec.task.inputs.json
 
     @cached_property
     def texts(self) -> Sequence[str]:
-        """What the model reads of the task."""
+        """The texts that the model reads of the task."""
         return self.spec.task.render(self.standins)
 
     @property
@@ -100,12 +100,12 @@ class Run:
 
     @property
     def elapsed_ms(self) -> float:
-        """Since it began."""
+        """The time since the run began, in milliseconds."""
         return (time.perf_counter() - self._clock) * 1000
 
     @property
     def memory_key(self) -> MemoryKey:
-        """Under what the process remembers which trace serves this task."""
+        """The key under which the process remembers the trace that serves this task."""
         return memory_key(self.store.namespace, self.spec.task.key, self.definition.code)
 
     @property
@@ -115,7 +115,7 @@ class Run:
 
     @property
     def over(self) -> bool:
-        """Whether it has come to its end: nothing more begins."""
+        """Whether the run has come to its end, so that nothing more begins."""
         return self._over
 
     def end(self) -> None:
@@ -130,8 +130,8 @@ class Run:
         return self._family
 
     def join(self, outer: Run) -> None:
-        """This run has begun inside another one, which steers it, and learns what it gives; it is
-        only steered by one that has ended."""
+        """Note that this run began inside another one, which steers it, and learns what it gives;
+        one that has ended only steers it."""
         if outer.session is not self.session:
             return
         if outer.over:
@@ -141,7 +141,7 @@ class Run:
             self._family.add(self)
 
     def is_beside(self, other: Run) -> bool:
-        """Whether the facts of both are the same: of one namespace of one store."""
+        """Whether both runs have the same facts, those of one namespace of one store."""
         here, there = self.session, other.session
         return here is there or (here.store.namespace, here.store.url) == (
             there.store.namespace,
@@ -163,7 +163,7 @@ class Run:
         self.session.replay_writer.running.note(self.id, self._so_far)
 
     def attempted(self, attempt: Attempt) -> None:
-        """A request gave no answer. What it was billed all the same is paid."""
+        """Note a request that gave no answer, and pay what it was billed all the same."""
         self.account.fail(attempt)
         if attempt.usage is not None:
             cause = Cause(MissKind.INCOMPLETE, attempt.model)

@@ -76,8 +76,8 @@ class RunStep:
         return self.noted.values() if self.served else self.notes
 
     def become(self, run_step: RunStep) -> None:
-        """What had begun has ended, and is ``run_step``; where it stands, and the writes that guard
-        it meanwhile, stay."""
+        """Take over ``run_step``, with which this step has ended that had begun. Its position
+        stays, and so do the writes that guard it meanwhile."""
         self.notes = distinct(self.notes, run_step.notes)
         more = {"position": self.step.position, "guards": guards_of(self.notes)}
         place = {name: getattr(self.step, name) for name in ("extends", "shared", "messages")}
@@ -87,7 +87,7 @@ class RunStep:
         self.cause, self.duration_ms = run_step.cause, run_step.duration_ms
 
     def guard_by(self, write: RunStep) -> None:
-        """Have what guards a write guard this decision too, which is taken to have chosen it."""
+        """Add the guards of a write to those of this decision, which is taken to have chosen it."""
         guards = tuple(sorted({*self.step.guards, *write.step.guards}))
         if guards != self.step.guards:
             self.step = self.step.model_copy(update={"guards": guards})

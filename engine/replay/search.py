@@ -67,7 +67,7 @@ class Search:
         self._time_has_passed = True
 
     async def find(self, key: str, occurrence: int) -> Recorded | None:
-        """The recorded step of this key: one that stands if there is one."""
+        """Find the recorded step of this key: one that stands if there is one."""
         if not self._may_serve():
             return None
         if self._index is None:

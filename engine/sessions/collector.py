@@ -65,7 +65,7 @@ class Collector:
         retention: Retention | None = None,
         progress: Progress | None = None,
     ) -> Collected:
-        """A whole collection, now; by its own retention, if none is given. Raises StoreError.
+        """Make a whole collection now; by its own retention, if none is given. Raises StoreError.
 
         May be cancelled: each batch is done or not.
         """

@@ -30,7 +30,7 @@ class Ledger:
         self._failing = False  # the last write failed
 
     def note(self, execution: str, describe: Callable[[], Execution]) -> None:
-        """Have a run written, as ``describe`` gives it when that is done."""
+        """Have a run written, as ``describe`` gives it at the time of writing."""
         self._noted[execution] = describe
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write())

@@ -146,7 +146,7 @@ class Outage:
 
 
 class FallbackStore(RunStore):
-    """A store as one run has it."""
+    """The store of one run, which may be away."""
 
     def __init__(self, store: RunStore, outage: Outage) -> None:
         self.url = store.url

@@ -86,7 +86,8 @@ class Session:
         return self.store.pinned() if self.outage is None else self.outage.lend()
 
     def went_away(self, error: StoreUnavailable) -> None:
-        """A run could not be recorded: runs go on without the store from now on, if they may."""
+        """Note that a run could not be recorded: later ones go on without the store, if they
+        may."""
         if self.outage is not None and not isinstance(error, StoreReplaced):
             self.outage.began(error)
 

@@ -19,7 +19,8 @@ _CONNECT_SECONDS = 5.0
 
 
 class Connection:
-    """``opened``: the store behind it was recognised. ``url`` holds no credentials."""
+    """A driver, which is made or given, and its database. ``opened``: the store behind it was
+    recognised. ``url`` holds no credentials."""
 
     def __init__(self, address: Address, url: str, auth: Any, driver: AsyncDriver | None) -> None:
         self.url = url

@@ -50,7 +50,7 @@ class Glob:
 
     @staticmethod
     def check(pattern: object) -> str:
-        """``pattern`` itself. Raises ConfigurationError unless it can name files."""
+        """Check ``pattern``, and give it. Raises ConfigurationError unless it can name files."""
         if not isinstance(pattern, str) or not pattern.strip():
             raise ConfigurationError(
                 f"{pattern!r} is no glob; write a pattern such as 'config/acl/*.yaml'"
@@ -95,11 +95,12 @@ class Glob:
 
     @cached_property
     def begin(self) -> frozenset[int]:
-        """Before the first name."""
+        """The state before the first name."""
         return self._closure({0})
 
     def after(self, name: str, parts: frozenset[int]) -> frozenset[int]:
-        """Once ``name`` was read too. It holds ``len(self.parts)`` if all is matched by now."""
+        """The state once ``name`` was read too. It holds ``len(self.parts)`` if all is matched by
+        now."""
         files = set()
         for part in parts - {len(self.parts)}:
             if self.parts[part] == _ANY_DEPTH:
@@ -172,7 +173,7 @@ class Scan:
 
 
 class _Walk:
-    """Along one glob. A chain holds the directories that the walk is in."""
+    """A walk along one glob. A chain holds the directories that the walk is in."""
 
     def __init__(self, scan: Scan, glob: Glob) -> None:
         self._scan = scan

@@ -46,7 +46,8 @@ def sections(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Heading:
-    """One that opens a section. ``written``: what its title does not say of it, or nothing."""
+    """A heading that opens a section. ``written``: what its title does not say of it, or
+    nothing."""
 
     level: int
     title: str

@@ -167,7 +167,7 @@ class _Composer:
         return node
 
     def merge(self, own: dict[str, Json], merged: Iterable[_Node], result: _Node, at: Any) -> None:
-        """Own members win, then earlier ones."""
+        """Merge mappings into ``own``, whose members win; then those of earlier ones."""
         for node in merged:
             self.weigh(node)
             result.add(node)

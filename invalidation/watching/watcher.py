@@ -160,7 +160,7 @@ class Watcher:
 
 
 def _checked(sources: Any) -> Sequence[Source]:
-    """Raises ConfigurationError for what is no list of sources."""
+    """Check the sources. Raises ConfigurationError for what is no list of them."""
     example = "watch([FileSource('config/acl/*.yaml', resource='acl:{path.stem}')])"
     if isinstance(sources, str) or not isinstance(sources, Iterable):
         raise ConfigurationError(f"{sources!r} is no list of sources; write for example {example}")
