@@ -21,11 +21,11 @@ _log = logging.getLogger("execgraph")
 
 @dataclass(slots=True)
 class KnownOutput:
-    """The recorded text of an output. ``mark``: by which a plain value is known that gave it to
-    the same tool in this process, so that it need not be written again."""
+    """The recorded text of an output. ``value_key``: of a plain value that gave it to the same
+    tool in this process, so that it need not be written again."""
 
     data: bytes
-    mark: bytes | str | None = None
+    value_key: bytes | str | None = None
 
 
 class Output(NamedTuple):
@@ -105,12 +105,12 @@ def _written(value: Any, data: bytes) -> Output:
 
 
 def _compared(tool: Tool, value: Any, recorded: KnownOutput) -> Output:
-    mark = exact(value) if tool.writes_alike else None
-    if mark is not None and mark == recorded.mark:
+    value_key = exact(value) if tool.writes_alike else None
+    if value_key is not None and value_key == recorded.value_key:
         return Output(recorded.data, value)
     if (data := tool.dump(value)) != recorded.data:
         return _written(value, data)
-    recorded.mark = mark
+    recorded.value_key = value_key
     return Output(data, value)
 
 
