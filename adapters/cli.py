@@ -17,13 +17,20 @@ from typing_extensions import override
 
 from .. import __version__
 from ..graphstore.errors import ConfigurationError, ExecgraphError
+from .commands.approvals import approvals
 from .commands.changes import changes
 from .commands.cypher import cypher
+from .commands.diff import diff
 from .commands.doctor import doctor
 from .commands.gc import gc
+from .commands.generalise import generalise
 from .commands.graph import graph
 from .commands.impact import impact
+from .commands.resolve import resolve
+from .commands.runs import runs
+from .commands.show import show
 from .commands.stats import stats
+from .commands.verdicts import approve, deny, reject
 from .commands.walk import walk
 from .commands.watch import watch
 from .commands.why import why
@@ -51,13 +58,22 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(short_help="List what waits for the approval of a person.")(approvals)
+app.command(cls=_Command, short_help="Approve an effect or a run that waits for it.")(approve)
 app.command(short_help="Show how resources changed.")(changes)
 app.command(cls=_Command, short_help="Ask the graph in Cypher.")(cypher)
 app.command(short_help="Watch an agent being recorded, replayed, and asked again.")(demo)
+app.command(cls=_Command, short_help="Deny an effect that waits.")(deny)
+app.command(cls=_Command, short_help="Show the first step at which two runs differ.")(diff)
 app.command(short_help="Examine a store, and say what to do.")(doctor)
 app.command(short_help="Delete what nobody needs.")(gc)
+app.command(short_help="Propose what to mark, so that one recording serves more.")(generalise)
 app.command(short_help="Print a part of the graph, to draw it or read it elsewhere.")(graph)
 app.command(short_help="Tell what a change would cost before it is made.")(impact)
+app.command(cls=_Command, short_help="Have a run, and its answer, serve nobody again.")(reject)
+app.command(cls=_Command, short_help="Say whether an effect in doubt happened.")(resolve)
+app.command(short_help="List runs, newest first.")(runs)
+app.command(cls=_Command, short_help="Show what a run did, step by step.")(show)
 app.command(short_help="Show what all runs came to: tokens paid and saved.")(stats)
 app.command(short_help="Bring the marks on steps up to date.")(walk)
 app.command(short_help="Keep the facts of files true, as a service.")(watch)

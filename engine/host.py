@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 from collections.abc import Coroutine
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,25 +19,30 @@ from ..graphstore.retention import Retention
 from ..graphstore.store import GraphStore
 from ..graphstore.urls import DEFAULT_FILE, absolute, chosen, redacted
 from ..invalidation.walker import Walker
-from .errors import ConfigurationError, NotOpen, NotReplayable
-from .outcome.cause import Cause, MissKind
+from .errors import ConfigurationError, NotOpen
 from .outcome.events import Events, RunStarted
+from .outcome.run_plan import RunPlan
 from .replay.definition import Definition
-from .replay.lookup import find_plan
-from .replay.plan import no_plan
+from .replay.inside import directly
+from .replay.lot import why_no_share
 from .replay.run import Run
 from .replay.run_spec import RunSpec
+from .replay.start import begin, foresee
+from .sessions.at_work import AtWork
 from .sessions.collector import Collector
+from .sessions.confirming import Confirming
+from .sessions.journal import Journal
 from .sessions.memory import Memory
-from .sessions.outage import Outage, store_away
+from .sessions.outage import Outage
 from .sessions.replay_writer import ReplayWriter
 from .sessions.session import Session
+from .sessions.single_flight import SingleFlight, patience_of
 
 __all__ = ["Host"]
 
 _log = logging.getLogger("execgraph")
 
-_MODES = ("off", "record", "replay")
+_MODES = ("off", "record", "replay", "shadow")
 _ON_STORE_ERROR = ("live", "raise")
 
 
@@ -49,6 +56,9 @@ class Host:
         *,
         on_store_error: str = "raise",
         retention: Retention | None = None,
+        single_flight: bool | timedelta = True,
+        shadow: float = 0.0,
+        confirming: Confirming | None = None,
         **connection: Any,
     ) -> None:
         if on_store_error not in _ON_STORE_ERROR:
@@ -61,12 +71,17 @@ class Host:
                 f"retention={retention!r} is no Retention; write for example"
                 " Retention(max_age=timedelta(days=90)), or None to delete nothing"
             )
+        if (why := why_no_share(shadow)) is not None:
+            raise ConfigurationError(f"shadow={shadow!r} {why}")
+        self._shadow = shadow
         self.namespace = namespace
         self._url = url
         self._folder = _working_folder()
         self._connection = connection
         self._retention = retention
+        self._confirming = confirming or Confirming()
         self._goes_on = on_store_error == "live"
+        self._patience = patience_of(single_flight)
         self.events = Events()
         self._memory = Memory()
         self._open: dict[tuple[int, asyncio.AbstractEventLoop], _Opened] = {}
@@ -94,30 +109,22 @@ class Host:
         return opened.session.result()
 
     async def start(self, definition: Definition, spec: RunSpec) -> Run:
-        """Begin a run: look up what may be replayed of its task. Raises NotReplayable."""
+        """Begin a run: look up what may be replayed of its task. Raises NotReplayable; Returned,
+        RunInProgress and RunIdReused of one with an id."""
         session = self.session()
         if session.pace.due:  # before the lookup, which is to see what changes meanwhile
             await session.pace.rest()
-        spec = spec.within(session)
-        store, memory = session.lent(), session.memory
-        task = spec.task.key
-        if spec.may_serve:
-            plan = await find_plan(store, task, definition, memory)
-            if plan.expired and await session.refresh(plan.expired):
-                plan = await find_plan(store, task, definition, memory)
-            if plan.expired:
-                session.walker.kick()  # which has the expiry recorded
-        else:
-            await store.ping()  # nothing is done if it is away
-            plan = no_plan(Cause(MissKind.REPLAY_OFF, definition.name))
-        if store.away:
-            plan = no_plan(store_away(store))
-        if spec.must_serve and not plan.complete:
-            raise NotReplayable(plan.causes)
-        run = Run(session, store, definition, spec, plan=plan)
+        spec = _inside(session, spec.within(session))
+        run = await begin(session, definition, spec, self._patience)
         if session.events.listeners:
-            session.events.emit(RunStarted(run.id, task, definition.name))
+            session.events.emit(RunStarted(run.id, spec.task.key, definition.name))
         return run
+
+    async def foresee(self, definition: Definition, spec: RunSpec) -> RunPlan:
+        """What a run would do now; nothing is done."""
+        session = self.session()
+        spec = replace(spec, may_serve=session.may_serve and not session.in_shadow)
+        return await foresee(session, definition, spec)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Have ``work`` done before this loop's session closes; its errors are logged.
@@ -177,16 +184,23 @@ class Host:
                 f"EXECGRAPH_MODE={mode!r} is unknown; use one of {', '.join(_MODES)}, or unset it"
             )
         store = NullStore(self.namespace) if mode == "off" else self._store()
+        at_work = AtWork(store)
         session = Session(
             store=store,
-            replay_writer=ReplayWriter(store),
+            replay_writer=ReplayWriter(store, at_work),
             walker=Walker(store, uuid4().hex),
             collector=Collector(store, self._retention, uuid4().hex),
             memory=self._memory,
+            single_flight=SingleFlight(store),
+            journal=Journal(store),
+            at_work=at_work,
             may_serve=mode not in ("off", "record"),
             must_serve=mode == "replay",
+            in_shadow=mode == "shadow",
+            shadow=self._shadow,
             outage=Outage(store) if self._goes_on else None,
             events=self.events,
+            confirming=self._confirming,
         )
         await session.open()
         return session
@@ -224,8 +238,19 @@ class _Opened:
         try:
             await asyncio.gather(*self._work)
             await session.replay_writer.close()
+            await session.journal.close()
         finally:
             await session.close()
+
+
+def _inside(session: Session, spec: RunSpec) -> RunSpec:
+    """The specification of a run, inside the one whose own code begins it. Leaves the block of one
+    that had come to its end before."""
+    outer = directly.get()
+    if outer is None or not (outer.may_go_on or outer.finished):
+        return spec
+    running: Run = outer.begun or outer.running
+    return spec.inside(running.wish) if running.session is session else spec
 
 
 async def _logged(work: Coroutine[Any, Any, None]) -> None:

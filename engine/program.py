@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import logging
 import operator
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
@@ -17,56 +16,45 @@ from weakref import WeakSet
 from ..graphstore.canonical import Json, encode
 from ..graphstore.errors import NotJson, StoreError
 from ..graphstore.model import SideEffect
-from .ending.finish import finish, is_store_away, reason_of, write_failure
-from .ending.results import failure
-from .errors import AgentError, NotOpen, ToolError
+from .ending.finish import finish, is_store_away, write_failure
+from .ending.results import failure, returned_result
+from .errors import AgentError, NotOpen, RunLost, ToolError
 from .exits import is_exit
 from .host import Host
 from .keys.caller import caller_name
 from .keys.standins import MangledStandIn, StandIns
 from .model.client import Dialect, PlainDialect
 from .outcome.result import Result
+from .replay import inside
 from .replay.actions import act
+from .replay.confirming import Awaiting
 from .replay.decisions import Ask, at_once, decide
 from .replay.definition import Definition
 from .replay.family import Family, Place
+from .replay.inside import set_current, through_a_call
 from .replay.run import Run
 from .replay.run_spec import MustNotAsk, RunSpec
+from .replay.run_wish import Returned
+from .replay.stopwatch import Stopwatch
 from .task import Payload, check_requirement
 from .tools.tool import Tool
 
-__all__ = ["Handle", "ProgramRun", "current_run", "open_runs", "set_current"]
+__all__ = ["Handle", "ProgramRun", "current_run", "open_runs"]
 
 _log = logging.getLogger("execgraph")
-
-_current: contextvars.ContextVar[ProgramRun | None] = contextvars.ContextVar(
-    "execgraph_run", default=None
-)
-
 
 _open: WeakSet[ProgramRun] = WeakSet()
 
 
 def current_run() -> ProgramRun | None:
     """The run in whose context the caller is; None once it has ended."""
-    run = _current.get()
+    run: ProgramRun | None = inside.current.get()
     return run if run is not None and run.is_open else None
 
 
 def open_runs() -> tuple[ProgramRun, ...]:
     """The runs of programs that are open in this process."""
     return tuple(run for run in tuple(_open) if run.is_open)
-
-
-@contextmanager
-def set_current(run: ProgramRun) -> Iterator[None]:
-    """Inside, calls through the middleware are decisions of ``run``."""
-    token = _current.set(run)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # left in another context, which has not been changed
-            _current.reset(token)
 
 
 class Handle:
@@ -127,9 +115,21 @@ class Handle:
         known = self.decisions.union(decisions)
         return Handle(self._value, self.position, known, self._family)
 
+    def showing(self, show: Callable[[Any], Any]) -> Handle:
+        """This handle, but on what ``show`` makes of its value."""
+        return Handle(show(self._value), self.position, self.decisions, self._family)
+
     def passed_on(self) -> Any:
         """The value for a step that it is passed to."""
         return self._value
+
+
+class _Finished(Exception):
+    """Leaves the block of a run that had come to its end before."""
+
+    def __init__(self, run: ProgramRun) -> None:
+        self.run = run
+        super().__init__("this run has come to its end before: its result is run.result")
 
 
 class ProgramRun:
@@ -151,6 +151,8 @@ class ProgramRun:
         self._result: Result | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = False
+        self._failed = False
+        self._returned: str | None = None
         self._context = ExitStack()
         self._before_end: list[Callable[[], Awaitable[None]]] = []
         self.output: Any = None
@@ -166,9 +168,17 @@ class ProgramRun:
     @property
     def execution_id(self) -> str:
         """The run's id, also after its end; before its block, NotOpen is raised."""
+        if self._returned is not None:
+            return self._returned
         if self._run is None:
             raise NotOpen("a run has its id when its block has begun")
         return self._run.id
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run of its run id had come to its end before: then ``result`` is what it came
+        to, and its block is left at its first step."""
+        return self._returned is not None
 
     @property
     def is_open(self) -> bool:
@@ -227,13 +237,15 @@ class ProgramRun:
             if version is not None:
                 raise AgentError("version= says who call= asks; give call=, or leave version= out")
             client = self._running.session.client(self._client)
-            return await self.ask(client.as_sent(request), at_once(client.ask), client.dialect)
+            sent, dialect = client.as_sent(request), client.dialect
+            return (await self.ask(sent, at_once(client.ask), dialect)).showing(dialect.said)
 
         async def ask(body: Mapping[str, Json]) -> bytes:
-            reply = call(body)
-            if not inspect.isawaitable(reply):
-                raise AgentError("call= gave its reply at once; make it an async function")
-            return encode(await reply)
+            with through_a_call():
+                reply = call(body)
+                if not inspect.isawaitable(reply):
+                    raise AgentError("call= gave its reply at once; make it an async function")
+                return encode(await reply)
 
         who = caller_name(call) if version is None else f"version {version}"
         return await self.ask(request, at_once(ask), PlainDialect(who))
@@ -276,6 +288,8 @@ class ProgramRun:
             ArgumentsInvalid: The tool does not take these arguments.
             PreconditionChanged: A fact moved right before the write, which was not carried out. The
                 program may decide again.
+            NotConfirmed: The tool is to be confirmed, and that was denied, or nobody did.
+            AwaitingApproval: It is to be confirmed, and nobody has answered yet.
             ToolError: The tool is none of this engine, or requires what an opaque argument names.
             ConfigurationError: The tool requires what a marked input names.
             RunFailed: The store failed.
@@ -292,9 +306,13 @@ class ProgramRun:
         opened, passed = _given(run, arguments)
         try:
             result = await act(run, tool, opened, passed)
-        except StoreError as error:
-            raise failure(run, str(error)) from error
+        except (StoreError, Awaiting) as error:
+            raise failure(run, str(error), error) from error
+        except asyncio.CancelledError:
+            run.journal.tool_failed()
+            raise
         if result.error is not None:
+            run.journal.tool_failed()
             raise result.error
         return Handle(result.value, result.position, passed, run.family)
 
@@ -303,8 +321,16 @@ class ProgramRun:
         if self._run is not None:
             raise AgentError("a run is entered once; call engine.run(...) for another")
         self._loop = asyncio.get_running_loop()
-        outer = _current.get()  # it may have ended, if this is a task that it has begun
-        self._run = await self._host.start(self._definition, self._spec)
+        # It may have ended, if this is a task that it has begun.
+        outer: ProgramRun | None = inside.current.get()
+        stopwatch = Stopwatch()
+        try:
+            self._run = await self._host.start(self._definition, self._spec)
+        except Returned as returned:
+            self._returned = returned.wish.execution
+            self._result = returned_result(returned.wish, stopwatch.elapsed_ms)
+            self.output = self._result.output
+            return
         if outer is not None and outer.begun is not None:
             self._run.join(outer.begun)
         _open.add(self)
@@ -316,6 +342,8 @@ class ProgramRun:
 
     async def end(self, error: BaseException | None = None) -> None:
         """Record what is new; after an ``error``, keep the failed run for people."""
+        if self.finished:
+            return
         run = self._running
         try:
             for under_way in self._before_end:
@@ -337,7 +365,7 @@ class ProgramRun:
             raise
         try:
             self._result = await finish(run, output)
-        except StoreError as trouble:
+        except (StoreError, RunLost) as trouble:
             await self._fail(run, trouble)
             raise failure(run, str(trouble)) from trouble
         except asyncio.CancelledError as cancelled:
@@ -354,16 +382,34 @@ class ProgramRun:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
+    ) -> bool | None:
         self._context.close()
+        if self.finished:
+            return self.is_left_by(error)
         await self.end(error)
+        return None
+
+    def is_left_by(self, error: BaseException | None) -> bool:
+        """Whether a block has ended because its run had come to its end before."""
+        if isinstance(error, BaseExceptionGroup):
+            return all(map(self.is_left_by, error.exceptions))
+        return isinstance(error, _Finished) and error.run is self
 
     async def _fail(self, run: Run, error: BaseException) -> None:
+        self._failed = True
+        run.lead.end()
+        run.wish.give_back()  # at once: the next equal run may begin before this is kept
         effects = run.effects.begun
         error.add_note(f"execgraph: {_damage(run, effects)}")
-        kept = self._host.in_background(write_failure(run, reason_of(error)))
+        kept = self._host.in_background(write_failure(run, error))
         if (isinstance(error, Exception) or is_exit(error)) and not is_store_away(error):
             await kept
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether it is open, or has failed: then it may be called again, and what its own code
+        begins late is still a part of it."""
+        return self.is_open or self._failed
 
     @property
     def begun(self) -> Run | None:
@@ -377,6 +423,8 @@ class ProgramRun:
 
     @property
     def _running(self) -> Run:
+        if self._returned is not None:
+            raise _Finished(self)
         if self._run is None or self._ended:
             raise NotOpen("use the run inside 'async with engine.run(...) as run:'")
         return self._run

@@ -21,7 +21,8 @@ from .loop_thread import LoopThread
 from .options import AgentOptions
 from .outcome.result import Result
 from .parameters import takes
-from .program import ProgramRun, set_current
+from .program import ProgramRun
+from .replay.inside import set_current
 from .tools.tool import Tool
 from .tools.toolbox import Toolbox
 
@@ -94,6 +95,7 @@ class SyncAgent(_Face[Agent]):
         return self.asynchronous
 
     execute = _waiting(Agent.execute)
+    plan = _waiting(Agent.plan)
 
 
 class SyncRun(_Face[ProgramRun]):
@@ -113,9 +115,12 @@ class SyncRun(_Face[ProgramRun]):
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
+    ) -> bool | None:
         self._stack.close()
+        if self.asynchronous.finished:
+            return self.asynchronous.is_left_by(error)
         self.wait(self.asynchronous.end(error))
+        return None
 
     decide = _waiting(ProgramRun.decide)
     act = _waiting(ProgramRun.act)
@@ -124,6 +129,11 @@ class SyncRun(_Face[ProgramRun]):
     def execution_id(self) -> str:
         """As ``ProgramRun.execution_id``."""
         return self.asynchronous.execution_id
+
+    @property
+    def finished(self) -> bool:
+        """As ``ProgramRun.finished``."""
+        return self.asynchronous.finished
 
     @property
     def output(self) -> Any:
@@ -213,15 +223,25 @@ class SyncEngine(_Face[Engine], Toolbox):
     subscribe = _at_once(Engine.subscribe)
     observe = _waiting(Engine.observe)
     withdraw = _waiting(Engine.withdraw)
+    resolve = _waiting(Engine.resolve)
+    approvals = _waiting(Engine.approvals)
+    deny = _waiting(Engine.deny)
     current = _waiting(Engine.current)
     why = _waiting(Engine.why)
+    runs = _waiting(Engine.runs)
+    execution = _waiting(Engine.execution)
+    payload = _waiting(Engine.payload)
+    diff = _waiting(Engine.diff)
     graph = _waiting(Engine.graph)
     impact = _waiting(Engine.impact)
     impact_of = _waiting(Engine.impact_of)
     stats = _waiting(Engine.stats)
+    generalise = _waiting(Engine.generalise)
     cypher = _waiting(Engine.cypher)
     settle = _waiting(Engine.settle)
     collect = _waiting(Engine.collect)
+    approve = _waiting(Engine.approve)
+    reject = _waiting(Engine.reject)
 
     @contextmanager
     def watch(self, sources: Sequence[Source]) -> Iterator[Watcher]:

@@ -25,8 +25,9 @@ from ..graphstore.model import Value
 from ..invalidation.resources import Resource
 from .errors import AgentError, ConfigurationError
 from .keys.standins import NoStandIn, StandIns
+from .outcome.differences import TaskContent
 from .tools.dumping import Dumper, dumper_of
-from .tools.marks import Marked, Marks, marked, unmarked
+from .tools.marks import Marked, Marks, has_place, marked, unmarked
 
 __all__ = [
     "Given",
@@ -80,6 +81,18 @@ class Payload(NamedTuple):
         if self.marks is None:
             return self.data
         return encode(self.marks.render(standins, "what a task is known by"))
+
+    def like(self, data: bytes) -> Payload:
+        """What is recorded as ``data``, with the marks of this payload as far as it has such
+        places."""
+        json = decode(data)
+        if self.marks is None:
+            return Payload(data, json)
+        opaque, unseen = (
+            tuple(path for path in paths if has_place(json, path))
+            for paths in (self.marks.opaque, self.marks.unseen)
+        )
+        return Payload(data, json, Marked(json, opaque, unseen))
 
     @property
     def digest(self) -> str:
@@ -135,6 +148,20 @@ class Task:
             return cls(task_key(namespace, kind, name, known, more), name, known, more)
         except NoStandIn as error:
             raise ConfigurationError(f"the task of {name} cannot be shown: {error}") from None
+
+    @property
+    def content(self) -> TaskContent:
+        """The inputs and the context as they are."""
+        return TaskContent(self.inputs.json, None if self.context is None else self.context.json)
+
+    @property
+    def known(self) -> TaskContent:
+        """The inputs and the context as they enter the task's key. Raises NoStandIn."""
+        standins = StandIns("")
+        inputs, context = self.inputs.known_by(standins), None
+        if self.context is not None:
+            context = decode(self.context.known_by(standins))
+        return TaskContent(decode(inputs), context)
 
     def bind(self, standins: StandIns) -> None:
         """Give its opaque values their stand-ins, before anything is asked or read back."""

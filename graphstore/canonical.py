@@ -30,6 +30,7 @@ from typing_extensions import TypeAliasType
 from .errors import NotJson
 
 __all__ = [
+    "HashOf",
     "Json",
     "as_text",
     "canonical",
@@ -75,6 +76,24 @@ def fingerprint(value: Json) -> str:
 def hash_of(kind: str, *parts: str | int | None) -> str:
     """A key from its parts, separated by domain: ``hash_of("facet", uri, selector)``."""
     return digest(_write([kind, *parts]).encode())
+
+
+class HashOf:
+    """What ``hash_of`` gives, with parts that are added one after the other: each costs once."""
+
+    def __init__(self, kind: str, *parts: str | int | None) -> None:
+        self._hash = hashlib.sha256(_write([kind, *parts])[:-1].encode())
+
+    def add(self, *parts: str | int | None) -> None:
+        """Add parts to those so far."""
+        self._hash.update("".join(f",{_write(part)}" for part in parts).encode())
+
+    @property
+    def key(self) -> str:
+        """The key of the parts so far."""
+        whole = self._hash.copy()
+        whole.update(b"]")
+        return whole.hexdigest()[:_DIGITS]
 
 
 def encode(value: Json) -> bytes:

@@ -42,7 +42,8 @@ _Page = Sequence[tuple[str, Sequence[Trace]]]
 
 @dataclass
 class Deletions:
-    """What a batch is to delete: executions by id, versions and events each with its resource.
+    """What a batch is to delete: executions and approvals by id, versions and events each with its
+    resource.
 
     It is full with ``most`` of these, or with many steps; None: never.
     """
@@ -51,10 +52,12 @@ class Deletions:
     executions: list[str] = field(default_factory=list)
     versions: list[tuple[str, int]] = field(default_factory=list)
     events: list[tuple[str, str]] = field(default_factory=list)
+    approvals: list[str] = field(default_factory=list)
     steps: int = 0
 
     def __len__(self) -> int:
-        return len(self.executions) + len(self.versions) + len(self.events)
+        by_id = len(self.executions) + len(self.approvals)
+        return by_id + len(self.versions) + len(self.events)
 
     @property
     def is_full(self) -> bool:
@@ -67,6 +70,7 @@ class Deletions:
         runs: Iterable[Run] = (),
         versions: Iterable[tuple[str, int]] = (),
         events: Iterable[tuple[str, str]] = (),
+        approvals: Iterable[str] = (),
     ) -> None:
         """Take as many of these as there is room for."""
         for run in runs:
@@ -75,6 +79,7 @@ class Deletions:
                 self.steps += run.steps
         self.versions += [it for it in versions if not self.is_full]
         self.events += [it for it in events if not self.is_full]
+        self.approvals += [it for it in approvals if not self.is_full]
 
 
 class Contents(Protocol):
@@ -97,6 +102,8 @@ class Contents(Protocol):
           and id that started until then, in this order.
         - ``killed(until, most)``: runs that began no effect, have not ended, and were last heard of
           until then.
+        - ``unanswered(until, most)``: approvals that nobody answered before they expired until
+          then.
         - ``pasts(after, most)``: resources by URI.
         - ``versions(resource, after, most)``: by number.
         - ``expiries(resource, skip, most)``: of the current version, newest first.
@@ -110,7 +117,7 @@ class Contents(Protocol):
     async def delete(self, deletions: Deletions) -> Collected:
         """Delete what may still be deleted of it, and what belongs to that: an execution that has
         ended or was killed, a version that is not current, without an effect in doubt or an open
-        walk. Executions are folded into the totals of their days."""
+        walk, an approval that is pending. Executions are folded into the totals of their days."""
 
     async def delete_rest(self, most: int, /) -> Collected | None:
         """Delete some of what nothing needs any more, or go on looking for it. None: nothing was
@@ -206,6 +213,11 @@ class _Finder:
         rows = await self.contents.rows("killed", **of)
         deletions.add(self.rules.killed_to_delete(map(Run._make, rows)))
 
+    async def add_unanswered(self, deletions: Deletions) -> None:
+        """Some approvals that nobody answered in time."""
+        of = {"until": self.rules.unanswered_until(), "most": deletions.most or _ALL}
+        deletions.add(approvals=(id_ for (id_,) in await self.contents.rows("unanswered", **of)))
+
     async def add_past(self, deletions: Deletions, past: ResourceHistory) -> None:
         """Versions of a resource that go, and expiries of its current one."""
         of = {"resource": past.resource, "most": _PAGE}
@@ -233,6 +245,7 @@ class _Collection:
         self._stages = (
             self._executions,
             self._killed,
+            self._unanswered,
             self._resources,
             contents.delete_rest,
             self._size,
@@ -269,6 +282,11 @@ class _Collection:
     async def _killed(self, most: int) -> Collected | None:
         deletions = Deletions(most)
         await self._finder.add_killed(deletions)
+        return await self._deleted(deletions)
+
+    async def _unanswered(self, most: int) -> Collected | None:
+        deletions = Deletions(most)
+        await self._finder.add_unanswered(deletions)
         return await self._deleted(deletions)
 
     async def _resources(self, most: int) -> Collected | None:
@@ -321,6 +339,7 @@ async def _foreseen(contents: Contents, retention: Retention, excess: int = 0) -
         }
         await finder.add_runs(deletions, page, mine)
     await finder.add_killed(deletions)
+    await finder.add_unanswered(deletions)
     after = ""
     while rows := await contents.rows("pasts", after=after, most=_TASKS):
         for past in map(ResourceHistory._make, rows):

@@ -82,6 +82,17 @@ class Document:
         selected = [_projection(self.content, selection.paths)] if selection.paths else []
         return digest(b"selection:" + canonical([selected, selection.stopped, selection.strangers]))
 
+    def part(self, selector: str | None) -> Json | Gone:
+        """What ``selector`` names of the content, for people: GONE if it matches nothing. Where
+        its fingerprint is that of the whole, it is the whole."""
+        try:
+            selection = None if selector is None else self._selected(selector)
+        except SelectorError:
+            selection = None
+        if selection is None:
+            return self.content  # type: ignore[no-any-return]
+        return _projection(self.content, selection.paths) if selection.paths else GONE
+
     def _selected(self, selector: str) -> Selection | None:
         """What ``selector`` makes of the content; None: finding out would take too long."""
         from .selecting import TooCostly, select

@@ -16,6 +16,7 @@ ExecgraphError
     ├── SchemaTooNew            it was written by a newer execgraph
     ├── StoreDamaged            its file is damaged, or is no store at all
     ├── VersionMoved            a resource is no longer at the version that was noted
+    ├── WishLost                another run holds the wish that an effect was to begin for
     └── PayloadCorrupted        a stored payload does not have its digest
 """
 
@@ -41,6 +42,7 @@ __all__ = [
     "StoreUnavailable",
     "UnknownStore",
     "VersionMoved",
+    "WishLost",
 ]
 
 
@@ -131,6 +133,10 @@ class StoreDamaged(StoreError):
 
 class VersionMoved(StoreError):
     """A resource was changed since its version was noted; read it again."""
+
+
+class WishLost(StoreError):
+    """Another run holds the wish by now for which an effect was to begin, or nobody does."""
 
 
 class PayloadCorrupted(StoreError):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -30,6 +30,9 @@ from .canonical import digest, fingerprint, hash_of
 __all__ = [
     "KILLED_AFTER_MS",
     "NEVER",
+    "Approval",
+    "ApprovalState",
+    "Attempts",
     "ChangeEvent",
     "ChangeKind",
     "Effect",
@@ -38,6 +41,7 @@ __all__ = [
     "ExecutionState",
     "FacetChange",
     "FacetRef",
+    "JournalEntry",
     "Mode",
     "Outline",
     "OutlineStep",
@@ -49,9 +53,12 @@ __all__ = [
     "StepKind",
     "Task",
     "Trace",
+    "Unfinished",
     "Usage",
     "Value",
     "Walk",
+    "Wish",
+    "WishState",
     "manifest",
     "new_id",
     "signature",
@@ -76,11 +83,20 @@ class Effect(StrEnum):
 
     ``pure`` reuses the recorded output, ``read`` runs again and is compared, ``write`` runs
     again with an idempotency key, after its facts were checked once more, and is compared.
+    ``once`` is a write that is performed at most once, and gives what it gave then. ``confirm``
+    is a write that begins only with an approval of its own.
     """
 
     PURE = "pure"
     READ = "read"
     WRITE = "write"
+    ONCE = "once"
+    CONFIRM = "confirm"
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something."""
+        return self in (Effect.WRITE, Effect.ONCE, Effect.CONFIRM)
 
 
 class Mode(StrEnum):
@@ -90,32 +106,41 @@ class Mode(StrEnum):
         LIVE: Nothing was served.
         PARTIAL: Something was served, and something was asked.
         REPLAY: Recordings were of use, and no model was asked.
+        RETURNED: The run of this id had come to its end before, and nothing was run.
     """
 
     LIVE = "live"
     PARTIAL = "partial"
     REPLAY = "replay"
+    RETURNED = "returned"
 
 
 class ExecutionState(StrEnum):
     """Only a ``published`` execution is a trace, which may be replayed.
 
     One that is ``running`` has begun an effect or paid for a reply, and not ended. ``killed``: so
-    it has been for longer than ``KILLED_AFTER_MS`` since it was last heard of.
+    it is, and its process is known to be dead, or nothing was heard of it for longer than
+    ``KILLED_AFTER_MS``. ``unapproved``: it ended well, and becomes a trace when somebody approves
+    it. ``rejected``: somebody rejected it, or another one with its answer, so that it is never a
+    trace.
     """
 
     RUNNING = "running"
     KILLED = "killed"
     PUBLISHED = "published"
+    UNAPPROVED = "unapproved"
     UNPUBLISHED = "unpublished"
+    REJECTED = "rejected"
     FAILED = "failed"
 
 
 class EffectState(StrEnum):
-    """How far an effect has come. ``intended``: begun, and not known to have ended."""
+    """How far an effect has come. ``intended``: begun, and not known to have ended. ``not
+    performed``: its tool said so, or a person did."""
 
     INTENDED = "intended"
     DONE = "done"
+    NOT_PERFORMED = "not performed"
 
 
 def new_id(milliseconds: int) -> str:
@@ -231,6 +256,11 @@ class Step(_Node):
     by the program itself) as its call number ``call``. ``asked_at``: when a program's decision
     was asked, in milliseconds of the store's clock; ``seen``: of what its writes could require, the
     versions that were new then.
+
+    ``started_at``: when the model was asked, or the tool began, in milliseconds since 1970 by the
+    clock of that process; ``duration_ms``: how long that took. A decision that was served keeps
+    those of the day it was asked, as an action does whose output was reused. None: the step is
+    older than version 5 of the schema, or its tool never began.
     """
 
     position: int
@@ -242,6 +272,7 @@ class Step(_Node):
     output: str
     output_key: str
     error: bool = False
+    started_at: int | None = None
     duration_ms: float = 0.0
     guards: tuple[str, ...] = ()  # ids of Preconditions, sorted
     feeds: tuple[int, ...] = ()  # positions of the steps that feed this one, sorted
@@ -301,13 +332,14 @@ def signature(steps: Sequence[Step]) -> str:
     return fingerprint([[s.key, s.occurrence, s.output_key, s.error, *s.guards] for s in steps])
 
 
-#: A run that has not ended is told as killed when nothing was heard of it for so long.
+#: A run that has not ended is told as killed when nothing was heard of it for so long, also where
+#: nothing is known of its process.
 KILLED_AFTER_MS = 3_600_000
 
 
 class Execution(_Node):
     """One run. ``steps`` counts what was recorded; of a trace the first ``published_steps``
-    may be replayed, as ``manifest`` says."""
+    may be replayed, as ``manifest`` says. Of one that waits to be approved they will be."""
 
     id: str
     task: str
@@ -334,16 +366,27 @@ class Execution(_Node):
     saved_cost: float | None = None  # what the served ones had cost; None: not known
     miss_asked: tuple[int, ...] = ()  # of each kind in ``miss``: the calls
     miss_tokens: tuple[int, ...] = ()  # of each kind in ``miss``: the tokens
+    process: str | None = None  # that carries out one that has not ended, if its system tells
 
     @property
     def complete(self) -> bool:
         """Whether the whole run is published, to its end; False for a prefix up to a tear."""
         return self.published_steps == self.steps
 
-    def at(self, now: int) -> Execution:
-        """The execution as of ``now``: one that has long not been heard of was killed."""
+    @property
+    def is_plain_replay(self) -> bool:
+        """Whether its steps are those of the trace that it replayed: it has none of its own, and is
+        never published."""
+        unpublished = self.state is ExecutionState.UNPUBLISHED
+        return self.mode is Mode.REPLAY and unpublished and self.steps == 0
+
+    def at(self, now: int, *, is_dead: Callable[[str | None], bool]) -> Execution:
+        """The execution as of ``now``: one whose process ``is_dead``, or that has long not been
+        heard of, was killed."""
+        if self.state is not ExecutionState.RUNNING:
+            return self
         silent = now - self.started_at - self.duration_ms > KILLED_AFTER_MS
-        if self.state is not ExecutionState.RUNNING or not silent:
+        if not silent and not is_dead(self.process):
             return self
         return self.model_copy(update={"state": ExecutionState.KILLED})
 
@@ -352,6 +395,11 @@ class SideEffect(_Node):
     """What an action does to the outside in one execution; it outlives traces.
 
     ``step`` is the id of the recorded Step it belongs to; None while that is not yet written.
+    ``once``: by which an effect is known that is performed at most once; no two have the same.
+    Such a one also keeps the fingerprint of its real arguments, and the JSON text that it gave.
+    ``process``: the one that began it, if its system tells which. ``wish``: the key of the wish
+    that its run was about. ``approval``: the id of the one that it has used up, and
+    ``approved_by`` who gave that, if it was said.
     """
 
     id: str
@@ -362,10 +410,164 @@ class SideEffect(_Node):
     state: EffectState
     begun_at: int
     step: str | None = None
+    once: str | None = None
+    arguments_key: str | None = None
+    output_text: str | None = None
+    process: str | None = None
+    wish: str | None = None
+    approval: str | None = None
+    approved_by: str | None = None
 
-    def ended(self) -> SideEffect:
-        """This effect, known to have happened."""
-        return self.model_copy(update={"state": EffectState.DONE})
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it was begun, and is not known to have ended."""
+        return self.state is EffectState.INTENDED
+
+    def ended(self, output: bytes | None = None) -> SideEffect:
+        """This effect, known to have happened. ``output``: what one gave that happens once."""
+        text = None if output is None or self.once is None else output.decode()
+        return self.model_copy(update={"state": EffectState.DONE, "output_text": text})
+
+    def not_performed(self) -> SideEffect:
+        """This effect, known not to have happened: another one may take its place."""
+        return self.model_copy(update={"state": EffectState.NOT_PERFORMED, "once": None})
+
+
+class JournalEntry(NamedTuple):
+    """What a run that has not ended did, as the engine writes it. ``number``: the entries of an
+    execution are numbered from 0. ``at``: milliseconds since 1970. ``wish``: the key of the wish
+    that the run is about, if it has a run id."""
+
+    task: str
+    execution: str
+    number: int
+    at: int
+    entry: bytes
+    wish: str | None = None
+
+
+class WishState(StrEnum):
+    """How far a wish is. One whose run was killed stays running."""
+
+    RUNNING = "running"
+    FAILED = "failed"
+    DONE = "done"
+
+
+class Wish(NamedTuple):
+    """What a caller wants done, by one run or, if that does not come to its end, by several.
+
+    ``execution`` holds it: the last run that was begun for it, by ``process``. ``idle_ms``: how
+    long nothing was heard of that, by the store's clock. ``run_id`` and ``idempotency``: what the
+    caller named it by. ``result``: what it came to, of one with a run id.
+    """
+
+    key: str
+    task: str
+    execution: str
+    process: str | None
+    run_id: str | None = None
+    idempotency: str | None = None
+    state: WishState = WishState.RUNNING
+    result: str | None = None
+    idle_ms: int = 0
+
+
+class Unfinished(NamedTuple):
+    """What is left of a task's runs that have not come to their end: their wishes, and what they
+    have decided, the newest first."""
+
+    wishes: tuple[Wish, ...] = ()
+    entries: tuple[JournalEntry, ...] = ()
+
+
+class Attempts(NamedTuple):
+    """What the runs of one wish have begun, and what is kept of their steps, oldest first."""
+
+    effects: tuple[SideEffect, ...] = ()
+    entries: tuple[JournalEntry, ...] = ()
+
+
+class ApprovalState(StrEnum):
+    """How an approval stands.
+
+    Attributes:
+        PENDING: Nobody has answered.
+        APPROVED: One effect may begin.
+        DENIED: It was answered with no, for good.
+        USED: An effect has begun with it, and no other one can.
+        EXPIRED: Nobody answered in time, or no effect began in time.
+    """
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    USED = "used"
+    EXPIRED = "expired"
+
+
+class Approval(_Node):
+    """Whether one effect may begin (``effect="confirm"``): what was asked, and the answer.
+
+    Attributes:
+        id: By which it is answered; ids of nothing else begin with ``approval-``.
+        digest: What it is bound to: the tool, its real arguments, and the facts.
+        execution: The run that asked first.
+        agent: The agent's or program's name.
+        task: The task's key.
+        tool: The tool's name.
+        code_key: The version of the tool.
+        arguments: What it is to be called with, as JSON text; secrets are masked.
+        arguments_key: The fingerprint of the real arguments.
+        facts: What it rests on, as JSON text: of each fact the resource, selector, version and
+            fingerprint, and whether it is believed.
+        why: Why the call is believed to be right.
+        state: How it stands. That one has expired is not stored, but told when it is read.
+        requested_at: When it was asked, in milliseconds since 1970 by the store's clock.
+        expires_at: Until when it may be answered and used.
+        answered_at: When it was answered.
+        by: Who answered, if that was said.
+        reason: Why it was denied.
+        heard_by: Of a denial, the wish whose run was told.
+        effect: The id of the effect that has used it up.
+    """
+
+    id: str
+    digest: str
+    execution: str
+    agent: str
+    task: str
+    tool: str
+    code_key: str
+    arguments: str
+    arguments_key: str
+    facts: str
+    why: str
+    state: ApprovalState = ApprovalState.PENDING
+    requested_at: int = 0
+    expires_at: int = 0
+    answered_at: int | None = None
+    by: str | None = None
+    reason: str | None = None
+    heard_by: str | None = None
+    effect: str | None = None
+
+    def at(self, now: int) -> Approval:
+        """Tell how it stands at a moment.
+
+        What was asked in the future, by a clock that was set back since, has expired.
+
+        Args:
+            now: The moment, in milliseconds since 1970.
+
+        Returns:
+            The approval as of then.
+        """
+        is_open = self.state in (ApprovalState.PENDING, ApprovalState.APPROVED)
+        in_time = now < self.expires_at and self.requested_at <= now + 1000
+        if not is_open or in_time:
+            return self
+        return self.model_copy(update={"state": ApprovalState.EXPIRED})
 
 
 class FacetChange(_Node):

@@ -14,8 +14,27 @@ from .document import Document
 from .errors import PayloadCorrupted, StoreUnavailable
 from .facts import Expected, Facts, Span
 from .finding import Finding
-from .model import ChangeEvent, Execution, Outline, Recording, Replay, SideEffect, Task, Trace, Walk
+from .model import (
+    Approval,
+    ApprovalState,
+    Attempts,
+    ChangeEvent,
+    Execution,
+    JournalEntry,
+    Outline,
+    Recording,
+    Replay,
+    SideEffect,
+    Task,
+    Trace,
+    Unfinished,
+    Walk,
+    Wish,
+)
 from .retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
+from .roles.approvals import Precedent
+from .roles.history import ENDED, Executions
+from .roles.leases import Held
 from .roles.lookups import Choose, Lookup
 from .roles.marks import WALK_BATCH
 from .roles.recording import Published
@@ -130,8 +149,20 @@ class NullStore(GraphStore):
         return frozenset()
 
     @override
-    async def lease(self, name: str, owner: str, duration: timedelta) -> bool:
+    async def lease(
+        self,
+        name: str,
+        owner: str,
+        duration: timedelta,
+        *,
+        instead_of: str | None = None,
+        waits_for: Collection[str] = (),
+    ) -> bool:
         return True
+
+    @override
+    async def holder(self, name: str) -> Held | None:
+        return None
 
     @override
     async def release(self, name: str, owner: str) -> None:
@@ -154,7 +185,9 @@ class NullStore(GraphStore):
         return Lookup((), Facts(await self.now(), {}), None, {})
 
     @override
-    async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:
+    async def still(
+        self, execution: str, accepted: Mapping[str, int], *, alive: Collection[str] = ()
+    ) -> bool:
         return False
 
     @override
@@ -164,8 +197,95 @@ class NullStore(GraphStore):
         return {}
 
     @override
-    async def intend(self, effect: SideEffect, expected: Sequence[Expected]) -> bool:
+    async def intend(
+        self,
+        effect: SideEffect,
+        expected: Sequence[Expected],
+        *,
+        traces: Collection[str] = (),
+        wish: Wish | None = None,
+        agent: str = "",
+        entries: Sequence[JournalEntry] = (),
+    ) -> SideEffect | None:
+        if effect.once is not None:
+            raise StoreUnavailable(
+                f"{effect.tool} is to happen once, and nobody knows whether it has: nothing is kept"
+                " and nothing read while EXECGRAPH_MODE=off. Set another mode, or call its function"
+                " itself"
+            )
+        return effect
+
+    @override
+    async def end_effect(self, effect: SideEffect) -> None:
+        pass
+
+    @override
+    async def rejected(self, executions: Collection[str]) -> dict[str, str]:
+        return {}
+
+    @override
+    async def claim(self, wish: Wish, *, over: str | None = None) -> Wish:
+        return wish
+
+    @override
+    async def end_wish(self, wish: Wish) -> bool:
         return True
+
+    @override
+    async def unfinished(self, task: str, *, limit: int = 1000) -> Unfinished:
+        return Unfinished()
+
+    @override
+    async def attempts(self, wish: str) -> Attempts:
+        return Attempts()
+
+    @override
+    async def renew_wishes(self, executions: Collection[str]) -> None:
+        pass
+
+    @override
+    async def journal(self, entries: Sequence[JournalEntry]) -> None:
+        pass
+
+    @override
+    async def forget_journal(self, executions: Collection[str]) -> None:
+        pass
+
+    @override
+    async def age_journal(self, before: int) -> None:
+        pass
+
+    @override
+    async def request(
+        self, approval: Approval, lasts: timedelta, *, hearer: str | None = None
+    ) -> Approval:
+        now = await self.now()
+        expires_at = now + lasts // timedelta(milliseconds=1)
+        return approval.model_copy(update={"requested_at": now, "expires_at": expires_at})
+
+    @override
+    async def answer(
+        self,
+        id_: str,
+        state: ApprovalState,
+        *,
+        by: str | None = None,
+        reason: str | None = None,
+        heard_by: str | None = None,
+    ) -> Approval | None:
+        return None
+
+    @override
+    async def approval(self, id_: str) -> Approval | None:
+        return None
+
+    @override
+    async def approvals(self, *, limit: int = 100) -> list[Approval]:
+        return []
+
+    @override
+    async def precedents(self, task: str, tool: str, *, limit: int = 20) -> list[Precedent]:
+        return []
 
     @override
     async def write(self, recording: Recording) -> dict[str, int]:
@@ -180,12 +300,23 @@ class NullStore(GraphStore):
         manifest: str,
         signature: str,
         keep: int = TRACES_PER_TASK,
+        approved: bool = True,
     ) -> Published:
         return Published(published=False)
 
     @override
     async def unpublish(self, execution: str, reason: str) -> None:
         pass
+
+    @override
+    async def approve(
+        self, execution: str, *, keep: int = TRACES_PER_TASK, overrule: bool = False
+    ) -> Published:
+        return Published(published=False)
+
+    @override
+    async def reject(self, execution: str, reason: str, signature: str) -> tuple[str, ...]:
+        return ()
 
     @override
     async def write_replays(self, replays: Sequence[Replay]) -> None:
@@ -204,6 +335,10 @@ class NullStore(GraphStore):
         return Collected()
 
     @override
+    async def effect(self, id_: str) -> SideEffect | None:
+        return None
+
+    @override
     async def effects(self, execution: str) -> list[SideEffect]:
         return []
 
@@ -216,7 +351,31 @@ class NullStore(GraphStore):
         return None
 
     @override
-    async def executions(self, *, agent: str | None = None, limit: int = 20) -> list[Execution]:
+    async def recent_tasks(self, agent: str, *, limit: int = 20) -> list[Task]:
+        return []
+
+    @override
+    async def executions(self, of: Executions = ENDED, *, limit: int = 20) -> list[Execution]:
+        return []
+
+    @override
+    async def execution_ids(self, prefix: str, *, limit: int = 2) -> list[str]:
+        return []
+
+    @override
+    async def effect_ids(self, prefix: str, *, limit: int = 2) -> list[str]:
+        return []
+
+    @override
+    async def approval_ids(self, prefix: str, *, limit: int = 2) -> list[str]:
+        return []
+
+    @override
+    async def lengths(self, executions: Collection[str]) -> dict[str, int]:
+        return {}
+
+    @override
+    async def agents(self, *, limit: int = 20) -> list[str]:
         return []
 
     @override
@@ -224,7 +383,7 @@ class NullStore(GraphStore):
         return []
 
     @override
-    async def totals(self, *, since: int | None = None) -> Totals:
+    async def totals(self, *, since: int | None = None, dead: Collection[str] = ()) -> Totals:
         return Totals()
 
     @override

@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import Any, get_origin
 
 from .model import (
+    Approval,
     ChangeEvent,
     Execution,
     ExecutionState,
@@ -35,6 +36,8 @@ from .totals import Tally
 __all__ = [
     "FIELDS",
     "LISTS",
+    "Row",
+    "approval_of",
     "effect_of",
     "event_of",
     "execution_of",
@@ -66,6 +69,7 @@ FIELDS = {
     "step": _flat_fields(Step.model_fields, _EDGES),
     "execution": _flat_fields(Execution.model_fields, {"task"}),
     "effect": _flat_fields(SideEffect.model_fields, {"execution"}),
+    "approval": _flat_fields(Approval.model_fields),
     "event": _flat_fields(ChangeEvent.model_fields, {"changed"}),
     "precondition": _flat_fields(Precondition.model_fields),
     "tally": _flat_fields((it.name for it in fields(Tally)), {"agent", "mode", "state"}),
@@ -92,7 +96,7 @@ LISTS = _fields_of_type(tuple)
 # Writing ----------------------------------------------------------------------------------
 
 
-def flat(node: Step | Execution | SideEffect) -> dict[str, Any]:
+def flat(node: Step | Execution | SideEffect | Approval) -> dict[str, Any]:
     """The fields of a node as they are kept."""
     kept = node.model_dump(mode="json", exclude=_EDGES)
     if "usage" in kept:
@@ -184,6 +188,12 @@ def preconditions_of(rows: Iterable[Row]) -> dict[str, Precondition]:
 def effect_of(row: Row) -> SideEffect:
     """A side effect from its execution and its other fields."""
     return SideEffect(**dict(zip(_EFFECT, row, strict=True)))
+
+
+def approval_of(row: Row, now: int) -> Approval:
+    """An approval from its fields, as of ``now``."""
+    kept = {name: it for name, it in zip(FIELDS["approval"], row, strict=True) if it is not None}
+    return Approval(**kept).at(now)
 
 
 def event_of(event: Row, changed: Iterable[Row]) -> ChangeEvent:

@@ -9,6 +9,7 @@ from what is there:
   preconditions and what events say of it. Whoever requires it again has it computed again.
 - A task is deleted with its last execution. What a deleted execution cost and saved is added to
   the totals of its day first.
+- An approval is kept, like an effect that happens once, unless nobody has answered it in time.
 - A payload is deleted when nothing that is kept names it. It is *suspected* first, in the
   transaction that deletes what named it; then all that is kept is looked at; a run that writes it
   or names it meanwhile clears it of suspicion.
@@ -24,12 +25,14 @@ from typing import NamedTuple
 from .errors import ConfigurationError
 
 __all__ = [
+    "APPROVED_LATER",
     "COLLECT_BATCH",
     "EQUAL_TO",
     "EXPELLED",
     "LOST",
     "OVERSIZE",
     "TRACES_PER_TASK",
+    "UNAPPROVED",
     "UNUSED",
     "Collected",
     "Expiry",
@@ -41,7 +44,9 @@ __all__ = [
     "Trace",
     "Version",
     "beyond",
+    "beyond_unapproved",
     "least_used",
+    "rejected_with",
 ]
 
 #: How many published traces a task keeps, unless the engine is told otherwise.
@@ -57,11 +62,23 @@ EXPELLED = (UNUSED, OVERSIZE)
 #: Why a run is not published.
 LOST = "a payload that its steps name is gone"
 EQUAL_TO = "it takes the same steps under the same guards as "  # and the id of that trace
+UNAPPROVED = "it waits to be approved"
+APPROVED_LATER = "its rejection was overruled, with the approval of "  # and the id of that run
+
+
+def rejected_with(execution: str, reason: str) -> str:
+    """Why a run is no trace that has the answer of another one, which was rejected."""
+    return f"its answer was rejected, as that of {execution}: {reason}"
 
 
 def beyond(traces: int) -> str:
     """Why a trace is unpublished that is not among so many newest ones of its task."""
     return f"the task keeps its {traces} newest traces"
+
+
+def beyond_unapproved(runs: int) -> str:
+    """Why a run beyond the newest ones of its task waits no more to be approved."""
+    return f"the task keeps its {runs} newest runs that wait to be approved"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +133,7 @@ class Collected:
         preconditions: How many preconditions that nothing rests on.
         facets: How many facets that nothing rests on.
         tasks: How many tasks that have no execution left.
+        approvals: How many approvals that nobody gave or denied in time.
         values: How many payloads.
         bytes: How many bytes these took, as stored.
         more: There is more to delete.
@@ -130,6 +148,7 @@ class Collected:
     preconditions: int = 0
     facets: int = 0
     tasks: int = 0
+    approvals: int = 0
     values: int = 0
     bytes: int = 0
     more: bool = False
@@ -282,6 +301,10 @@ class Rules:
         """The runs that began no effect, and did not end, of which nothing is awaited."""
         return [it for it in runs if it.ended <= self.killed_until() and not it.held]
 
+    def unanswered_until(self) -> int:
+        """The moment after which a request that expired unanswered is kept."""
+        return self.killed_until()
+
     def has_versions_to_delete(self, past: ResourceHistory) -> bool:
         """Whether it may be so; a time in the future was given before the clock was set back."""
         if past.oldest is None:
@@ -317,7 +340,8 @@ class Rules:
     def _goes(self, run: Run, is_beyond: bool) -> bool:  # noqa: FBT001
         if run.held or run.ended > self._old:
             return False
-        return is_beyond or run.ended <= self._long_ago or run.reason in EXPELLED
+        too_many = is_beyond and run.reason != UNAPPROVED  # somebody is still to look at it
+        return too_many or run.ended <= self._long_ago or run.reason in EXPELLED
 
     def _is_beyond(self, history: TaskHistory, run: Run) -> bool:
         if not self.retention.history:

@@ -15,11 +15,12 @@ import re2
 from jsonpath import filter as filters
 from jsonpath import selectors as parts
 from jsonpath.parse import Parser
+from jsonpath.segments import JSONPathChildSegment
 from jsonpath.stream import TokenStream
 
 from .errors import SelectorError
 
-__all__ = ["Query", "operands", "pattern_of", "query_of"]
+__all__ = ["Query", "names_in", "operands", "pattern_of", "query_of"]
 
 Query = jsonpath.JSONPath
 
@@ -47,6 +48,18 @@ _EXPRESSIONS = (
 )
 
 _OPERATORS = frozenset({"&&", "||", "==", "!=", "<", "<=", ">", ">="})
+
+
+def names_in(query: Query) -> tuple[str, ...] | None:
+    """The names that a query follows one after the other (``$.a.b``); None if it does more."""
+    names = []
+    for segment in query.segments:
+        match segment.selectors:
+            case (parts.NameSelector(name=name),) if isinstance(segment, JSONPathChildSegment):
+                names.append(name)
+            case _:
+                return None
+    return tuple(names)
 
 
 @lru_cache(maxsize=4096)

@@ -26,16 +26,20 @@ from typing import Protocol
 
 from .errors import PayloadCorrupted
 from .facts import wanted_by
+from .roles.approvals import Approving
 from .roles.collecting import Collecting
 from .roles.examining import Examining
 from .roles.facts import FactChanging, FactReading
 from .roles.history import History
+from .roles.journals import JournalWriting
 from .roles.leases import Leases
 from .roles.lookups import Lookups
 from .roles.marks import Marks
 from .roles.presence import Opening, Presence
 from .roles.querying import Querying
 from .roles.recording import ReplayRecording, RunRecording
+from .roles.verdicts import Verdicts
+from .roles.wishes import Wishes, WishRenewing
 
 __all__ = ["RETRY_SECONDS", "GraphStore", "RunStore"]
 
@@ -45,7 +49,7 @@ _log = logging.getLogger(__name__)
 RETRY_SECONDS = 30.0
 
 
-class RunStore(Presence, FactReading, Lookups, RunRecording, Protocol):
+class RunStore(Presence, FactReading, Lookups, Leases, Wishes, RunRecording, Approving, Protocol):
     """What a run needs of its store."""
 
     #: Whether it has gone, and does not come back for the run that it was lent to.
@@ -56,9 +60,11 @@ class GraphStore(
     RunStore,
     Opening,
     FactChanging,
-    Leases,
     Marks,
     ReplayRecording,
+    Verdicts,
+    JournalWriting,
+    WishRenewing,
     Collecting,
     History,
     Examining,

@@ -72,6 +72,8 @@ class Totals:
     tallies: tuple[Tally, ...] = ()
     misses: Mapping[str, Missed] = field(default_factory=dict)  # by kind of cause
     traces: int = 0  # published now
+    unapproved: int = 0  # waiting to be approved now
+    rejected: int = 0  # rejected, and kept
 
     @property
     def executions(self) -> dict[str, int]:
@@ -115,10 +117,16 @@ class Totals:
 
     @classmethod
     def of(
-        cls, groups: Iterable[Sequence[Any]], misses: Iterable[Sequence[Any]], traces: int
+        cls,
+        groups: Iterable[Sequence[Any]],
+        misses: Iterable[Sequence[Any]],
+        traces: int,
+        unapproved: int,
+        rejected: int,
     ) -> Totals:
         """Add up rows of tallies, and rows ``[kind of cause, calls, tokens]``; there may be several
-        of one agent, mode and state, or of one kind."""
+        of one agent, mode and state, or of one kind. Then: how many executions are published,
+        wait to be approved, and are rejected now."""
         tallies: dict[tuple[str, str, str], Tally] = {}
         for tally in map(Tally.of, groups):
             key = (tally.agent, tally.mode, tally.state)
@@ -128,4 +136,5 @@ class Totals:
             known = by_kind.get(kind, Missed(0, 0))
             by_kind[kind] = Missed(known.asked + (asked or 0), known.tokens + (tokens or 0))
         missed = {kind: it for kind, it in by_kind.items() if any(it)}
-        return cls(tuple(tallies[key] for key in sorted(tallies)), missed, traces)
+        in_order = tuple(tallies[key] for key in sorted(tallies))
+        return cls(in_order, missed, traces, unapproved, rejected)

@@ -28,6 +28,8 @@ dbms.security.auth_enabled={auth}
 dbms.security.auth_lock_time=0s
 dbms.usage_report.enabled=false
 server.memory.pagecache.size={page_cache}m
+# While a graph is small it grows by half every few seconds, and each statement is planned again.
+dbms.cypher.min_replan_interval=5m
 # A fresh home takes 2 MB instead of 512.
 db.tx_log.preallocate=false
 db.tx_log.rotation.size=64m

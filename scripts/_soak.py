@@ -10,7 +10,8 @@ differs is a violation; its history is made as short as it can be, and printed.
     scripts/soak --seed 7 --histories 1           the history of one seed, again
     scripts/soak --programs 1 --minutes 5         of random programs alone
 
-A share of the histories is one of random programs, judged by what their acts truly follow from.
+A share of the histories is one of random programs, judged by what their acts truly follow from, and
+one of wishes: of runs that are killed, fail and are called again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import time
 import traceback
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,9 +40,11 @@ from anthropic import AsyncAnthropic
 
 from execgraph.adapters.messages_api import MessagesServer
 from execgraph.scripts._soak_shrink import shrunk
-from execgraph.tests.histories.history import History, Operation, operations
+from execgraph.tests.histories.history import History, operations
 from execgraph.tests.histories.program_history import ProgramHistory, program_operations
 from execgraph.tests.histories.program_world import ProgramWorld
+from execgraph.tests.histories.wish_history import WishHistory, wish_operations
+from execgraph.tests.histories.wish_world import WishWorld
 from execgraph.tests.histories.world import World, brain
 
 _TOGETHER = 10  # histories that share an SQLite file
@@ -58,6 +61,7 @@ class Tally:
     histories: int = 0
     over_http: int = 0
     of_programs: int = 0
+    of_wishes: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     violations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -76,6 +80,7 @@ class Tally:
         self.histories += other.histories
         self.over_http += other.over_http
         self.of_programs += other.of_programs
+        self.of_wishes += other.of_wishes
         self.kinds += other.kinds
         self.violations += other.violations
 
@@ -127,6 +132,13 @@ def _parser() -> argparse.ArgumentParser:
         default=0.5,
         metavar="SHARE",
         help="how many of the histories are of random programs, from 0 to 1 (0.5)",
+    )
+    add(
+        "--wishes",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="how many are of runs that are called again, from 0 to 1 (0.2)",
     )
     add("--folder", type=Path, help="where SQLite files are made, and removed again")
     add("--jobs", type=int, default=1, help="processes that do it at the same time (1)")
@@ -197,6 +209,7 @@ class _Bunch:
     folder: str | None
     http: bool
     programs: float  # the share of histories that are of random programs
+    wishes: float  # and of those that are of runs called again
     shrink: float  # seconds
     until: float | None  # by the monotonic clock, which all processes of a machine share
 
@@ -215,6 +228,7 @@ def _bunches(
             folder,
             options.http,
             options.programs,
+            options.wishes,
             options.shrink,
             until,
         )
@@ -263,22 +277,33 @@ def _bunch(bunch: _Bunch) -> Iterator[Tally]:
 # Histories --------------------------------------------------------------------------------
 
 
+_OPERATIONS: dict[str, Callable[[random.Random, int], list[Any]]] = {
+    "tasks": operations,
+    "programs": program_operations,
+    "wishes": wish_operations,
+}
+
+
+def _kind(seed: int, bunch: _Bunch) -> str:
+    """What a history is of."""
+    lot = random.Random(f"kind of {seed}").random()  # noqa: S311
+    if lot < bunch.programs:
+        return "programs"
+    return "wishes" if lot >= 1 - bunch.wishes else "tasks"
+
+
 def _history(seed: int, bunch: _Bunch, urls: Sequence[str], model: str | None) -> Tally:
     choose = random.Random(seed)  # noqa: S311 - reproducible is the point
-    of_programs = random.Random(f"kind of {seed}").random() < bunch.programs  # noqa: S311
-    model = None if of_programs else model  # these ask in the process
-    history: Sequence[Any]
-    if of_programs:
-        history = program_operations(choose, bunch.length)
-    else:
-        history = operations(choose, bunch.length)
+    kind = _kind(seed, bunch)
+    model = model if kind == "tasks" else None  # the others ask in the process
 
     def do(some: Sequence[Any]) -> tuple[list[Any], str | None]:
-        return asyncio.run(_do_programs(some, urls) if of_programs else _do(some, urls, model))
+        return asyncio.run(_do(kind, some, urls, model))
 
-    done, why = do(history)
-    kinds = Counter(f"{it[0]} (of programs)" if of_programs else it[0] for it in done)
-    tally = Tally(seed, seed, 1, int(model is not None), int(of_programs), kinds)
+    done, why = do(_OPERATIONS[kind](choose, bunch.length))
+    tally = Tally(seed, seed, 1, over_http=int(model is not None))
+    tally.of_programs, tally.of_wishes = int(kind == "programs"), int(kind == "wishes")
+    tally.kinds.update(it[0] if kind == "tasks" else f"{it[0]} (of {kind})" for it in done)
     if why is not None:
         short = shrunk(done, lambda some: do(some)[1], bunch.shrink)
         again = f"scripts/soak --seed {seed} --histories 1 --length {bunch.length}"
@@ -286,34 +311,32 @@ def _history(seed: int, bunch: _Bunch, urls: Sequence[str], model: str | None) -
             {
                 "seed": seed,
                 "why": why,
-                "again": f"{again} --programs {bunch.programs:g}",
+                "again": f"{again} --programs {bunch.programs:g} --wishes {bunch.wishes:g}",
                 "shortest": [repr(it) for it in short],
             }
         )
     return tally
 
 
-async def _do_programs(history: Sequence[Any], urls: Sequence[str]) -> tuple[list[Any], str | None]:
-    """As ``_do``, of random programs."""
-    space = f"soak-{uuid.uuid4().hex[:12]}"
-    return await _all_of(history, ProgramHistory([ProgramWorld(url, space) for url in urls]))
-
-
 async def _do(
-    history: Sequence[Operation], urls: Sequence[str], model: str | None
-) -> tuple[list[Operation], str | None]:
+    kind: str, some: Sequence[Any], urls: Sequence[str], model: str | None
+) -> tuple[list[Any], str | None]:
     """The operations that were done, and what was wrong with the last one."""
     space = f"soak-{uuid.uuid4().hex[:12]}"
+    if kind == "programs":
+        return await _all_of(some, ProgramHistory([ProgramWorld(url, space) for url in urls]))
+    if kind == "wishes":
+        return await _all_of(some, WishHistory([WishWorld(url, space) for url in urls]))
     client = None if model is None else AsyncAnthropic(base_url=model, api_key="local")
     try:
-        return await _all_of(history, History([World(url, space, client) for url in urls]))
+        return await _all_of(some, History([World(url, space, client) for url in urls]))
     finally:
         if client is not None:
             await client.close()
 
 
 async def _all_of(
-    operations: Sequence[Any], history: History | ProgramHistory
+    operations: Sequence[Any], history: History | ProgramHistory | WishHistory
 ) -> tuple[list[Any], str | None]:
     try:
         async with history:
@@ -353,6 +376,7 @@ def _print(options: argparse.Namespace, urls: Sequence[str], total: Tally, secon
             "histories": total.histories,
             "over_http": total.over_http,
             "of_programs": total.of_programs,
+            "of_wishes": total.of_wishes,
             "operations": total.operations,
             "kinds": dict(total.kinds.most_common()),
             "violations": total.violations,
@@ -368,7 +392,7 @@ def _print(options: argparse.Namespace, urls: Sequence[str], total: Tally, secon
         print(f"{kind:22} {count:>9}")
     print(
         f"{total.seeds}, {total.histories} histories ({total.of_programs} of programs,"
-        f" {total.over_http} over HTTP),"
+        f" {total.of_wishes} of wishes, {total.over_http} over HTTP),"
         f" {total.operations} operations on each of {', '.join(urls)} in {seconds:.0f} s"
         f" ({total.operations / max(seconds, 0.001):.0f}/s), {len(total.violations)} violations"
     )

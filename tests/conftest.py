@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import ssl
+import tempfile
 import uuid
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +56,7 @@ TOGETHER = {
     "adapters/test_newcomer_pages.py",  # one page's server has a fixed port
     "adapters/test_plain_installation.py",
     "crashes/test_killed.py",
+    "engine/test_server_emptied.py",
     "engine/test_server_killed.py",
     "test_cookbook.py",
     "workload/test_workload.py",
@@ -79,6 +85,37 @@ class Together(LoadScopeScheduling):  # type: ignore[misc]
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
     return Together(config, log)
+
+
+#: Folders whose tests, and the processes that these start, reach nobody outside of this machine.
+LOCAL = {"concurrency", "crashes", "engine", "histories", "services"}
+
+_AUTHORITIES = "SSL_CERT_FILE"
+_given = os.environ.get(_AUTHORITIES)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Local tests know one authority: each client reads all there are, which takes as long as a
+    test."""
+    local = item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).parts[0] in LOCAL
+    known = _one_authority() if local else _given
+    if known is None:
+        os.environ.pop(_AUTHORITIES, None)
+    else:
+        os.environ[_AUTHORITIES] = known
+
+
+@cache
+def _one_authority() -> str | None:
+    """A file with one certificate of those that this machine has; None if it has none."""
+    known = ssl.create_default_context().get_ca_certs(binary_form=True)
+    if not known:
+        return _given
+    file = Path(tempfile.mkdtemp()) / "authority.pem"
+    file.write_text(ssl.DER_cert_to_PEM_cert(known[0]), encoding="ascii")
+    atexit.register(shutil.rmtree, file.parent, ignore_errors=True)
+    return str(file)
 
 
 @pytest.fixture(scope="session")

@@ -19,17 +19,20 @@ from execgraph.graphstore.cypher import LABELS, RELATIONSHIPS, Table
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import CypherRefused
 from execgraph.graphstore.model import (
+    ApprovalState,
     ExecutionState,
     Mode,
     Precondition,
     Recording,
     Replay,
+    signature,
     step_id,
 )
 from execgraph.graphstore.store import GraphStore
 from execgraph.tests.conformance.samples import (
     guard,
     published,
+    sample_approval,
     sample_effect,
     sample_recording,
     sample_replay,
@@ -83,7 +86,16 @@ async def record(store: GraphStore) -> None:
     )
 
     deploy = _run("deploy", guards[:2], turns=8)
-    effect = sample_effect("deploy-1", 1, done=True, step=step_id("deploy-1", 3))
+    once = {
+        "once": "deploy checkout",
+        "arguments_key": "checkout",
+        "output_text": '"done"',
+        "process": "p",
+        "wish": "deploy-1",
+    }
+    effect = sample_effect("deploy-1", 1, done=True, step=step_id("deploy-1", 3)).model_copy(
+        update=once
+    )
     await published(store, deploy.model_copy(update={"effects": (effect,)}))
     await published(store, _run("triage", guards[:1], agent="triager"))
     await published(store, _run("migrate", guards[1:3], mode=Mode.LIVE))
@@ -91,8 +103,24 @@ async def record(store: GraphStore) -> None:
     failed = _run("broken", (), mode=Mode.LIVE, reason="RunFailed: the tool deploy raised")
     await store.write(_in_state(failed, ExecutionState.FAILED))
 
+    # What people decide, and may decide.
+    await published(store, _run("reviewed", ()), approved=False)
+    wrong = _run("wrong", ())
+    await published(store, wrong)
+    await store.reject("wrong-1", "wrong region", signature(wrong.steps))
+
+    for number, state in enumerate((None, ApprovalState.DENIED, ApprovalState.APPROVED)):
+        asked = sample_approval(number, digest=f"{number}", execution="deploy-replay-1")
+        await store.request(asked, timedelta(days=1))
+        if state is not None:
+            said = {"by": "ann", "reason": "not on a Friday", "heard_by": "deploy-replay-1"}
+            await store.answer(asked.id, state, **said)
+    confirmed = {"approval": "approval-2", "approved_by": "ann"}
+    assert await store.intend(sample_effect("confirmed-1").model_copy(update=confirmed), [])
+
     # Begun, and never ended: as a crash leaves it.
-    assert await store.intend(sample_effect("crashed-1"), [])
+    crashed = sample_effect("crashed-1").model_copy(update={"process": "machine/1/1"})
+    assert await store.intend(crashed, [], agent="deployer")
     replays = [
         sample_replay(deploy, number, [sample_effect(f"deploy-replay-{number}", done=True)])
         for number in (1, 2)
@@ -211,7 +239,9 @@ def _dialect(file: str) -> list[str]:
 EQUAL, REFUSED = _dialect("equal.cypher"), _dialect("refused.cypher")
 ASKED = {**QUESTIONS, **WHOLE, **{query: query for query in EQUAL}}
 #: When it is was told by the clock, and differs.
-TIMES = {"at", "decided_at", "since", "started_at", "until"}
+TIMES = {
+    "answered_at", "at", "decided_at", "expires_at", "requested_at", "since", "started_at", "until",
+}  # fmt: skip
 
 
 def test_the_page_has_at_least_twenty_questions() -> None:

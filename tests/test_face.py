@@ -37,8 +37,8 @@ def test_every_name_can_be_imported_and_says_what_it_is(name: str) -> None:
 
 
 def test_the_events_are_those_that_a_subscriber_is_given() -> None:
-    kinds = {execgraph.RunStarted, execgraph.StepEnded, execgraph.RunEnded}
-    assert set(get_args(execgraph.Event)) == {*kinds, execgraph.ResourceChanged}
+    runs = {execgraph.RunWaits, execgraph.RunStarted, execgraph.StepEnded, execgraph.RunEnded}
+    assert set(get_args(execgraph.Event)) == {*runs, execgraph.ResourceChanged}
 
 
 @pytest.mark.parametrize("value", [None, True, 1, 1.5, "a", [1, [None]], {"a": [{"b": "c"}]}])

@@ -21,11 +21,21 @@ FOLDERS = (
 # The rooms of a folder, likewise, and what all of them may use of the folder itself. What else
 # stands in it may use all rooms.
 ROOMS = {
-    "engine": ("asking", "ending", "replay", "sessions", "tools", "model", "keys", "outcome"),
+    "engine": (
+        "asking",
+        "ending",
+        "replay",
+        "generalising",
+        "sessions",
+        "tools",
+        "model",
+        "keys",
+        "outcome",
+    ),
     "invalidation": ("files", "formats", "watching"),
 }
 SHARED = {
-    "engine": {"errors", "exits", "task", "transcript"},
+    "engine": {"errors", "exits", "spelling", "task", "transcript"},
     "invalidation": {"resources", "source"},
 }
 # What decides by facts alone, and all that it may import of the package.

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from ...engine.model.client import Call, Dialect, Names
 from ...graphstore.model import Usage
+from .events import as_message
 
 __all__ = ["CHANGES_NO_ANSWER", "MessagesDialect", "terms_of", "usage_of"]
 
@@ -46,6 +47,9 @@ _BETAS = frozenset({"betas", "anthropic_beta"})  # in a body, where a platform t
 _IDS = frozenset({"id", "tool_use_id"})
 _BLOCKS = frozenset({"content", "tool_changes", "tool_references"})
 _TEXT_OR_BLOCKS = frozenset({"tool_result", "mcp_tool_result", "content"})  # a text is a block
+_HOLD_BLOCKS = frozenset({"content", "source", "citations"})
+#: What a block is known by to the API, and to who reads it; all else in it is data.
+_NAMES_OF_BLOCKS = _IDS | {_HINT, "type", "name", "media_type", "caller", "signature"}
 # What a reply says beside what it cost and what it is called.
 _REPLY = ("type", "role", "content", "stop_reason", "stop_sequence")
 
@@ -118,10 +122,11 @@ class MessagesDialect(Dialect):
         # A value may be called as a model, a tool, or a role is.
         hidden = dict(request)
         if "system" in request:
-            hidden["system"] = hide(request["system"])
+            hidden["system"] = _hidden_content(request["system"], hide)
         if "messages" in request:
             hidden["messages"] = [
-                {**it, "content": hide(it.get("content"))} for it in request["messages"]
+                {**it, "content": _hidden_content(it.get("content"), hide)}
+                for it in request["messages"]
             ]
         return hidden
 
@@ -133,6 +138,10 @@ class MessagesDialect(Dialect):
             for block in reply.get("content", ())
         ]
         return {**reply, "content": content}
+
+    @override
+    def said(self, reply: Any) -> Any:
+        return as_message(reply)
 
     @override
     def calls(self, reply: Any) -> tuple[Call, ...]:
@@ -184,6 +193,25 @@ class MessagesDialect(Dialect):
         if not any(block["text"] for block in _of_type("text", reply)):
             return f"the model's reply ended by {reason!r} and says nothing; {remedy}"
         return None
+
+
+def _hidden_content(content: Any, hide: Callable[[Any], Any]) -> Any:
+    """Content blocks with what is data in them hidden, and not what the API calls them by. What was
+    thought was said without the values, and is signed as it is."""
+    match content:
+        case list() | tuple():
+            return [_hidden_content(block, hide) for block in content]
+        case Mapping() if content.get("type") in _THOUGHT:
+            return content
+        case Mapping():
+            return {key: _hidden_part(key, part, hide) for key, part in content.items()}
+    return hide(content)
+
+
+def _hidden_part(key: str, part: Any, hide: Callable[[Any], Any]) -> Any:
+    if key in _NAMES_OF_BLOCKS:
+        return part
+    return _hidden_content(part, hide) if key in _HOLD_BLOCKS else hide(part)
 
 
 def usage_of(billed: Mapping[str, Any]) -> Usage:

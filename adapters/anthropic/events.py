@@ -22,18 +22,23 @@ __all__ = [
     "EventReader",
     "StreamedMessage",
     "UnreadableStream",
+    "as_message",
     "as_streamed",
-    "without_events",
+    "request_id_of",
+    "with_request_id",
 ]
 
-#: Where a recorded reply keeps the events as which it came. It is no field of the API's.
-EVENTS = "execgraph_events"
+#: Where a recorded reply keeps how it came: as which events, and under which id the service knows
+#: the request. They are no fields of the API's.
+EVENTS, REQUEST_ID = "execgraph_events", "execgraph_request_id"
 
 _OF_AWS = "application/vnd.amazon.eventstream"
 #: The texts that come in parts: where a delta of this kind has its part.
 _PARTS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
+#: Why a reply ends whose calls are whole.
+_WHOLE = frozenset({"end_turn", "tool_use"})
 _NOT_AS_IT_SHOULD_BE = (AttributeError, IndexError, KeyError, TypeError)
 
 
@@ -91,31 +96,33 @@ class _Lines:
 
 
 class _FramesOfAws:
-    """The events of Bedrock, each in a binary frame."""
+    """The events of Bedrock, each in a binary frame. ``frames``: botocore's reader of them;
+    ``broken``: what it raises."""
 
-    def __init__(self, frames: Any) -> None:
+    def __init__(self, frames: Any, broken: type[Exception]) -> None:
         self._frames = frames
+        self._broken = broken
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         self._frames.add_data(data)
         try:
             for frame in self._frames:
                 event = json.loads(frame.payload)
-                if "bytes" not in event:
+                if not isinstance(event, dict) or "bytes" not in event:
                     raise BrokenStream(f"the service failed in the middle: {event}")
                 yield b64decode(event["bytes"])
-        except ValueError as error:
+        except (self._broken, ValueError) as error:
             raise BrokenStream(f"a frame cannot be read: {error}") from error
 
 
 def _texts_of_aws() -> _FramesOfAws:
     try:
-        from botocore.eventstream import EventStreamBuffer
+        from botocore.eventstream import EventStreamBuffer, ParserError
     except ImportError:
         raise UnreadableStream(
             "Bedrock streams are read by botocore: install anthropic[bedrock]"
         ) from None
-    return _FramesOfAws(EventStreamBuffer())
+    return _FramesOfAws(EventStreamBuffer(), ParserError)
 
 
 def _event(text: bytes) -> dict[str, Any]:
@@ -139,6 +146,8 @@ class StreamedMessage:
         self.begun = False
         self._message: dict[str, Any] = {}
         self._parts: dict[int, list[str]] = {}  # of the block that is open, by its index
+        self._closed = 0  # so many blocks
+        self._cut = False  # the arguments of a call are no whole JSON
         self._events: list[dict[str, Any]] = []
 
     def take(self, events: Iterable[dict[str, Any]]) -> None:
@@ -190,7 +199,7 @@ class StreamedMessage:
             case "message_delta":
                 self._change(event)
             case "message_stop":
-                self.ended = True
+                self._end()
             case _:
                 pass  # a ping; and what may be added to the API later and is no part of a message
 
@@ -210,6 +219,8 @@ class StreamedMessage:
 
     def _add(self, index: int, delta: dict[str, Any]) -> None:
         block, kind = self._message["content"][index], delta["type"]
+        if index < self._closed:
+            raise BrokenStream(f"block {index} goes on, and has ended")
         if kind in _PARTS:
             self._parts.setdefault(index, []).append(delta[_PARTS[kind]])
         elif kind == "citations_delta":
@@ -221,13 +232,23 @@ class StreamedMessage:
 
     def _close(self, index: int) -> None:
         block = self._message["content"][index]
+        self._closed = max(self._closed, index + 1)
         if index not in self._parts:
             return
         text = "".join(self._parts.pop(index))
         if block["type"] in ("text", "thinking"):
             block[block["type"]] = block.get(block["type"], "") + text
         elif text:
-            block["input"] = _arguments(text)
+            block["input"], is_whole = _arguments(text)
+            self._cut = self._cut or not is_whole
+
+    def _end(self) -> None:
+        for index in list(self._parts):
+            self._close(index)
+        reason = self._message.get("stop_reason")
+        if self._cut and reason in _WHOLE:
+            raise BrokenStream(f"it ended by {reason}, and the arguments of a call did not")
+        self.ended = True
 
     def _change(self, event: dict[str, Any]) -> None:
         changed = {
@@ -240,15 +261,16 @@ class StreamedMessage:
         self._message["usage"] = {**(self._message.get("usage") or {}), **billed}
 
 
-def _arguments(text: str) -> Json:
-    """Read the arguments of a call; of one that was cut, as much as came."""
+def _arguments(text: str) -> tuple[Json, bool]:
+    """The arguments of a call, and whether they are whole: of one that was cut, as much as came."""
     from jiter import from_json  # as the SDK does
 
+    with suppress(ValueError):
+        return from_json(text.encode()), True
     try:
-        arguments: Json = from_json(text.encode(), partial_mode=True)
+        return from_json(text.encode(), partial_mode=True), False
     except ValueError as error:
         raise BrokenStream(f"the arguments of a call are no JSON: {error}") from error
-    return arguments
 
 
 def _joined(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -288,14 +310,27 @@ def _parted(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def as_streamed(reply: Mapping[str, Any]) -> Iterator[bytes]:
     """A recorded reply as server-sent events: as it came, or as the API would stream it."""
     if (events := reply.get(EVENTS)) is None:
-        yield from as_events(reply)
+        yield from as_events(as_message(reply))
         return
     for event in _parted(events):
         yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
 
 
-def without_events(reply: Json) -> Json:
+def as_message(reply: Any) -> Any:
     """A recorded reply as a message of the API."""
-    if not isinstance(reply, Mapping) or EVENTS not in reply:
+    if not isinstance(reply, Mapping) or not reply.keys() & {EVENTS, REQUEST_ID}:
         return reply
-    return {key: value for key, value in reply.items() if key != EVENTS}
+    return {key: value for key, value in reply.items() if key not in (EVENTS, REQUEST_ID)}
+
+
+def with_request_id(reply: Json, request_id: str | None) -> Json:
+    """A reply as it is recorded, with the id under which the service knows the request."""
+    if request_id is None or not isinstance(reply, Mapping):
+        return reply
+    return {**reply, REQUEST_ID: request_id}
+
+
+def request_id_of(reply: Json) -> str | None:
+    """The id of the request that a recorded reply answered; None if it was not recorded."""
+    id_ = reply.get(REQUEST_ID) if isinstance(reply, Mapping) else None
+    return id_ if isinstance(id_, str) else None

@@ -24,8 +24,8 @@ from ...graphstore.canonical import Json, encode
 from .client import being_asked
 from .dialect import MessagesDialect
 from .errands import Errands, in_loop, running_loop
-from .events import without_events
-from .passing import IN_A_THREAD, Passing, endpoint
+from .events import as_message, request_id_of
+from .passing import IN_A_THREAD, Passing, passed
 from .sending import as_sent, body_of
 from .streaming import (
     AsyncPassing,
@@ -35,13 +35,12 @@ from .streaming import (
     SyncPassing,
     SyncServed,
     answered,
-    message_of,
+    recorded,
 )
 
 __all__ = ["Middleware"]
 
 _MESSAGES = "/v1/messages"
-_ASKING = (_MESSAGES, "/v1/complete")
 _OK, _NOT_FOUND = 200, 404
 _LONG = 3600.0  # seconds between two events of a stream
 
@@ -121,7 +120,7 @@ class Middleware(SdkMiddleware):
         if response is not None:
             return response
         if streams:
-            return _streamed(kinds.response, request, kinds.served(reply, self._pace))
+            return _streamed(kinds.response, request, kinds.served(reply, self._pace), reply)
         return _response(kinds.response, request, reply)
 
     def _run_of(self, request: Any) -> ProgramRun | None:
@@ -141,20 +140,20 @@ class Middleware(SdkMiddleware):
     def _passing(self, request: Any) -> Passing | None:
         """A call that is no decision of a run; None if no run can have made it, or if a run itself
         makes it."""
-        path = request.url.partition("?")[0]
-        asks = path.startswith(_ASKING) and request.method.lower() == "post"
-        if being_asked() or not asks:
+        kind = None if being_asked() else passed(request)
+        if kind is None:
             return None
-        run, what = current_run(), endpoint(path)
+        run = current_run()
         runs: tuple[ProgramRun, ...] = () if run is None else (run,)
         if run is None and running_loop() is None:
             # A thread that the program started itself has no context, so it does not say whose.
-            runs, what = open_runs(), IN_A_THREAD
+            runs = open_runs()
+            kind = kind._replace(what=IN_A_THREAD.what, instead=IN_A_THREAD.instead)
         if not runs:
             return None
-        passing = Passing(runs, what, request)
-        if what not in self._warned:
-            self._warned.add(what)
+        passing = Passing(runs, kind, request)
+        if kind.what not in self._warned:
+            self._warned.add(kind.what)
             passing.warn()
         return passing
 
@@ -221,7 +220,7 @@ async def _decided(run: ProgramRun, call: _Call) -> tuple[Any, Any]:
     async def ask(request: Any) -> bytes:
         body = body_of(request) if changed else None
         responses.append(response := await answered(call.sent, call.send(body)))
-        return message_of(response, await call.read(response))
+        return recorded(response, await call.read(response))
 
     reply = await run.ask(call.sent, at_once(ask), MessagesDialect())
     return (responses[0] if responses and not changed else None), reply.value
@@ -238,12 +237,15 @@ def _with_body(request: Any, body: Mapping[str, Any] | None) -> Any:
 
 def _response(kind: Any, request: Any, reply: Any) -> Any:
     """A recorded reply as the SDK would have got it."""
-    return _read(kind, request, "application/json", content=encode(without_events(reply)))
+    content = encode(as_message(reply))
+    id_ = request_id_of(reply)
+    return _read(kind, request, "application/json", request_id=id_, content=content)
 
 
-def _streamed(kind: Any, request: Any, stream: Any) -> Any:
+def _streamed(kind: Any, request: Any, stream: Any, reply: Any) -> Any:
     """A recorded reply as a stream that the SDK would have got."""
-    return _read(kind, request, "text/event-stream; charset=utf-8", stream=stream)
+    id_ = request_id_of(reply)
+    return _read(kind, request, "text/event-stream; charset=utf-8", request_id=id_, stream=stream)
 
 
 def _not_held(kind: Any, request: Any) -> Any:
@@ -256,10 +258,21 @@ def _not_held(kind: Any, request: Any) -> Any:
     return _read(kind, request, "application/json", status=_NOT_FOUND, content=body)
 
 
-def _read(kind: Any, request: Any, content_type: str, *, status: int = _OK, **body: Any) -> Any:
+def _read(
+    kind: Any,
+    request: Any,
+    content_type: str,
+    *,
+    status: int = _OK,
+    request_id: str | None = None,
+    **body: Any,
+) -> Any:
     raw = httpx2.Response(
         status,
-        headers={"content-type": content_type},
+        headers={
+            "content-type": content_type,
+            **({"request-id": request_id} if request_id else {}),
+        },
         request=httpx2.Request(request.method, f"https://replay.invalid{request.url}"),
         **body,
     )

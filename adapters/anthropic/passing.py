@@ -1,7 +1,8 @@
 """Counts the model calls that no run records, and the tokens that their replies report.
 
 A call in a thread that does not know of the run, and a call of another endpoint, are no decisions
-of a run. They are paid at each replay all the same, so the run says so.
+of a run. They are made at each replay all the same, so the run says so. It is no trace if what a
+model said in them may have chosen what the run did.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx2
 from typing_extensions import override
@@ -25,21 +27,52 @@ from .dialect import terms_of, usage_of
 from .errands import running_loop
 from .events import BrokenStream, EventReader
 
-__all__ = ["IN_A_THREAD", "Passing", "Timed", "endpoint"]
+__all__ = ["IN_A_THREAD", "Passed", "Passing", "Timed", "passed"]
 
 _log = logging.getLogger("execgraph")
 
-IN_A_THREAD = "a call in a thread that does not know of the run"
-_COUNTS_TOKENS = "/v1/messages/count_tokens"
-_INSTEAD = {
-    IN_A_THREAD: "Start such work with asyncio.to_thread, or with contextvars.copy_context().run.",
-}
 _OK = 200
 
 
-def endpoint(path: str) -> str:
-    """The name of a call of another endpoint, in warnings and causes."""
-    return f"a call of {path}"
+class Passed(NamedTuple):
+    """A kind of call that is not recorded.
+
+    ``what``: its name, in warnings and causes. ``is_free``: it is billed nothing. ``tells``: its
+    reply tells what it is billed. ``steers``: a model's word is in the reply, and may have chosen
+    what the run did. ``instead``: what to do about it.
+    """
+
+    what: str
+    is_free: bool = False
+    tells: bool = True
+    steers: bool = True
+    instead: str = ""
+
+
+IN_A_THREAD = Passed(
+    "a call in a thread that does not know of the run",
+    instead="Start such work with asyncio.to_thread, or with contextvars.copy_context().run.",
+)
+_MESSAGES, _BATCHES = "/v1/messages", "/v1/messages/batches"
+_ASKING = (_MESSAGES, "/v1/complete")
+_COUNTING = Passed("a call of /v1/messages/count_tokens", is_free=True, steers=False)
+_BATCH = Passed("a call of /v1/messages/batches", tells=False, steers=False)
+_RESULTS = Passed("the results of a message batch", is_free=True)
+
+
+def passed(request: Any) -> Passed | None:
+    """The kind of a call that is no decision; None if it asks no model, and gets no reply of one.
+
+    Of a batch, asking for it is billed, and reading its results brings what a model said.
+    """
+    path, method = urlsplit(request.url).path, request.method.lower()
+    if path.startswith(_BATCHES):
+        if path.endswith("/results"):
+            return _RESULTS
+        return _BATCH if method == "post" and path == _BATCHES else None
+    if method != "post" or not path.startswith(_ASKING):
+        return None
+    return _COUNTING if path == f"{_MESSAGES}/count_tokens" else Passed(f"a call of {path}")
 
 
 class _Billed(NamedTuple):
@@ -53,46 +86,62 @@ class _Billed(NamedTuple):
 class Passing:
     """A call that is not recorded, made by one of the ``runs`` that are open."""
 
-    def __init__(self, runs: tuple[ProgramRun, ...], what: str, request: Any) -> None:
+    def __init__(self, runs: tuple[ProgramRun, ...], kind: Passed, request: Any) -> None:
         self._runs = runs
+        self._kind = kind
         self._model = str((request.json or {}).get("model", "unknown"))
         self._streams = bool(request.stream or (request.json or {}).get("stream"))
-        self._free = what == endpoint(_COUNTS_TOKENS)
-        self._cause = Cause(MissKind.UNRECORDED, what)
+        self._cause = Cause(MissKind.UNRECORDED, kind.what)
         self._bills: list[Bill] = []
         for run in runs:
             run.running.account.ask()
-            if not self._free:  # which may have chosen what the run did
+            if kind.steers:
                 run.running.account.do_not_publish(self._cause)
 
     def warn(self) -> None:
-        """Log that the call is paid at each replay, and what to use instead."""
-        what = self._cause.node
+        """Log that the call is made at each replay, and what to use instead."""
+        kind = self._kind
         names = ", ".join(dict.fromkeys(run.running.definition.name for run in self._runs))
-        instead = _INSTEAD.get(what, "")
-        _log.warning("%s inside the run %s is paid at each replay. %s", what, names, instead)
+        how = "made" if kind.is_free else "paid"
+        _log.warning(
+            "%s inside the run %s is %s at each replay. %s", kind.what, names, how, kind.instead
+        )
 
     async def aread(self, response: Any) -> None:
         """Count the tokens of a response that an asynchronous client got."""
         raw = response.http_response
-        if raw.status_code == _OK and self._streams:
-            self._pay(_Billed(self._model, None, {}))
-            raw.stream = _AsyncCounted(raw.stream, _Events(raw.headers, self._correct))
-        elif raw.status_code == _OK:
+        if not self._tells_tokens(raw):
+            return
+        if self._streams:
+            raw.stream = _AsyncCounted(raw.stream, self._events(raw))
+        else:
             self._pay(self._of(await raw.aread()))
 
     def read(self, response: Any) -> None:
         """Count the tokens of a response that a synchronous client got."""
         raw = response.http_response
-        if raw.status_code == _OK and self._streams:
-            self._pay(_Billed(self._model, None, {}))
-            raw.stream = _Counted(raw.stream, _Events(raw.headers, self._correct))
-        elif raw.status_code == _OK:
+        if not self._tells_tokens(raw):
+            return
+        if self._streams:
+            raw.stream = _Counted(raw.stream, self._events(raw))
+        else:
             self._pay(self._of(raw.read()))
 
+    def _tells_tokens(self, raw: httpx2.Response) -> bool:
+        """Whether a response has a usage to be read; one that has none is paid for at once."""
+        kind = self._kind
+        if raw.status_code != _OK:
+            return False
+        if kind.is_free or not kind.tells:
+            self._pay(_Billed(self._model, Usage() if kind.is_free else None, {}))
+        return kind.tells and not kind.is_free
+
+    def _events(self, raw: httpx2.Response) -> _Events:
+        """The events of a stream: what it is billed is not known before they tell."""
+        self._pay(_Billed(self._model, None, {}))
+        return _Events(raw.headers, self._correct)
+
     def _of(self, body: bytes) -> _Billed:
-        if self._free:
-            return _Billed(self._model, Usage(), {})
         try:
             reply = json.loads(body)
         except ValueError:

@@ -20,7 +20,7 @@ from ...engine.model.prices import Bill
 from ...engine.outcome.attempts import Attempt, attempted
 from ...engine.outcome.cause import Cause, MissKind
 from ...engine.program import Handle, ProgramRun
-from ...graphstore.canonical import Json, encode
+from ...graphstore.canonical import Json, decode, encode
 from .dialect import MessagesDialect, usage_of
 from .errands import in_loop, running_loop
 from .events import (
@@ -28,8 +28,9 @@ from .events import (
     EventReader,
     StreamedMessage,
     UnreadableStream,
+    as_message,
     as_streamed,
-    without_events,
+    with_request_id,
 )
 from .passing import Timed
 from .sending import failed
@@ -42,7 +43,7 @@ __all__ = [
     "SyncPassing",
     "SyncServed",
     "answered",
-    "message_of",
+    "recorded",
     "telling",
     "whole",
 ]
@@ -103,6 +104,7 @@ class Streaming:
         self._end: asyncio.Future[bytes] = run.loop.create_future()
         self._message = StreamedMessage()
         self._reader: EventReader | None = None
+        self._request_id: str | None = None
         self._work: asyncio.Task[Handle] | None = None
         self._finishing: asyncio.Task[None] | None = None
 
@@ -129,6 +131,7 @@ class Streaming:
     def watch(self, response: Any, passing: Callable[[Any, Streaming], Any]) -> None:
         """See what passes of a response."""
         raw = response.http_response
+        self._request_id = response.request_id
         with suppress(BrokenStream):
             self._reader = EventReader(raw.headers)
         raw.stream = passing(raw.stream, self)
@@ -160,7 +163,7 @@ class Streaming:
         message, self._message = self._message, StreamedMessage()  # nobody needs it any more
         self._reader = None
         if message.begun:
-            self._end.set_result(encode(message.message))
+            self._end.set_result(encode(with_request_id(message.message, self._request_id)))
             await asyncio.shield(self._work)  # a program that is cancelled has paid for it, too
             return
         self._end.set_exception(_NothingCame())
@@ -206,9 +209,13 @@ async def whole(
     raise AssertionError
 
 
-def message_of(response: Any, body: bytes) -> bytes:
-    """The message that a response comes to whose ``body`` was read. Raises APIConnectionError if it
-    is a stream that broke off."""
+def recorded(response: Any, body: bytes) -> bytes:
+    """The message that a response comes to whose ``body`` was read, as it is recorded. Raises
+    APIConnectionError if it is a stream that broke off."""
+    return encode(with_request_id(decode(_message_of(response, body)), response.request_id))
+
+
+def _message_of(response: Any, body: bytes) -> bytes:
     if not _streamed(response.http_response):
         return body
     message = StreamedMessage()
@@ -241,7 +248,7 @@ def _streamed(response: httpx2.Response) -> bool:
 def _ended(message: StreamedMessage) -> bytes:
     if not message.ended:
         raise BrokenStream("it ended before the message did")
-    return encode(without_events(message.message))
+    return encode(as_message(message.message))
 
 
 class AsyncPassing(Timed, httpx2.AsyncByteStream):

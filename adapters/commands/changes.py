@@ -20,6 +20,7 @@ from .common import (
     opened,
     print_json,
     run,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def changes(
             which = "" if resource is None else f" of {resource}"
             which += "" if since is None else f" in the last {since}"
             where = f"in the namespace {namespace!r} of {graph.url}"
-            typer.echo(f"no changes{which} {where}", err=True)
+            say(f"no changes{which} {where}", err=True)
 
     run(show)
 
@@ -98,7 +99,10 @@ async def _follow(
 ) -> None:
     printed = 0
     async for event in engine.changes(since=begin, resource=resource):
-        typer.echo(as_json_line(event) if json_output else as_line(event))
+        if json_output:
+            typer.echo(as_json_line(event))
+        else:
+            say(as_line(event))
         printed += 1
         if printed == limit:
             return

@@ -18,9 +18,12 @@ from ...graphstore.errors import ConfigurationError, StoreUnavailable
 from ...graphstore.urls import DEFAULT_FILE, chosen
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, ConsoleRenderable
+    from rich.segment import Segment
     from rich.table import Table
+    from rich.text import Text
 
+    from ...engine.asking.diff import Diff
     from ...engine.engine import Engine
 
 __all__ = [
@@ -32,15 +35,20 @@ __all__ = [
     "StoreOption",
     "ago",
     "at",
+    "check_one",
     "console",
     "count",
+    "diff_text",
     "duration",
     "existing",
     "headed",
     "opened",
     "print_json",
+    "printable",
     "run",
+    "say",
     "span",
+    "styled",
     "working",
 ]
 
@@ -63,7 +71,10 @@ NamespaceOption = Annotated[
 ]
 ExecutionArgument = Annotated[
     str | None,
-    typer.Argument(metavar="EXECUTION_ID", help="The run. By default the newest one."),
+    typer.Argument(
+        metavar="EXECUTION_ID",
+        help="The run; the beginning of its id is enough. By default the newest one.",
+    ),
 ]
 AgentOption = Annotated[
     str | None,
@@ -71,6 +82,7 @@ AgentOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
+_DIFF_STYLES = {"-": "red", "+": "green", "@": "cyan"}
 _WIDE = 200  # columns, where the reader is no terminal
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNITS = {
@@ -119,6 +131,14 @@ def ago(since: str) -> timedelta:
             param_hint="--since",
         ) from None
     return found
+
+
+def check_one(execution_id: str | None, agent: str | None) -> None:
+    """Raises BadParameter if a run is asked for in two ways."""
+    if execution_id is not None and agent is not None:
+        raise typer.BadParameter(
+            "give an execution's id or --agent, not both", param_hint="--agent"
+        )
 
 
 # The engine -------------------------------------------------------------------------------
@@ -185,14 +205,36 @@ def print_json(document: Any) -> None:
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """One text for people, on standard output or, with ``err``, on standard error."""
+    typer.echo(printable(text), err=err)
+
+
 def console(*, stderr: bool = False) -> Console:
     """Where tables and trees are printed: as wide as the terminal, or wide enough for files."""
     from rich.console import Console
 
     made = Console(stderr=stderr, highlight=False, emoji=False)
+    made.push_render_hook(_EverythingPrintable())  # type: ignore[arg-type]
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = _WIDE
     return made
+
+
+class _EverythingPrintable:
+    """Makes what a console prints printable, whatever a store kept in it."""
+
+    def process_renderables(self, shown: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Printable(it) for it in shown]
+
+
+class _Printable:
+    def __init__(self, shown: ConsoleRenderable) -> None:
+        self._shown = shown
+
+    def __rich_console__(self, to: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in to.render(self._shown, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
 @contextmanager
@@ -204,7 +246,7 @@ def working(on: str) -> Iterator[Callable[[str], None]]:
     out = console(stderr=True)
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task(on)
-        yield lambda what: bar.update(task, description=what)
+        yield lambda what: bar.update(task, description=printable(what))
 
 
 def headed(*texts: str, numbers: Sequence[str] = ()) -> Table:
@@ -217,6 +259,25 @@ def headed(*texts: str, numbers: Sequence[str] = ()) -> Table:
     for name in numbers:
         table.add_column(name, justify="right")
     return table
+
+
+def styled(*parts: tuple[str, str]) -> Text:
+    """Texts with their styles; nothing in them is read as markup."""
+    from rich.text import Text
+
+    return Text.assemble(*parts)
+
+
+def printable(text: str) -> str:
+    """A text of which a terminal takes nothing but line ends for a command."""
+    return "".join(it if it.isprintable() or it == "\n" else repr(it)[1:-1] for it in text)
+
+
+def diff_text(diff: Diff) -> Text:
+    """The lines of a diff, as they are read by people."""
+    lines = [(f"\n{it}", _DIFF_STYLES.get(it[:1], "")) for it in diff.lines]
+    hint = () if diff.hint is None else ((f"\n{diff.hint}", "red"),)
+    return styled(("diff  ", "dim"), (diff.about, "bold"), *lines, *hint)
 
 
 def at(milliseconds: int) -> str:

@@ -22,6 +22,7 @@ from .common import (
     opened,
     print_json,
     run,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def cypher(
             " a string.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many rows.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many rows.")] = 1000,
     timeout: Annotated[
         float, typer.Option(min=0.001, metavar="SECONDS", help="How long it may take.")
     ] = 30.0,
@@ -81,7 +82,7 @@ def cypher(
         table = run(ask)
     except CypherRefused as refused:
         problem = " ".join(str(refused).split()) + _to_be_given(text, parameters)
-        typer.echo(f"execgraph: refused: {problem}", err=True)
+        say(f"execgraph: refused: {problem}", err=True)
         raise typer.Exit(2) from None
     if json_output:
         rows = [list(row) for row in table.rows]
@@ -155,7 +156,7 @@ def _print(table: Table) -> None:
     many = count(len(table), "row")
     if table.truncated:
         many = f"the first {many}; there are more: raise --limit, or aggregate"
-    typer.echo(many, err=True)
+    say(many, err=True)
 
 
 def _is_number(value: Any) -> bool:

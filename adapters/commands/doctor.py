@@ -57,6 +57,7 @@ def doctor(
 
 
 async def _examined(url: str, namespace: str, show: Look) -> list[Finding]:
+    from ...engine.asking.elsewhere import elsewhere
     from ...engine.asking.examine import examine
     from ...graphstore.connect import connect
     from ...graphstore.errors import StoreError
@@ -68,7 +69,11 @@ async def _examined(url: str, namespace: str, show: Look) -> list[Finding]:
     except StoreError as error:
         return [Finding(Level.ERROR, "store", f"it cannot be opened: {error}", "as it says")]
     try:
-        return [finding async for finding in examine(store, show)]
+        findings = [finding async for finding in examine(store, show)]
+        if (nothing := await elsewhere(store, namespace)) is not None:
+            remedy = "nothing if it is new; else name the one that is meant with --namespace"
+            findings.append(Finding(Level.WARNING, "namespace", nothing, remedy))
+        return findings
     finally:
         await store.close()
 

@@ -18,6 +18,7 @@ from .common import (
     opened,
     print_json,
     run,
+    say,
     span,
     working,
 )
@@ -105,7 +106,7 @@ def gc(
     if json_output:
         print_json(_as_json(collected, dry_run=dry_run))
     else:
-        typer.echo(_summary(collected, dry_run=dry_run))
+        say(_summary(collected, dry_run=dry_run))
 
 
 def _as_json(collected: Collected, *, dry_run: bool) -> dict[str, Any]:
@@ -122,6 +123,7 @@ def _summary(collected: Collected, *, dry_run: bool) -> str:
         (collected.events, "change event", "change events"),
         (collected.facets, "facet", "facets"),
         (collected.preconditions, "precondition", "preconditions"),
+        (collected.approvals, "approval that nobody gave", "approvals that nobody gave"),
         (
             collected.values,
             f"payload ({_shown(collected.bytes)})",

@@ -18,6 +18,7 @@ from .common import (
     StoreOption,
     opened,
     run,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def graph(
 
     drawn = run(ask)
     if drawn.graph.get("truncated"):
-        typer.echo("execgraph: only the newest changes of it are in this graph", err=True)
+        say("execgraph: only the newest changes of it are in this graph", err=True)
     for line in lines(drawn, Format.JSON if json_output else form or Format.TEXT):
         typer.echo(line)
 

@@ -12,7 +12,7 @@ import typer
 
 from ...graphstore.document import GONE, Gone
 from ...graphstore.errors import ConfigurationError
-from .common import JsonOption, StoreOption, console, count, headed, opened, print_json, run
+from .common import JsonOption, StoreOption, console, count, headed, opened, print_json, run, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -72,7 +72,9 @@ def impact(
     ] = None,
     max_tokens: Annotated[
         int | None,
-        typer.Option(min=0, help="Exit code 1 if the next runs would cost more than so many."),
+        typer.Option(
+            min=0, metavar="N", help="Exit code 1 if the next runs would cost more than so many."
+        ),
     ] = None,
     json_output: JsonOption = False,
     store: StoreOption = None,
@@ -109,7 +111,7 @@ def impact(
     else:
         _print(question, impact)
     if max_tokens is not None and impact.tokens > max_tokens:
-        typer.echo(
+        say(
             f"execgraph: the next runs would cost {count(impact.tokens, 'token')}, more than the"
             f" {max_tokens:,} of --max-tokens",
             err=True,
@@ -236,7 +238,7 @@ def _differ(one: Json | Gone, other: Json | Gone) -> bool:
 def _print(question: _Question, impact: Impact) -> None:
     out = console()
     for note in (*question.notes, *impact.hints):
-        typer.echo(note, err=True)
+        say(note, err=True)
     if impact.facets:
         out.print(_facets(impact), end="\n\n")
     if impact.tasks:

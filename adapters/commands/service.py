@@ -17,7 +17,7 @@ import typer
 
 from ...graphstore.errors import ConfigurationError, StoreError, StoreUnavailable
 from .changes import as_json_line, as_line
-from .common import MOST_WALKS, opened
+from .common import MOST_WALKS, opened, say
 from .health import Address, serving
 
 if TYPE_CHECKING:
@@ -225,7 +225,10 @@ def _owner() -> str:
 
 def _printer(*, json_output: bool) -> Callable[[ChangeEvent], None]:
     def tell(event: ChangeEvent) -> None:
-        typer.echo(as_json_line(event) if json_output else as_line(event))
+        if json_output:
+            typer.echo(as_json_line(event))
+        else:
+            say(as_line(event))
 
     return tell
 

@@ -84,9 +84,17 @@ def table(stats: Stats) -> Table:
         ("cost", dollars(stats.cost, stats.cost_at_least)),
         ("saved", dollars(stats.saved_cost, stats.saved_cost_at_least)),
         ("traces kept", f"{stats.traces:,}"),
+        ("to be approved", f"{stats.unapproved:,}"),
+        ("rejected", f"{stats.rejected:,}"),
+        ("same in shadow", _agreed(stats)),
     ):
         table.add_row(name, value)
     return table
+
+
+def _agreed(stats: Stats) -> str:
+    same, compared = stats.shadow
+    return f"{same:,} of {compared:,} ({stats.shadow.rate:.1%})" if compared else "none compared"
 
 
 def dollars(cost: float | None, at_least: float) -> str:

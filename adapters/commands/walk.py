@@ -20,6 +20,7 @@ from .common import (
     opened,
     print_json,
     run,
+    say,
     working,
 )
 
@@ -82,7 +83,7 @@ def _as_json(walk: Walk) -> dict[str, Any]:
 
 def _print_open(walks: list[Walk]) -> None:
     if not walks:
-        typer.echo("No walk is open: the marks are exact.")
+        say("No walk is open: the marks are exact.")
         return
     from rich.table import Table
 
@@ -98,11 +99,11 @@ def _print_open(walks: list[Walk]) -> None:
 
 def _print_done(walks: list[Walk]) -> None:
     if not walks:
-        typer.echo("Nothing to walk: the marks are exact.")
+        say("Nothing to walk: the marks are exact.")
         return
     invalid, valid = sum(it.marked for it in walks), sum(it.cleared for it in walks)
     some, steps = count(len(walks), "walk"), count(invalid, "step")
-    typer.echo(f"{some} done: {steps} found invalid, {valid:,} valid.")
+    say(f"{some} done: {steps} found invalid, {valid:,} valid.")
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,11 +13,14 @@ from .common import (
     NamespaceOption,
     StoreOption,
     at,
+    check_one,
     console,
     count,
+    diff_text,
     opened,
     print_json,
     run,
+    styled,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     from ...engine.asking.why import Why, WhyMiss, WhyStep
     from ...engine.outcome.cause import Cause
-    from ...graphstore.model import ChangeEvent, Execution
+    from ...graphstore.model import ChangeEvent
 
 __all__ = ["tree", "why"]
 
@@ -44,6 +47,14 @@ def why(
     execution_id: ExecutionArgument = None,
     *,
     agent: AgentOption = None,
+    diff: Annotated[
+        bool,
+        typer.Option(
+            "--diff",
+            help="Show what differs in full: the two documents of a changed fact, outputs"
+            ", requests, tasks.",
+        ),
+    ] = False,
     json_output: JsonOption = False,
     store: StoreOption = None,
     namespace: NamespaceOption = "default",
@@ -51,18 +62,16 @@ def why(
     """Tell why a run asked the model: what became of each step, and which change was behind it.
 
     Of each step it says whether it was served from the graph, run again, or asked; and if it was
-    not simply served, the path from the change over the facet to the step.
+    not simply served, the path from the change over the facet to the step. What is named as a
+    secret is hidden.
 
-    Example: execgraph why --agent deployer
+    Example: execgraph why --agent deployer --diff
     """
-    if execution_id is not None and agent is not None:
-        raise typer.BadParameter(
-            "give an execution's id or --agent, not both", param_hint="--agent"
-        )
+    check_one(execution_id, agent)
 
     async def ask() -> Why:
         async with opened(store, namespace) as engine:
-            return await engine.why(execution_id, agent=agent)
+            return await engine.why(execution_id, agent=agent, diff=diff)
 
     explained = run(ask)
     if json_output:
@@ -83,10 +92,10 @@ def tree(why: Why) -> Tree:
     for step in why.steps:
         branch = root.add(_line(step))
         if step.why is not None and step.follows is not None:
-            branch.add(_text(("follows from step ", "dim"), (str(step.follows), "bold")))
+            branch.add(styled(("follows from step ", "dim"), (str(step.follows), "bold")))
         elif step.why is not None and step.why.cause in numbers:
             cause, first = step.why.cause, numbers[step.why.cause]
-            branch.add(_text((cause.kind.value, "red"), (f": as of step {first}", "")))
+            branch.add(styled((cause.kind.value, "red"), (f": as of step {first}", "")))
         elif step.why is not None:
             numbers[step.why.cause] = step.position
             _add_cause(branch, step.why, step.step)
@@ -94,11 +103,13 @@ def tree(why: Why) -> Tree:
 
 
 def _heading(why: Why) -> Text:
+    from ...engine.asking.as_json import became
+
     execution = why.execution
-    header = _text(
+    header = styled(
         (execution.agent or "a run", "bold"),
         (f" {execution.id}", ""),
-        (f"\n{_became(execution)}, {at(execution.started_at)}, {execution.duration_ms:.0f} ms", ""),
+        (f"\n{became(execution)}, {at(execution.started_at)}, {execution.duration_ms:.0f} ms", ""),
         (
             f"\n{count(execution.usage.total, 'token')}",
             "bold yellow" if execution.usage.total else "bold green",
@@ -107,20 +118,16 @@ def _heading(why: Why) -> Text:
     )
     if execution.replayed is not None:
         header.append(f"\nfollowed {execution.replayed}")
+    if why.proposal is not None:
+        header.append(f"\nmarks  {why.proposal.advice}: execgraph generalise", "cyan")
     for note in (execution.reason, why.hint):
         if note is not None:
             header.append(f"\n{note}", "red")
     return header
 
 
-def _became(execution: Execution) -> str:
-    """Its mode and its state; a plain replay is never published, which is no news."""
-    plain = execution.mode.value == "replay" and execution.state.value == "unpublished"
-    return execution.mode.value if plain else f"{execution.mode.value}, {execution.state.value}"
-
-
 def _line(step: WhyStep) -> Text:
-    line = _text(
+    line = styled(
         (f"{step.position:>3} ", "dim"),
         (f"{step.kind.value} ", "dim"),
         (step.name, "bold"),
@@ -139,34 +146,33 @@ def _line(step: WhyStep) -> Text:
 
 def _add_cause(branch: Tree, why: WhyMiss, step: str | None) -> None:
     cause = why.cause
-    below = branch.add(_text((cause.kind.value, "red"), (f": {cause.node}", "")))
+    below = branch.add(styled((cause.kind.value, "red"), (f": {cause.node}", "")))
     if why.change is not None:
         below.add(_change(why.change))
     if cause.facet is not None:
-        below.add(_text(("facet  ", "dim"), (str(cause.facet), "")))
-    if cause.before is not None or cause.after is not None:
+        below.add(styled(("facet  ", "dim"), (str(cause.facet), "")))
+    if cause.kind.value == "new task" and cause.before is not None:
+        below.add(styled(("nearest  ", "dim"), (cause.before, "")))
+    elif cause.before is not None or cause.after is not None:
         change = f"{_short(cause.before)} -> {_short(cause.after)}"
-        below.add(_text(("fingerprint  ", "dim"), (change, "")))
+        below.add(styled(("fingerprint  ", "dim"), (change, "")))
+    for difference in cause.differences:
+        below.add(styled(("differs  ", "dim"), (str(difference), "bold")))
     if step is not None:
-        below.add(_text(("step  ", "dim"), (step, "")))
-    below.add(_text(("remedy  ", "dim"), (cause.remedy, "dim")))
+        below.add(styled(("step  ", "dim"), (step, "")))
+    below.add(styled(("remedy  ", "dim"), (cause.remedy, "dim")))
+    if why.diff is not None:
+        below.add(diff_text(why.diff))
 
 
 def _change(event: ChangeEvent) -> Text:
-    return _text(
+    return styled(
         ("change  ", "dim"),
         (event.kind.value, "magenta"),
         (f" by {event.source}, {at(event.at)}, version {event.from_version}", ""),
         (f" -> {event.to_version}  ", ""),
         (event.id, "dim"),
     )
-
-
-def _text(*parts: tuple[str, str]) -> Text:
-    """Text with styles; nothing in it is read as markup."""
-    from rich.text import Text
-
-    return Text.assemble(*parts)
 
 
 def _short(fingerprint: str | None) -> str:

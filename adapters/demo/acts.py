@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...invalidation.impact import Impact
     from .stage import Stage
 
-__all__ = ["Act", "Answer", "Audience", "Claim", "Figures", "perform"]
+__all__ = ["Act", "Answer", "Audience", "Claim", "Figures", "figures", "perform"]
 
 
 _NONE = Effects(0, 0)
@@ -133,7 +133,7 @@ async def perform(act: Act, stage: Stage, audience: Audience, runs: int = 1) -> 
     for _ in range(runs):
         worked = stage.world.worked_ms
         result = await stage.agent.execute(TASK)
-        act.runs.append(_figures(result, stage.world.worked_ms - worked))
+        act.runs.append(figures(result, stage.world.worked_ms - worked))
         results.append(result)
         audience.ran(act)
     act.result = results[-1]
@@ -151,7 +151,8 @@ async def perform(act: Act, stage: Stage, audience: Audience, runs: int = 1) -> 
         act.claims.append(Claim(f"all {runs} were identical", runs, identical))
 
 
-def _figures(result: Result, tools_ms: float) -> Figures:
+def figures(result: Result, tools_ms: float) -> Figures:
+    """One run, measured."""
     asked = (step for step in result.steps if step.outcome is Outcome.ASKED)
     return Figures(
         total_ms=result.duration_ms,

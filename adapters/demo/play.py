@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ...engine.outcome.cause import MissKind
 from ...engine.outcome.result import Outcome
 from ...graphstore.model import ChangeKind, Mode, StepKind
-from .acts import Act, Answer, Claim, perform
+from .acts import Act, Answer, Claim, figures, perform
 from .agent import TASK
+from .killed import Ledger, booking, deploy, kill_one
 from .naive import NaiveCache
 from .world import Effects
 
@@ -49,6 +50,7 @@ async def play(stage: Stage, audience: Audience, runs: int) -> AsyncIterator[Act
     yield await performance.rule_changed()
     yield await performance.unwatched()
     yield await performance.watched_again()
+    yield await performance.killed()
 
 
 class _Performance:
@@ -216,6 +218,36 @@ class _Performance:
         )
         await self._stage.watch()
         return await self._replay(act)
+
+    async def killed(self) -> Act:
+        """Beside the agent, as its machine is this process's: a program that books at a ledger."""
+        act = Act(
+            "killed",
+            "Killed, retried",
+            "Another process deploys under a run id, and is killed (-9) when the ledger has booked"
+            " it, before it knows. The same run is called again here.",
+        )
+        stage = self._stage
+        self._audience.begins(act, 1)
+        requests, ledger = stage.requests(), Ledger(stage.world.root / "ledger.db")
+        ended = await kill_one(stage.url, stage.engine.namespace, ledger)
+        tool = booking(stage.engine, ledger, lambda: None)
+        result = await deploy(stage.engine, tool)
+        booked = ledger.counted
+        again = await deploy(stage.engine, tool)
+        act.result = result
+        act.runs.append(figures(result, 0.0))
+        act.requests = stage.requests() - requests
+        act.billed_tokens = None if stage.live else 0
+        act.claims += [
+            Claim("the process was killed", -9, ended),
+            Claim("called again, the run came to its end", "booked", result.output),
+            Claim("the ledger was told twice, and shows one", (1, 2), booked),
+            Claim("once more, it gives its result", Mode.RETURNED, again.mode),
+            Claim("and the ledger is not told", booked, ledger.counted),
+            Claim("nothing is left in doubt", [], await stage.engine.session().store.doubts()),
+        ]
+        return self._done(act)
 
     # What several acts do
 

@@ -48,6 +48,7 @@ class Settings:
 @dataclass
 class Stage:
     """What the acts are played on. ``billed_tokens`` gives None where only the service knows.
+    ``url``: the store's, with what gives access to it; ``store``: as it may be shown.
 
     ``max_age``: how long a fact is believed once nobody looks at its file any more.
     """
@@ -55,6 +56,7 @@ class Stage:
     world: World
     engine: Engine
     agent: Agent
+    url: str = field(repr=False)
     store: str
     live: bool
     requests: Callable[[], int]
@@ -128,7 +130,7 @@ async def set_up(settings: Settings) -> AsyncIterator[Stage]:
         engine = Engine(store, namespace=f"demo-{uuid.uuid4().hex[:8]}")
         await stack.enter_async_context(engine)
         agent = deployment_agent(engine, client, world, settings.model)
-        stage = Stage(world, engine, agent, redacted(store), settings.live, requests, billed)
+        stage = Stage(world, engine, agent, store, redacted(store), settings.live, requests, billed)
         stack.push_async_callback(stage.stop_watching)
         await stage.watch()
         stage.listen()

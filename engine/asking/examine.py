@@ -15,17 +15,18 @@ from ...graphstore.document import Document
 from ...graphstore.errors import PayloadCorrupted, StoreError
 from ...graphstore.facts import Fact, Facts, FactState
 from ...graphstore.finding import Finding, Level
-from ...graphstore.model import Trace
+from ...graphstore.model import ExecutionState, SideEffect, Trace
 from ...graphstore.store import GraphStore
+from ..model.client import chat_client
+from ..sessions.process import is_dead
+from .generalise import Look, generalise
 
 __all__ = ["Look", "examine"]
-
-#: Told what is looked at, and how much of it was.
-Look = Callable[[str, int], None]
 
 _PAGE = 500
 _LISTED = 100  # by a store, of open walks and of effects in doubt
 _NAMED = 5  # of those that are damaged
+_RUNS = 200  # of each agent, that are compared
 _CLOCK_MS = 60_000
 _ANEW = (
     "nothing has to be done: it is never replayed, and the next run records it anew. Check the"
@@ -165,24 +166,42 @@ async def _walks(store: GraphStore, look: Look) -> Finding:
     return Finding(
         Level.WARNING,
         "marks",
-        f"{_counted(open_walks)} walks are open, so marks may be behind; no replay depends on them",
+        f"open walks: {_counted(open_walks)}, so marks may be behind; no replay depends on them",
         "run execgraph walk, or wait for the engine that is at it",
     )
 
 
 async def _doubts(store: GraphStore, look: Look) -> Finding:
-    del look
-    now = time.time_ns() // 1_000_000
-    effects = [it for it in await store.doubts() if now - it.begun_at > _CLOCK_MS]
+    begun = await store.doubts()
+    effects = []
+    for number, effect in enumerate(begun):
+        look("effects", number)
+        if not await _may_be_at_work(store, effect):
+            effects.append(effect)
     if not effects:
         return Finding(Level.GOOD, "effects", "none is in doubt")
-    named = [f"{it.tool} {it.target} (execution {it.execution})" for it in effects]
+    named = [f"{it.id} {it.tool} {it.target} ({_whose(it)})" for it in effects]
     return Finding(
         Level.WARNING,
         "effects",
-        f"{_counted(effects)} were begun and are not known to have ended: {_some(named)}",
-        "look at the target whether they happened: their run was killed, or could not write it",
+        f"{_counted(effects)} in doubt, begun and not known to have ended: {_some(named)}",
+        "look at the target whether it happened: the run was killed, or could not write it, or the"
+        " tool raised. Then say so: execgraph resolve ID --done, or --not-done",
     )
+
+
+def _whose(effect: SideEffect) -> str:
+    execution = f"execution {effect.execution}"
+    used = f", which has used {effect.approval} up" if effect.approval else ""
+    return f"{execution}{used}"
+
+
+async def _may_be_at_work(store: GraphStore, effect: SideEffect) -> bool:
+    """Whether the process that began it may be about to tell how it ended."""
+    if is_dead(effect.process) or time.time_ns() // 1_000_000 - effect.begun_at > _CLOCK_MS:
+        return False
+    found = await store.execution(effect.execution)
+    return found is None or found.execution.state is ExecutionState.RUNNING
 
 
 async def _pages(page: Callable[..., Awaitable[list[str]]]) -> AsyncIterator[str]:
@@ -203,10 +222,25 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
+async def _proposals(store: GraphStore, look: Look) -> Finding:
+    found = await generalise(store, chat_client(None), runs=_RUNS, look=look)
+    if not found.proposals:
+        return Finding(Level.GOOD, "values", "no field is known to differ that could be marked")
+    named = [f"{it.agent}: {it.advice}" for it in found.proposals]
+    return Finding(
+        Level.WARNING,
+        "values",
+        f"fields differ on every run, and models only carry them or never mention them:"
+        f" {_some(named)}",
+        "run execgraph generalise to see the evidence; mark what no model has to reason about",
+    )
+
+
 _PARTS = {
     "traces": _traces,
     "facts": _facts,
     "clock": _clock,
     "walks": _walks,
     "doubts": _doubts,
+    "values": _proposals,
 }

@@ -27,6 +27,7 @@ from ...graphstore.model import (
 )
 from ...graphstore.store import GraphStore
 from ..errors import ExecutionUnknown, ResourceUnknown, TaskUnknown
+from .runs import as_of_now
 
 if TYPE_CHECKING:
     from networkx import MultiDiGraph
@@ -150,7 +151,7 @@ async def _run(store: GraphStore, execution: str) -> _Run | None:
         store.effects(execution),
         store.marks(execution),
     )
-    return None if trace is None else _Run(trace, effects, marks)
+    return None if trace is None else _Run(as_of_now(trace), effects, marks)
 
 
 async def _runs(store: GraphStore, executions: Sequence[str]) -> list[_Run]:

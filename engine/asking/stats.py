@@ -12,6 +12,8 @@ from typing import Any
 from ...graphstore.errors import ConfigurationError
 from ...graphstore.model import ExecutionState, Mode
 from ...graphstore.totals import ENDED_WELL, Tally, Totals
+from ..outcome.cause import MissKind
+from ..outcome.shadow import Agreement
 
 __all__ = ["AgentStats", "Stats", "milliseconds_of"]
 
@@ -112,6 +114,8 @@ class Stats(AgentStats):
 
     Attributes:
         traces: How many traces may be replayed now.
+        unapproved: How many runs wait to be approved now.
+        rejected: How many runs are rejected.
         misses: Tokens paid, by the kind of cause for which a model was asked.
         missed_calls: Replies paid, by that kind.
         agents: The same for each agent or program, by its name.
@@ -119,10 +123,19 @@ class Stats(AgentStats):
     """
 
     traces: int
+    unapproved: int
+    rejected: int
     misses: Mapping[str, int]
     missed_calls: Mapping[str, int]
     agents: Mapping[str, AgentStats]
     hint: str | None = None
+
+    @property
+    def shadow(self) -> Agreement:
+        """How many replies were compared with recorded ones in shadow runs, and said the same."""
+        kinds = (MissKind.SHADOW_SAME, MissKind.SHADOW_DIFFERS)
+        same, other = (self.missed_calls.get(kind.value, 0) for kind in kinds)
+        return Agreement(same, same + other)
 
     @property
     def anything(self) -> bool:
@@ -137,6 +150,8 @@ class Stats(AgentStats):
         return cls(
             **_counted(totals.tallies),
             traces=totals.traces,
+            unapproved=totals.unapproved,
+            rejected=totals.rejected,
             misses={kind: missed.tokens for kind, missed in paid},
             missed_calls={kind: missed.asked for kind, missed in paid},
             agents={
@@ -154,8 +169,11 @@ class Stats(AgentStats):
         return {
             **AgentStats.as_json(self),
             "traces": self.traces,
+            "unapproved": self.unapproved,
+            "rejected": self.rejected,
             "misses": dict(self.misses),
             "missed_calls": dict(self.missed_calls),
+            "shadow": self.shadow.as_json(),
             "agents": {name: it.as_json() for name, it in self.agents.items()},
             "hint": self.hint,
         }

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ...graphstore.errors import PayloadCorrupted
@@ -24,38 +22,31 @@ from ...graphstore.model import (
 )
 from ...graphstore.store import GraphStore
 from ..errors import ExecutionUnknown
+from ..generalising.proposals import Proposal
 from ..outcome.cause import Cause, MissKind
-from ..outcome.report import Report, ReportedStep, plain_report
+from ..outcome.fate import Fate, fate_of
+from ..outcome.report import Report, plain_report
 from ..outcome.result import Outcome
 from .as_json import change_as_json, iso
+from .diff import Diff, diffs
+from .runs import as_of_now
 
-__all__ = ["Fate", "Why", "WhyMiss", "WhyStep", "why"]
+__all__ = ["Why", "WhyMiss", "WhyStep", "kept_report", "why"]
 
 _EVENTS = 100  # of a resource, looked at first
 _MANY_EVENTS = 10_000
 
 
-class Fate(StrEnum):
-    """What became of a step, as far as it matters for what it cost.
-
-    ``served``: neither asked nor run. ``run again``: its tool was called, and its output
-    compared. ``executed``: nothing was recorded of it. ``unknown``: the run kept no report.
-    """
-
-    SERVED = "served"
-    RUN_AGAIN = "run again"
-    ASKED = "asked"
-    EXECUTED = "executed"
-    REFUSED = "refused"
-    UNKNOWN = "unknown"
-
-
 @dataclass(frozen=True, slots=True)
 class WhyMiss:
-    """A cause, with the change that made the guard stop holding (None: none is known)."""
+    """A cause, with the change that made the guard stop holding (None: none is known).
+
+    ``diff``: what stood before and what stands after, if it was asked for and documents tell it.
+    """
 
     cause: Cause
     change: ChangeEvent | None = None
+    diff: Diff | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The cause, and its path in the graph: event, facet with both fingerprints."""
@@ -69,7 +60,9 @@ class WhyMiss:
             "after": cause.after,
             "remedy": cause.remedy,
             "differences": [it._asdict() for it in cause.differences],
+            "recurring": None if cause.recurring is None else asdict(cause.recurring),
             "change": None if self.change is None else change_as_json(self.change),
+            "diff": None if self.diff is None else self.diff.as_json(),
         }
 
 
@@ -118,12 +111,15 @@ class Why:
         steps: Its steps, in order.
         misses: Why it was no plain replay, each cause once, with the change behind it.
         hint: What cannot be told of the run, and why; None if nothing is missing.
+        proposal: What could be marked, so that recordings serve runs like this one; None if nothing
+            speaks for it. None of it is marked.
     """
 
     execution: Execution
     steps: tuple[WhyStep, ...]
     misses: tuple[WhyMiss, ...]
     hint: str | None = None
+    proposal: Proposal | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Give all of it as JSON.
@@ -146,25 +142,30 @@ class Why:
             "replayed": execution.replayed,
             "reason": execution.reason,
             "hint": self.hint,
+            "proposal": None if self.proposal is None else self.proposal.as_json(),
             "misses": [miss.as_json() for miss in self.misses],
             "steps": [step.as_json() for step in self.steps],
         }
 
 
-async def why(store: GraphStore, execution: str) -> Why:
-    """What became of the steps of an execution, and why. Raises ExecutionUnknown."""
+async def why(store: GraphStore, execution: str, *, diff: bool = False) -> Why:
+    """What became of the steps of an execution, and why; with ``diff`` what differs behind each
+    cause, in full. Raises ExecutionUnknown."""
     run = await store.execution(execution)
     if run is None:
         raise ExecutionUnknown(execution, store.namespace)
-    run = run.model_copy(update={"execution": run.execution.at(time.time_ns() // 1_000_000)})
-    report, of, hint = await _report(store, run)
-    misses = (*report.misses, *_torn(run))
+    run = as_of_now(run)
+    report, of, hint = await kept_report(store, run)
+    misses = tuple(dict.fromkeys((*report.misses, *_torn(run))))
     causes = (*misses, *(it.cause for it in report.steps if it.cause is not None))
     changes = await _changes(store, causes, _end(run.execution))
-    return Why(run.execution, _steps(report, of, changes), _misses(misses, changes), hint)
+    steps = (run if run.steps else of).steps
+    told = await diffs(store, run.execution, steps, changes, causes) if diff else {}
+    known = {it: WhyMiss(it, changes.get(it), told.get(it)) for it in causes}
+    return Why(run.execution, _steps(report, of, known), tuple(known[it] for it in misses), hint)
 
 
-async def _report(store: GraphStore, run: Trace) -> tuple[Report, Trace, str | None]:
+async def kept_report(store: GraphStore, run: Trace) -> tuple[Report, Trace, str | None]:
     """What became of the steps, and the execution that they are recorded with."""
     execution, hint = run.execution, _UNENDED.get(run.execution.state)
     if execution.report is not None:
@@ -269,48 +270,25 @@ def _end(execution: Execution) -> int:
 # Steps ------------------------------------------------------------------------------------
 
 
-def _misses(causes: Iterable[Cause], changes: _Changes) -> tuple[WhyMiss, ...]:
-    return tuple(WhyMiss(cause, changes.get(cause)) for cause in dict.fromkeys(causes))
-
-
-def _steps(report: Report, of: Trace, changes: _Changes) -> tuple[WhyStep, ...]:
+def _steps(report: Report, of: Trace, known: Mapping[Cause, WhyMiss]) -> tuple[WhyStep, ...]:
     recorded = {step_id(of.id, step.position): step for step in of.steps}
     steps: list[WhyStep] = []
     for position, reported in enumerate(report.steps):
         step = recorded.get(reported.step or "")
-        why = (
-            None if reported.cause is None else WhyMiss(reported.cause, changes.get(reported.cause))
-        )
         why_step = WhyStep(
             position=position,
             kind=reported.kind,
             name=reported.name,
-            fate=_fate(reported),
+            fate=fate_of(reported.kind, reported.outcome),
             outcome=reported.outcome,
             tokens=reported.tokens,
             saved_tokens=reported.saved_tokens,
             error=reported.error,
             step=reported.step,
-            why=why,
+            why=None if reported.cause is None else known[reported.cause],
         )
         steps.append(_traced(why_step, step, of, steps))
     return tuple(steps)
-
-
-def _fate(reported: ReportedStep) -> Fate:
-    if reported.outcome is Outcome.REPLAYED and reported.kind is StepKind.DECISION:
-        return Fate.SERVED
-    return Fate.UNKNOWN if reported.outcome is None else _FATES[reported.outcome]
-
-
-_FATES = {
-    Outcome.ASKED: Fate.ASKED,
-    Outcome.REUSED: Fate.SERVED,
-    Outcome.REPLAYED: Fate.RUN_AGAIN,
-    Outcome.DIVERGED: Fate.RUN_AGAIN,
-    Outcome.EXECUTED: Fate.EXECUTED,
-    Outcome.REFUSED: Fate.REFUSED,
-}
 
 
 def _traced(why_step: WhyStep, step: Step | None, of: Trace, before: Sequence[WhyStep]) -> WhyStep:

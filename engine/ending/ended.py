@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ...graphstore.model import Mode, SideEffect, Step, Trace, signature
-from ..model.prices import Spared, cost_of, spared_by
+from ..model.prices import Spared, cost_of, load_prices, price, spared_by
 from ..outcome.cause import Cause
 from ..outcome.result import Outcome
 from ..replay.run import Run
@@ -33,10 +33,7 @@ class EndedRun(NamedTuple):
     ) -> EndedRun:
         """Make it of ``run``, whose replies are priced: each step is told what it has cost."""
         cost = await cost_of(run.account.bills)
-        for bill in run.account.bills:
-            for run_step in run.path.run_steps:
-                if run_step.bill is bill:
-                    run_step.step = run_step.step.model_copy(update={"cost": bill.cost})
+        await _price(run)
         run.session.replay_writer.running.forget(run.id)
         whole = run.path.whole
         return cls(run, cost, _spared(run, whole=whole), whole, output, stop_reason)
@@ -52,13 +49,12 @@ class EndedRun(NamedTuple):
 
     @property
     def missed(self) -> tuple[Cause, ...]:
-        """Why a model was asked, each cause once, and why this will not be replayed; empty if none
-        was."""
+        """Why a model was asked, and why this will not be replayed, each cause once; empty if none
+        was, and it will."""
         account = self.run.account
-        if not account.calls:
-            return ()
-        asked = (bill.cause for bill in account.bills)
-        return tuple(dict.fromkeys([*asked, *account.troubles]))
+        asked = [bill.cause for bill in account.bills] if account.calls else []
+        causes = dict.fromkeys([*account.told, *asked, *account.troubles])
+        return tuple(map(account.priced, causes))
 
     @property
     def effects(self) -> list[SideEffect]:
@@ -72,9 +68,25 @@ class EndedRun(NamedTuple):
             return None
         if self.is_as_followed and run.path.followed is not None:
             return run.path.followed.trace
-        whole = [it for it in run.search.plan.traces if it.execution.complete]
+        too_old = run.definition.finds_too_old  # this run is to take the place of such a one
+        traces = run.search.plan.traces
+        whole = [it for it in traces if it.execution.complete and not too_old(it)]
         mine = signature_of(run.steps) if whole else None
         return next((trace for trace in whole if trace.execution.signature == mine), None)
+
+
+async def _price(run: Run) -> None:
+    """Tell each decision what it has cost: one that was asked, and one that a run had paid for
+    which did not come to its end."""
+    for run_step in run.path.run_steps:
+        step, cost = run_step.step, None
+        if run_step.bill is not None:
+            cost = run_step.bill.cost
+        elif run_step.terms is not None and step.cost is None:
+            await load_prices()
+            cost = price(step.name, step.usage, run_step.terms)
+        if cost is not None:
+            run_step.step = step.model_copy(update={"cost": cost})
 
 
 def _spared(run: Run, *, whole: bool) -> Spared:

@@ -6,15 +6,18 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from ...graphstore.errors import StoreUnavailable
-from ...graphstore.model import Effect, Step, manifest
+from ...graphstore.model import Step, manifest
 from ..outcome.cause import Cause, MissKind
 from ..replay.judging import decisions_behind
 from ..replay.run import Run
 from ..sessions.outage import store_away
+from .acceptance import why_not_accepted
 from .ended import EndedRun, signature_of
 from .records import execution_of, recording_of
 
 __all__ = ["record", "take_back"]
+
+_GIVEN_AGAIN = "a reply of it is older than max_age= allows; it was given again by"
 
 _log = logging.getLogger("execgraph")
 
@@ -37,13 +40,19 @@ async def record(ended: EndedRun) -> bool:
 
 
 async def _record(ended: EndedRun) -> bool:
-    run, steps = ended.run, ended.run.steps
-    store = run.store
-    current = await store.write(recording_of(ended, execution_of(ended, steps)))
+    run, store = ended.run, ended.run.store
+    recording = recording_of(ended, execution_of(ended, run.steps))
+    steps = recording.steps
+    current = await store.write(recording)
+    run.publication.allow()
     if run.account.unpublishable is not None or not steps:
         return False
     whole = await _untorn(run, steps, current)
     if whole == 0:
+        return False
+    if (refused := await why_not_accepted(ended)) is not None:
+        run.account.do_not_publish(refused)
+        await store.unpublish(run.id, str(refused))
         return False
     for cause in run.account.causes:
         if cause.kind is MissKind.PAYLOAD_DAMAGED:
@@ -53,25 +62,44 @@ async def _record(ended: EndedRun) -> bool:
 
 
 async def _publish(run: Run, steps: Sequence[Step]) -> bool:
+    signature = signature_of(steps)
+    outdated = await _take_place(run, signature)
     # If the run is cancelled now, this is to end all the same, and is then taken back.
     published = await run.publication.publish(
         run.store.publish(
             run.id,
             steps=len(steps),
             manifest=manifest(steps),
-            signature=signature_of(steps),
+            signature=signature,
             keep=run.session.collector.traces,
+            approved=outdated or not run.spec.trust.manual,
         )
     )
     if published.moved:
         run.session.walker.kick()
+    if published.rejected is not None:
+        run.account.do_not_publish(Cause(MissKind.REJECTED, published.rejected))
+    elif published.waits:
+        run.account.do_not_publish(Cause(MissKind.NOT_APPROVED, published.equal_to or run.id))
     return published.published
 
 
-async def take_back(run: Run) -> None:
-    """Take back the trace of a run that was cancelled while it was published. Raises StoreError."""
-    if await run.publication.came_about():
-        await run.session.store.unpublish(run.id, "cancelled")
+async def _take_place(run: Run, signature: str) -> bool:
+    """Unpublish the equal traces that are too old, so that this run takes their place; whether
+    there are any."""
+    traces, too_old = run.search.plan.traces, run.definition.finds_too_old
+    outdated = [it.id for it in traces if it.execution.signature == signature and too_old(it)]
+    for trace in outdated:
+        await run.store.unpublish(trace, f"{_GIVEN_AGAIN} {run.id}")
+    return bool(outdated)
+
+
+async def take_back(run: Run, reason: str) -> None:
+    """Take back the trace of a run that failed, or was cancelled, while it was published. Raises
+    StoreError."""
+    if run.publication.is_possible:
+        await run.publication.settled()
+        await run.session.store.unpublish(run.id, reason)
 
 
 async def _untorn(run: Run, steps: Sequence[Step], current: Mapping[str, int]) -> int:
@@ -89,7 +117,7 @@ async def _untorn(run: Run, steps: Sequence[Step], current: Mapping[str, int]) -
 def _with_its_writes(steps: Sequence[Step], whole: int) -> int:
     """How many steps may be published of the first ``whole``: a decision that chose a write only
     together with that write, which tells what it had to rest on."""
-    writes = (it for it in steps[whole:] if it.effect is Effect.WRITE)
+    writes = (it for it in steps[whole:] if it.effect is not None and it.effect.writes)
     behind = [position for write in writes for position in decisions_behind(steps, write)]
     first = min(behind, default=whole)
     return whole if first >= whole else _with_its_writes(steps, first)

@@ -108,7 +108,8 @@ def _with_report(
 ) -> tuple[Execution, Value]:
     """The execution with what became of its steps, and the payload that tells it."""
     run_steps = [(it.step, it.report()) for it in run.path.run_steps]
-    report = report_of(run_steps, run.account.causes, recorded_with or run.id, places).value()
+    causes = map(run.account.priced, run.account.causes)
+    report = report_of(run_steps, causes, recorded_with or run.id, places).value()
     return execution.model_copy(update={"report": report.digest}), report
 
 
@@ -123,7 +124,7 @@ def recording_of(ended: EndedRun, execution: Execution) -> Recording:
     return Recording(
         task=run.spec.task.stored,
         execution=execution,
-        steps=tuple(run.steps),
+        steps=tuple([run_step.as_recorded for run_step in run.path.run_steps]),
         preconditions=_preconditions(run),
         values=tuple({value.digest: value for value in values}.values()),
         effects=_effects(run),

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
-from ...graphstore.model import EffectState, Execution, ExecutionState, Mode, SideEffect, StepKind
-from ..errors import RunFailed
+from ...graphstore.canonical import Json, decode, encode
+from ...graphstore.model import (
+    Effect,
+    EffectState,
+    Execution,
+    ExecutionState,
+    Mode,
+    SideEffect,
+    StepKind,
+    Usage,
+    Wish,
+)
+from ..errors import AwaitingApproval, RunFailed
+from ..model.prices import sum_of
 from ..outcome.events import RunEnded
 from ..outcome.result import EffectReport, Result
+from ..replay.confirming import Awaiting
 from ..replay.run import Run
 from .ended import EndedRun
 from .records import execution_of
 
-__all__ = ["emit_end", "failure", "result_of"]
+__all__ = ["emit_end", "failure", "kept_result", "result_of", "returned_result"]
 
 
 def result_of(ended: EndedRun, *, recorded: bool) -> Result:
@@ -33,16 +48,67 @@ def result_of(ended: EndedRun, *, recorded: bool) -> Result:
         replayed=replayed,
         identical=replayed and (ended.is_as_followed or all(it.unchanged for it in actions)),
         duration_ms=run.elapsed_ms,
-        effects=tuple([_effect_report(effect) for effect in ended.effects]),
+        effects=_effect_reports(run),
         miss=ended.missed,
         stop_reason=ended.stop_reason,
         attempts=tuple(run.account.attempts),
+        waited_ms=run.waited_ms,
     )
 
 
-def _effect_report(effect: SideEffect) -> EffectReport:
-    state = effect.state
-    return EffectReport(effect.id, effect.tool, effect.target, effect.idempotency_key, state)
+def kept_result(ended: EndedRun) -> str:
+    """What is kept of the result of a run with an id, as JSON text."""
+    run, cost = ended.run, sum_of([ended.cost, ended.spared.cost])
+    kept: Json = {
+        "output": None if ended.output is None else ended.output.json,
+        "stop_reason": ended.stop_reason,
+        "effects": [
+            [it.id, it.tool, it.target, it.idempotency_key, it.state.value]
+            for it in _effect_reports(run)
+        ],
+        "tokens": run.account.usage.total + ended.spared.tokens,
+        "cost": cost,
+    }
+    return encode(kept).decode()
+
+
+def returned_result(wish: Wish, elapsed_ms: float) -> Result:
+    """The result of a run that had come to its end before: nothing was run."""
+    assert wish.result is not None
+    kept: Any = decode(wish.result.encode())
+    effects = (
+        EffectReport(id_, tool, target, key, EffectState(state), reused=True)
+        for id_, tool, target, key, state in kept["effects"]
+    )
+    return Result(
+        output=kept["output"],
+        execution_id=wish.execution,
+        mode=Mode.RETURNED,
+        steps=(),
+        usage=Usage(),
+        saved_tokens=kept["tokens"],
+        cost=0.0,
+        saved_cost=kept["cost"],
+        recorded=False,
+        replayed=True,
+        identical=True,
+        duration_ms=elapsed_ms,
+        effects=tuple(effects),
+        miss=(),
+        stop_reason=kept["stop_reason"],
+    )
+
+
+def _effect_reports(run: Run) -> tuple[EffectReport, ...]:
+    begun = [(effect, False) for effect in run.effects.begun]
+    earlier = [(effect, True) for effect in run.effects.earlier]
+    return tuple([_effect_report(*it) for it in (*begun, *earlier)])
+
+
+def _effect_report(effect: SideEffect, reused: bool) -> EffectReport:  # noqa: FBT001
+    key, state = effect.idempotency_key, effect.state
+    by = effect.approved_by
+    return EffectReport(effect.id, effect.tool, effect.target, key, state, reused, by)
 
 
 def emit_end(ended: EndedRun, execution: Execution | None = None, *, recorded: bool) -> None:
@@ -69,18 +135,39 @@ def emit_end(ended: EndedRun, execution: Execution | None = None, *, recorded: b
     run.session.events.emit(event)
 
 
-def failure(run: Run, why: str) -> RunFailed:
-    """What to raise for a run that failed: it says what was done to the outside."""
+def failure(run: Run, why: str, error: BaseException | None = None) -> RunFailed:
+    """What to raise for a run that failed of ``error``: it says what was done to the outside."""
     effects = run.effects.begun
-    doubtful = _in_doubt(effects)
-    return RunFailed(
+    earlier = list(run.effects.earlier)
+    done = effects
+    if run.wish.run_id is not None:  # which did what its earlier runs did, too
+        begun = {it.id for it in effects}
+        every = {it.id: it for it in (*run.wish.begun, *earlier)}
+        earlier = [it for it in every.values() if it.id not in begun]
+        done = [*earlier, *effects]
+    doubtful = _in_doubt([*effects, *earlier])
+    failed: Callable[..., RunFailed] = RunFailed
+    if isinstance(error, Awaiting):
+        failed = partial(AwaitingApproval, approvals=error.approvals)
+    return failed(
         f"the run of {run.definition.name} failed: {why}",
         execution_id=run.id,
-        effects=[effect for effect in effects if effect not in doubtful],
+        effects=[effect for effect in done if effect.state is EffectState.DONE],
         in_doubt=doubtful,
+        run_id=run.wish.run_id,
+        can_settle=all(_can_settle(run, it) for it in doubtful),
     )
 
 
 def _in_doubt(effects: Iterable[SideEffect]) -> list[SideEffect]:
     """The effects that were begun and are not known to have ended."""
-    return [effect for effect in effects if effect.state is EffectState.INTENDED]
+    return [effect for effect in effects if effect.is_in_doubt]
+
+
+def _can_settle(run: Run, effect: SideEffect) -> bool:
+    """Whether a next run of the same id finds out whether an effect happened, or does it under the
+    same key."""
+    tool = run.definition.code.tools.get(effect.tool)
+    if tool is None:
+        return False
+    return tool.can_look_up or (tool.wants_key and tool.effect is not Effect.ONCE)

@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from ...graphstore.canonical import Json, hash_of
 from ...graphstore.selecting import Path
 
-__all__ = ["MangledStandIn", "NoStandIn", "StandIns"]
+__all__ = ["MangledStandIn", "NoStandIn", "StandIns", "is_standin", "may_hold_one"]
 
 
 class NoStandIn(ValueError):
@@ -29,13 +30,12 @@ class MangledStandIn(ValueError):
 
 
 class _Kind(NamedTuple):
-    """How values of one kind look, what stands in for them, and what looks like such.
+    """What stands in for values of one kind, and what looks like such.
 
     ``whole``: what a stand-in of the kind looks like in a text; ``before`` and ``after``: where it
     is no part of more.
     """
 
-    pattern: str
     make: Callable[[str], str]
     before: str
     whole: str
@@ -64,7 +64,6 @@ def _token(seed: str) -> str:
 
 _NO_LETTER = "(?![0-9A-Za-z])"
 _NUMBER = _Kind(
-    r"0|-?[1-9]\d*",
     lambda seed: f"7093{_digits(seed, 12)}",
     r"(?<![\d.])",
     r"7093\d{12}",
@@ -73,7 +72,6 @@ _NUMBER = _Kind(
     r"(?<!\d)7093\d{9,14}(?!\d)|(?<!\d)7[,.'_\s]093(?:[,.'_\s]\d{3}){3,4}(?!\d)",
 )
 _FRACTION = _Kind(
-    "",
     lambda seed: f"7093{_digits(seed, 7)}.{_digits(seed[16:], 3)}1",
     r"(?<![\d.])",
     r"7093\d{7}\.\d{3}1",
@@ -81,7 +79,6 @@ _FRACTION = _Kind(
     r"(?<![\d.])7093\d{5,8}\.\d+",
 )
 _MOMENT = _Kind(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?",
     _moment,
     r"(?<!\d)",
     r"7093-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{5}1Z",
@@ -89,7 +86,6 @@ _MOMENT = _Kind(
     r"7093-\d\d-\d\d(T[\d:.]*Z?)?",
 )
 _UUID = _Kind(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
     _uuid,
     r"(?<![0-9a-f])",
     r"0e9a[0-9a-f]{4}-[0-9a-f]{4}-8[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}",
@@ -97,21 +93,27 @@ _UUID = _Kind(
     r"(?i:(?<![0-9a-f])0e9a[0-9a-f]{4}-[0-9a-f-]{10,40})",
 )
 _TOKEN = _Kind(
-    "",
     _token,
     r"(?<![A-Za-z])",
     r"opq_[0-9a-f]{24}",
     _NO_LETTER,
     r"(?i:(?<![a-z])opq[_-][0-9a-z]{3,})",
 )
-_KINDS_OF_TEXT = (_MOMENT, _UUID)
-_KINDS = (*_KINDS_OF_TEXT, _TOKEN, _FRACTION, _NUMBER)
+_KINDS = (_MOMENT, _UUID, _TOKEN, _FRACTION, _NUMBER)
+_IS_MOMENT = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?"
+).fullmatch
+_IS_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _WHOLE = re.compile("|".join(f"{it.before}{it.whole}{it.after}" for it in _KINDS))
 _ANYWHERE = re.compile(f"(?=({'|'.join(it.whole for it in _KINDS)}))")  # as a part of more, too
 
+#: Is in whatever is a stand-in, or looks like one.
+_TRACE = re.compile("093|0e9a|opq", re.IGNORECASE)
+_TRACE_WRITTEN = re.compile(_TRACE.pattern.encode(), re.IGNORECASE)
+
 _TOLD_APART = 6  # characters that a value has at least which is known in any text
-_FENCE = re.compile(r"(^```[^\n]*\n)(.*?)(^```$)", re.DOTALL | re.MULTILINE)
-_INSIDE = 2  # of the four parts in which a fence divides a text
+_WORD = re.compile(r"\w+")
+_FENCE = re.compile(r"^[ \t]*```[^\n]*$", re.MULTILINE)
 #: How programs write JSON into a text.
 _WAYS_TO_WRITE: tuple[Callable[[Any], str], ...] = (
     lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
@@ -131,15 +133,31 @@ class _Pair(NamedTuple):
     standin: Any
 
 
+class _Spelled(NamedTuple):
+    """What stands in for one spelling of a value of so ``many`` characters."""
+
+    standin: str
+    many: int
+
+
+def is_standin(value: Any) -> bool:
+    """Whether a value looks like a stand-in, of whatever run."""
+    return not isinstance(value, bool) and _WHOLE.fullmatch(_text(value)) is not None
+
+
 class StandIns:
     """The stand-ins of one run of ``task`` (its key). What was shown once stays so."""
 
     def __init__(self, task: str) -> None:
         self._task = task
-        self._by_value: dict[tuple[type, Any], _Pair] = {}
+        self._by_value: dict[tuple[type, str], _Pair] = {}
         self._by_text: dict[str, _Pair] = {}
         self._marked: list[tuple[Json, Json]] = []
         self._told: dict[str, str] = {}  # those of them that were written, by how programs do it
+        self._spelled: dict[str, _Spelled] = {}
+        #: By first words, what values look like: the characters before it, and all of them.
+        self._shapes: dict[str, list[tuple[int, int]]] = {}
+        self._wordless: list[str] = []
         self._mangled: set[str] = set()  # what looks like those shown, as patterns
 
     def __bool__(self) -> bool:
@@ -154,8 +172,21 @@ class StandIns:
             inner: Any = shown
             for key in way:
                 inner = inner[key]
-            inner[last] = self._standin(inner[last], f"{place} {path}")
+            inner[last] = self.shown(inner[last], f"{place} {path}")
         return shown[0]
+
+    def shown(self, value: Any, place: str) -> Any:
+        """What a model is shown for a marked value from now on, if it stands at ``place`` first.
+        Raises NoStandIn."""
+        if value is None:
+            return None
+        if isinstance(value, bool | Mapping | list | tuple):
+            what = "a truth value" if isinstance(value, bool) else "an object or a list"
+            raise NoStandIn(f"{place} is marked as opaque and is {what}; mark the values in it")
+        known = self._by_value.get(_exactly(value))
+        if known is None:
+            known = self._add(value, place)
+        return known.standin
 
     def real(self, reply: Any) -> Any:
         """A model's reply, with each stand-in's value in its place. Raises MangledStandIn."""
@@ -175,21 +206,24 @@ class StandIns:
         it whole."""
         self._marked.append((document, text))
 
-    def hide(self, value: Any, *, shortest: int = _TOLD_APART) -> Any:
+    def hide(
+        self, value: Any, *, shortest: int = _TOLD_APART, shortest_word: int = _TOLD_APART
+    ) -> Any:
         """Replace marked values in what a program sends by their stand-ins: documents that are sent
         whole, what is such a value and has so many characters, and what ``hidden`` finds."""
         if not self:
             return value
+        inner = partial(self.hide, shortest=shortest, shortest_word=shortest_word)
         match value:
-            case str() | int() | float() if (type(value), value) in self._by_value:
+            case str() | int() | float() if pair := self._by_value.get(_exactly(value)):
                 if len(_text(value)) >= shortest:
-                    return self._by_value[type(value), value].standin
+                    return pair.standin
             case str():
-                return self._document_in(value) or self.hidden(value)
+                return self._document_in(value) or self.hidden(value, shortest=shortest_word)
             case dict():
-                return {key: self.hide(item, shortest=shortest) for key, item in value.items()}
+                return {key: inner(item) for key, item in value.items()}
             case list():
-                return [self.hide(item, shortest=shortest) for item in value]
+                return [inner(item) for item in value]
         return value
 
     def is_in(self, value: Any) -> bool:
@@ -214,40 +248,61 @@ class StandIns:
                 self._told.setdefault(write(document), write(marked))
         return self._told.get(text)
 
-    def hidden(self, text: str) -> str:
-        """Replace each marked value of six or more characters that stands as a word of its own in
+    def hidden(self, text: str, *, shortest: int = _TOLD_APART) -> str:
+        """Replace each marked value of so many characters that stands as a word of its own in
         ``text``, of which nobody knows where values stand in it."""
-        plain = (it for it in self._by_text.values() if len(_text(it.value)) >= _TOLD_APART)
-        for pair in sorted(plain, key=lambda pair: len(_text(pair.value)), reverse=True):
-            for value, standin in zip(
-                _spellings(pair.value), _spellings(pair.standin), strict=True
-            ):
-                if value in text:
-                    text = _apart(value).sub(standin.replace("\\", r"\\"), text)
+        parts, done = [], 0
+        for word in _WORD.finditer(text):
+            for before, length in self._shapes.get(word[0], ()):
+                start, end = word.start() - before, word.start() - before + length
+                found = self._spelled.get(text[start:end]) if start >= done else None
+                if found and found.many >= shortest and _is_apart(text, start, end):
+                    parts += [text[done:start], found.standin]
+                    done = end
+                    break
+        text = "".join((*parts, text[done:]))
+        for wordless in self._wordless:
+            known = self._spelled[wordless]
+            if known.many >= shortest and wordless in text:
+                text = _apart(wordless).sub(known.standin, text)
         return text
 
-    # Showing ------------------------------------------------------------------------------
+    def still_in(self, texts: Iterable[str]) -> set[Any]:
+        """The values that stand as words of their own in ``texts``, where no stand-in was put."""
+        whole = "\n".join(texts)
+        return {
+            pair.value
+            for pair in self._by_text.values()
+            if any(it in whole and _apart(it).search(whole) for it in _spellings(pair.value))
+        }
 
-    def _standin(self, value: Any, place: str) -> Any:
-        if value is None:
-            return None
-        if isinstance(value, bool | Mapping | list | tuple):
-            what = "a truth value" if isinstance(value, bool) else "an object or a list"
-            raise NoStandIn(f"{place} is marked as opaque and is {what}; mark the values in it")
-        known = self._by_value.get((type(value), value))
-        if known is None:
-            known = self._add(value, place)
-        return known.standin
+    # Showing ------------------------------------------------------------------------------
 
     def _add(self, value: Any, place: str) -> _Pair:
         kind = _kind_of(value)
         attempt = 0
-        while (text := kind.make(hash_of("stand-in", self._task, place, attempt))) in self._by_text:
+        while (text := _made(kind.make, self._task, place, attempt)) in self._by_text:
             attempt += 1
         standin = text if isinstance(value, str) else type(value)(text)
-        self._by_value[type(value), value] = self._by_text[text] = pair = _Pair(value, standin)
+        self._by_value[_exactly(value)] = self._by_text[text] = pair = _Pair(value, standin)
         self._mangled.add(kind.mangled)
+        for spelling, told in zip(_spellings(value), _spellings(standin), strict=True):
+            self._spell(spelling, _Spelled(told, len(_text(value))))
         return pair
+
+    def _spell(self, spelling: str, known: _Spelled) -> None:
+        """Note how a value is spelled in a text. It is found by its first word."""
+        if spelling in self._spelled:
+            return
+        self._spelled[spelling] = known
+        if (word := _WORD.search(spelling)) is None:
+            self._wordless.append(spelling)
+            self._wordless.sort(key=len, reverse=True)
+            return
+        shapes = self._shapes.setdefault(word[0], [])
+        if (shape := (word.start(), len(spelling))) not in shapes:
+            shapes.append(shape)
+            shapes.sort(key=lambda it: it[1], reverse=True)
 
     # Reading back -------------------------------------------------------------------------
 
@@ -265,6 +320,10 @@ class StandIns:
         return pair.value
 
     def _real_text(self, reply: str) -> str:
+        if (whole := self._by_text.get(reply)) is not None:
+            return _text(whole.value)
+        if _TRACE.search(reply) is None:
+            return reply
         found = [self._by_text[it[0]] for it in _WHOLE.finditer(reply) if it[0] in self._by_text]
         self._check(_WHOLE.sub(lambda it: " " if it[0] in self._by_text else it[0], reply))
         if all(_is_plain(it.value) for it in found):
@@ -274,6 +333,8 @@ class StandIns:
         return self._outside_of_fences(reply)
 
     def _check(self, rest: str) -> None:
+        if _TRACE.search(rest) is None:
+            return
         inside = (it[1] for it in _ANYWHERE.finditer(rest))
         found = next((it for it in inside if it in self._by_text), None)
         alike = (it[0] for pattern in self._mangled for it in re.finditer(pattern, rest))
@@ -301,11 +362,16 @@ class StandIns:
         return "".join(parts)
 
     def _outside_of_fences(self, reply: str) -> str:
-        parts = _FENCE.split(reply)  # what is outside, and the three parts of each fence
-        for number, part in enumerate(parts):
-            in_json = number % 4 == _INSIDE and _is_json(part)
-            parts[number] = self._in_json(part) if in_json else self._put_in(part)
-        return "".join(parts)
+        return "".join(
+            self._in_json(part) if is_inside and _is_json(part) else self._put_in(part)
+            for part, is_inside in _by_fences(reply)
+        )
+
+
+@lru_cache(4096)
+def _made(make: Callable[[str], str], task: str, place: str, attempt: int) -> str:
+    """The stand-in of a place, which is the same on every run of the task."""
+    return make(hash_of("stand-in", task, place, attempt))
 
 
 def _containers_copied(document: Any) -> Any:
@@ -317,23 +383,29 @@ def _containers_copied(document: Any) -> Any:
     return document
 
 
-def _kind_of(value: Any) -> _Kind:
-    match value:
-        case int():
-            return _NUMBER
-        case float():
-            return _FRACTION
-    kinds = (kind for kind in _KINDS_OF_TEXT if re.fullmatch(kind.pattern, value))
-    return next(kinds, _TOKEN)
+def _kind_of(value: str | float) -> _Kind:
+    if not isinstance(value, str):
+        return _NUMBER if isinstance(value, int) else _FRACTION
+    return _MOMENT if _IS_MOMENT(value) else _UUID if _IS_UUID(value) else _TOKEN
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
+def _exactly(value: Any) -> tuple[type, str]:
+    """What tells values apart, 0.0 and -0.0 too."""
+    return type(value), _text(value)
+
+
 def _apart(value: str) -> re.Pattern[str]:
     """A pattern that finds a value where it is no part of a longer word."""
     return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
+
+
+def _is_apart(text: str, start: int, end: int) -> bool:
+    """Whether what stands there is no part of a longer word."""
+    return not (_WORD.match(text[start - 1 : start]) or _WORD.match(text[end : end + 1]))
 
 
 def _spellings(value: Any) -> Iterator[str]:
@@ -342,13 +414,31 @@ def _spellings(value: Any) -> Iterator[str]:
     yield json.dumps(_text(value), ensure_ascii=False)[1:-1]
 
 
+def may_hold_one(written: bytes) -> bool:
+    """Whether there may be a stand-in, or what looks like one, in JSON as ``encode`` writes it."""
+    return _TRACE_WRITTEN.search(written) is not None
+
+
 def _is_plain(value: Any) -> bool:
     """Whether a value is the same text in JSON, however often it is escaped."""
     return json.dumps(_text(value), ensure_ascii=False)[1:-1] == _text(value)
 
 
+def _by_fences(text: str) -> Iterator[tuple[str, bool]]:
+    """The parts of a text, and whether each stands inside a code fence."""
+    start, opened = 0, None
+    for line in _FENCE.finditer(text):
+        if opened is None:
+            opened = line.end()
+        elif line[0].strip() == "```":
+            yield text[start:opened], False
+            yield text[opened : line.start()], True
+            start, opened = line.start(), None
+    yield text[start:], False
+
+
 def _is_json(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), dict | list)
+        return isinstance(json.loads(text), dict | list | str)
     except (ValueError, RecursionError):
         return False

@@ -19,6 +19,7 @@ from typing_extensions import override
 from ...graphstore.canonical import Json, encode
 from ...graphstore.model import Usage
 from ..errors import AgentError
+from ..keys.standins import may_hold_one
 
 __all__ = [
     "Call",
@@ -58,6 +59,11 @@ class Call:
     def text(self) -> bytes:
         """Its arguments as exact JSON text."""
         return encode(self.arguments)
+
+    @cached_property
+    def may_hold_standin(self) -> bool:
+        """Whether something in its arguments may be a stand-in, or looks like one."""
+        return may_hold_one(self.text)
 
 
 class CallResult(NamedTuple):
@@ -119,6 +125,10 @@ class Dialect(ABC):
     def read_back(self, reply: Json, real: Callable[[Json], Json]) -> Json:
         """Make of a reply what a program gets: ``real`` puts values in the place of stand-ins."""
         return real(reply)
+
+    def said(self, reply: Json) -> Json:
+        """A recorded reply as the provider gave it, without what is recorded beside it."""
+        return reply
 
     @abstractmethod
     def calls(self, reply: Json) -> tuple[Call, ...]:
@@ -232,7 +242,8 @@ class ChatClient(ABC):
 
     @abstractmethod
     async def ask(self, request: Mapping[str, Json]) -> bytes:
-        """The model's reply to ``request``: the exact body. The provider's errors pass through."""
+        """The model's reply to ``request``, which stays as it is: the exact body. The provider's
+        errors pass through."""
 
     async def close(self) -> None:  # noqa: B027  (most have nothing to let go of)
         """Let go of the connections of this event loop; may be used again in another."""

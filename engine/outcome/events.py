@@ -26,6 +26,7 @@ __all__ = [
     "ResourceChanged",
     "RunEnded",
     "RunStarted",
+    "RunWaits",
     "StepEnded",
 ]
 
@@ -43,6 +44,21 @@ class RunStarted:
     """
 
     execution_id: str
+    task: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunWaits:
+    """A run is about to begin, and waits for an equal one that is asking the model.
+
+    It begins when that one has ended, or has been waited for long enough.
+
+    Attributes:
+        task: The key of its task.
+        name: The agent's or the program's name.
+    """
+
     task: str
     name: str
 
@@ -120,7 +136,7 @@ class ResourceChanged:
     event: ChangeEvent
 
 
-Event = RunStarted | StepEnded | RunEnded | ResourceChanged
+Event = RunWaits | RunStarted | StepEnded | RunEnded | ResourceChanged
 OnEvent = Callable[[Event], Awaitable[None] | None]
 
 

@@ -6,12 +6,12 @@ A run that was a plain replay has none: it is told by the trace it replayed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ...graphstore.canonical import Json, decode, encode
 from ...graphstore.model import Effect, FacetRef, Mode, Step, StepKind, Trace, Value, step_id
-from .cause import Cause, MissKind
+from .cause import Cause, MissKind, Recurring
 from .differences import Difference
 from .result import Outcome, StepReport
 
@@ -116,13 +116,21 @@ class Report:
 def _cause_row(cause: Cause) -> Json:
     facet = None if cause.facet is None else [cause.facet.resource, cause.facet.selector]
     row: list[Json] = [cause.kind.value, cause.node, cause.before, cause.after, facet]
-    return [*row, [list(it) for it in cause.differences]] if cause.differences else row
+    if cause.differences or cause.recurring:
+        row.append([list(it) for it in cause.differences])
+    return row if cause.recurring is None else [*row, asdict(cause.recurring)]
 
 
 def _cause_of(row: Sequence[Any]) -> Cause:
     kind, node, before, after, facet, *more = row
     differing = tuple(Difference(*it) for it in more[0]) if more else ()
-    return Cause(MissKind(kind), node, before, after, facet and FacetRef(*facet), differing)
+    recurring = _recurring(**more[1]) if more[1:] else None
+    facet = facet and FacetRef(*facet)
+    return Cause(MissKind(kind), node, before, after, facet, differing, recurring)
+
+
+def _recurring(opaque: Sequence[str], unseen: Sequence[str], **more: Any) -> Recurring:
+    return Recurring(tuple(opaque), tuple(unseen), **more)
 
 
 def report_of(
@@ -156,7 +164,7 @@ def plain_report(trace: Trace, *, served: bool) -> Report:
 
 
 def _served(step: Step) -> ReportedStep:
-    reused = step.effect is Effect.PURE and not step.error
+    reused = step.effect in (Effect.PURE, Effect.ONCE) and not step.error
     outcome = Outcome.REUSED if reused else Outcome.REPLAYED
     return ReportedStep(step.kind, step.name, outcome, saved_tokens=step.tokens, error=step.error)
 

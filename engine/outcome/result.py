@@ -8,9 +8,14 @@ from typing import Any, NamedTuple
 
 from ...graphstore.model import EffectState, Mode, StepKind, Usage
 from .attempts import Attempt
-from .cause import Cause
+from .cause import Cause, MissKind
+from .hiding import shown_target, without_secrets
+from .html import page, shortened, table
+from .shadow import Agreement
 
 __all__ = ["EffectReport", "Outcome", "Result", "StepReport"]
+
+_LONGEST = 200  # characters of a line that is printed
 
 
 class Outcome(StrEnum):
@@ -67,9 +72,11 @@ class EffectReport:
     Attributes:
         id: The effect's id in the store.
         tool: The name of the tool whose write it is.
-        target: What it was done to: the resources that the tool requires.
+        target: What it was done to: the arguments of the call, cut at 200 characters.
         idempotency_key: What the tool was given, so that the other side can tell a repetition.
         state: How far it came; an effect that was begun and gave no answer is in doubt.
+        reused: It happened before, in another run, and was not to happen again.
+        approved_by: Of one that was confirmed, who approved it, if that was said.
     """
 
     id: str
@@ -77,6 +84,8 @@ class EffectReport:
     target: str
     idempotency_key: str
     state: EffectState
+    reused: bool = False
+    approved_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +106,15 @@ class Result:
         identical: Replayed, and every action gave its recorded output.
         duration_ms: From the call to the result, in milliseconds.
         effects: What was done to the outside, in order.
-        miss: Why a model was asked, each cause once; empty if none was.
+        miss: Why a model was asked, and why this run serves no later one, or not to its end; each
+            cause once. Empty if there was neither.
         stop_reason: Why an agent's last reply ended, in the provider's word. What ended by
             ``max_tokens`` is cut, and such a run is not published. None of a program.
         saved_cost: The price of ``saved_tokens`` in US dollars; None if a part is not known.
         attempts: The requests that gave no answer (429, 529, 5xx, time-outs, streams that broke
             off), in order; what one of them was billed all the same is in ``usage``.
+        waited_ms: How much of ``duration_ms`` was spent waiting for an equal run that was asking
+            the model, in milliseconds.
     """
 
     output: Any
@@ -121,8 +133,54 @@ class Result:
     stop_reason: str | None = None
     saved_cost: float | None = None
     attempts: tuple[Attempt, ...] = ()
+    waited_ms: float = 0.0
 
     @property
     def tokens(self) -> int:
         """What this call cost, in tokens of all kinds, as billed."""
         return self.usage.total
+
+    @property
+    def shadow(self) -> Agreement:
+        """How many replies were compared with recorded ones in a shadow run, and said the same;
+        what differs stands in the causes of the steps."""
+        asked = [it.cause.kind for it in self.steps if it.cause and it.kind is StepKind.DECISION]
+        same, other = (asked.count(it) for it in (MissKind.SHADOW_SAME, MissKind.SHADOW_DIFFERS))
+        return Agreement(same, same + other)
+
+    def __str__(self) -> str:
+        lines = [f"{self.mode} {self.execution_id}: {self._told}"]
+        if self.output is not None:
+            lines.append(f"output: {shortened(str(without_secrets(self.output)), _LONGEST)}")
+        lines += [f"miss: {shortened(str(cause), _LONGEST)}" for cause in self.miss]
+        for it in self.effects:
+            lines.append(f"effect: {it.tool} {shown_target(it.target)} ({_became(it)})")
+        return "\n".join(lines)
+
+    @property
+    def _told(self) -> str:
+        return f"{self.tokens:,} tokens, {self.saved_tokens:,} saved, {self.duration_ms:,.0f} ms"
+
+    def _repr_html_(self) -> str:
+        head = ("", "step", "", "cause", "ms", "tokens", "saved")
+        rows = [
+            (
+                *(position, f"{it.kind} {it.name}", it.outcome, it.cause),
+                *(f"{it.duration_ms:,.0f}", f"{it.tokens:,}", f"{it.saved_tokens:,}"),
+            )
+            for position, it in enumerate(self.steps)
+        ]
+        of_steps = [it.cause for it in self.steps]
+        effects = [(it.id, it.tool, shown_target(it.target), _became(it)) for it in self.effects]
+        return page(
+            f"{self.mode} {self.execution_id}",
+            without_secrets(self.output),
+            self._told,
+            *(str(cause) for cause in self.miss if cause not in of_steps),
+            table(head, rows, numbers=3),
+            *([table(("effect", "tool", "target", "state"), effects)] if effects else []),
+        )
+
+
+def _became(effect: EffectReport) -> str:
+    return f"{effect.state}, reused" if effect.reused else f"{effect.state}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from ...graphstore.model import Usage
 from ..model.prices import Bill, sum_of
@@ -17,16 +18,19 @@ class Account:
 
     ``causes``: why it was not simply replayed, in the order of time; ``troubles``: those for
     which it will not be replayed either, or not to its end; ``unpublishable``: the first that
-    keeps it from being a trace. ``attempts``: requests that gave no answer.
+    keeps it from being a trace, which ``let_go`` is called for. ``attempts``: requests that gave
+    no answer. ``told``: what the caller is told, whether or not a model was asked.
     """
 
-    def __init__(self, causes: Iterable[Cause]) -> None:
+    def __init__(self, causes: Iterable[Cause], let_go: Callable[[], None]) -> None:
         self.causes = list(causes)
         self.troubles: list[Cause] = []
         self.unpublishable: Cause | None = None
         self.bills: list[Bill] = []
         self.calls = 0
+        self._let_go = let_go
         self.attempts: list[Attempt] = []
+        self.told: list[Cause] = []
 
     @property
     def usage(self) -> Usage:
@@ -55,6 +59,14 @@ class Account:
         """Add a cause why this run is no plain replay."""
         self.causes.append(cause)
 
+    def priced(self, cause: Cause) -> Cause:
+        """A cause with what was paid because of fields that differ on every run."""
+        recurring = cause.recurring
+        if recurring is None or not recurring.alone:
+            return cause
+        tokens = sum(bill.tokens for bill in self.bills if bill.cause == cause)
+        return replace(cause, recurring=replace(recurring, tokens=tokens))
+
     def trouble(self, cause: Cause) -> None:
         """Tell why this run cannot be replayed, or not to its end."""
         self.causes.append(cause)
@@ -64,3 +76,4 @@ class Account:
         """This run goes on, and will not be a trace."""
         self.unpublishable = self.unpublishable or cause
         self.trouble(cause)
+        self._let_go()

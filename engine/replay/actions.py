@@ -3,45 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ...graphstore.canonical import canonical, decode, encode, fingerprint, hash_of
-from ...graphstore.model import (
-    Effect,
-    EffectState,
-    FacetRef,
-    SideEffect,
-    Step,
-    Value,
-    new_id,
-)
+from ...graphstore.canonical import encode, fingerprint, hash_of
+from ...graphstore.model import Effect, FacetRef, SideEffect, Step, Value
 from ..errors import ArgumentsInvalid, PreconditionChanged
 from ..exits import outlived
 from ..model.client import Call, CallResult
 from ..outcome.cause import Cause, MissKind
-from ..outcome.differences import differences
 from ..outcome.result import Outcome
 from ..tools.output import Output, Rendering, Turn, not_taken, run_tool
 from ..tools.parsed_call import parse_served, real_text
 from ..tools.tool import Tool
 from .current import FactReads
+from .diverged import explain
 from .effect_gate import EffectGate
+from .effects import known_by
 from .family import Chooser, Place
+from .inside import through_a_call
 from .judging import Recorded
+from .kept_steps import KeptStep
 from .noted_facts import Note, distinct
+from .performing import Begun, begin, confirm_first, end, intent, key_of_read
 from .plan import Decision
 from .planned_actions import PlannedAction, plan_act, plan_call, plan_on_path
+from .reuse import kept, may_reuse, reusable, took
 from .run import Run
 from .run_step import RunStep
+from .standing import stand, stand_action, what_it_gave
+from .stopwatch import Stopwatch
 from .turns import Turns
 
 __all__ = ["ActResult", "act", "act_on"]
 
 REFUSAL = "precondition changed, not executed"
-
 #: What can make a tool give something else. A fact that nobody looked after need not have changed.
 _CODE = {MissKind.CODE_CHANGED}
 _CODE_OR_FACT = _CODE | {MissKind.PRECONDITION_CHANGED, MissKind.PRECONDITION_WITHDRAWN}
@@ -62,15 +58,16 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
     calls = decision.calls
     if not calls:
         return []
+    if earlier := run.history.actions(decision.position):
+        return await _go_on_with(run, decision, earlier)
     if len(calls) == 1 and (recorded := _next_action(run, decision)) is not None:
-        if run.definition.code.tools[recorded.step.name].just_reads:
+        tool = run.definition.code.tools[recorded.step.name]
+        if tool.just_reads and not may_reuse(run, tool, recorded.step):
             run_step = await _follow(run, recorded, calls[0])
         else:
             run_step = _reuse(run, recorded)
         return [CallResult(calls[0], run_step.output, run_step.step.error)]
-    actions = [await plan_call(run, decision, number) for number in range(len(calls))]
-    gate = EffectGate(run, [Chooser(run, run.path.run_steps[decision.position])], final=final)
-    run_steps = [it.run_step for it in await _carry_out(run, actions, decision.noted, gate)]
+    run_steps = await _carried_out(run, decision, range(len(calls)), final=final)
     if run.path.is_as_recorded and all(it.followed and it.unchanged for it in run_steps):
         run.path.advance(len(calls))
     else:
@@ -81,6 +78,34 @@ async def act_on(run: Run, decision: Decision, *, final: bool) -> list[CallResul
     ]
 
 
+async def _carried_out(
+    run: Run, decision: Decision, numbers: Iterable[int], *, final: bool
+) -> list[RunStep]:
+    """Carry out these calls of a reply. One that stands is not asked again."""
+    actions = [await plan_call(run, decision, number) for number in numbers]
+    final = final or decision.position < len(run.history.steps)
+    gate = EffectGate(run, [Chooser(run, run.path.run_steps[decision.position])], final=final)
+    return [it.run_step for it in await _carry_out(run, actions, decision.noted, gate)]
+
+
+async def _go_on_with(
+    run: Run, decision: Decision, earlier: Mapping[int, KeptStep]
+) -> list[CallResult]:
+    """The calls of a reply of which some were carried out by an earlier run of the same id."""
+    taken: dict[int, RunStep] = {}
+    for number, before in sorted(earlier.items(), key=lambda it: it[1].step.position):
+        rendering = Rendering(run.standins, f"{before.step.name} {decision.position} {number}")
+        taken[number] = await stand_action(run, before, rendering)
+    rest = [number for number in range(len(decision.calls)) if number not in taken]
+    if rest:
+        done = await _carried_out(run, decision, rest, final=True)
+        taken.update(zip(rest, done, strict=True))
+    return [
+        CallResult(call, taken[number].output, taken[number].step.error)
+        for number, call in enumerate(decision.calls)
+    ]
+
+
 def _next_action(run: Run, decision: Decision) -> Recorded | None:
     """The action that carries out the only call of ``decision`` on the recorded path, if it stands
     and is a read, or is to be reused."""
@@ -88,18 +113,12 @@ def _next_action(run: Run, decision: Decision) -> Recorded | None:
     if recorded is None or recorded.cause is not None or recorded.step.error:
         return None
     tool = run.definition.code.tools.get(recorded.step.name)
-    if tool is None or not (tool.just_reads or _may_reuse(run, tool, recorded.step)):
+    if tool is None or not (tool.just_reads or may_reuse(run, tool, recorded.step)):
         return None
-    if run.standins and not tool.just_reads:  # what it was given may be other values now
+    # What it was given may be other values now.
+    if run.standins and not (tool.just_reads and tool.fresh_for is None):
         return None
     return recorded
-
-
-def _may_reuse(run: Run, tool: Tool, step: Step) -> bool:
-    """Whether a pure action of the path that stood at the lookup stands now."""
-    pure = tool.effect is Effect.PURE and step.effect is Effect.PURE and not tool.has_marks
-    # What its tool depends on may have become something else since the lookup.
-    return pure and not run.search.time_has_passed and tool.code_key == step.code_key
 
 
 async def _follow(run: Run, recorded: Recorded, call: Call) -> RunStep:
@@ -111,8 +130,8 @@ async def _follow(run: Run, recorded: Recorded, call: Call) -> RunStep:
     assert followed is not None
     tool, step = run.definition.code.tools[recorded.step.name], recorded.step
     known = followed.known(step)
-    started = time.perf_counter()
-    with FactReads() as fact_reads:
+    stopwatch = Stopwatch()
+    with FactReads() as fact_reads, through_a_call():
         try:
             arguments = tool.parse(real_text(call, run.standins))
             output = await run_tool(
@@ -120,19 +139,23 @@ async def _follow(run: Run, recorded: Recorded, call: Call) -> RunStep:
             )
         except ArgumentsInvalid as error:
             output = not_taken(run.standins.hidden(str(error)))
-    duration = (time.perf_counter() - started) * 1000
+    times = stopwatch.times()
     same = output.error is None and output.data == known.data
     if same and not (fact_reads.notes and _read_anew(step, fact_reads.notes)):
-        run_step = RunStep(step, Outcome.REPLAYED, known.data, duration_ms=duration, copied=True)
+        run_step = RunStep(step, Outcome.REPLAYED, known.data, copied=True)
+        took(run, tool, run_step, times)
+        _keep_whole(run, tool, run_step, output)
         run.go_along(run_step)
         return run_step
     parsed = parse_served(tool, call, followed.arguments(step), run.standins)
     action = plan_on_path(run, followed, recorded, parsed)
     action.notes = distinct(recorded.notes, fact_reads.notes)
     done = _finished(action, (), output)
-    await _explain(run, action, done)
+    await explain(run, action, done.run_step)
     run_step = done.run_step
-    run_step.duration_ms, run_step.followed = duration, True
+    took(run, tool, run_step, times)
+    _keep_whole(run, tool, run_step, output)
+    run_step.followed = True
     _ended(run, action, run_step, run.notes.ticket())
     run.take(run_step)
     if run_step.unchanged:
@@ -185,7 +208,7 @@ async def _act(
     [done] = await _carry_out(run, [action], noted, EffectGate(run, chosen, final=True))
     if done.run_step.outcome is not Outcome.REFUSED:
         for chooser in chosen:
-            chooser.guard_by(done.run_step)
+            chooser.guard_by(action.chosen_under)
     return done
 
 
@@ -193,6 +216,7 @@ async def _carry_out(
     run: Run, actions: Sequence[PlannedAction], noted: Mapping[FacetRef, Note], gate: EffectGate
 ) -> list[_Done]:
     await _note(run, actions, noted)
+    await confirm_first(run, actions, gate.chosen)
     feeds = run.path.frontier if any(action.followed is None for action in actions) else ()
     if len(actions) == 1:
         done = [await _one(run, actions[0], gate, feeds)]
@@ -207,6 +231,8 @@ async def _carry_out(
         raise gate.stopped
     for action, outcome in zip(actions, done, strict=True):
         outcome.run_step.followed = action.followed is not None
+        if action.for_program and run.wish.run_id is not None:
+            outcome.run_step.called = _called(action)
         run.take(outcome.run_step)
     if gate.stopped is not None:
         run.refuse(gate.stopped, gate.chosen)
@@ -247,34 +273,121 @@ async def _one(
     """Carry out one action: refuse it, reuse its recording, or run its tool."""
     if action.tool is None or action.parsed.arguments is None:
         return _finished(action, feeds, not_taken(action.parsed.problem))
-    if (output := await _reusable(run, action)) is not None:
-        return _reused(action, action.tool, feeds, output)
-    key = _idempotency_key(run, action) if action.tool.wants_key or action.tool.is_write else ""
-    effect = _intent(run, action, key) if action.tool.is_write else None
-    if effect is not None and not await gate.begin(effect, action.notes):
-        assert gate.stopped is not None
-        return _refused(action, feeds, gate.stopped.cause)
-    if effect is not None:
-        run.effects.begin(effect)
     rendering = _rendering_of(run, action, action.tool)._replace(turn=turn)
-    ticket, started = run.notes.ticket(), time.perf_counter()
-    with FactReads() as fact_reads:
-        result = await run_tool(
-            action.tool, action.parsed.arguments, key, rendering, action.expected
+    if (before := _standing(run, action, action.tool)) is not None:
+        done = _finished(action, feeds, await what_it_gave(action.tool, before, rendering))
+        return _stands(run, done, before)
+    if (output := await reusable(run, action)) is not None:
+        return _reused(action, action.tool, feeds, output)
+    if action.tool.is_write:
+        return await _perform(run, action, action.tool, gate=gate, feeds=feeds, rendering=rendering)
+    key = key_of_read(run, action, action.tool) if action.tool.wants_key else ""
+    return await _call(run, action, action.tool, feeds=feeds, rendering=rendering, key=key)
+
+
+async def _perform(
+    run: Run,
+    action: PlannedAction,
+    tool: Tool,
+    *,
+    gate: EffectGate,
+    feeds: tuple[int, ...],
+    rendering: Rendering,
+) -> _Done:
+    """Carry out a write, unless facts moved or it has happened before."""
+    try:
+        effect = action.intended or intent(run, action, tool)
+    except ArgumentsInvalid as error:
+        return _finished(action, feeds, not_taken(run.standins.hidden(str(error))))
+    begun = await begin(run, action, effect, gate, rendering)
+    if begun.instead is None and not begun.refused:
+        effect = begun.effect
+        return await _call(
+            run,
+            action,
+            tool,
+            feeds=feeds,
+            rendering=rendering,
+            key=effect.idempotency_key,
+            effect=effect,
         )
-    duration = (time.perf_counter() - started) * 1000
+    done = _instead(action, feeds, gate, begun)
+    await explain(run, action, done.run_step)
+    if begun.happened:
+        done.run_step.known_by = known_by(effect)
+        done.run_step.stands = run.wish.run_id is not None
+    return done
+
+
+async def _call(
+    run: Run,
+    action: PlannedAction,
+    tool: Tool,
+    *,
+    feeds: tuple[int, ...],
+    rendering: Rendering,
+    key: str,
+    effect: SideEffect | None = None,
+) -> _Done:
+    """Call a tool. ``effect``: what it has begun."""
+    assert action.parsed.arguments is not None
+    ticket, stopwatch = run.notes.ticket(), Stopwatch()
+    cut_short = run.effects.may_be_cut_short(effect)
+    with FactReads() as fact_reads, cut_short, through_a_call():
+        result = await run_tool(tool, action.parsed.arguments, key, rendering, action.expected)
+    times = stopwatch.times()
     if fact_reads.notes and effect is None:  # a write runs again anyway, and asks again
         action.notes = distinct(action.notes, fact_reads.notes)
-    if effect is not None and result.returned:
-        effect = run.effects.end(effect)
-    if action.for_program and action.tool.effect is Effect.PURE:
-        result = _kept(action, action.tool, result)
-    done = _finished(action, feeds, result)
-    await _explain(run, action, done)
-    done.run_step.duration_ms = duration
     if effect is not None:
-        done.run_step.effect = effect
+        effect = await end(run, tool, effect, result)
+    if action.for_program and (tool.effect is Effect.PURE or tool.fresh_for):
+        result = kept(action, tool, result)
+    done = _finished(action, feeds, result)
+    await explain(run, action, done.run_step)
+    took(run, tool, done.run_step, times)
+    if effect is not None:
+        done.run_step.effect, done.run_step.known_by = effect, known_by(effect)
     _ended(run, action, done.run_step, ticket)
+    _keep_whole(run, tool, done.run_step, result)
+    return done
+
+
+def _keep_whole(run: Run, tool: Tool, run_step: RunStep, output: Output) -> None:
+    """Keep the marked values of an output, which a later run of the same id is to know."""
+    if run.wish.run_id is not None and tool.has_marks and output.returned and output.is_output:
+        run_step.whole = tool.whole(output.value)
+
+
+def _called(action: PlannedAction) -> str:
+    """What a call is known by, whatever the code of its tool is."""
+    return hash_of("called", action.name, action.parsed.exact)
+
+
+def _standing(run: Run, action: PlannedAction, tool: Tool) -> KeptStep | None:
+    """A program's call that stands, as an earlier run of the same id has made it."""
+    if not action.for_program or tool.is_write or run.wish.run_id is None:
+        return None
+    return run.history.call(_called(action))
+
+
+def _stands(run: Run, done: _Done, before: KeptStep) -> _Done:
+    step = done.run_step.step.model_copy(update={"guards": before.step.guards})
+    run_step = stand(run, before, step)
+    run_step.values = done.run_step.values
+    return _Done(run_step, done.output)
+
+
+def _instead(
+    action: PlannedAction, feeds: tuple[int, ...], gate: EffectGate, begun: Begun
+) -> _Done:
+    """What stands in the place of an effect that did not begin."""
+    if begun.instead is None:
+        assert gate.stopped is not None
+        return _refused(action, feeds, gate.stopped.cause)
+    done = _finished(action, feeds, begun.instead)
+    if begun.happened and done.run_step.outcome is not Outcome.DIVERGED:
+        done.run_step.outcome = Outcome.REUSED
+        done.run_step.noted = {note.guard.ref: note for note in action.notes}
     return done
 
 
@@ -297,40 +410,23 @@ def _ended(run: Run, action: PlannedAction, run_step: RunStep, ticket: int) -> N
         run.notes.ended(ticket, action.notes)
 
 
-async def _reusable(run: Run, action: PlannedAction) -> bytes | None:
-    """The recorded output of a pure action; errors are never reused."""
-    recorded = action.recorded
-    if action.tool is None or action.tool.effect is not Effect.PURE or recorded is None:
-        return None
-    if action.parsed.is_bound or action.tool.has_marks:  # it is recorded of other values
-        return None
-    if not action.stands or recorded.step.error or recorded.step.effect is not Effect.PURE:
-        return None
-    return await run.search.output(recorded)
-
-
-def _kept(action: PlannedAction, tool: Tool, output: Output) -> Output:
-    """An output as it can be given to a program again; else the tool is run again, as a read is."""
-    # While it ran, what it depends on may have become something else.
-    same = output.is_output and output.error is None and tool.code_key == action.code_key
-    kept = tool.keep(output.value) if same else None
-    action.effect = Effect.READ if kept is None else Effect.PURE
-    return output if kept is None else output._replace(data=kept, key="")
-
-
 def _reused(action: PlannedAction, tool: Tool, feeds: tuple[int, ...], output: bytes) -> _Done:
     result = Output(output, tool.load(output) if action.for_program else None)
     assert action.recorded is not None
     if action.followed is not None:
         noted = action.recorded.noted
-        return _Done(
-            RunStep(action.recorded.step, Outcome.REUSED, output, noted=noted, copied=True), result
-        )
+        followed = RunStep(action.recorded.step, Outcome.REUSED, output, noted=noted, copied=True)
+        followed.trace = action.recorded.trace
+        return _Done(followed, result)
     # It also rests on what its tool had asked for.
     action.notes = distinct(action.notes, action.recorded.notes)
-    step = action.step(feeds, Value.of(output), action.recorded.step.output_key, error=False)
+    recorded = action.recorded.step
+    step = action.step(feeds, Value.of(output), recorded.output_key, error=False).model_copy(
+        update={"started_at": recorded.started_at, "duration_ms": recorded.duration_ms}
+    )
     run_step = _run_step(action, Outcome.REUSED, step, output)
     run_step.noted = {note.guard.ref: note for note in action.notes}
+    run_step.trace = action.recorded.trace
     return _Done(run_step, result)
 
 
@@ -365,22 +461,10 @@ def _divergence(action: PlannedAction, recorded: Recorded, output_key: str) -> C
     What a write rests on only says whether it may be done.
     """
     cause = recorded.cause
-    to_blame = _CODE if action.effect is Effect.WRITE else _CODE_OR_FACT
+    to_blame = _CODE if action.effect is not None and action.effect.writes else _CODE_OR_FACT
     if cause is not None and cause.kind in to_blame:
         return cause
     return Cause(MissKind.OUTPUT_DIVERGED, action.name, recorded.step.output_key, output_key)
-
-
-async def _explain(run: Run, action: PlannedAction, done: _Done) -> None:
-    """Say where an output differs from the recorded one."""
-    cause = done.run_step.cause
-    if cause is None or cause.kind is not MissKind.OUTPUT_DIVERGED or action.recorded is None:
-        return
-    known, digest = action.expected, action.recorded.step.output
-    payloads = {digest: known.data} if known else await run.search.payloads([digest])
-    if payloads:
-        where = differences(decode(payloads[digest]), decode(done.run_step.output))
-        done.run_step.cause = replace(cause, differences=where)
 
 
 def _read_anew(step: Step, notes: Iterable[Note]) -> bool:
@@ -402,20 +486,3 @@ def _run_step(
 ) -> RunStep:
     values = (Value.of(action.parsed.dump), Value.of(output))
     return RunStep(step, outcome, output, cause=cause, notes=action.notes, values=values)
-
-
-def _intent(run: Run, action: PlannedAction, key: str) -> SideEffect:
-    now = time.time_ns() // 1_000_000
-    return SideEffect(
-        id=new_id(now),
-        execution=run.id,
-        tool=action.name,
-        target=canonical(decode(action.parsed.dump)).decode()[:200],
-        idempotency_key=key,
-        state=EffectState.INTENDED,
-        begun_at=now,
-    )
-
-
-def _idempotency_key(run: Run, action: PlannedAction) -> str:
-    return hash_of("idempotency", run.id, action.key, action.occurrence)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...graphstore.canonical import Json, decode, fingerprint
 from ...graphstore.model import FacetRef, Step, StepKind, Value
@@ -13,14 +12,15 @@ from ..model.client import Call, Dialect
 from ..model.prices import Bill, load_prices_early
 from ..outcome.attempts import attempts_told_to
 from ..outcome.cause import Cause, MissKind
-from ..outcome.differences import Difference, differences
 from ..outcome.result import Outcome
 from ..sessions.outage import store_away
 from ..tools.parsed_call import parse_call
 from ..transcript import Asked, request_messages
 from .family import Place
 from .judging import Recorded
+from .nearest_request import request_changed
 from .noted_facts import Note, guards_of, merged
+from .partial import before_asking
 from .plan import Decision
 from .refusals import AskAgain, Refusals
 from .required_facets import (
@@ -32,13 +32,21 @@ from .required_facets import (
 from .run import Run
 from .run_spec import MustNotAsk
 from .run_step import RunStep
+from .shadow import Shadowed, following
+from .standing import stand, stand_decision
+from .stopwatch import Stopwatch, Times
 
-__all__ = ["Ask", "NotHeld", "at_once", "decide", "follow", "go_back"]
+__all__ = ["Ask", "NotHeld", "at_once", "decide", "follow", "go_back", "start_over"]
 
 #: Puts a request to a model and gives the exact body of its reply. What it calls tells that the
 #: reply begins to be known to the program.
 Ask = Callable[[Mapping[str, Json], Callable[[], None]], Awaitable[bytes]]
 
+#: What a decision keeps of the day it was asked, when it is served in another trace.
+_KEPT = (
+    "guards", "usage", "cost", "output", "output_key", "started_at", "duration_ms", "asked_at",
+    "seen",
+)  # fmt: skip
 _MAY_BE_NEW = (Outcome.ASKED, Outcome.EXECUTED, Outcome.DIVERGED, Outcome.REFUSED)
 
 
@@ -48,13 +56,15 @@ class NotHeld(Exception):
 
 
 class _Question(NamedTuple):
-    """A request that no recording answers: what to ask, why, and what the answer rests on."""
+    """A request that no recording answers: what to ask, why, and what the answer rests on; in a
+    shadow run also what is recorded of it (``shadowed``), which then is why it is asked."""
 
     asked: Asked
     occurrence: int
     body: Mapping[str, Json]
     cause: Cause
     inherited: tuple[FacetRef, ...]
+    shadowed: Shadowed | None = None
 
 
 class _Reply(NamedTuple):
@@ -64,7 +74,7 @@ class _Reply(NamedTuple):
     json: Json
     calls: tuple[Call, ...]
     bill: Bill
-    duration_ms: float
+    times: Times
 
 
 def at_once(ask: Callable[[Mapping[str, Json]], Awaitable[bytes]]) -> Ask:
@@ -78,6 +88,8 @@ def at_once(ask: Callable[[Mapping[str, Json]], Awaitable[bytes]]) -> Ask:
 
 def follow(run: Run) -> Decision | None:
     """The next decision of the recorded path, if the run is on it and it stands."""
+    if run.history.steps and (stands := stand_decision(run)) is not None:
+        return stands
     recorded, followed = run.path.next_decision(), run.path.followed
     if recorded is None or followed is None:
         return None
@@ -102,7 +114,7 @@ async def decide(
     decision = await _decide(run, request, ask, dialect, again)
     if run.definition.follows:
         run.refusals.heed(known.get(run.refusals, Refusals()))
-    else:
+    elif not run.path.run_steps[decision.position].stands:  # else it was made before
         run.refusals.keep(decision.position, known)
     return decision
 
@@ -119,17 +131,26 @@ async def _decide(
         if (followed := follow(run)) is not None:
             return followed
         cause, inherited = _leave_path(run)
+    run.journal.decides()
     body = request()
-    asked = run.transcripts.read(body, dialect, run.definition.declared, run.path.outputs())
+    asked = run.transcripts.read(body, dialect, run.definition.declared, run.path.outputs)
     occurrence = run.occurrences.next(asked.key)
+    if (kept := run.history.decision(asked.key, occurrence)) is not None:
+        step = _step(run, asked, occurrence).model_copy(update=_kept_of(kept.step))
+        run_step = stand(run, kept, step)
+        return _taken(run, run_step, dialect)
     recorded = await run.search.find(asked.key, occurrence)
-    if recorded is not None and recorded.cause is None:
+    if recorded is not None and recorded.cause is None and run.may_serve:
         if (served := await _serve(run, asked, occurrence, recorded, dialect)) is not None:
             return served
     elif recorded is not None:
         cause, inherited = cause or recorded.cause, (*inherited, *recorded.failing)
-    cause = cause or await _unknown_request(run, asked)
-    question = _Question(asked, occurrence, body, cause, inherited)
+    shadowed = None
+    if recorded is not None and recorded.cause is None and run.spec.shadow:
+        shadowed = await Shadowed.of(run, recorded)
+    cause = cause or run.live_because or (shadowed and shadowed.as_expected)
+    cause = cause or following(await _unknown_request(run, asked, dialect))
+    question = _Question(asked, occurrence, body, cause, inherited, shadowed)
     try:
         return await _put(run, question, ask, dialect)
     except BaseException:
@@ -147,8 +168,9 @@ def _leave_path(run: Run) -> tuple[Cause | None, tuple[FacetRef, ...]]:
 
 
 def go_back(run: Run, decision: Decision, again: AskAgain) -> int:
-    """Forget what facts have taken away that moved before an effect of ``decision``: it, and each
-    decision before it that was served under one of them; the position gone back to.
+    """Forget ``decision``, of which an effect found that facts have moved, and each decision before
+    it that was served under one of them, or by a trace that was rejected; the position gone back
+    to.
 
     What an effect has followed stays as history, and the run is then no trace.
     """
@@ -156,23 +178,35 @@ def go_back(run: Run, decision: Decision, again: AskAgain) -> int:
     fallen = [
         served.step.position if served.step.decision is None else served.step.decision
         for served in run.path.served(run.refusals.heeded.all_before)
-        if any(note.guard.id in again.guards for note in run.refusals.rests_on(served))
+        if served.trace in again.traces
+        or any(note.guard.id in again.guards for note in run.refusals.rests_on(served))
     ]
     back = min([decision.position, *(it for it in fallen if it >= history)])
     if any(it < history for it in fallen):
         run.account.do_not_publish(again.cause)
         run.refusals.heed_at_once(again, back)
-    forgotten = run.path.go_back(back, again.cause)
+    _forget(run, back, again.cause)
+    return back
+
+
+def start_over(run: Run, cause: Cause) -> None:
+    """Have a run without effects begin anew, and be served nothing."""
+    run.go_live(cause)
+    _forget(run, 0, cause)
+
+
+def _forget(run: Run, back: int, cause: Cause) -> None:
+    forgotten = run.path.go_back(back, cause)
     run.notes.forget(run_step.ticket for run_step in forgotten if run_step.ticket is not None)
     run.occurrences.start_over()
+    run.effects.start_over(run.path.run_steps)
     run.search.let_time_pass()
-    return back
 
 
 # Why nothing answers ----------------------------------------------------------------------
 
 
-async def _unknown_request(run: Run, asked: Asked) -> Cause:
+async def _unknown_request(run: Run, asked: Asked, dialect: Dialect) -> Cause:
     """Why a request is not recorded: what first made this run another than the recorded ones."""
     if (first := _first_new(run)) is not None:
         return first
@@ -182,29 +216,7 @@ async def _unknown_request(run: Run, asked: Asked) -> Cause:
         return run.account.causes[0]
     if run.path.followed is not None:
         return Cause(MissKind.RECORDING_ENDS, run.path.followed.trace.id)
-    where = await _where_requests_differ(run, asked)
-    return Cause(MissKind.REQUEST_CHANGED, asked.model, differences=where)
-
-
-async def _where_requests_differ(run: Run, asked: Asked) -> tuple[Difference, ...]:
-    """Where a request differs from the one that the newest trace has in its place."""
-    number = sum(step.kind is StepKind.DECISION for step in run.steps)
-    newest = run.search.plan.traces[0].steps if run.search.plan.traces else ()
-    decisions = [step for step in newest if step.kind is StepKind.DECISION]
-    if number >= len(decisions):
-        return ()
-    step = decisions[number]
-    digests = [it for it in (step.head, *request_messages(newest, step.position)) if it is not None]
-    if not (values := await run.search.payloads(digests)):
-        return ()
-    head, *messages = (decode(values[digest]) for digest in digests)
-    now = _as_object(decode(asked.head.data), [decode(it.data) for it in asked.messages])
-    return differences(_as_object(head, messages), now)
-
-
-def _as_object(head: Any, messages: Sequence[Any]) -> Mapping[str, Any]:
-    named = head if isinstance(head, Mapping) else {"request": head}
-    return {**named, "messages": messages}
+    return await request_changed(run, asked, dialect)
 
 
 def _first_new(run: Run) -> Cause | None:
@@ -228,17 +240,26 @@ async def _serve(
     """A decision of another place in the graph; None if its payload is damaged."""
     if (output := await run.search.output(recorded)) is None:
         return None
-    reply = decode(output)
     values = (asked.head, *asked.messages, Value.of(output))
-    kept = ("guards", "usage", "cost", "output", "output_key", "duration_ms", "asked_at", "seen")
-    step = _step(run, asked, occurrence).model_copy(
-        update={name: getattr(recorded.step, name) for name in kept}
-    )
+    step = _step(run, asked, occurrence).model_copy(update=_kept_of(recorded.step))
     # What it chose must find the facts by which it was found to stand.
-    noted = recorded.noted
+    run_step = RunStep(step, Outcome.REPLAYED, output, noted=recorded.noted, values=values)
+    run_step.trace = recorded.trace
+    return _taken(run, run_step, dialect)
+
+
+def _kept_of(step: Step) -> Mapping[str, object]:
+    return {name: getattr(step, name) for name in _KEPT}
+
+
+def _taken(run: Run, run_step: RunStep, dialect: Dialect) -> Decision:
+    """Take a decision that is not asked."""
+    step, reply = run_step.step, decode(run_step.output)
+    if run_step.stands or run.search.is_unfinished(run_step.trace):
+        run_step.terms = dialect.terms(reply)
     run.transcripts.add_reply(step, dialect.reply_id(reply), served=True)
-    run.take(RunStep(step, Outcome.REPLAYED, output, noted=noted, values=values))
-    return Decision(step.position, reply, dialect.calls(reply), noted)
+    run.take(run_step)
+    return Decision(step.position, reply, dialect.calls(reply), run_step.noted)
 
 
 # Asked for --------------------------------------------------------------------------------
@@ -250,8 +271,11 @@ async def _put(run: Run, question: _Question, ask: Ask, dialect: Dialect) -> Dec
         raise NotHeld
     if run.spec.must_serve:
         raise MustNotAsk(question.cause)
+    await before_asking(run, question.cause)
+    await run.journal.kept()
     ticket = run.notes.ticket()
     own, before = await _note_before(run, question, dialect)
+    run.decides_under(before[facet] for facet in own)
     asked_at, seen = await _newest_versions(run)
     feeds = run.path.frontier
     step = {"feeds": feeds, "asked_at": asked_at, "seen": seen}
@@ -259,7 +283,9 @@ async def _put(run: Run, question: _Question, ask: Ask, dialect: Dialect) -> Dec
     try:
         reply = await _ask(run, question, ask, dialect, beginning)
     except BaseException:
+        run.journal.service_failed()
         if beginning.run_step is not None:
+            beginning.run_step.times = beginning.stopwatch.times()
             run.account.do_not_publish(Cause(MissKind.INCOMPLETE, question.asked.model))
         raise
     # One read serves both: it confirms what was noted before the decision, and notes what
@@ -279,12 +305,15 @@ async def _put(run: Run, question: _Question, ask: Ask, dialect: Dialect) -> Dec
         run.take(run_step)
     else:
         run.complete(beginning.run_step, run_step)
+    if run.account.unpublishable is None and not run.away:
+        run.journal.keep(run_step)
     return Decision(run_step.step.position, reply.json, reply.calls, noted, parsed_calls)
 
 
 class _Beginning:
     """A reply that begins to be known before it has ended: it has its place from then on, and
-    what the program does meanwhile may follow from it. ``run_step``: what there is of it."""
+    what the program does meanwhile may follow from it. ``run_step``: what there is of it;
+    ``stopwatch``: since the model is asked."""
 
     def __init__(
         self,
@@ -295,6 +324,7 @@ class _Beginning:
         step: Mapping[str, object],
     ) -> None:
         self.run_step: RunStep | None = None
+        self.stopwatch = Stopwatch()
         self._run = run
         self._question = question
         self._rests_on = rests_on
@@ -343,21 +373,24 @@ async def _newest_versions(run: Run) -> tuple[int | None, Mapping[str, int]]:
 
 
 async def _ask(
-    run: Run, question: _Question, ask: Ask, dialect: Dialect, begins: Callable[[], None]
+    run: Run, question: _Question, ask: Ask, dialect: Dialect, beginning: _Beginning
 ) -> _Reply:
     """Have the model asked, and pay for its reply."""
     run.search.let_time_pass()
     run.account.ask()
     load_prices_early()
-    started = time.perf_counter()
     with attempts_told_to(run.attempted):
-        body = await ask(question.body, begins)
-    duration = (time.perf_counter() - started) * 1000
-    json = decode(body)
-    bill = Bill(question.asked.model, dialect.usage(json), question.cause, dialect.terms(json))
+        body = await ask(question.body, beginning)
+    times = beginning.stopwatch.times()
+    json, cause = decode(body), question.cause
+    if question.shadowed is not None:
+        cause = question.shadowed.beside(json, question.asked.names, dialect)
+    bill = Bill(question.asked.model, dialect.usage(json), cause, dialect.terms(json))
     calls = dialect.calls(json)
     run.pay(bill)
-    return _Reply(Value.of(body), json, calls, bill, duration)
+    if cause.kind is MissKind.SHADOW_DIFFERS:  # what serves is not changed by looking at it
+        run.account.do_not_publish(cause)
+    return _Reply(Value.of(body), json, calls, bill, times)
 
 
 def _run_step(
@@ -376,15 +409,14 @@ def _run_step(
             "usage": reply.bill.usage,
             "output": reply.value.digest,
             "output_key": fingerprint(dialect.canonical_reply(reply.json, asked.names)),
-            "duration_ms": reply.duration_ms,
         }
     )
     return RunStep(
         step,
         Outcome.ASKED,
         reply.value.data,
-        cause=question.cause,
-        duration_ms=reply.duration_ms,
+        cause=reply.bill.cause,
+        times=reply.times,
         notes=notes,
         values=(asked.head, *asked.messages, reply.value),
         bill=reply.bill,

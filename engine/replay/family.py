@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...graphstore.model import FacetRef
@@ -39,11 +39,12 @@ class Chooser(NamedTuple):
         """The facts that must be as noted for what follows from it to stand."""
         return self.run.refusals.rests_on(self.decision)
 
-    def guard_by(self, write: RunStep) -> None:
-        """Have what guards the write guard it, unless it has been recorded already: what it did
+    def guard_by(self, notes: Sequence[Note]) -> None:
+        """Have what guards a write guard it, unless it has been recorded already: what it did
         not know is then found out when it is served, and chooses that write again."""
         if not self.run.over:
-            self.decision.guard_by(write)
+            self.decision.guard_by(notes)
+            self.run.decides_under(notes)
 
 
 class Family:

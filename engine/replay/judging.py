@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import takewhile
+from typing import NamedTuple
 
 from ...graphstore.canonical import fingerprint
 from ...graphstore.facts import Facts
@@ -14,9 +16,20 @@ from ...invalidation.resources import Resource
 from ...invalidation.validity import broken_guards
 from ..outcome.cause import Cause, MissKind, cause_of
 from ..tools.tool import Tool
+from .changed_code import changed_action, changed_terms
 from .noted_facts import Note
 
-__all__ = ["Code", "Recorded", "assess", "chosen", "decisions_behind", "standing_prefix"]
+__all__ = [
+    "Code",
+    "Period",
+    "Recorded",
+    "assess",
+    "chosen",
+    "decisions_behind",
+    "is_too_old",
+    "rests_on",
+    "standing_prefix",
+]
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,10 @@ class Code:
         return tool.code_key if tool is not None else "unknown tool"
 
 
+#: What keeps a step from standing whatever the facts are.
+_WHATEVER_FACTS = (MissKind.CODE_CHANGED, MissKind.TOO_OLD)
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """A recorded step as it was judged: why it does not stand, None if it does.
@@ -81,7 +98,7 @@ class Recorded:
 
     def under(self, notes: Mapping[FacetRef, Note]) -> Recorded:
         """This step, judged by facts read later, in which all its facets are noted."""
-        if self.cause is not None and self.cause.kind is MissKind.CODE_CHANGED:
+        if self.cause is not None and self.cause.kind in _WHATEVER_FACTS:
             return self
         failing = [note.guard for note in self.notes if not note.holds_in(notes)]
         if not failing:
@@ -96,16 +113,31 @@ class Recorded:
         return replace(self, cause=cause, failing=tuple(guard.ref for guard in failing))
 
 
-def assess(trace: Trace, facts: Facts, code: Code) -> tuple[Recorded, ...]:
-    """The steps of a trace, each judged."""
-    judged = [_judged(step, trace, facts, code) for step in trace.steps]
+class Period(NamedTuple):
+    """When a reply was asked for that may be served, in milliseconds since 1970. It ends ahead of
+    now, as the clocks of processes differ a little."""
+
+    begins: int
+    ends: int
+
+    def has(self, asked: int) -> bool:
+        """Whether a reply that was asked for then may be served."""
+        return self.begins <= asked <= self.ends
+
+
+def assess(
+    trace: Trace, facts: Facts, code: Code, period: Period | None = None
+) -> tuple[Recorded, ...]:
+    """The steps of a trace, each judged. ``period`` None: a reply may be as old as it is."""
+    judged = [_judged(step, trace, facts, code, period) for step in trace.steps]
     for position, terms in _changed_terms(trace, code):
         # Also where a guard does not hold: that may hold again, and the terms stay changed.
         judged[position] = replace(judged[position], cause=terms)
     return tuple(judged)
 
 
-def _judged(step: Step, trace: Trace, facts: Facts, code: Code) -> Recorded:
+def _judged(step: Step, trace: Trace, facts: Facts, code: Code, period: Period | None) -> Recorded:
+    whatever_facts = _changed_code(step, trace, code) or _too_old(step, trace, period)
     fallen = tuple(broken_guards(step, trace.preconditions, facts))
     guards = (trace.preconditions[key] for key in step.guards)
     return Recorded(
@@ -114,16 +146,42 @@ def _judged(step: Step, trace: Trace, facts: Facts, code: Code) -> Recorded:
         notes=tuple(
             Note(guard, facts.of(guard.resource).version, believed=True) for guard in guards
         ),
-        cause=_changed_code(step, code) or (cause_of(fallen[0]) if fallen else None),
+        cause=whatever_facts or (cause_of(fallen[0]) if fallen else None),
         failing=tuple(broken.guard.ref for broken in fallen),
     )
 
 
-def _changed_code(step: Step, code: Code) -> Cause | None:
+def _changed_code(step: Step, trace: Trace, code: Code) -> Cause | None:
+    """Why a step was made by other code; of a decision ``lookup`` says where that differs."""
     now = code.decision if step.kind is StepKind.DECISION else code.of_action(step.name)
     if now is None or step.code_key == now:
         return None
-    return Cause(MissKind.CODE_CHANGED, step.name, step.code_key, now)
+    cause = Cause(MissKind.CODE_CHANGED, step.name, step.code_key, now)
+    if step.kind is StepKind.DECISION:
+        return cause
+    tool, rested_on = code.tools.get(step.name), rests_on(step, trace)
+    return replace(cause, differences=changed_action(step, rested_on, tool, code.requires))
+
+
+def _too_old(step: Step, trace: Trace, period: Period | None) -> Cause | None:
+    if period is None or step.kind is not StepKind.DECISION:
+        return None
+    asked = trace.execution.started_at if step.started_at is None else step.started_at
+    if period.has(asked):
+        return None
+    day = datetime.fromtimestamp(asked // 1000, UTC).date()
+    return Cause(MissKind.TOO_OLD, f"{step.name}, asked on {day}")
+
+
+def is_too_old(trace: Trace, period: Period | None) -> bool:
+    """Whether a reply of a trace is too old to be served. One that was kept from an earlier trace
+    is as old as it was there."""
+    return period is not None and any(_too_old(step, trace, period) for step in trace.steps)
+
+
+def rests_on(step: Step, trace: Trace) -> list[FacetRef]:
+    """The facets that a recorded step rests on."""
+    return [trace.preconditions[guard].ref for guard in step.guards]
 
 
 def _changed_terms(trace: Trace, code: Code) -> Iterator[tuple[int, Cause]]:
@@ -136,7 +194,14 @@ def _changed_terms(trace: Trace, code: Code) -> Iterator[tuple[int, Cause]]:
         tool = code.tools.get(action.name)
         if tool is None or not tool.is_write or tool.same_terms(action.code_key):
             continue
-        cause = Cause(MissKind.CODE_CHANGED, action.name, action.code_key, tool.code_key)
+        where = changed_terms(action, rests_on(action, trace), tool, code.requires)
+        cause = Cause(
+            MissKind.CODE_CHANGED,
+            action.name,
+            action.code_key,
+            tool.code_key,
+            differences=tuple(where),
+        )
         for position in decisions_behind(trace.steps, action):
             yield position, cause
 

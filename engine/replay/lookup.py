@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from ...graphstore.canonical import decode
 from ...graphstore.facts import Facts
-from ...graphstore.model import Trace
+from ...graphstore.model import Step, StepKind, Trace
+from ...graphstore.roles.lookups import Lookup
 from ...graphstore.store import RunStore
 from ..outcome.cause import Cause, MissKind
+from ..outcome.differences import Difference
 from ..sessions.memory import Memory, MemoryKey
+from .changed_code import changed_decision, changed_head
 from .definition import Definition
-from .judging import Code, assess, chosen
+from .judging import Code, Recorded, chosen
 from .plan import Plan, Prepared, no_plan
 
 __all__ = ["find_plan", "look_up", "memory_key"]
@@ -22,13 +26,22 @@ def memory_key(namespace: str, task: str, code: Code) -> MemoryKey:
     return (namespace, task, code.identity)
 
 
-async def find_plan(store: RunStore, task: str, definition: Definition, memory: Memory) -> Plan:
-    """The plan for the task with this key, as things are at one moment during the call."""
+async def find_plan(
+    store: RunStore,
+    task: str,
+    definition: Definition,
+    memory: Memory,
+    alive: Collection[str] = (),
+) -> Plan:
+    """The plan for the task with this key, as things are at one moment. One from memory also says
+    that no run of the task is unfinished, but for those of the processes that are ``alive``."""
     key = memory_key(store.namespace, task, definition.code)
     here = await store.incarnation()
     known = memory.get(key)
     if isinstance(known, Prepared):
-        if known.store == here and await store.still(known.trace.id, known.accepted):
+        young, accepted = not definition.finds_too_old(known.trace), known.accepted
+        there = young and known.store == here
+        if there and await store.still(known.trace.id, accepted, alive=alive):
             return Plan(known, (known.trace,), None, ())
         memory.drop(key)
     prefer = known if isinstance(known, str) else None
@@ -46,10 +59,10 @@ async def look_up(
     *,
     prefer: str | None = None,
 ) -> Plan:
-    """The plan from the store, whatever this process remembers."""
+    """The plan from the store for the task with this key, whatever this process remembers."""
 
     def choose(traces: Sequence[Trace], facts: Facts) -> str | None:
-        judged = {trace.id: assess(trace, facts, definition.code) for trace in traces}
+        judged = {trace.id: definition.assess(trace, facts) for trace in traces}
         best = chosen(traces, judged, prefer)
         return best.id if best is not None else None
 
@@ -60,7 +73,7 @@ async def look_up(
         return no_plan(*(damaged or (Cause(MissKind.NEW_TASK, task),)))
     prepared = Prepared(
         trace=best,
-        judged=assess(best, lookup.facts, definition.code),
+        judged=_explained(definition.assess(best, lookup.facts), best, lookup, definition),
         accepted={uri: lookup.facts.of(uri).version for uri in best.resources},
         values=_of_steps(best, lookup.values),
         dialect=definition.dialect,
@@ -72,6 +85,38 @@ def _of_steps(trace: Trace, values: Mapping[str, bytes]) -> dict[str, bytes]:
     """What replaying needs of a trace's payloads: requests are not built from what was asked."""
     wanted = {digest for step in trace.steps for digest in (step.arguments, step.output)}
     return {digest: data for digest, data in values.items() if digest in wanted}
+
+
+def _explained(
+    judged: Sequence[Recorded], trace: Trace, lookup: Lookup, definition: Definition
+) -> tuple[Recorded, ...]:
+    """The steps as they were judged; of decisions that other code made, with what is different."""
+    causes: dict[tuple[str | None, Cause], Cause] = {}
+    explained = []
+    for recorded in judged:
+        step, cause = recorded.step, recorded.cause
+        if cause is not None and _is_own_code(cause, step):
+            if (known := (step.head, cause)) not in causes:
+                head = None if step.head is None else lookup.values.get(step.head)
+                where = _changed_decision(step, trace, head, definition)
+                causes[known] = replace(cause, differences=where)
+            recorded = replace(recorded, cause=causes[known])  # noqa: PLW2901
+        explained.append(recorded)
+    return tuple(explained)
+
+
+def _changed_decision(
+    step: Step, trace: Trace, head: bytes | None, definition: Definition
+) -> tuple[Difference, ...]:
+    code, dialect = definition.code, definition.dialect
+    heads = () if head is None else changed_head(dialect, decode(head), definition.head)
+    return (*heads, *changed_decision(step, trace, code.requires, code.tools.values()))
+
+
+def _is_own_code(cause: Cause, step: Step) -> bool:
+    """Whether a decision does not stand because of its own code, and not because of a tool's."""
+    decision = step.kind is StepKind.DECISION and cause.kind is MissKind.CODE_CHANGED
+    return decision and cause.before == step.code_key
 
 
 def _why_not_all(prepared: Prepared) -> tuple[Cause, ...]:

@@ -7,7 +7,7 @@ none to follow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ...graphstore.model import Step, StepKind
 from ..outcome.cause import Cause, MissKind
@@ -24,6 +24,7 @@ class Path:
     def __init__(self, followed: Prepared | None) -> None:
         self.followed = followed
         self._run_steps: list[RunStep] = []
+        self._outputs: dict[str, bytes] = {}
         self._recorded = () if followed is None else followed.judged
         self._next: int | None = None if followed is None else 0
         self._left: Cause | None = None
@@ -54,30 +55,38 @@ class Path:
     @property
     def history(self) -> int:
         """How many steps there is no going back behind: those up to the last effect."""
-        effects = [it.step.position for it in self._run_steps if it.effect is not None]
+        effects = [it.step.position for it in self._run_steps if it.effect is not None or it.stands]
         return max(effects, default=-1) + 1
 
     def served(self, after: int = 0) -> Iterator[RunStep]:
-        """The steps that were served, from position ``after`` on."""
-        return (it for it in self._run_steps[after:] if it.served)
+        """The steps that were served, from position ``after`` on; what stands of earlier runs of
+        the same id is history."""
+        return (it for it in self._run_steps[after:] if it.served and not it.stands)
 
-    def outputs(self) -> dict[str, bytes]:
+    @property
+    def outputs(self) -> Mapping[str, bytes]:
         """What the actions gave, by digest."""
-        return {it.step.output: it.output for it in self._run_steps if not it.is_decision}
+        return self._outputs
 
     def take(self, run_step: RunStep) -> None:
         """Give a step its place: after all that ended before it."""
         position = len(self._run_steps)
         if run_step.step.position != position:
             run_step.step = run_step.step.model_copy(update={"position": position})
-        self._run_steps.append(run_step)
+        self._append(run_step)
 
     def go_back(self, position: int, cause: Cause) -> Sequence[RunStep]:
         """Forget the steps from ``position`` on, which are given; what is recorded is left."""
         forgotten = self._run_steps[position:]
         del self._run_steps[position:]
+        self._outputs = {it.step.output: it.output for it in self._run_steps if not it.is_decision}
         self.leave(cause)
         return forgotten
+
+    def _append(self, run_step: RunStep) -> None:
+        self._run_steps.append(run_step)
+        if not run_step.is_decision:
+            self._outputs[run_step.step.output] = run_step.output
 
     # As recorded --------------------------------------------------------------------------
 
@@ -126,7 +135,7 @@ class Path:
     def go_along(self, run_step: RunStep) -> None:
         """Take the step that is recorded next, as it is recorded."""
         assert self._next is not None
-        self._run_steps.append(run_step)
+        self._append(run_step)
         self._next += 1
 
     def advance(self, steps: int) -> None:

@@ -18,7 +18,7 @@ from ..model.client import Call, Dialect
 from ..model.prices import Spared, spared_by
 from ..outcome.cause import Cause
 from ..outcome.result import Outcome
-from ..tools.output import KnownOutput
+from ..tools.known_output import KnownOutput
 from ..tools.parsed_call import ParsedCall
 from .judging import Recorded
 from .noted_facts import Note
@@ -113,7 +113,14 @@ class Prepared:
             reply = decode(output)
             calls = self.dialect.calls(reply)
             decision = Decision(step.position, reply, calls, recorded.noted)
-            run_step = RunStep(step, Outcome.REPLAYED, output, noted=decision.noted, copied=True)
+            run_step = RunStep(
+                step,
+                Outcome.REPLAYED,
+                output,
+                noted=decision.noted,
+                copied=True,
+                trace=recorded.trace,
+            )
             known = self._served[step.position] = (decision, run_step)
         return known
 
@@ -123,7 +130,13 @@ class Prepared:
         if (run_step := self._reused.get(step.position)) is None:
             output, noted = self.output(step), recorded.noted
             run_step = RunStep(
-                step, Outcome.REUSED, output, noted=noted, copied=True, followed=True
+                step,
+                Outcome.REUSED,
+                output,
+                noted=noted,
+                copied=True,
+                followed=True,
+                trace=recorded.trace,
             )
             self._reused[step.position] = run_step
         return run_step

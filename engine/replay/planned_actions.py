@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ...graphstore.canonical import as_text, hash_of
-from ...graphstore.model import Effect, FacetRef, Step, StepKind, Value
+from ...graphstore.model import Approval, Effect, FacetRef, SideEffect, Step, StepKind, Value
 from ..model.client import Call
 from ..outcome.cause import Cause, MissKind
-from ..tools.output import KnownOutput
+from ..tools.known_output import KnownOutput
+from ..tools.output import Output
 from ..tools.parsed_call import ParsedCall, parse_act, parse_call, parse_served
 from ..tools.tool import Tool
+from .changed_code import changed_action, not_required_then
 from .judging import Recorded
 from .noted_facts import Note, guards_of
 from .plan import Decision, Prepared
@@ -27,7 +29,10 @@ class PlannedAction:
     """One call about to be carried out, under the facts in ``notes``.
 
     ``recorded`` is what is recorded of it. ``followed``: it is what comes next on this path.
-    ``effect``: how a recording of it may be used, which is the tool's, or less.
+    ``effect``: how a recording of it may be used, which is the tool's, or less. ``its_own``: facets
+    that it rests on, and the decisions that chose it do not. ``equal``: how many equal calls have
+    begun an effect before. ``intended``: its effect, if whether that may begin was asked first;
+    ``answer``: what the answer was.
     """
 
     tool: Tool | None
@@ -44,6 +49,10 @@ class PlannedAction:
     notes: tuple[Note, ...] = ()
     for_program: bool = False
     effect: Effect | None = None
+    its_own: frozenset[FacetRef] = frozenset()
+    equal: int = 0
+    intended: SideEffect | None = None
+    answer: Approval | Output | None = None
 
     def __post_init__(self) -> None:
         self.effect = None if self.tool is None else self.tool.effect
@@ -59,6 +68,26 @@ class PlannedAction:
     def stands(self) -> bool:
         """Whether a recording of it stands."""
         return self.recorded is not None and self.recorded.cause is None
+
+    @property
+    def guards_hold(self) -> bool:
+        """Whether all that guards its recording is as it is noted now."""
+        noted = {note.guard.id for note in self.notes if note.believed}
+        return self.recorded is not None and noted.issuperset(self.recorded.step.guards)
+
+    @property
+    def chosen_under(self) -> list[Note]:
+        """The facts that the decisions that chose it have to have known."""
+        return [note for note in self.notes if note.guard.ref not in self.its_own]
+
+    def note_again(self, now: Iterable[Note]) -> bool:
+        """Take what has moved of the facts that are its own as it is now; whether any has."""
+        moved = {it.guard.ref: it for it in now if it.guard.ref in self.its_own}
+        before, self.notes = (
+            self.notes,
+            tuple([moved.get(it.guard.ref, it) for it in self.notes]),
+        )
+        return self.notes != before
 
     def step(self, feeds: tuple[int, ...], output: Value, output_key: str, *, error: bool) -> Step:
         """The step it becomes; its position is given when it has ended."""
@@ -110,10 +139,13 @@ def _as_its_tool_is_now(run: Run, recorded: Recorded) -> Recorded:
     step = recorded.step
     if step.effect is not Effect.PURE or recorded.cause is not None:
         return recorded
-    now = run.definition.code.of_action(step.name)
+    code = run.definition.code
+    now = code.of_action(step.name)
     if now == step.code_key:
         return recorded
-    return replace(recorded, cause=Cause(MissKind.CODE_CHANGED, step.name, step.code_key, now))
+    where = changed_action(step, recorded.facets, code.tools.get(step.name), code.requires)
+    cause = Cause(MissKind.CODE_CHANGED, step.name, step.code_key, now, differences=where)
+    return replace(recorded, cause=cause)
 
 
 def _on_path(run: Run, recorded: Recorded, call: Call) -> ParsedCall:
@@ -141,11 +173,12 @@ def plan_on_path(
         key=step.key if code_key == step.code_key else _key(step.name, code_key, parsed),
         occurrence=step.occurrence,
         parsed=parsed,
-        facets=_facets(run, tool, parsed) if parsed.exact else recorded.facets,
+        facets=(facets := _facets(run, tool, parsed) if parsed.exact else recorded.facets),
         recorded=recorded,
         followed=followed,
         decision=step.decision,
         call=step.call,
+        its_own=_its_own(run, tool, facets),
     )
 
 
@@ -157,8 +190,19 @@ async def _by_key(run: Run, name: str, tool: Tool | None, parsed: ParsedCall) ->
     facets = _facets(run, tool, parsed)
     if recorded is not None and not set(facets) <= set(recorded.facets):
         # Recorded under fewer requirements than are declared today.
-        recorded = replace(recorded, cause=Cause(MissKind.CODE_CHANGED, name))
-    return PlannedAction(tool, name, code_key, key, occurrence, parsed, facets, recorded)
+        where = tuple(not_required_then(facets, recorded.facets))
+        recorded = replace(recorded, cause=Cause(MissKind.CODE_CHANGED, name, differences=where))
+    return PlannedAction(
+        tool,
+        name,
+        code_key,
+        key,
+        occurrence,
+        parsed,
+        facets,
+        recorded,
+        its_own=_its_own(run, tool, facets),
+    )
 
 
 def _facets(run: Run, tool: Tool | None, parsed: ParsedCall) -> tuple[FacetRef, ...]:
@@ -167,6 +211,13 @@ def _facets(run: Run, tool: Tool | None, parsed: ParsedCall) -> tuple[FacetRef, 
         return parsed.required
     own = needed_facets(run.definition.code.requires, run.inputs)
     return tuple(dict.fromkeys((*parsed.required, *own)))
+
+
+def _its_own(run: Run, tool: Tool | None, facets: Sequence[FacetRef]) -> frozenset[FacetRef]:
+    """The facets that guard an action, and not the decisions that chose it."""
+    if tool is None or not tool.reruns:
+        return frozenset()
+    return frozenset(facets).difference(needed_facets(run.definition.code.requires, run.inputs))
 
 
 def _key(name: str, code_key: str, parsed: ParsedCall) -> str:

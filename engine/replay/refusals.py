@@ -14,11 +14,19 @@ __all__ = ["AskAgain", "KnownRefusals", "Refusals"]
 
 
 class AskAgain(Exception):
-    """Facts moved before the first effect of a reply, or cannot be checked any more."""
+    """Facts moved before the first effect of a reply, or cannot be checked any more; or ``traces``
+    that served what chose it were rejected."""
 
-    def __init__(self, cause: Cause, moved: Iterable[Note] = (), now: Iterable[Note] = ()) -> None:
+    def __init__(
+        self,
+        cause: Cause,
+        moved: Iterable[Note] = (),
+        now: Iterable[Note] = (),
+        traces: Iterable[str] = (),
+    ) -> None:
         moved = tuple(moved)
         self.cause = cause
+        self.traces = frozenset(traces)
         self.now = {note.guard.ref: note for note in (*moved, *now)}  # what moved, as it is now
         self.guards = frozenset(note.guard.id for note in moved)
         self.facets = tuple(dict.fromkeys(note.guard.ref for note in moved))
@@ -29,13 +37,14 @@ class AskAgain(Exception):
 class Refusals:
     """What refused effects told a run: by facet, what it is now, and the position before which
     steps did not know. Of the steps before ``all_before`` nothing is known any more, as the store
-    is away."""
+    is away. ``traces``: those that were rejected."""
 
     facts: Mapping[FacetRef, tuple[int, Note]] = field(default_factory=dict)
     all_before: int = 0
+    traces: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.facts or self.all_before)
+        return bool(self.facts or self.all_before or self.traces)
 
     def before(self, run_step: RunStep) -> dict[FacetRef, Note]:
         """The facts that refusals told of after ``run_step``, as they are now."""
@@ -44,6 +53,8 @@ class Refusals:
 
     def with_more(self, why: AskAgain, position: int) -> Refusals:
         """These refusals, and one that came now."""
+        if why.traces:
+            return replace(self, traces=self.traces | why.traces)
         if not why.now:
             return replace(self, all_before=position)
         facts = {ref: (position, note) for ref, note in why.now.items()}
@@ -54,7 +65,7 @@ class Refusals:
         if not later:
             return self
         before = max(self.all_before, later.all_before)
-        return Refusals({**self.facts, **later.facts}, before)
+        return Refusals({**self.facts, **later.facts}, before, self.traces | later.traces)
 
 
 _NOTHING = Refusals()

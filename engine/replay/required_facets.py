@@ -31,7 +31,7 @@ def needs_of_offered(
     requires = [
         requirement
         for tool in known
-        if tool is not None and tool.is_write
+        if tool is not None and tool.guards_decisions
         for requirement in tool.requires
         if requirement.answers(inputs)
     ]
@@ -40,7 +40,9 @@ def needs_of_offered(
 
 def required_by_writes(tools: Iterable[Tool], inputs: Json) -> Callable[[str], bool]:
     """Whether a resource may be required by one of the writes, for some arguments."""
-    requires = [requirement for tool in tools if tool.is_write for requirement in tool.requires]
+    requires = [
+        requirement for tool in tools if tool.guards_decisions for requirement in tool.requires
+    ]
     named = {it.resolve(inputs).resource for it in requires if it.answers(inputs)}
     begins = tuple(it.uri.partition("{")[0] for it in requires if not it.answers(inputs))
     return lambda uri: uri in named or uri.startswith(begins)
@@ -54,6 +56,6 @@ def needs_of_calls(
     every: list[FacetRef] = []
     for call, parsed_call in zip(calls, parsed_calls, strict=True):
         every += parsed_call.required
-        if (tool := tools.get(call.tool)) is not None and tool.is_write:
+        if (tool := tools.get(call.tool)) is not None and tool.guards_decisions:
             writes += parsed_call.required
     return tuple(dict.fromkeys(writes)), tuple(dict.fromkeys(every))

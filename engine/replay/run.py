@@ -8,41 +8,50 @@ them stands in ``decisions`` and ``actions``.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from ...graphstore.canonical import Json
-from ...graphstore.model import Execution, ExecutionState, Mode, Step, new_id
+from ...graphstore.model import Attempts, Execution, ExecutionState, Mode, Step
 from ...graphstore.store import RunStore
 from ..keys.standins import StandIns
 from ..model.prices import Bill
 from ..outcome.attempts import Attempt
 from ..outcome.cause import Cause, MissKind
 from ..outcome.events import StepEnded
+from ..sessions.confirming import Confirming
 from ..sessions.memory import MemoryKey
+from ..sessions.process import this_process
 from ..sessions.session import Session
+from ..sessions.single_flight import Lead
 from ..transcript import Transcripts
 from .account import Account
 from .definition import Definition
 from .effects import Effects
 from .family import Chooser, Family
+from .history import History
 from .lookup import memory_key
-from .noted_facts import Notes
+from .noted_facts import Note, Notes
 from .occurrences import Occurrences
 from .path import Path
 from .plan import Plan
 from .publication import Publication
 from .refusals import AskAgain, KnownRefusals
-from .run_spec import RunSpec
+from .run_journal import RunJournal
+from .run_spec import OnPartial, RunSpec
 from .run_step import RunStep
+from .run_wish import RunWish
 from .search import Search
+from .stopwatch import Stopwatch
 
 __all__ = ["Run"]
 
 
 class Run:
-    """One execution of ``definition``, as ``spec`` asks. ``store``: as it was lent to this run."""
+    """One execution of ``definition``, as ``spec`` asks. ``store``: as it was lent to this run.
+
+    ``lead``: those who wait for it. ``waited_ms``: how long it has waited itself.
+    """
 
     def __init__(
         self,
@@ -52,18 +61,28 @@ class Run:
         spec: RunSpec,
         *,
         plan: Plan,
+        lead: Lead,
+        waited_ms: float,
+        wish: RunWish,
     ) -> None:
         self.session = session
         self.store = store
         self.definition = definition
         self.spec = spec
+        self._on_partial = spec.on_partial
+        self._live_because: Cause | None = None
         self.began_with = plan.best.trace.id if plan.best is not None else None
-        self.started_at = time.time_ns() // 1_000_000
-        self._clock = time.perf_counter()
-        self.id = new_id(self.started_at)
-        self.account = Account(plan.causes)
+        self.lead = lead
+        self.waited_ms = waited_ms
+        self._stopwatch = Stopwatch(waited_ms)
+        self.wish = wish
+        self.id = wish.execution
+        self.account = Account(plan.causes, lead.end)
+        self.account.told.extend(wish.told)
         self.notes = Notes(store, session.refresh)
-        self.path = Path(plan.best if definition.follows else None)
+        self.history = History.of(store.namespace, wish.attempts if wish.run_id else Attempts())
+        follows = definition.follows and self.may_serve and not self.history.steps
+        self.path = Path(plan.best if follows else None)
         self.occurrences = Occurrences(self.path)
         self.search = Search(
             store,
@@ -72,8 +91,10 @@ class Run:
             spec=spec,
             notes=self.notes,
             account=self.account,
+            wish=wish,
         )
-        self.transcripts = Transcripts()
+        self.journal = RunJournal(session.journal, wish)
+        self.transcripts = Transcripts(kept=definition.follows)
         self.standins = StandIns(spec.task.key)
         spec.task.bind(self.standins)
         self.effects = Effects()
@@ -99,14 +120,24 @@ class Run:
         return self.path.steps
 
     @property
+    def started_at(self) -> int:
+        """When the run was called for, in milliseconds since 1970."""
+        return self._stopwatch.started_at
+
+    @property
     def elapsed_ms(self) -> float:
-        """The time since the run began, in milliseconds."""
-        return (time.perf_counter() - self._clock) * 1000
+        """The time since the run was called for, in milliseconds."""
+        return self._stopwatch.elapsed_ms
 
     @property
     def memory_key(self) -> MemoryKey:
         """The key under which the process remembers the trace that serves this task."""
         return memory_key(self.store.namespace, self.spec.task.key, self.definition.code)
+
+    @property
+    def confirming(self) -> Confirming:
+        """How its effects are confirmed that are to be."""
+        return self.session.confirming.within(self.spec.confirm, self.spec.wait_for_approval)
 
     @property
     def away(self) -> bool:
@@ -117,6 +148,27 @@ class Run:
     def over(self) -> bool:
         """Whether the run has come to its end, so that nothing more begins."""
         return self._over
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether recordings may serve it."""
+        serves = self.spec.may_serve and not self.spec.shadow
+        return serves and self._live_because is None
+
+    @property
+    def live_because(self) -> Cause | None:
+        """Why nothing may serve it any more; None: recordings may."""
+        return self._live_because
+
+    def go_live(self, cause: Cause) -> None:
+        """Have no recording serve the run from now on."""
+        self._live_because = cause
+        self.search.resume_no_more()
+
+    def take_on_partial(self) -> OnPartial | None:
+        """The caller's choice for a run that turns out partial, given once; then None."""
+        on_partial, self._on_partial = self._on_partial, None
+        return on_partial
 
     def end(self) -> None:
         """End the run: nothing more begins."""
@@ -182,6 +234,7 @@ class Run:
             usage=self.account.usage,
             cost=self.account.cost,
             asked=len(self.account.bills),
+            process=this_process(),
         )
 
     # Its steps ----------------------------------------------------------------------------
@@ -189,6 +242,8 @@ class Run:
     def take(self, run_step: RunStep) -> None:
         """Give a step its place: after all that ended before it."""
         self.path.take(run_step)
+        if run_step.is_decision:
+            self.decides_under(run_step.notes)
         if run_step.cause is not None:
             self.account.because(run_step.cause)
         self._emit(run_step)
@@ -196,9 +251,16 @@ class Run:
     def complete(self, begun: RunStep, run_step: RunStep) -> None:
         """Let the step that a reply has ``begun`` become ``run_step``, at the place that it has."""
         begun.become(run_step)
+        self.decides_under(run_step.notes)
         if run_step.cause is not None:
             self.account.because(run_step.cause)
         self._emit(begun)
+
+    def decides_under(self, notes: Iterable[Note]) -> None:
+        """Note that a decision rests on these. Is one not believed, then it never holds: nobody
+        will be served that decision, so nobody waits for it."""
+        if not all(note.believed for note in notes):
+            self.lead.end()
 
     def go_along(self, run_step: RunStep) -> None:
         """Take the step that is next on the recorded path, as it is recorded."""

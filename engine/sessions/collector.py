@@ -10,12 +10,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
 
 from ...graphstore.retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
 from ...graphstore.roles.collecting import Collecting
+from ...graphstore.roles.journals import JournalWriting
 from ...graphstore.roles.leases import Leases
 from ...invalidation.background import Background
 
@@ -34,7 +35,7 @@ _SHORT_SECONDS = 0.01  # and at least so long
 Progress = Callable[[Collected], None]
 
 
-class CollectedStore(Collecting, Leases, Protocol):
+class CollectedStore(Collecting, JournalWriting, Leases, Protocol):
     """What a collector needs of its store."""
 
 
@@ -78,6 +79,8 @@ class Collector:
         self, retention: Retention, progress: Progress | None, batch: int, rest: float
     ) -> Collected:
         taken = Collected()
+        kept_since = datetime.now(UTC) - retention.history_age
+        await self._store.age_journal(int(kept_since.timestamp() * 1000))
         while True:
             began = time.monotonic()
             taken += await self._store.collect(retention, batch=batch)

@@ -18,6 +18,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from typing_extensions import override
@@ -25,9 +27,23 @@ from typing_extensions import override
 from ...graphstore.document import Document
 from ...graphstore.errors import StoreReplaced, StoreUnavailable
 from ...graphstore.facts import Expected, Facts, Span
-from ...graphstore.model import ChangeEvent, Recording, SideEffect
+from ...graphstore.model import (
+    Approval,
+    ApprovalState,
+    Attempts,
+    ChangeEvent,
+    EffectState,
+    JournalEntry,
+    Recording,
+    SideEffect,
+    Task,
+    Unfinished,
+    Wish,
+)
 from ...graphstore.null_store import NullStore
 from ...graphstore.retention import TRACES_PER_TASK
+from ...graphstore.roles.approvals import Precedent
+from ...graphstore.roles.leases import Held
 from ...graphstore.roles.lookups import Choose, Lookup
 from ...graphstore.roles.recording import Published
 from ...graphstore.store import GraphStore, RunStore
@@ -219,22 +235,118 @@ class FallbackStore(RunStore):
         return await self._or_null(self._store.lookup, self._null.lookup, task, choose)
 
     @override
-    async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:
-        return await self._or_null(self._store.still, self._null.still, execution, accepted)
+    async def still(
+        self, execution: str, accepted: Mapping[str, int], *, alive: Collection[str] = ()
+    ) -> bool:
+        real, null = self._store.still, self._null.still
+        return await self._or_null(real, null, execution, accepted, alive=alive)
+
+    @override
+    async def unfinished(self, task: str, *, limit: int = 1000) -> Unfinished:
+        real, null = self._store.unfinished, self._null.unfinished
+        return await self._or_null(real, null, task, limit=limit)
+
+    @override
+    async def lease(
+        self,
+        name: str,
+        owner: str,
+        duration: timedelta,
+        *,
+        instead_of: str | None = None,
+        waits_for: Collection[str] = (),
+    ) -> bool:
+        real, null, told = self._store.lease, self._null.lease, (name, owner, duration)
+        return await self._or_null(real, null, *told, instead_of=instead_of, waits_for=waits_for)
+
+    @override
+    async def holder(self, name: str) -> Held | None:
+        return await self._or_null(self._store.holder, self._null.holder, name)
+
+    @override
+    async def release(self, name: str, owner: str) -> None:
+        await self._or_null(self._store.release, self._null.release, name, owner)
 
     @override
     async def values(self, digests: Collection[str]) -> dict[str, bytes]:
         return await self._or_null(self._store.values, self._null.values, digests)
 
     @override
-    async def intend(self, effect: SideEffect, expected: Sequence[Expected]) -> bool:
-        return await self._or_null(self._store.intend, self._null.intend, effect, expected)
+    async def recent_tasks(self, agent: str, *, limit: int = 20) -> list[Task]:
+        real, null = self._store.recent_tasks, self._null.recent_tasks
+        return await self._or_null(real, null, agent, limit=limit)
+
+    @override
+    async def intend(
+        self,
+        effect: SideEffect,
+        expected: Sequence[Expected],
+        *,
+        traces: Collection[str] = (),
+        wish: Wish | None = None,
+        agent: str = "",
+        entries: Sequence[JournalEntry] = (),
+    ) -> SideEffect | None:
+        intend = self._store.intend
+        real = partial(intend, traces=traces, wish=wish, agent=agent, entries=entries)
+        if effect.once or effect.approval:  # whether it happened, or may, is not to be made up
+            return await real(effect, expected)
+        return await self._or_null(real, self._null.intend, effect, expected)
+
+    @override
+    async def rejected(self, executions: Collection[str]) -> dict[str, str]:
+        return await self._or_null(self._store.rejected, self._null.rejected, executions)
 
     @override
     async def unpublish(self, execution: str, reason: str) -> None:
         await self._or_null(self._store.unpublish, self._null.unpublish, execution, reason)
 
-    # Never made up: what these say is published.
+    @override
+    async def end_effect(self, effect: SideEffect) -> None:
+        if effect.state is EffectState.DONE:  # that it has happened must not be lost
+            await self._store.end_effect(effect)
+        else:
+            await self._or_null(self._store.end_effect, self._null.end_effect, effect)
+
+    # Never made up: what these say is published, done, or lets an effect begin.
+
+    @override
+    async def claim(self, wish: Wish, *, over: str | None = None) -> Wish:
+        return await self._store.claim(wish, over=over)
+
+    @override
+    async def end_wish(self, wish: Wish) -> bool:
+        return await self._store.end_wish(wish)
+
+    @override
+    async def attempts(self, wish: str) -> Attempts:
+        return await self._store.attempts(wish)
+
+    @override
+    async def request(
+        self, approval: Approval, lasts: timedelta, *, hearer: str | None = None
+    ) -> Approval:
+        return await self._store.request(approval, lasts, hearer=hearer)
+
+    @override
+    async def answer(
+        self,
+        id_: str,
+        state: ApprovalState,
+        *,
+        by: str | None = None,
+        reason: str | None = None,
+        heard_by: str | None = None,
+    ) -> Approval | None:
+        return await self._store.answer(id_, state, by=by, reason=reason, heard_by=heard_by)
+
+    @override
+    async def approval(self, id_: str) -> Approval | None:
+        return await self._store.approval(id_)
+
+    @override
+    async def precedents(self, task: str, tool: str, *, limit: int = 20) -> list[Precedent]:
+        return await self._store.precedents(task, tool, limit=limit)
 
     @override
     async def unbroken(self, spans: Sequence[Span]) -> list[bool]:
@@ -253,9 +365,15 @@ class FallbackStore(RunStore):
         manifest: str,
         signature: str,
         keep: int = TRACES_PER_TASK,
+        approved: bool = True,
     ) -> Published:
         return await self._store.publish(
-            execution, steps=steps, manifest=manifest, signature=signature, keep=keep
+            execution,
+            steps=steps,
+            manifest=manifest,
+            signature=signature,
+            keep=keep,
+            approved=approved,
         )
 
 

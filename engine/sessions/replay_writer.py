@@ -8,6 +8,7 @@ import logging
 from ...graphstore.errors import StoreError
 from ...graphstore.model import Replay
 from ...graphstore.roles.recording import ReplayRecording
+from .at_work import AtWork
 from .ledger import Ledger
 
 __all__ = ["ReplayWriter"]
@@ -29,8 +30,9 @@ class ReplayWriter:
     dropped first, with a warning) and written when the store is back.
     """
 
-    def __init__(self, store: ReplayRecording) -> None:
+    def __init__(self, store: ReplayRecording, at_work: AtWork) -> None:
         self._store = store
+        self._at_work = at_work
         self.running = Ledger(store)
         self._waiting: list[Replay] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -97,6 +99,8 @@ class ReplayWriter:
             self._progress.set()
         self._failing = False
         self._dropped = 0
+        for replay in portion:
+            self._at_work.end(replay.execution.id)
         return len(portion)
 
     def _failed(self, error: BaseException) -> None:
@@ -113,6 +117,8 @@ class ReplayWriter:
         if beyond > 0:
             if not self._dropped:
                 _log.warning("the store is away and %d replays wait; the oldest go", _LIMIT)
+            for replay in self._waiting[:beyond]:
+                self._at_work.end(replay.execution.id)
             del self._waiting[:beyond]
             self._dropped += beyond
 

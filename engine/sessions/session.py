@@ -14,11 +14,16 @@ from ...invalidation.walker import Walker
 from ...invalidation.watching.watcher import Watcher
 from ..model.client import ChatClient, chat_client
 from ..outcome.events import Events
+from .at_work import AtWork
 from .collector import Collector
+from .confirming import Confirming
+from .journal import Journal
 from .memory import Memory
 from .outage import Outage
 from .pace import Pace
+from .reads import Reads
 from .replay_writer import ReplayWriter
+from .single_flight import SingleFlight
 
 __all__ = ["Session"]
 
@@ -36,11 +41,18 @@ class Session:
     walker: Walker
     collector: Collector
     memory: Memory
+    single_flight: SingleFlight
+    journal: Journal
+    at_work: AtWork
     may_serve: bool  # False: EXECGRAPH_MODE is record or off
     must_serve: bool  # EXECGRAPH_MODE is replay
+    in_shadow: bool = False  # EXECGRAPH_MODE is shadow
+    shadow: float = 0.0  # the share of runs that are shadow runs, if nothing else is declared
     outage: Outage | None = None  # None: a store that is away is raised
     events: Events = field(default_factory=Events)
     pace: Pace = field(default_factory=Pace)
+    reads: Reads = field(default_factory=Reads)
+    confirming: Confirming = field(default_factory=Confirming)
     watchers: list[Watcher] = field(default_factory=list)  # those entered here
     _clients: dict[int, tuple[object, ChatClient]] = field(default_factory=dict)
 
@@ -117,6 +129,8 @@ class Session:
         await self.events.ended()
         if self.outage is not None:
             await self.outage.close()
+        await self.single_flight.close()
+        await self.at_work.close()
         await self.collector.close()
         await self.walker.close()
         for _, client in self._clients.values():

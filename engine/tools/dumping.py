@@ -22,6 +22,7 @@ from typing_extensions import TypeAliasType, is_typeddict
 from ...graphstore.canonical import encode
 from ...graphstore.errors import NotJson
 from ..keys.exact import NotExact, exact
+from .filled_in import filled_in, says_which
 from .marks import names_marks
 
 __all__ = ["Dumper", "dumper_of"]
@@ -50,6 +51,13 @@ class Dumper:
         except Exception as error:
             raise NotJson(f"{what} cannot be written as JSON: {error}") from error
 
+    def said(self, value: Any, what: str) -> Any:
+        """``value`` as JSON without what models fill in by themselves. Raises NotJson."""
+        try:
+            return self._json(_prepared(value, self._classes), exclude=filled_in(value))
+        except Exception as error:
+            raise NotJson(f"{what} cannot be written as JSON: {error}") from error
+
     def text(self, value: Any, what: str) -> bytes:
         """``value`` as exact JSON text. Raises NotJson."""
         try:
@@ -64,6 +72,20 @@ class Dumper:
         prepared = _prepared(value, self._classes)
         with suppress(ValueError):  # what was not set is to be unset again
             yield self.adapter.dump_json(prepared, exclude_unset=True, warnings=False, **_WHOLE)
+
+    def secrets(self, value: Any) -> Iterator[Any]:
+        """What is hidden where ``value`` is written, in the order in which it stands there."""
+        prepared = _prepared(value, self._classes)
+        try:
+            written = self.adapter.dump_python(prepared, warnings=False, **_WHOLE)
+        except TypeError:  # a set of models would become one of dicts, which no set can hold
+            written = prepared
+        yield from _secrets(written)
+
+    def kinds(self, value: Any) -> Iterator[str]:
+        """The classes of the models and dataclasses in ``value`` that neither its type nor a field
+        tells, in the order in which they stand there."""
+        return _kinds(value, self._classes)
 
     @cached_property
     def has_marks(self) -> bool:
@@ -80,8 +102,8 @@ class Dumper:
     def _classes(self) -> frozenset[type]:
         return _classes_in(self._hint)
 
-    def _json(self, value: Any) -> Any:
-        return self.adapter.dump_python(value, mode="json", warnings=False, **_WHOLE)
+    def _json(self, value: Any, **options: Any) -> Any:
+        return self.adapter.dump_python(value, mode="json", warnings=False, **_WHOLE, **options)
 
     def _written(self, value: Any) -> bytes | None:
         """None for what pydantic's writer refuses (lone surrogates), or writes as null (a NaN)."""
@@ -99,6 +121,41 @@ def dumper_of(hint: Any) -> Dumper:
     except PydanticUserError:  # a model brings a configuration of its own
         adapter = TypeAdapter[Any](hint)
     return Dumper(hint, adapter)
+
+
+def _secrets(value: Any) -> Iterator[Any]:
+    kind: Any = type(value)
+    if callable(reveal := getattr(value, "get_secret_value", None)):
+        yield reveal()
+    elif _has_fields(kind):
+        yield from _secrets({it: getattr(value, it, None) for it in _layout(kind).declared})
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=repr):
+            yield from _secrets(value[key])
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from _secrets(item)
+
+
+def _kinds(value: Any, declared: Collection[type]) -> Iterator[str]:
+    kind: Any = type(value)
+    match value:
+        case _ if _has_fields(kind):
+            if set(filter(_has_fields, declared)) != {kind} and not says_which(kind):
+                yield kind.__qualname__
+            for name, inside in _layout(kind).declared.items():
+                if inside is not None:
+                    yield from _kinds(getattr(value, name, None), inside)
+        case Mapping():
+            for key in sorted(value, key=repr):
+                yield from _kinds(value[key], declared)
+        case list() | tuple():
+            for item in value:
+                yield from _kinds(item, declared)
+
+
+def _has_fields(kind: type) -> bool:
+    return issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind)
 
 
 # Before pydantic writes it -----------------------------------------------------------------

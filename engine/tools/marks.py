@@ -16,11 +16,11 @@ from pydantic_core import CoreSchema, core_schema
 from ...graphstore.canonical import Json
 from ...graphstore.errors import SelectorError
 from ...graphstore.selecting import Path, TooCostly, select
-from ...graphstore.selectors import Query, query_of
+from ...graphstore.selectors import Query, names_in, query_of
 from ..errors import ConfigurationError
 from ..keys.standins import NoStandIn, StandIns
 
-__all__ = ["Marked", "Marks", "Opaque", "Unseen", "marked", "names_marks", "unmarked"]
+__all__ = ["Marked", "Marks", "Opaque", "Unseen", "has_place", "marked", "names_marks", "unmarked"]
 
 _T = TypeVar("_T")
 
@@ -102,6 +102,8 @@ class Marked:
 
         Raises NoStandIn.
         """
+        if not self.unseen:
+            return standins.substitute(self.json, self.opaque, place)
         if both := set(self.opaque) & set(self.unseen):
             raise NoStandIn(f"{place} {min(both, key=repr)} is marked as opaque and as unseen")
         if () in self.unseen:
@@ -165,6 +167,8 @@ class Marks:
         self._owner = owner
         self._opaque = _queries(owner, "opaque", opaque)
         self._unseen = _queries(owner, "unseen", unseen)
+        every = {**self._opaque, **self._unseen}
+        self._names = {it: names_in(query) for it, query in every.items()}
         if both := self._opaque.keys() & self._unseen.keys():
             raise ConfigurationError(
                 f"{owner}: {min(both)} is marked as opaque and as unseen; keep one of the two"
@@ -172,6 +176,11 @@ class Marks:
 
     def __bool__(self) -> bool:
         return bool(self._opaque or self._unseen)
+
+    @property
+    def are_names(self) -> bool:
+        """Whether each mark is found by the names of fields alone, whatever the values are."""
+        return None not in self._names.values()
 
     def on(self, value: Marked) -> Marked:
         """Add the places that these selectors find to the marks of ``value``. Raises NoStandIn for
@@ -182,10 +191,21 @@ class Marks:
 
     def _paths(self, queries: Mapping[str, Query], json: Json) -> Iterator[Path]:
         for selector, query in queries.items():
+            if (names := self._names.get(selector)) is not None:
+                yield from [names] if _is_there(json, names) else ()
+                continue
             try:
                 yield from select(query, json).paths
             except TooCostly as error:
                 raise NoStandIn(f"{self._owner}: the mark {selector} is too costly") from error
+
+
+def _is_there(json: Any, names: tuple[str, ...]) -> bool:
+    for name in names:
+        if not isinstance(json, dict) or name not in json:
+            return False
+        json = json[name]
+    return True
 
 
 def _queries(owner: str, what: str, selectors: Iterable[str]) -> dict[str, Query]:
@@ -203,6 +223,21 @@ def _queries(owner: str, what: str, selectors: Iterable[str]) -> dict[str, Query
                 " as in '$.id'"
             )
     return queries
+
+
+def has_place(json: Json, path: Path) -> bool:
+    """Whether something stands at ``path``."""
+    inner: Any = json
+    for key in path:
+        is_there = (
+            0 <= key < len(inner)
+            if isinstance(inner, list) and isinstance(key, int)
+            else isinstance(inner, Mapping) and key in inner
+        )
+        if not is_there:
+            return False
+        inner = inner[key]
+    return True
 
 
 _GONE = object()

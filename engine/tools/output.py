@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ...graphstore.canonical import decode, encode, fingerprint
 from ...graphstore.errors import NotJson
 from ..errors import ArgumentsInvalid
 from ..keys.standins import NoStandIn, StandIns
-from ..keys.values import exact
+from ..spelling import sentence_of
+from .known_output import KnownOutput
 from .tool import Tool
 
-__all__ = ["KnownOutput", "Output", "Rendering", "Turn", "not_taken", "run_tool"]
+__all__ = [
+    "Output",
+    "Rendering",
+    "Turn",
+    "not_taken",
+    "output_again",
+    "run_tool",
+]
 
 _log = logging.getLogger("execgraph")
-
-
-@dataclass(slots=True)
-class KnownOutput:
-    """The recorded text of an output. ``value_key``: of a plain value that gave it to the same
-    tool in this process, so that it need not be written again."""
-
-    data: bytes
-    value_key: bytes | str | None = None
 
 
 class Output(NamedTuple):
@@ -79,11 +77,11 @@ async def run_tool(
         value = await tool.run(arguments, key)
     except Exception as error:  # noqa: BLE001  (whatever a tool raises is told to the model)
         _log.warning("the tool %s failed; the run goes on", tool.name, exc_info=error)
-        sentence = rendering.standins.hidden(f"{type(error).__name__}: {error}")
+        sentence = rendering.standins.hidden(sentence_of(error))
         return Output(encode(sentence), error=error, returned=False)
     try:
         if tool.has_marks:
-            return await _marked(tool, value, rendering)
+            return await _marked(tool, value, rendering, recorded)
         if recorded is None:
             return _written(value, tool.dump(value))
         return _compared(tool, value, recorded)
@@ -91,13 +89,35 @@ async def run_tool(
         return _not_json(tool, value, error)
 
 
-async def _marked(tool: Tool, value: Any, rendering: Rendering) -> Output:
-    marked = tool.marked(value)
+async def _marked(
+    tool: Tool, value: Any, rendering: Rendering, recorded: KnownOutput | None = None
+) -> Output:
+    marked = None if tool.marks_by_name else tool.marked(value)
+    plain = value if marked is None else marked.json
+    values = None if recorded is None else recorded.marked_values(plain, marked)
+    if values is None and marked is None:
+        marked = tool.marked(value)
     if rendering.turn is not None:
         await rendering.turn()
-    rendered = marked.render(rendering.standins, rendering.place)
-    rendering.standins.remember(marked.json, rendered)
-    return _written(value, encode(rendered))
+    standins, place = rendering.standins, rendering.place
+    if recorded is not None and values is not None and recorded.shows(values, standins):
+        return Output(recorded.data, value)
+    marked = marked or tool.marked(value)
+    rendered = marked.render(standins, place)
+    standins.remember(marked.json, rendered)
+    data = encode(rendered)  # most often the recorded text, whose key is known
+    if recorded is not None and data == recorded.data:
+        recorded.note_marked(plain, marked, place, standins)
+    return Output(data, value)
+
+
+async def output_again(tool: Tool, text: bytes, rendering: Rendering) -> Output:
+    """What a tool gave before, from the JSON text that was kept of it."""
+    value = tool.load(text)
+    try:
+        return await _marked(tool, value, rendering) if tool.has_marks else _written(value, text)
+    except (NotJson, RecursionError, ValueError) as error:
+        return _not_json(tool, value, error)
 
 
 def _written(value: Any, data: bytes) -> Output:
@@ -105,12 +125,12 @@ def _written(value: Any, data: bytes) -> Output:
 
 
 def _compared(tool: Tool, value: Any, recorded: KnownOutput) -> Output:
-    value_key = exact(value) if tool.writes_alike else None
-    if value_key is not None and value_key == recorded.value_key:
+    if tool.writes_alike and recorded.is_of(value):
         return Output(recorded.data, value)
     if (data := tool.dump(value)) != recorded.data:
         return _written(value, data)
-    recorded.value_key = value_key
+    if tool.writes_alike:
+        recorded.note(value)
     return Output(data, value)
 
 

@@ -78,7 +78,7 @@ def parse_served(tool: Tool, call: Call, arguments: bytes, standins: StandIns) -
 def real_text(call: Call, standins: StandIns) -> bytes:
     """The arguments of a call with real values for stand-ins, as JSON text: the call's own if it
     holds no stand-in. Raises ArgumentsInvalid for one that was never shown."""
-    if not standins:
+    if not (standins and call.may_hold_standin):
         return call.text
     try:
         real = encode(standins.real(call.arguments))

@@ -31,8 +31,9 @@ __all__ = ["IdempotencyKey", "Signature"]
 class IdempotencyKey:
     """Marks a parameter of a write that the engine fills: ``key: Annotated[str, IdempotencyKey]``.
 
-    It is hidden from the model. Its value is the same for the same step of the same run and
-    another one for every other, so that the other side can drop a request that it has seen.
+    It is hidden from the model. Its value is the same for the same step of the same wish, also when
+    a run that did not come to its end is called again, and another one for every other, so that the
+    other side can drop a request that it has seen.
     """
 
 
@@ -55,6 +56,7 @@ class Signature:
         self.hidden = tuple(it for it in parameters if _is_idempotency_key(hints[it]))
         #: The parameters that a caller may give, by the function's own names.
         self.types = {it: hints[it] for it in parameters if it not in self.hidden}
+        self._dumpers: dict[str, Dumper] = {}
         self._given = {
             name: parameters[name].default
             for name in self.types
@@ -90,6 +92,11 @@ class Signature:
 
     def dumper(self, parameter: str) -> Dumper:
         """Writes one argument, also if its field is left out of a dump."""
+        if (known := self._dumpers.get(parameter)) is None:
+            known = self._dumpers[parameter] = self._dumper(parameter)
+        return known
+
+    def _dumper(self, parameter: str) -> Dumper:
         hint = self.types[parameter]
         if get_origin(hint) is Annotated:
             kept = [it for it in get_args(hint)[1:] if not isinstance(it, FieldInfo)]

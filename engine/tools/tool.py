@@ -7,12 +7,14 @@ import inspect
 import io
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from itertools import product
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-from ...graphstore.canonical import Json, canonical, decode, fingerprint, is_text
+from ...graphstore.canonical import Json, canonical, decode, encode, fingerprint, is_text
 from ...graphstore.errors import NotJson
 from ...graphstore.model import Effect, FacetRef
 from ...graphstore.threads import in_thread
@@ -21,16 +23,34 @@ from ..errors import ArgumentsInvalid, ConfigurationError, ToolError
 from ..exits import is_ended
 from ..keys.exact import exact
 from ..keys.source import Source
+from ..spelling import sentence_of
+from .declaring import (
+    checked_effect,
+    checked_fresh_for,
+    checked_lookup,
+    checked_on_change,
+    checked_once_per,
+    checked_requires,
+)
 from .dumping import Dumper
 from .marks import Marked, Marks, marked, unmarked
 from .signature import IdempotencyKey, Signature
 
-__all__ = ["DeclaredTool", "IdempotencyKey", "Tool"]
+__all__ = ["DeclaredTool", "IdempotencyKey", "Tool", "Use"]
 
 _WHOLE = frozenset({str, dict, list, tuple, int, float, bool, type(None)})
 
 
 _F_co = TypeVar("_F_co", covariant=True)
+
+
+class Use(NamedTuple):
+    """How a tool uses what it requires: the parameters of ``engine.tool`` that say it.
+    ``fresh_for``: whether there is any."""
+
+    effect: Effect
+    on_change: str
+    fresh_for: bool
 
 
 class Tool:
@@ -56,13 +76,21 @@ class Tool:
         uses: Iterable[object] = (),
         opaque: Iterable[str] = (),
         unseen: Iterable[str] = (),
+        once_per: str | None = None,
+        on_change: str = "ask",
+        fresh_for: timedelta | None = None,
+        lookup: Callable[..., Any] | None = None,
     ) -> None:
         self.function = function
         self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
         if not self.name or not is_text(self.name):
             raise ToolError(f"a tool needs a name, a text, and not {self.name!r}")
-        self.effect = self._effect(effect)
-        self.requires = self._requires(requires)
+        self.effect = checked_effect(self.name, effect)
+        self.requires = checked_requires(self.name, self.effect, requires)
+        #: Whether its requirements guard its actions only, and not what chose them.
+        self.reruns = checked_on_change(self.name, self.effect, on_change) == "rerun"
+        #: How long an output of it is as good as another one.
+        self.fresh_for = checked_fresh_for(self.name, self.effect, fresh_for)
         self.description = inspect.getdoc(function) or ""
         if not self.description:
             raise ToolError(
@@ -71,8 +99,12 @@ class Tool:
             )
         self._is_async = inspect.iscoroutinefunction(function)
         self._signature = Signature(function, self.name)
+        self._once_per = checked_once_per(self.name, self.effect, once_per)
         self._naming = self._naming_parameters()
         self._marks = Marks(f"the tool {self.name}", opaque, unseen)
+        self._lookup = checked_lookup(
+            self.name, self.effect, lookup, {*self.parameters, *self._signature.hidden}
+        )
         self._adapter: TypeAdapter[dict[str, Any]] = self._signature.arguments.adapter
         self._takes_parsed = not (self._signature.hidden or self._signature.has_changeable)
         #: Whether an action of it that stands is just run again, and nothing is begun for it.
@@ -104,11 +136,24 @@ class Tool:
         """Whether something in its outputs is opaque or unseen."""
         return bool(self._marks) or self._signature.output.has_marks
 
+    @cached_property
+    def marks_by_name(self) -> bool:
+        """Whether plain values that are equal but for what is marked are written alike, with their
+        marks in the same places."""
+        by_type = self._signature.output.has_marks
+        return self.writes_alike and self._marks.are_names and not by_type
+
+    @property
+    def named_inputs(self) -> frozenset[str]:
+        """The names of the task's inputs that fill what it requires."""
+        named = (it.placeholders - it.arguments for it in self.requires)
+        return frozenset(name.removeprefix("task.") for names in named for name in names)
+
     @property
     def code_key(self) -> str:
         """The version of everything that makes this tool's steps what they are: of its body and
         of its terms (effect and requirements), joined by a dot."""
-        return f"{self.source_key()}.{self._terms}"
+        return f"{self.source_key()}.{self.terms}"
 
     def source_key(self) -> str:
         """The version of its body, as what it depends on is now."""
@@ -116,7 +161,23 @@ class Tool:
 
     def same_terms(self, code_key: str) -> bool:
         """Whether the tool that had this code key had today's effect and requirements."""
-        return code_key.rpartition(".")[2] == self._terms
+        return code_key.rpartition(".")[2] == self.terms
+
+    def use_of_terms(self, terms: str) -> Use | None:
+        """How today's requirements were used when they had these terms; None: in no way, so that
+        the requirements were others."""
+        ways = map(Use._make, product(Effect, ("ask", "rerun"), (False, True)))
+        return next((it for it in ways if self._terms_of(it) == terms), None)
+
+    @cached_property
+    def use(self) -> Use:
+        """How its requirements are used."""
+        return Use(self.effect, "rerun" if self.reruns else "ask", bool(self.fresh_for))
+
+    @cached_property
+    def fresh_ms(self) -> float | None:
+        """``fresh_for`` in milliseconds."""
+        return None if self.fresh_for is None else self.fresh_for / timedelta(milliseconds=1)
 
     @cached_property
     def _declared(self) -> Sequence[Json]:
@@ -132,14 +193,27 @@ class Tool:
             return None
 
     @cached_property
-    def _terms(self) -> str:
+    def terms(self) -> str:
+        """The version of its effect class and its requirements, and of how these are used."""
+        return self._terms_of(self.use)
+
+    def _terms_of(self, use: Use) -> str:
         requires = [requirement.declaration() for requirement in self.requires]
-        return fingerprint([str(self.effect), sorted(requires, key=canonical)])
+        more = [
+            *(["rerun"] if use.on_change == "rerun" else []),
+            *(["fresh"] if use.fresh_for else []),
+        ]
+        return fingerprint([str(use.effect), sorted(requires, key=canonical), *more])
 
     @property
     def is_write(self) -> bool:
         """Whether it may change something."""
-        return self.effect is Effect.WRITE
+        return self.effect.writes
+
+    @property
+    def guards_decisions(self) -> bool:
+        """Whether a decision that chose it rests on what it requires."""
+        return self.is_write and not self.reruns
 
     @property
     def wants_key(self) -> bool:
@@ -161,7 +235,7 @@ class Tool:
             raise ArgumentsInvalid(f"{self.name} {_what_is_wrong(error)}") from None
         except Exception as error:  # what a validator raises, beside what pydantic reads of it
             raise ArgumentsInvalid(
-                f"{self.name} does not take these arguments: {type(error).__name__}: {error}"
+                f"{self.name} does not take these arguments: {sentence_of(error)}"
             ) from error
 
     def _read_arguments(self, arguments: bytes) -> dict[str, Any]:
@@ -178,17 +252,54 @@ class Tool:
         """Parsed arguments as JSON again. Raises NotJson."""
         return self._signature.arguments.json(parsed, f"an argument of {self.name}")
 
+    def fingerprint_of(self, parsed: Mapping[str, Any], dump: bytes) -> str:
+        """What tells two calls apart by their arguments, secrets too. What has its default counts
+        as left out: so a parameter that is added makes no other call of it, nor a field of a model.
+        ``dump`` stands for what cannot be written as JSON."""
+        try:
+            written = self._signature.arguments.said(parsed, f"an argument of {self.name}")
+        except NotJson:
+            return fingerprint(decode(dump))
+        defaults = self._signature.defaults
+        given = {
+            name: value
+            for name, value in written.items()
+            if name not in defaults or canonical(value) != canonical(defaults[name])
+        }
+        secrets = [exact(it) for it in self._signature.arguments.secrets(parsed)]
+        kinds = [
+            [name, *kinds]
+            for name, value in parsed.items()
+            if (kinds := list(self._signature.dumper(name).kinds(value)))
+        ]
+        return fingerprint([given, *secrets, *sorted(kinds)])
+
     def facets(self, parsed: Mapping[str, Any], inputs: Json) -> tuple[FacetRef, ...]:
         """What this tool requires when it is called with these arguments, defaults included.
 
         Raises ArgumentsInvalid if the arguments name nothing that could be required.
         """
+        return tuple(dict.fromkeys(self._resolved(self.requires, parsed, inputs)))
+
+    def once_per(self, parsed: Mapping[str, Any], inputs: Json) -> str | None:
+        """What an effect that happens once is told apart by; None: by all that it is called with.
+
+        Raises ArgumentsInvalid if the arguments do not say it.
+        """
+        if self._once_per is None:
+            return None
+        [facet] = self._resolved([self._once_per], parsed, inputs)
+        return facet.resource
+
+    def _resolved(
+        self, named: Iterable[Resource], parsed: Mapping[str, Any], inputs: Json
+    ) -> list[FacetRef]:
         arguments = dict(self._signature.defaults)
         try:
             for name, dumper in self._naming.items():
                 if name in parsed:
                     arguments[name] = dumper.json(parsed[name], f"the argument {name}")
-            return tuple(dict.fromkeys(item.resolve(inputs, arguments) for item in self.requires))
+            return [item.resolve(inputs, arguments) for item in named]
         except KeyError as missing:
             raise ArgumentsInvalid(f"{self.name} needs the argument {missing}") from None
         except (ConfigurationError, NotJson) as error:
@@ -215,6 +326,22 @@ class Tool:
                 raise
             raise RuntimeError(f"{self.name} raised {type(error).__name__}") from error
 
+    @property
+    def can_look_up(self) -> bool:
+        """Whether it can say if an effect in doubt has happened."""
+        return self._lookup is not None
+
+    async def look_up(self, parsed: Mapping[str, Any], idempotency_key: str) -> Any:
+        """What a call gave that is in doubt; None: it did not happen. Raises what its ``lookup``
+        raises."""
+        assert self._lookup is not None
+        given = self._completed(parsed, idempotency_key)
+        names = inspect.signature(self._lookup).parameters
+        lookup = partial(self._lookup, **{it: given[it] for it in names if it in given})
+        if inspect.iscoroutinefunction(self._lookup):
+            return await lookup()
+        return await _whole(await in_thread(lookup))
+
     def _completed(self, parsed: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
         hidden = dict.fromkeys(self._signature.hidden, idempotency_key)
         return {**self._signature.fresh_defaults(parsed), **parsed, **hidden}
@@ -227,6 +354,10 @@ class Tool:
     def dump(self, output: Any) -> bytes:
         """An output as exact JSON text. Raises NotJson, NoStandIn."""
         return unmarked(lambda: self._signature.output.text(output, f"the output of {self.name}"))
+
+    def whole(self, output: Any) -> bytes:
+        """An output as exact JSON text, marked values too. Raises NotJson."""
+        return encode(self.marked(output).json) if self.has_marks else self.dump(output)
 
     @property
     def writes_alike(self) -> bool:
@@ -256,28 +387,11 @@ class Tool:
 
     # How it is read -----------------------------------------------------------------------
 
-    def _effect(self, effect: Effect | str | None) -> Effect:
-        try:
-            return Effect(effect) if effect is not None else Effect.WRITE
-        except ValueError:
-            known = ", ".join(repr(str(item)) for item in Effect)
-            raise ToolError(
-                f"the tool {self.name} declares the effect {effect!r}; use one of {known}"
-            ) from None
-
-    def _requires(self, requires: Sequence[Resource] | None) -> tuple[Resource, ...]:
-        if requires is None and self.effect is Effect.WRITE:
-            raise ToolError(
-                f"the tool {self.name} writes (an undeclared effect is a write) and does not say"
-                " what it rests on: state requires=[...], an empty list if it rests on nothing,"
-                " or another effect"
-            )
-        return checked_requirements(requires or (), f"the tool {self.name}")
-
     def _naming_parameters(self) -> dict[str, Dumper]:
         """The parameters that name what is required, and how each is written."""
-        names = {name for requirement in self.requires for name in requirement.arguments}
-        for requirement in self.requires:
+        naming = (*self.requires, *([self._once_per] if self._once_per else ()))
+        names = {name for requirement in naming for name in requirement.arguments}
+        for requirement in naming:
             requirement.check(self.parameters, f"the tool {self.name}")
         parameter_schemas = self._signature.parameter_schemas(self.schema)
         for name in sorted(names):
@@ -304,20 +418,6 @@ def _what_is_wrong(error: ValidationError) -> str:
         for item in error.errors(include_url=False, include_input=False)
     )
     return f"does not take these arguments: {wrong}"
-
-
-def checked_requirements(requires: Iterable[Any], owner: str) -> tuple[Resource, ...]:
-    """``requires`` as a tuple. Raises ToolError if one of them is no requirement."""
-    if isinstance(requires, str | Resource):
-        raise ToolError(f"{owner} has requires={requires!r}; give a list: [Acl('prod/deploy')]")
-    checked = tuple(requires)
-    for requirement in checked:
-        if not isinstance(requirement, Resource):
-            raise ToolError(
-                f"{owner} requires {requirement!r}, which is no requirement; write for example"
-                " Acl('prod/deploy')"
-            )
-    return checked
 
 
 async def _whole(value: Any) -> Any:

@@ -11,7 +11,7 @@ from ..errors import StoreError, StoreUnavailable
 from ..pin import Pin
 from ..store import RETRY_SECONDS
 from .identity import Identity
-from .queries import is_of_schema, query, writes
+from .queries import given, is_of_schema, query, writes
 from .schema import ensure_schema
 from .trouble import (
     ChangedMeanwhile,
@@ -151,7 +151,7 @@ class Client:
             await self.here()
         store = self.identity.store
         bound = {"namespace": self.namespace, **parameters, "store": store}
-        rows = await self._attempt(query(name), bound)
+        rows = await self._attempt(query(name), given(name, bound))
         if rows or not writes(name) or await self._is_still(store):
             return rows
         return None

@@ -9,7 +9,11 @@ WHERE r.current = it[1] AND r.state = 'present'
   AND (r.until IS NULL OR r.until > timestamp() AND coalesce(r.since, 0) <= timestamp() + 1000)
 WITH count(*) AS believed
 MATCH (e:Execution {namespace: $namespace, id: $execution})
-WHERE e.state = 'published' AND believed = size($accepted)
+WHERE e.state = 'published' AND believed = size($accepted) AND NOT EXISTS {
+  MATCH (w:Wish {namespace: $namespace, task: e.task})
+  WHERE w.run_id IS NULL AND w.idempotency IS NULL
+    AND NOT (w.state = 'running' AND coalesce(w.process, '') IN $alive)
+}
 RETURN true
 
 // name: read_facts
@@ -171,7 +175,7 @@ CALL (c) {
 CALL () {
   UNWIND $values AS it
   MATCH (x:Value {namespace: $namespace, digest: it[0]})
-  WHERE x.suspect IS NOT NULL
+  WHERE coalesce(x.suspect, -1) >= 0  // and not by the index of those in doubt
   SET x.lock = true
   REMOVE x.lock, x.suspect
 }
@@ -286,21 +290,29 @@ RETURN f.selector AS selector
 
 // name: lease
 // One that will be given in the future was given before the clock was set back. The time is that
-// after the lock was waited for.
+// after the lock was waited for; a node that was deleted meanwhile has no name any more, and is
+// nobody's.
 MERGE (l:Lease {namespace: $namespace, name: $name})
 SET l.lock = true
 REMOVE l.lock
 WITH l, datetime.realtime().epochMillis AS now
-WHERE l.owner IS NULL OR l.owner = $owner OR l.until <= now OR l.given > now
-SET l.owner = $owner, l.given = now, l.until = now + $lasts
+WHERE l.name = $name AND (
+  l.owner IS NULL OR l.owner = $owner OR l.owner = $instead_of OR l.until <= now OR l.given > now
+)
+SET l.owner = $owner, l.given = now, l.until = now + $lasts, l.waits_for = $waits_for
 RETURN true
 
+// name: holder
+MATCH (l:Lease {namespace: $namespace, name: $name})
+WHERE l.owner IS NOT NULL
+WITH l, datetime.realtime().epochMillis AS now
+RETURN l.owner, l.given <= now AND now < l.until, coalesce(l.waits_for, [])
+
 // name: release
-// The node stays: who waits for its lock would take a deleted one for free.
 MATCH (l:Lease {namespace: $namespace, name: $name})
 SET l.lock = true
 REMOVE l.lock
 WITH l
 WHERE l.owner = $owner
-REMOVE l.owner, l.given, l.until
+DELETE l
 RETURN true

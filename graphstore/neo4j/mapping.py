@@ -4,16 +4,17 @@ alike (see ``records.py``)."""
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from ..canonical import digest
 from ..facts import Fact, FactState
-from ..model import Execution, SideEffect, Step, Value
-from ..records import FIELDS, flat, written
+from ..model import Approval, Execution, ExecutionState, Mode, SideEffect, Step, Value
+from ..records import FIELDS, Row, flat, written
 
 __all__ = [
     "GATES",
+    "begun_properties",
     "fact_of",
     "gate_of",
     "payload_of",
@@ -22,8 +23,6 @@ __all__ = [
     "value_row",
     "verified",
 ]
-
-Row = Sequence[Any]
 
 #: So many that those who write at the same time seldom meet at one.
 GATES = 64
@@ -86,12 +85,30 @@ def fact_of(until: int | None, n: int, withdrawn: bool, held: Iterable[Row]) -> 
 
 
 #: What is known of an execution that has not ended.
-_RUNNING = {"id", "agent", "mode", "started_at", "duration_ms", "cost", "asked", *FIELDS["usage"]}
+_RUNNING = {
+    *("id", "agent", "mode", "started_at", "duration_ms", "cost", "asked", "process"),
+    *FIELDS["usage"],
+}
 
 
-def properties(node: Step | SideEffect) -> dict[str, Any]:
-    """The properties of a step or an effect; what is None is none, and leaves one that is there."""
+def properties(node: Step | SideEffect | Approval) -> dict[str, Any]:
+    """The properties of a node; a field that is None is left out, and one in the store stays."""
     return {name: value for name, value in flat(node).items() if value is not None}
+
+
+def begun_properties(effect: SideEffect, agent: str) -> dict[str, Any]:
+    """The properties of an execution that begins with an effect; nothing but its process if it is
+    not known whose it is."""
+    execution = Execution(
+        id=effect.execution,
+        task="",
+        agent=agent,
+        mode=Mode.LIVE,
+        state=ExecutionState.RUNNING,
+        started_at=effect.begun_at,
+        process=effect.process,
+    )
+    return running_properties(execution) if agent else {"process": effect.process}
 
 
 def running_properties(execution: Execution) -> dict[str, Any]:

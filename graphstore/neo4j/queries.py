@@ -5,20 +5,33 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..statements import sections
 
-__all__ = ["constraint_names", "is_of_schema", "queries", "query", "schema_statements", "writes"]
+__all__ = [
+    "given",
+    "is_of_schema",
+    "made_names",
+    "queries",
+    "query",
+    "schema_statements",
+    "writes",
+]
 
-_FILES = ("facts", "traces", "reading", "marks", "retention")
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FILES = ("facts", "traces", "journal", "reading", "marks", "retention", "approvals")
 
 #: What a statement that writes begins with: it does nothing in any other store that may have
 #: come to be at the same address. Without that store's constraints it would make duplicates.
-_HERE = """MATCH (here:ExecgraphSchema {id: 'execgraph', store: $store})
+_HERE = """MATCH (here:ExecgraphSchema {id: 'execgraph', store: $given.store})
 WITH true AS here
 """
 _WRITES = re.compile(r"^\s*(CREATE|MERGE|SET|REMOVE|DELETE|DETACH DELETE|FOREACH)\b", re.MULTILINE)
-_CONSTRAINT = re.compile(r"CREATE CONSTRAINT (\w+)")
+_PARAMETER = re.compile(r"\$(\w+)")
+_GIVEN = re.compile(r"\$given\.(\w+)")
 _MADE = re.compile(r"CREATE (?:CONSTRAINT|INDEX) execgraph_(\w+)")
 
 #: What makes the schema, and what brings an older one up to date.
@@ -28,6 +41,22 @@ _SCHEMA = ("create_", "drop_", "upgrade_")
 def query(name: str) -> str:
     """The statement with this name, without its comments."""
     return queries()[name]
+
+
+def given(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of this statement, as it takes them: as one map.
+
+    Of parameters by themselves the server's planner looks at how many a list has, how long a text
+    is and whether it is null, and plans a statement anew for each: up to half a second each time.
+    """
+    missing = _parameters_of(query(name)) - parameters.keys()
+    assert not missing, f"the statement {name} is not given {missing}"
+    return {"given": parameters}
+
+
+@cache
+def _parameters_of(statement: str) -> frozenset[str]:
+    return frozenset(_GIVEN.findall(statement))
 
 
 @cache
@@ -40,7 +69,8 @@ def queries() -> dict[str, str]:
 
 
 def _sections(file: str) -> dict[str, str]:
-    return sections(Path(__file__).with_name(f"{file}.cypher"))
+    found = sections(Path(__file__).with_name(f"{file}.cypher"))
+    return {name: _PARAMETER.sub(r"$given.\1", text) for name, text in found.items()}
 
 
 @cache
@@ -66,10 +96,10 @@ def writes(name: str) -> bool:
 
 
 @cache
-def constraint_names() -> frozenset[str]:
-    """The constraints that a store needs."""
+def made_names() -> frozenset[str]:
+    """The constraints and indexes that a store needs."""
     statements = (query(name) for name in schema_statements())
-    return frozenset(name for text in statements for name in _CONSTRAINT.findall(text))
+    return frozenset(f"execgraph_{name}" for text in statements for name in _MADE.findall(text))
 
 
 def schema_statements() -> list[str]:

@@ -1,11 +1,66 @@
 // What a change would cost, and what was done so far.
 
 // name: executions
-// Ordered by what the index is, so that it ends after the first ones.
-MATCH (e:Execution {namespace: $namespace})
-WHERE e.started_at > 0 AND e.task IS NOT NULL AND ($agent IS NULL OR e.agent = $agent)
-WITH e ORDER BY e.namespace DESC, e.started_at DESC LIMIT $limit
+// Ordered by what the index is, so that it ends after the first ones. CASE and no OR: that would
+// have the planner give up the order, and read all.
+MATCH (e:Execution)
+USING INDEX e:Execution(namespace, started_at)
+WHERE e.namespace = $namespace AND e.started_at >= $since AND e.started_at <= $started_at
+  AND CASE e.started_at WHEN $started_at THEN e.id < $id ELSE true END
+  AND CASE WHEN $ended THEN e.task IS NOT NULL ELSE true END
+WITH e ORDER BY e.namespace DESC, e.started_at DESC, e.id DESC LIMIT $limit
 RETURN properties(e) ORDER BY e.started_at DESC, e.id DESC
+
+// name: executions_of_{{by}}
+MATCH (e:Execution)
+USING INDEX e:Execution(namespace, {{by}}, started_at)
+WHERE e.namespace = $namespace AND e.{{by}} = $value
+  AND e.started_at >= $since AND e.started_at <= $started_at
+  AND CASE e.started_at WHEN $started_at THEN e.id < $id ELSE true END
+  AND CASE WHEN $ended THEN e.task IS NOT NULL ELSE true END
+WITH e ORDER BY e.namespace DESC, e.{{by}} DESC, e.started_at DESC, e.id DESC LIMIT $limit
+RETURN properties(e) ORDER BY e.started_at DESC, e.id DESC
+
+// name: execution_ids
+MATCH (e:Execution)
+WHERE e.namespace = $namespace AND e.id STARTS WITH $prefix
+WITH e ORDER BY e.namespace, e.id LIMIT $limit
+RETURN e.id AS id ORDER BY id
+
+// name: effect_ids
+MATCH (f:SideEffect)
+WHERE f.namespace = $namespace AND f.id STARTS WITH $prefix
+WITH f ORDER BY f.namespace, f.id LIMIT $limit
+RETURN f.id AS id ORDER BY id
+
+// name: approval_ids
+MATCH (a:Approval)
+WHERE a.namespace = $namespace AND a.id STARTS WITH $prefix
+WITH a ORDER BY a.namespace, a.id LIMIT $limit
+RETURN a.id AS id ORDER BY id
+
+// name: lengths
+UNWIND $executions AS id
+MATCH (e:Execution {namespace: $namespace, id: id})
+WHERE e.steps IS NOT NULL
+RETURN e.id AS id, e.steps AS steps
+
+// name: next_agent
+MATCH (e:Execution)
+USING INDEX e:Execution(namespace, agent, started_at)
+WHERE e.namespace = $namespace AND e.agent > $after AND e.started_at > 0
+WITH e ORDER BY e.namespace, e.agent LIMIT 1
+RETURN e.agent AS agent
+
+// name: tasks_of_agent
+// Of the newest executions, those that can still be served: their tasks have a trace.
+MATCH (e:Execution)
+USING INDEX e:Execution(namespace, agent, started_at)
+WHERE e.namespace = $namespace AND e.agent = $agent AND e.started_at > 0 AND e.task IS NOT NULL
+WITH e ORDER BY e.namespace DESC, e.agent DESC, e.started_at DESC LIMIT $limit
+MATCH (t:Task {namespace: $namespace, key: e.task})
+WHERE EXISTS { (:Execution {namespace: $namespace, task: e.task, state: 'published'}) }
+RETURN t.key, t.agent, t.inputs, t.context ORDER BY e.started_at DESC, e.id DESC
 
 // name: dependants
 // From preconditions over the steps they guard to the tasks, and back to all their traces.
@@ -45,13 +100,14 @@ CALL () {
   RETURN collect([d.agent, d.mode, d.state, {{tally: coalesce(d.*, 0)}}]) AS folded,
   collect([d.miss, d.miss_asked, d.miss_tokens]) AS misses_folded
 }
-// One that has not ended and is not heard of was killed.
+// One that has not ended, and whose process is dead or that is not heard of, was killed.
 CALL () {
   MATCH (e:Execution {namespace: $namespace})
   WHERE e.started_at >= $since
   WITH e, coalesce(e.agent, '') AS agent, coalesce(e.mode, 'live') AS mode,
        CASE WHEN e.state = 'running'
-              AND e.started_at + coalesce(e.duration_ms, 0) <= timestamp() - $silent
+              AND (e.started_at + coalesce(e.duration_ms, 0) <= timestamp() - $silent
+                OR e.process IN $dead)
          THEN 'killed' ELSE e.state END AS state
   WITH agent, mode, state, count(*) AS executions, {{usage: sum(coalesce(e.*, 0)) AS *}},
        sum(coalesce(e.asked, 0)) AS asked, sum(coalesce(e.served, 0)) AS served,
@@ -73,8 +129,10 @@ CALL () {
 }
 CALL () {
   MATCH (e:Execution {namespace: $namespace})
-  WHERE e.started_at > 0 AND e.state = 'published'
-  RETURN count(e) AS traces
+  WHERE e.started_at > 0 AND e.state IN ['published', 'unapproved', 'rejected']
+  RETURN count(CASE e.state WHEN 'published' THEN 1 END) AS traces,
+         count(CASE e.state WHEN 'unapproved' THEN 1 END) AS unapproved,
+         count(CASE e.state WHEN 'rejected' THEN 1 END) AS rejected
 }
 CALL () {
   OPTIONAL MATCH (c:Collection {of: $namespace})
@@ -82,7 +140,8 @@ CALL () {
 }
 RETURN before = after AS whole, groups + folded AS groups,
        misses + reduce(all = [], it IN misses_folded | all
-         + [i IN range(0, size(it[0]) - 1) | [it[0][i], it[1][i], it[2][i]]]) AS misses, traces
+         + [i IN range(0, size(it[0]) - 1) | [it[0][i], it[1][i], it[2][i]]]) AS misses, traces,
+       unapproved, rejected
 
 // name: task_keys
 MATCH (t:Task)

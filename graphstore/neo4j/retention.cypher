@@ -31,7 +31,8 @@ CALL (task) {
   MATCH (e:Execution)
   USING INDEX e:Execution(namespace, task, started_at)
   WHERE e.namespace = $namespace AND e.task = task AND e.started_at >= 0
-    AND CASE WHEN e.state IN ['unpublished', 'failed'] THEN true ELSE e.id IN $going END
+    AND CASE WHEN e.state IN ['unpublished', 'failed', 'unapproved'] THEN true
+      WHEN e.state = 'rejected' THEN e.equal_to IS NOT NULL ELSE e.id IN $going END
   WITH e ORDER BY e.namespace DESC, e.task DESC, e.started_at DESC, e.id DESC LIMIT $kept
   WITH collect([e.started_at, e.id, e.reason]) AS newest
   RETURN newest[$kept - 1] AS edge, any(it IN newest WHERE it[2] IN $reasons) AS expelled
@@ -40,7 +41,8 @@ CALL (task) {
   MATCH (e:Execution)
   USING INDEX e:Execution(namespace, task, started_at)
   WHERE e.namespace = $namespace AND e.task = task AND e.started_at >= 0
-    AND CASE WHEN e.state IN ['unpublished', 'failed'] THEN true ELSE e.id IN $going END
+    AND CASE WHEN e.state IN ['unpublished', 'failed', 'unapproved'] THEN true
+      WHEN e.state = 'rejected' THEN e.equal_to IS NOT NULL ELSE e.id IN $going END
   WITH e ORDER BY e.namespace, e.task, e.started_at LIMIT 1
   RETURN collect(e.started_at)[0] AS oldest
 }
@@ -52,14 +54,16 @@ USING INDEX e:Execution(namespace, task, started_at)
 WHERE e.namespace = $namespace AND e.task = $task
   AND e.started_at >= $started_at AND e.started_at <= $until
   AND [e.started_at, e.id] > [$started_at, $id]
-  AND CASE WHEN e.state IN ['unpublished', 'failed'] THEN true ELSE e.id IN $going END
+  AND CASE WHEN e.state IN ['unpublished', 'failed', 'unapproved'] THEN true
+    WHEN e.state = 'rejected' THEN e.equal_to IS NOT NULL ELSE e.id IN $going END
 WITH e ORDER BY e.namespace, e.task, e.started_at, e.id LIMIT $most
 RETURN e.id AS id, e.started_at AS started_at,
        toInteger(CASE WHEN e.decided_at > e.started_at + e.duration_ms THEN e.decided_at
                  ELSE e.started_at + e.duration_ms END) AS ended,
        e.reason AS reason, coalesce(e.steps, 0) AS steps,
        coalesce(e.walk, '') = 'open'
-         OR EXISTS { (e)-[:PERFORMED]->(f:SideEffect) WHERE f.state = 'intended' } AS held
+         OR EXISTS { (e)-[:PERFORMED]->(f:SideEffect)
+           WHERE f.state = 'intended' OR NOT f.once STARTS WITH 'wish:' } AS held
 
 // name: killed
 MATCH (e:Execution)
@@ -70,6 +74,12 @@ WHERE e.namespace = $namespace AND e.started_at <= $until
 RETURN e.id AS id, e.started_at AS started_at,
        toInteger(e.started_at + coalesce(e.duration_ms, 0)) AS ended, null AS reason, 0 AS steps,
        false AS held LIMIT $most
+
+// name: unanswered
+MATCH (a:Approval)
+WHERE a.namespace = $namespace AND a.state = 'pending' AND a.requested_at <= $until
+  AND a.expires_at <= $until
+RETURN a.id AS id LIMIT $most
 
 // name: pasts
 MATCH (r:Resource)
@@ -138,9 +148,12 @@ CALL () {
   SET e.lock = true
   REMOVE e.lock
   WITH e
-  WHERE (e.state IN ['unpublished', 'failed'] OR e.state = 'running' AND e.steps IS NULL)
+  WHERE (e.state IN ['unpublished', 'failed', 'unapproved']
+      OR e.state = 'rejected' AND e.equal_to IS NOT NULL
+      OR e.state = 'running' AND e.steps IS NULL)
     AND coalesce(e.walk, '') <> 'open'
-    AND NOT EXISTS { (e)-[:PERFORMED]->(f:SideEffect) WHERE f.state = 'intended' }
+    AND NOT EXISTS { (e)-[:PERFORMED]->(f:SideEffect)
+      WHERE f.state = 'intended' OR NOT f.once STARTS WITH 'wish:' }
     // A listing may have seen it before it was the newest replay of a trace, and the trace after.
     AND NOT (
       EXISTS { (:Execution {namespace: $namespace, id: e.replayed, state: 'published'}) }
@@ -236,6 +249,16 @@ CALL (c, tasks) {
   RETURN count(*) AS ended
 }
 RETURN deleted, replays, effects, ended
+
+// name: delete_approvals
+UNWIND $approvals AS id
+MATCH (a:Approval {namespace: $namespace, id: id})
+SET a.lock = true
+REMOVE a.lock
+WITH a
+WHERE a.state = 'pending'
+DELETE a
+RETURN count(*) AS deleted
 
 // name: delete_versions
 // With the events that led to them, and these of versions that stay.

@@ -51,6 +51,9 @@ class Contents:
             collected += Collected(
                 executions=deleted - replays, replays=replays, effects=effects, tasks=tasks
             )
+        if approvals := sorted(deletions.approvals):
+            rows = await self.rows("delete_approvals", approvals=approvals)
+            collected += Collected(approvals=rows[0][0])
         if deletions.versions or deletions.events:
             rows = await self.rows(
                 "delete_versions",
@@ -78,6 +81,7 @@ class Contents:
             preconditions=preconditions,
             facets=facets,
             tasks=len(tasks),
+            approvals=len(deletions.approvals),
             values=values,
             bytes=size,
         )

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..errors import SchemaTooNew, StoreDamaged, StoreError
-from .queries import constraint_names, query, schema_statements
+from .queries import made_names, query, schema_statements
 from .trouble import Transient, is_of_duplicates
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ async def ensure_schema(client: Client, url: str) -> str:
     that open an empty database at once need no lock, and one that dies leaves nothing half-done.
     """
     version, store = await _version(client, "version")
-    if version is None or version < VERSION or store is None or not await _constrained(client):
+    if version is None or version < VERSION or store is None or not await _is_made(client):
         for name in schema_statements():
             await _make(client, name, url)
         await client.run("await_indexes", {})
@@ -58,9 +58,9 @@ async def _make(client: Client, name: str, url: str) -> None:
         ) from error
 
 
-async def _constrained(client: Client) -> bool:
-    row = await client.row("constraints", {}, Transient.ROLLED_BACK)
-    return row is not None and constraint_names() <= set(row[0])
+async def _is_made(client: Client) -> bool:
+    row = await client.row("made", {}, Transient.ROLLED_BACK)
+    return row is not None and made_names() <= set(row[0])
 
 
 async def _version(client: Client, name: str) -> tuple[int | None, str | None]:

@@ -12,10 +12,28 @@ from typing_extensions import override
 
 from ..collecting import Collections
 from ..document import Document
-from ..errors import PayloadCorrupted, StoreReplaced, StoreUnavailable
+from ..errors import PayloadCorrupted, StoreReplaced, StoreUnavailable, WishLost
 from ..facts import EXPIRY, Facts
-from ..model import KILLED_AFTER_MS, FacetRef, SideEffect, Task, Trace, Value, new_id
+from ..model import (
+    KILLED_AFTER_MS,
+    Approval,
+    ApprovalState,
+    Attempts,
+    EffectState,
+    FacetRef,
+    JournalEntry,
+    SideEffect,
+    Task,
+    Trace,
+    Unfinished,
+    Value,
+    Wish,
+    WishState,
+    new_id,
+)
 from ..records import (
+    Row,
+    approval_of,
     effect_of,
     event_of,
     execution_of,
@@ -24,7 +42,22 @@ from ..records import (
     trace_of,
     walk_of,
 )
-from ..retention import COLLECT_BATCH, EQUAL_TO, LOST, TRACES_PER_TASK, Collected, Retention, beyond
+from ..retention import (
+    APPROVED_LATER,
+    COLLECT_BATCH,
+    EQUAL_TO,
+    LOST,
+    TRACES_PER_TASK,
+    UNAPPROVED,
+    Collected,
+    Retention,
+    beyond,
+    beyond_unapproved,
+    rejected_with,
+)
+from ..roles.approvals import Precedent
+from ..roles.history import ENDED, Executions
+from ..roles.leases import Held
 from ..roles.lookups import Choose, Lookup
 from ..roles.marks import WALK_BATCH
 from ..roles.recording import Published
@@ -38,7 +71,7 @@ from .connection import Connection
 from .cypher import Cypher
 from .examining import examine
 from .lookup import TraceLookup, facts_of
-from .mapping import properties, running_properties, verified
+from .mapping import begun_properties, gate_of, properties, running_properties, verified
 from .marks import Walks
 from .planned_change import holds, until_parameters
 from .recording import replay_parameters, write_parameters
@@ -46,7 +79,7 @@ from .retention import Contents
 from .trouble import ChangedMeanwhile, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from neo4j import AsyncDriver
@@ -295,13 +328,28 @@ class Neo4jStore(GraphStore):
     # Leases -------------------------------------------------------------------------------
 
     @override
-    async def lease(self, name: str, owner: str, duration: timedelta) -> bool:
+    async def lease(
+        self,
+        name: str,
+        owner: str,
+        duration: timedelta,
+        *,
+        instead_of: str | None = None,
+        waits_for: Collection[str] = (),
+    ) -> bool:
         parameters = {
             "name": name,
             "owner": owner,
+            "instead_of": instead_of,
+            "waits_for": list(waits_for),
             "lasts": round(duration.total_seconds() * 1000),
         }
         return bool(await self._client.run("lease", parameters))
+
+    @override
+    async def holder(self, name: str) -> Held | None:
+        row = await self._client.row("holder", {"name": name})
+        return None if row is None else Held(row[0], row[1], tuple(row[2]))
 
     @override
     async def release(self, name: str, owner: str) -> None:
@@ -330,9 +378,12 @@ class Neo4jStore(GraphStore):
         return await TraceLookup(self._client, task, choose, self._compute).run()
 
     @override
-    async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:
+    async def still(
+        self, execution: str, accepted: Mapping[str, int], *, alive: Collection[str] = ()
+    ) -> bool:
         parameters = {
             "execution": execution,
+            "alive": sorted(alive),
             "accepted": [[resource, n] for resource, n in accepted.items()],
         }
         return await self._client.row("still", parameters) is not None
@@ -351,14 +402,151 @@ class Neo4jStore(GraphStore):
     # Recording ----------------------------------------------------------------------------
 
     @override
-    async def intend(self, effect: SideEffect, expected: Sequence[Expected]) -> bool:
+    async def intend(
+        self,
+        effect: SideEffect,
+        expected: Sequence[Expected],
+        *,
+        traces: Collection[str] = (),
+        wish: Wish | None = None,
+        agent: str = "",
+        entries: Sequence[JournalEntry] = (),
+    ) -> SideEffect | None:
+        fenced = wish is not None and wish.run_id is not None
         parameters = {
+            "fence": [wish.key] if wish is not None and fenced else [],
+            "holder": None if wish is None else wish.execution,
+            "wish": [] if wish is None or fenced else [_kept(wish)],
             "execution": effect.execution,
+            "begun": begun_properties(effect, agent),
             "id": effect.id,
-            "effect": {**properties(effect), "state": "intended"},
+            "once": effect.once,
+            "approval": effect.approval,
+            "approved_by": effect.approved_by,
+            "effect": {**properties(effect), "state": EffectState.INTENDED.value},
             "expected": [[it.resource, it.version, it.believed, list(it.holds)] for it in expected],
+            "traces": sorted(traces),
+            "entries": [entry._asdict() for entry in entries],
         }
-        return bool(await self._client.run("intend", parameters, Transient.ROLLED_BACK))
+        rows = await self._client.run("intend", parameters, Transient.ROLLED_BACK)
+        if rows:
+            return effect_of(rows[0])
+        if wish is not None and fenced and (await self._wish_of(wish)).execution != wish.execution:
+            raise WishLost(f"the run {wish.run_id!r} is held by another execution")
+        return None
+
+    async def _wish_of(self, wish: Wish) -> Wish:
+        """The wish as it is; one that is not kept is held by nobody."""
+        rows = await self._client.run("wish", {"key": wish.key})
+        return next(iter(_wishes(rows)), wish._replace(execution=""))
+
+    @override
+    async def claim(self, wish: Wish, *, over: str | None = None) -> Wish:
+        parameters = {"key": wish.key, "over": over, "wish": _kept(wish)}
+        rows = await self._client.run("claim" if over is None else "take_over", parameters)
+        return next(iter(_wishes(rows)), wish._replace(execution=""))
+
+    @override
+    async def end_wish(self, wish: Wish) -> bool:
+        ended = {"state": wish.state.value, "result": wish.result}
+        where = {"key": wish.key, "execution": wish.execution}
+        return await self._client.row("end_wish", ended | where) is not None
+
+    @override
+    async def unfinished(self, task: str, *, limit: int = 1000) -> Unfinished:
+        row = await self._client.row("unfinished", {"task": task, "limit": limit})
+        assert row is not None
+        wishes, entries = row
+        return Unfinished(_wishes(wishes), _entries(entries))
+
+    @override
+    async def attempts(self, wish: str) -> Attempts:
+        row = await self._client.row("attempts", {"wish": wish})
+        assert row is not None
+        effects, entries = row
+        return Attempts(tuple(map(effect_of, _there(effects))), _entries(entries))
+
+    @override
+    async def renew_wishes(self, executions: Collection[str]) -> None:
+        await self._client.run("renew_wishes", {"executions": sorted(executions)})
+
+    @override
+    async def end_effect(self, effect: SideEffect) -> None:
+        ended = {
+            "id": effect.id,
+            "state": effect.state.value,
+            "once": effect.once,
+            "output_text": effect.output_text,
+        }
+        await self._client.run("end_effect", ended)
+
+    @override
+    async def rejected(self, executions: Collection[str]) -> dict[str, str]:
+        return dict(await self._client.run("rejected", {"executions": sorted(executions)}))
+
+    @override
+    async def journal(self, entries: Sequence[JournalEntry]) -> None:
+        kept = [entry._asdict() for entry in entries]
+        await self._client.run("journal", {"entries": kept})
+
+    @override
+    async def forget_journal(self, executions: Collection[str]) -> None:
+        await self._client.run("forget_journal", {"executions": sorted(executions)})
+
+    @override
+    async def age_journal(self, before: int) -> None:
+        for statement in ("age_journal", "age_wishes"):
+            while await self._client.row(statement, {"before": before}) not in (None, [0]):
+                pass
+
+    @override
+    async def request(
+        self, approval: Approval, lasts: timedelta, *, hearer: str | None = None
+    ) -> Approval:
+        parameters = {
+            "gate": gate_of(approval.digest),
+            "digest": approval.digest,
+            "hearer": hearer or approval.execution,
+            "id": approval.id,
+            "approval": {**properties(approval), "state": ApprovalState.PENDING.value},
+            "lasts": round(lasts.total_seconds() * 1000),
+        }
+        [[*kept, now]] = await self._client.run("request_approval", parameters)
+        return approval_of(kept, now)
+
+    @override
+    async def answer(
+        self,
+        id_: str,
+        state: ApprovalState,
+        *,
+        by: str | None = None,
+        reason: str | None = None,
+        heard_by: str | None = None,
+    ) -> Approval | None:
+        said = {"state": state.value, "by": by, "reason": reason, "heard_by": heard_by}
+        return await self._approval("answer_approval", {"id": id_, **said})
+
+    @override
+    async def approval(self, id_: str) -> Approval | None:
+        return await self._approval("approval", {"id": id_})
+
+    async def _approval(self, name: str, parameters: dict[str, Any]) -> Approval | None:
+        rows = _there(await self._client.run(name, parameters))
+        return next((approval_of(kept, now) for *kept, now in rows), None)
+
+    @override
+    async def approvals(self, *, limit: int = 100) -> list[Approval]:
+        rows = _there(await self._client.run("approvals", {"limit": limit}))
+        return [approval_of(kept, now) for *kept, now in rows]
+
+    @override
+    async def precedents(self, task: str, tool: str, *, limit: int = 20) -> list[Precedent]:
+        wanted = {"task": task, "tool": tool, "limit": limit}
+        return [
+            Precedent(approval_of(kept, now), None if state is None else EffectState(state))
+            for *kept, now, state in _there(await self._client.run("precedents", wanted))
+        ]
 
     @override
     async def write(self, recording: Recording) -> dict[str, int]:
@@ -374,22 +562,69 @@ class Neo4jStore(GraphStore):
         manifest: str,
         signature: str,
         keep: int = TRACES_PER_TASK,
+        approved: bool = True,
     ) -> Published:
+        said: dict[str, int | str | None]
+        said = {"steps": steps, "manifest": manifest, "signature": signature}
+        return await self._publish(execution, keep, said, approved=approved)
+
+    async def _publish(
+        self,
+        execution: str,
+        keep: int,
+        said: Mapping[str, int | str | None],
+        *,
+        approved: bool = True,
+        approves: bool = False,
+        overrule: bool = False,
+    ) -> Published:
+        """``said``: what is to be a trace, if it is not stored yet."""
+        before, between = rejected_with("\0", "").split("\0")
         parameters = {
             "execution": execution,
-            "steps": steps,
-            "manifest": manifest,
-            "signature": signature,
+            **said,
             "keep": keep,
+            "approves": approves,
+            "overrule": overrule,
+            "state": "published" if approved else "unapproved",
+            "reason": None if approved else UNAPPROVED,
             "reason_equal": EQUAL_TO,
-            "reason_beyond": beyond(keep),
+            "reason_beyond": beyond(keep) if approved else beyond_unapproved(keep),
             "reason_lost": LOST,
+            "reason_lifted": APPROVED_LATER + execution,
+            "reason_rejected": [before, between],
         }
         row = await self._client.row("publish", parameters)
         if row is None:
             return Published(published=False)
-        published, equal_to, gone, moved = row
-        return Published(bool(published), equal_to, tuple(gone), moved)
+        state, equal_to, gone, moved, rejected, waits = row
+        return Published(
+            state == "published",
+            equal_to,
+            tuple(gone) if approved else (),
+            moved,
+            rejected,
+            waits,
+        )
+
+    @override
+    async def approve(
+        self, execution: str, *, keep: int = TRACES_PER_TASK, overrule: bool = False
+    ) -> Published:
+        stored: dict[str, int | str | None]
+        stored = dict.fromkeys(("steps", "manifest", "signature"))
+        return await self._publish(execution, keep, stored, approves=True, overrule=overrule)
+
+    @override
+    async def reject(self, execution: str, reason: str, signature: str) -> tuple[str, ...]:
+        parameters = {
+            "execution": execution,
+            "reason": reason,
+            "signature": signature,
+            "reason_of_others": rejected_with(execution, reason),
+        }
+        row = await self._client.row("reject", parameters)
+        return () if row is None else tuple(row[0])
 
     @override
     async def unpublish(self, execution: str, reason: str) -> None:
@@ -422,7 +657,12 @@ class Neo4jStore(GraphStore):
     @override
     async def effects(self, execution: str) -> list[SideEffect]:
         where = {"execution": execution}
-        return [effect_of(row) for row in await self._client.run("effects", where)]
+        return [effect_of(row) for row in _there(await self._client.run("effects", where))]
+
+    @override
+    async def effect(self, id_: str) -> SideEffect | None:
+        rows = _there(await self._client.run("effect", {"id": id_}))
+        return next(map(effect_of, rows), None)
 
     @override
     async def execution(self, execution: str) -> Trace | None:
@@ -436,10 +676,42 @@ class Neo4jStore(GraphStore):
         return None if row is None else Task(key=key, agent=row[0], inputs=row[1], context=row[2])
 
     @override
-    async def executions(self, *, agent: str | None = None, limit: int = 20) -> list[Execution]:
-        wanted = {"agent": agent, "limit": limit}
-        rows = await self._client.run("executions", wanted)
+    async def recent_tasks(self, agent: str, *, limit: int = 20) -> list[Task]:
+        rows = await self._client.run("tasks_of_agent", {"agent": agent, "limit": limit})
+        newest_first = dict.fromkeys(tuple(row) for row in _there(rows, slice(3)))
+        return [Task(**dict(zip(Task.model_fields, row, strict=True))) for row in newest_first]
+
+    @override
+    async def executions(self, of: Executions = ENDED, *, limit: int = 20) -> list[Execution]:
+        wanted = {**of._asdict(), **of.before._asdict(), "limit": limit}
+        del wanted["before"]
+        statement = "executions" if of.by is None else f"executions_of_{of.by}"
+        rows = await self._client.run(statement, wanted)
         return [execution_of(row[0]) for row in rows if "id" in row[0]]  # else deleted meanwhile
+
+    @override
+    async def execution_ids(self, prefix: str, *, limit: int = 2) -> list[str]:
+        wanted = {"prefix": prefix, "limit": limit}
+        return [row[0] for row in await self._client.run("execution_ids", wanted)]
+
+    @override
+    async def effect_ids(self, prefix: str, *, limit: int = 2) -> list[str]:
+        wanted = {"prefix": prefix, "limit": limit}
+        return [row[0] for row in await self._client.run("effect_ids", wanted)]
+
+    @override
+    async def approval_ids(self, prefix: str, *, limit: int = 2) -> list[str]:
+        wanted = {"prefix": prefix, "limit": limit}
+        return [row[0] for row in await self._client.run("approval_ids", wanted)]
+
+    @override
+    async def lengths(self, executions: Collection[str]) -> dict[str, int]:
+        wanted = {"executions": sorted(executions)}
+        return {row[0]: row[1] for row in await self._client.run("lengths", wanted)}
+
+    @override
+    async def agents(self, *, limit: int = 20) -> list[str]:
+        return await self._names("next_agent", limit)
 
     @override
     async def dependants(self, preconditions: Collection[str]) -> list[Outline]:
@@ -448,8 +720,8 @@ class Neo4jStore(GraphStore):
         return [outline_of(trace, steps, preconditions_of(by)) for *trace, steps, by in rows]
 
     @override
-    async def totals(self, *, since: int | None = None) -> Totals:
-        where = {"since": since or 0, "silent": KILLED_AFTER_MS}
+    async def totals(self, *, since: int | None = None, dead: Collection[str] = ()) -> Totals:
+        where = {"since": since or 0, "silent": KILLED_AFTER_MS, "dead": sorted(dead)}
 
         async def attempt() -> Totals:
             rows = await self._client.run("totals", where)
@@ -473,14 +745,18 @@ class Neo4jStore(GraphStore):
 
     @override
     async def namespaces(self, *, limit: int = 20) -> list[str]:
-        unheld: list[str] = []
-        while len(unheld) < limit:
-            after = unheld[-1] if unheld else ""
-            row = await self._client.row("next_namespace", {"after": after})
+        return await self._names("next_namespace", limit)
+
+    async def _names(self, query: str, limit: int) -> list[str]:
+        """Names in order: the statement gives the one that comes after another."""
+        names: list[str] = []
+        while len(names) < limit:
+            after = names[-1] if names else ""
+            row = await self._client.row(query, {"after": after})
             if row is None or row[0] is None:
                 break
-            unheld.append(row[0])
-        return unheld
+            names.append(row[0])
+        return names
 
     @override
     async def uris(self, *, after: str = "", limit: int = 1000) -> list[str]:
@@ -489,7 +765,7 @@ class Neo4jStore(GraphStore):
 
     @override
     async def doubts(self, *, limit: int = 100) -> list[SideEffect]:
-        rows = await self._client.run("doubts", {"limit": limit})
+        rows = _there(await self._client.run("doubts", {"limit": limit}))
         return [effect_of(row) for row in rows]
 
     @override
@@ -503,3 +779,35 @@ class Neo4jStore(GraphStore):
         progress: Progress | None = None,
     ) -> Table:
         return await self._cypher.ask(query, parameters, time_limit=time_limit, limit=limit)
+
+
+def _kept(wish: Wish) -> dict[str, Any]:
+    """What is kept of a wish that a run comes to hold."""
+    names = ("key", "task", "execution", "process", "run_id", "idempotency")
+    return {name: getattr(wish, name) for name in names}
+
+
+def _there(rows: Iterable[Row], each_has: slice = slice(5)) -> Iterable[Row]:
+    """The rows of nodes without those that were deleted while the statement read them.
+
+    Of such a one it gives what an index or an earlier clause had of it, and null for the rest.
+    ``each_has``: the fields that are never null of a node that is there.
+    """
+    return (row for row in rows if None not in row[each_has])
+
+
+_LAST_FIVE = slice(-5, None)
+
+
+def _wishes(rows: Iterable[Row]) -> tuple[Wish, ...]:
+    return tuple(
+        Wish(key, task, execution, process, run_id, idempotency, WishState(state), result, idle_ms)
+        for process, run_id, idempotency, result, key, task, execution, state, idle_ms in _there(
+            rows, _LAST_FIVE
+        )
+    )
+
+
+def _entries(rows: Iterable[Row]) -> tuple[JournalEntry, ...]:
+    there = _there(rows, _LAST_FIVE)
+    return tuple(JournalEntry(*said)._replace(wish=wish) for wish, *said in there)

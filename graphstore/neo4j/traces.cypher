@@ -102,28 +102,101 @@ RETURN t.agent AS agent, t.inputs AS inputs, t.context AS context
 
 // name: intend
 // The check and the intent are one statement: no row, no effect. What a later version holds is
-// asked of the number that was read, never of a later read of `current`.
-UNWIND $expected + [null] AS it
-OPTIONAL MATCH (r:Resource {namespace: $namespace, uri: it[0]})
-WITH it, r, coalesce(r.current, 0) AS current
-CALL (it, current) {
-  UNWIND CASE WHEN current > it[1] THEN it[3] ELSE [] END AS wanted
-  MATCH (v:Version {namespace: $namespace, resource: it[0], n: current})-[:HOLDS]->(p:Precondition)
-  WHERE p.id = wanted
-  RETURN count(DISTINCT p.id) AS held
+// asked of the number that was read, never of a later read of `current`. Who loses a race for
+// `once` fails at its constraint, and finds the effect when this is tried again. A wish with a run
+// id and an approval are locked before anything is read: so no other run comes to hold the wish
+// meanwhile, and the approval is used up with the intent.
+CALL () {
+  UNWIND $fence AS key
+  OPTIONAL MATCH (w:Wish {namespace: $namespace, key: key})
+  SET w.lock = true
+  REMOVE w.lock
+  WITH w
+  WHERE w IS NULL OR w.execution <> $holder
+  RETURN count(*) AS lost
 }
-WITH count(CASE
-  WHEN (current = it[1] OR held > 0 AND held = size(it[3]))
-   AND (NOT it[2] OR r.state = 'present'
-     AND (r.until IS NULL OR r.until > timestamp() AND coalesce(r.since, 0) <= timestamp() + 1000))
-  THEN 1 END) AS matching
-WHERE matching = size($expected)
-MERGE (e:Execution {namespace: $namespace, id: $execution})
-ON CREATE SET e.state = 'running', e.started_at = timestamp()
-CREATE (f:SideEffect {namespace: $namespace, id: $id})
-SET f += $effect
-CREATE (e)-[:PERFORMED]->(f)
+WITH lost
+WHERE lost = 0
+OPTIONAL MATCH (a:Approval {namespace: $namespace, id: $approval})
+SET a.lock = true
+REMOVE a.lock
+WITH a, datetime.realtime().epochMillis AS now
+OPTIONAL MATCH (known:SideEffect {namespace: $namespace, once: $once})
+WHERE known.id <> $id OR known.state <> 'intended'
+CALL (known, a, now) {
+  WITH known
+  WHERE known IS NOT NULL
+  RETURN known AS f
+  UNION
+  WITH known, a, now
+  WHERE known IS NULL AND CASE WHEN $approval IS NULL THEN true ELSE
+    a.state IN ['pending', 'approved'] AND a.expires_at > now AND a.requested_at <= now + 1000 END
+  UNWIND $expected + [null] AS it
+  OPTIONAL MATCH (r:Resource {namespace: $namespace, uri: it[0]})
+  WITH a, now, it, r, coalesce(r.current, 0) AS current
+  CALL (it, current) {
+    UNWIND CASE WHEN current > it[1] THEN it[3] ELSE [] END AS wanted
+    MATCH (v:Version {namespace: $namespace, resource: it[0], n: current})-[:HOLDS]->
+      (p:Precondition)
+    WHERE p.id = wanted
+    RETURN count(DISTINCT p.id) AS held
+  }
+  WITH a, now, count(CASE
+    WHEN (current = it[1] OR held > 0 AND held = size(it[3]))
+     AND (NOT it[2] OR r.state = 'present'
+       AND (r.until IS NULL
+         OR r.until > timestamp() AND coalesce(r.since, 0) <= timestamp() + 1000))
+    THEN 1 END) AS matching
+  CALL () {
+    UNWIND $traces AS id
+    MATCH (x:Execution {namespace: $namespace, id: id})
+    WHERE x.state = 'rejected'
+    RETURN count(x) AS rejected
+  }
+  WITH a, now, matching, rejected
+  WHERE matching = size($expected) AND rejected = 0
+  SET a.by = CASE a.state WHEN 'pending' THEN $approved_by ELSE a.by END,
+    a.answered_at = coalesce(a.answered_at, now), a.effect = $id
+  SET a.state = 'used'
+  MERGE (e:Execution {namespace: $namespace, id: $execution})
+  ON CREATE SET e += $begun, e.state = 'running', e.started_at = timestamp()
+  MERGE (f:SideEffect {namespace: $namespace, id: $id})
+  SET f += $effect, f.approved_by = a.by
+  MERGE (e)-[:PERFORMED]->(f)
+  FOREACH (by IN CASE WHEN a IS NULL THEN [] ELSE [a] END | MERGE (by)-[:ALLOWED]->(f))
+  FOREACH (it IN $wish |
+    MERGE (w:Wish {namespace: $namespace, key: it.key})
+    ON CREATE SET w += it, w.state = 'running', w.at = timestamp())
+  FOREACH (it IN $entries |
+    MERGE (j:JournalEntry {namespace: $namespace, execution: it.execution, number: it.number})
+    ON CREATE SET j += it)
+  RETURN f
+}
+RETURN f.execution, {{effect: f.*}}
+
+// name: end_effect
+// What is done stays done, and what was not performed is not in doubt again. By what it was known
+// another one may have begun since somebody said that it was not performed.
+MATCH (f:SideEffect {namespace: $namespace, id: $id})
+SET f.lock = true
+REMOVE f.lock
+WITH f
+WHERE f.state = 'intended' OR f.state = 'not performed' AND $state = 'done'
+OPTIONAL MATCH (other:SideEffect {namespace: $namespace, once: $once})
+WHERE other.id <> $id
+SET f.state = $state, f.output_text = coalesce($output_text, f.output_text),
+  f.once = CASE WHEN other IS NULL THEN $once END
 RETURN true
+
+// name: effect
+MATCH (f:SideEffect {namespace: $namespace, id: $id})
+RETURN f.execution, {{effect: f.*}}
+
+// name: rejected
+UNWIND $executions AS id
+MATCH (e:Execution {namespace: $namespace, id: id})
+WHERE e.state = 'rejected'
+RETURN e.id AS id, e.reason AS reason
 
 // name: write
 // Writing a property of the execution first takes its lock; one that has its steps is left alone.
@@ -151,7 +224,7 @@ CALL (fresh) {
   UNWIND fresh AS e
   UNWIND $named AS digest
   MATCH (x:Value {namespace: $namespace, digest: digest})
-  WHERE x.suspect IS NOT NULL
+  WHERE coalesce(x.suspect, -1) >= 0  // and not by the index of those in doubt
   SET x.lock = true
   REMOVE x.lock, x.suspect
 }
@@ -220,15 +293,35 @@ CALL (fresh) {
   UNWIND fresh AS e
   UNWIND $effects AS it
   MERGE (f:SideEffect {namespace: $namespace, id: it.id})
-  WITH e, f, it, f.state AS before
-  SET f += it
-  SET f.state = CASE before WHEN 'done' THEN before ELSE it.state END
+  ON CREATE SET f += it, f.state = 'intended', f.once = null
+  SET f.lock = true, f.step = coalesce(it.step, f.step)
+  REMOVE f.lock
+  WITH e, f, it
+  OPTIONAL MATCH (other:SideEffect {namespace: $namespace, once: it.once})
+  WHERE other.id <> f.id
+  // As in `end_effect`.
+  FOREACH (_ IN CASE WHEN f.state = 'intended' OR f.state = 'not performed' AND it.state = 'done'
+    THEN [1] ELSE [] END |
+    SET f.state = it.state, f.output_text = coalesce(it.output_text, f.output_text),
+      f.once = CASE WHEN other IS NULL THEN it.once END)
   FOREACH (_ IN CASE WHEN EXISTS { (f)<-[:PERFORMED]-() } THEN [] ELSE [1] END |
     CREATE (e)-[:PERFORMED]->(f))
   WITH f, it
   MATCH (s:Step {namespace: $namespace, id: it.step})
   WHERE NOT EXISTS { (f)<-[:CAUSED]-() }
   CREATE (s)-[:CAUSED]->(f)
+}
+CALL (fresh) {
+  UNWIND fresh AS e
+  MATCH (w:Wish {namespace: $namespace, execution: $id})
+  SET w.lock = true
+  REMOVE w.lock
+  WITH w
+  WHERE w.execution = $id AND w.state = 'running'
+  FOREACH (_ IN CASE $execution.state WHEN 'failed' THEN [1] ELSE [] END |
+    SET w.state = 'failed', w.at = timestamp())
+  FOREACH (_ IN CASE WHEN $execution.state <> 'failed' AND w.run_id IS NULL
+    THEN [1] ELSE [] END | DELETE w)
 }
 CALL (fresh) {
   UNWIND $resources AS uri
@@ -239,29 +332,69 @@ RETURN current
 
 // name: publish
 // The task's lock puts publications of one task in an order. `decided_at`: published, or
-// refused, once and for all.
+// refused, once and for all; but what waits is decided again when it is approved, and what was
+// rejected when that is overruled. What stands in the way then is lifted first.
 MATCH (e:Execution {namespace: $namespace, id: $execution})
 MATCH (t:Task {namespace: $namespace, key: e.task})
 SET t.lock = true
 REMOVE t.lock
-WITH e, e.decided_at IS NULL AND e.state <> 'failed' AS fresh
-CALL (e, fresh) {
-  MATCH (o:Execution {namespace: $namespace, task: e.task, state: 'published'})
-  WHERE fresh
-  WITH o ORDER BY o.started_at DESC, o.id DESC
-  RETURN collect(o) AS others, collect(CASE WHEN o.signature = $signature THEN o.id END) AS equal
+WITH e
+SET e.lock = true
+REMOVE e.lock
+WITH e, coalesce($steps, e.published_steps) AS steps, coalesce($manifest, e.manifest) AS manifest,
+     coalesce($signature, e.signature) AS signature,
+     CASE WHEN $approves
+       THEN e.state = 'unapproved'
+         OR $overrule AND e.state = 'rejected' AND coalesce(e.published_steps, 0) > 0
+       ELSE e.decided_at IS NULL AND e.state <> 'failed' END AS fresh
+CALL (e, steps, signature, fresh) {
+  MATCH (x:Execution {namespace: $namespace, task: e.task, state: 'rejected'})
+  WHERE fresh AND x.equal_to IS NULL AND x.id <> e.id
+  CALL (x) {
+    OPTIONAL MATCH (x)-[:HAS_STEP]->(d:Decision)
+    WITH d ORDER BY d.position DESC LIMIT 1
+    RETURN d.key AS key, d.output_key AS output_key
+  }
+  WITH e, x, key, output_key, steps, signature
+  WHERE x.signature = signature OR EXISTS {
+    MATCH (e)-[at:HAS_STEP]->(d:Decision)
+    WHERE at.position < steps AND d.key = key AND d.output_key = output_key
+  }
+  RETURN collect(x) AS rejections
 }
-CALL (e) {
+CALL (e, rejections, fresh) {
+  MATCH (x:Execution {namespace: $namespace, task: e.task, state: 'rejected'})
+  WHERE $overrule AND fresh AND (x IN rejections OR x.equal_to = e.id
+    OR x.equal_to IN [it IN rejections | it.id])
+  RETURN collect(x) AS lifted
+}
+WITH e, steps, manifest, signature, fresh, lifted,
+     CASE WHEN $overrule THEN [] ELSE rejections END AS rejections
+FOREACH (x IN lifted |
+  SET x.state = 'unpublished', x.reason = $reason_lifted, x.decided_at = timestamp()
+  REMOVE x.equal_to)
+WITH e, steps, manifest, signature, fresh, rejections[0] AS rejection
+CALL (e, signature, fresh) {
+  UNWIND CASE $state WHEN 'published' THEN ['published'] ELSE ['published', $state] END AS state
+  MATCH (o:Execution {namespace: $namespace, task: e.task, state: state})
+  WHERE fresh AND o.id <> e.id
+  WITH o, signature ORDER BY o.state, o.started_at DESC, o.id DESC
+  RETURN collect(CASE o.state WHEN $state THEN o END) AS others,
+         collect(CASE WHEN o.signature = signature THEN o.id END) AS equal
+}
+CALL (e, steps) {
   MATCH (e)-[at:HAS_STEP]->(s:Step)
-  WHERE at.position < $steps
+  WHERE at.position < steps
   UNWIND [s.output, s.head, s.arguments] + coalesce(s.messages, []) AS digest
   WITH DISTINCT digest
   WHERE digest IS NOT NULL
   OPTIONAL MATCH (x:Value {namespace: $namespace, digest: digest})
   RETURN count(digest) > count(x) AS lost
 }
-WITH e, equal[0] AS equal, fresh AND size(equal) = 0 AND NOT lost AS accepted, others,
-     fresh AND size(equal) = 0 AND lost AS refused
+WITH e, steps, manifest, signature, others, CASE WHEN fresh THEN rejection END AS rejection,
+     CASE WHEN fresh AND rejection IS NULL THEN equal[0] END AS equal,
+     fresh AND rejection IS NULL AND size(equal) = 0 AND NOT lost AS accepted,
+     fresh AND rejection IS NULL AND size(equal) = 0 AND lost AS refused
 CALL (e, accepted, others) {
   UNWIND CASE WHEN accepted THEN others + [e] ELSE [] END AS o
   WITH o ORDER BY o.started_at DESC, o.id DESC SKIP $keep
@@ -278,6 +411,10 @@ CALL (e, accepted) {
   WHERE marked IS NOT NULL OR NOT believed OR NOT EXISTS { (v)-[:HOLDS]->(p) }
   RETURN count(p) > 0 AS moved
 }
+FOREACH (x IN CASE WHEN rejection IS NULL THEN [] ELSE [rejection] END |
+  SET e.state = 'rejected', e.reason = $reason_rejected[0] + x.id + $reason_rejected[1] + x.reason,
+      e.equal_to = x.id, e.published_steps = steps, e.manifest = manifest,
+      e.signature = signature, e.decided_at = timestamp())
 FOREACH (_ IN CASE WHEN equal IS NULL THEN [] ELSE [1] END |
   SET e.state = 'unpublished', e.equal_to = equal, e.reason = $reason_equal + equal,
       e.decided_at = timestamp())
@@ -286,18 +423,62 @@ FOREACH (_ IN CASE WHEN refused THEN [1] ELSE [] END |
 FOREACH (_ IN CASE WHEN moved THEN [1] ELSE [] END |
   SET e.walk = 'open', e.walk_at = timestamp())
 FOREACH (_ IN CASE WHEN accepted THEN [1] ELSE [] END |
-  SET e.state = 'published', e.published_steps = $steps, e.manifest = $manifest,
-      e.signature = $signature, e.decided_at = timestamp()
-  REMOVE e.reason)
-FOREACH (o IN beyond | SET o.state = 'unpublished', o.reason = $reason_beyond, o.decided_at = timestamp())
-RETURN e.state = 'published' AS published, e.equal_to AS equal_to, [o IN beyond | o.id] AS beyond,
-       moved
+  SET e.state = $state, e.published_steps = steps, e.manifest = manifest,
+      e.signature = signature, e.reason = $reason, e.decided_at = timestamp()
+  REMOVE e.equal_to)
+FOREACH (o IN beyond |
+  SET o.state = 'unpublished', o.reason = $reason_beyond, o.decided_at = timestamp())
+WITH e, [o IN beyond | o.id] AS beyond, moved
+OPTIONAL MATCH (o:Execution {namespace: $namespace, id: e.equal_to})
+RETURN e.state AS state, e.equal_to AS equal_to, beyond, moved,
+       CASE e.state WHEN 'rejected' THEN e.reason END AS rejected,
+       coalesce('unapproved' IN [e.state, o.state], false) AS waits
 
 // name: unpublish
+// Its lock first: what was rejected meanwhile stays so.
 MATCH (e:Execution {namespace: $namespace, id: $execution})
-SET e.state = CASE e.state WHEN 'failed' THEN e.state ELSE 'unpublished' END,
-    e.reason = $reason, e.decided_at = timestamp()
+SET e.lock = true
+REMOVE e.lock
+WITH e
+WHERE e.state IN ['published', 'unapproved']
+  OR e.steps IS NOT NULL AND e.decided_at IS NULL AND e.state <> 'failed'
+SET e.state = 'unpublished', e.reason = $reason, e.decided_at = timestamp()
 RETURN true
+
+// name: reject
+// Under the lock of its task, as publications are: what has its answer and is no trace yet finds
+// it rejected.
+MATCH (e:Execution {namespace: $namespace, id: $execution})
+MATCH (t:Task {namespace: $namespace, key: e.task})
+SET t.lock = true
+REMOVE t.lock
+WITH e
+SET e.lock = true
+REMOVE e.lock
+WITH e
+WHERE e.steps IS NOT NULL AND e.state <> 'failed'
+SET e.state = 'rejected', e.reason = $reason, e.decided_at = timestamp(),
+    e.signature = coalesce(e.signature, $signature)
+REMOVE e.equal_to
+WITH e
+CALL (e) {
+  OPTIONAL MATCH (e)-[:HAS_STEP]->(d:Decision)
+  WITH d ORDER BY d.position DESC LIMIT 1
+  RETURN d.key AS key, d.output_key AS output_key
+}
+CALL (e, key, output_key) {
+  UNWIND ['published', 'unapproved'] AS state
+  MATCH (o:Execution {namespace: $namespace, task: e.task, state: state})
+  WHERE o.id <> e.id AND (o.signature = e.signature OR EXISTS {
+    MATCH (o)-[at:HAS_STEP]->(d:Decision)
+    WHERE at.position < o.published_steps AND d.key = key AND d.output_key = output_key
+  })
+  RETURN collect(o) AS others
+}
+FOREACH (o IN others |
+  SET o.state = 'rejected', o.reason = $reason_of_others, o.equal_to = e.id,
+      o.decided_at = timestamp())
+RETURN [o IN others | o.id] AS others
 
 // name: note_running
 // One that was written meanwhile is left alone.
@@ -306,9 +487,9 @@ MERGE (e:Execution {namespace: $namespace, id: it.id})
 ON CREATE SET e.state = 'running'
 SET e.lock = true
 REMOVE e.lock
-WITH e, it
-WHERE e.steps IS NULL AND e.state = 'running'
-SET e += it
+FOREACH (_ IN CASE WHEN e.steps IS NULL AND e.state = 'running' THEN [1] ELSE [] END |
+  SET e += it)
+RETURN DISTINCT true AS noted
 
 // name: write_replays
 // The gate, and what is named, as in `write`. Of a task that is gone a replay is only counted.
@@ -329,7 +510,7 @@ CALL (named) {
   UNWIND named AS digest
   WITH DISTINCT digest ORDER BY digest
   MATCH (x:Value {namespace: $namespace, digest: digest})
-  WHERE x.suspect IS NOT NULL
+  WHERE coalesce(x.suspect, -1) >= 0  // and not by the index of those in doubt
   SET x.lock = true
   REMOVE x.lock, x.suspect
 }
@@ -365,10 +546,17 @@ CALL (known) {
   MATCH (e:Execution {namespace: $namespace, id: it.id})
   WHERE NOT EXISTS {
     (e)-[:PERFORMED]->(f:SideEffect)
-    WHERE f.state = 'intended' AND NOT f.id IN [effect IN replay.effects | effect.id]
+    WHERE NOT f.once STARTS WITH 'wish:'
+      OR f.state = 'intended' AND NOT f.id IN [effect IN replay.effects | effect.id]
   }
   OPTIONAL MATCH (e)-[:PERFORMED]->(f:SideEffect)
   DETACH DELETE f, e
+}
+CALL () {
+  UNWIND $replays AS replay
+  MATCH (w:Wish {namespace: $namespace, execution: replay.execution.id})
+  WHERE w.run_id IS NULL
+  DELETE w
 }
 UNWIND [it IN $replays WHERE it.execution.task IN known] AS replay
 MERGE (e:Execution {namespace: $namespace, id: replay.execution.id})
@@ -391,9 +579,17 @@ CALL (fresh, replay) {
   UNWIND fresh AS e
   UNWIND replay.effects AS it
   MERGE (f:SideEffect {namespace: $namespace, id: it.id})
-  WITH e, f, it, f.state AS before
-  SET f += it
-  SET f.state = CASE before WHEN 'done' THEN before ELSE it.state END
+  ON CREATE SET f += it, f.state = 'intended', f.once = null
+  SET f.lock = true, f.step = coalesce(it.step, f.step)
+  REMOVE f.lock
+  WITH e, f, it
+  OPTIONAL MATCH (other:SideEffect {namespace: $namespace, once: it.once})
+  WHERE other.id <> f.id
+  // As in `end_effect`.
+  FOREACH (_ IN CASE WHEN f.state = 'intended' OR f.state = 'not performed' AND it.state = 'done'
+    THEN [1] ELSE [] END |
+    SET f.state = it.state, f.output_text = coalesce(it.output_text, f.output_text),
+      f.once = CASE WHEN other IS NULL THEN it.once END)
   FOREACH (_ IN CASE WHEN EXISTS { (f)<-[:PERFORMED]-() } THEN [] ELSE [1] END |
     CREATE (e)-[:PERFORMED]->(f))
   WITH f, it

@@ -15,11 +15,11 @@ class Collecting(Protocol):
 
     @abstractmethod
     async def collect(self, retention: Retention, *, batch: int = COLLECT_BATCH) -> Collected:
-        """One batch of a collection, by the rules of ``graphstore.retention``, in one transaction.
+        """One batch of a collection, by the rules of ``graphstore.retention``.
 
         Repeat it until there is no ``more``. Who else collects, publishes, writes or replays at
-        the same time is not in the way. What is folded into the totals of a day is deleted in
-        the same transaction, so that nothing is counted twice or lost.
+        the same time is not in the way. What a batch deletes goes in one transaction, and what is
+        folded into the totals of a day in the same, so that nothing is counted twice or lost.
         """
 
     @abstractmethod

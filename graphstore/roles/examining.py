@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import Protocol
 
 from ..finding import Finding
-from ..model import SideEffect
+from ..model import Approval, SideEffect
 
 __all__ = ["Examining"]
 
@@ -34,3 +34,7 @@ class Examining(Protocol):
     @abstractmethod
     async def doubts(self, *, limit: int = 100) -> list[SideEffect]:
         """Effects that were begun and are not known to have ended, oldest first."""
+
+    @abstractmethod
+    async def approvals(self, *, limit: int = 100) -> list[Approval]:
+        """Approvals that are pending and have not expired, oldest first."""

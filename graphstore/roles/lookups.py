@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..facts import Facts
-from ..model import Trace
+from ..model import Task, Trace
 
 __all__ = ["LOOKUP_TRIES", "Choose", "Lookup", "Lookups"]
 
@@ -53,10 +53,19 @@ class Lookups(Protocol):
         """
 
     @abstractmethod
-    async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:
+    async def still(
+        self, execution: str, accepted: Mapping[str, int], *, alive: Collection[str] = ()
+    ) -> bool:
         """Whether ``execution`` is published and every resource's ``current`` is the version in
-        ``accepted`` and to be believed now. One statement, one round trip."""
+        ``accepted`` and to be believed now; and no run of its task is unfinished that has no run
+        id, and is not at work in a process of those that are ``alive``. One statement, one round
+        trip."""
 
     @abstractmethod
     async def values(self, digests: Collection[str]) -> dict[str, bytes]:
         """Payloads by digest. Raises PayloadCorrupted for any that is missing or damaged."""
+
+    @abstractmethod
+    async def recent_tasks(self, agent: str, *, limit: int = 20) -> list[Task]:
+        """The tasks of the newest ``limit`` executions of an agent or program that have a
+        published trace: each once, the one that was run last first."""

@@ -197,22 +197,104 @@ UPDATE resource SET current = current + :lost, until = 0, since = NULL WHERE cur
 -- Leases ------------------------------------------------------------------------------------
 
 -- name: lease
-SELECT owner, given, until FROM lease WHERE ns = :ns AND name = :name;
+SELECT owner, given, until, waits_for FROM lease WHERE ns = :ns AND name = :name;
 
 -- name: set_lease
-INSERT INTO lease (ns, name, owner, given, until) VALUES (:ns, :name, :owner, :given, :until)
+INSERT INTO lease (ns, name, owner, given, until, waits_for)
+VALUES (:ns, :name, :owner, :given, :until, :waits_for)
 ON CONFLICT DO UPDATE SET
-    owner = excluded.owner, given = excluded.given, until = excluded.until;
+    owner = excluded.owner, given = excluded.given, until = excluded.until,
+    waits_for = excluded.waits_for;
 
 -- name: release
 DELETE FROM lease WHERE ns = :ns AND name = :name AND owner = :owner;
+
+-- Journal -----------------------------------------------------------------------------------
+
+-- name: journal
+INSERT INTO journal (ns, task, execution, number, at, entry, wish)
+VALUES (:ns, :task, :execution, :number, :at, :entry, :wish)
+ON CONFLICT DO NOTHING;
+
+-- name: journaled
+-- What has ended well is no part of it, though it may not be deleted yet.
+SELECT journal.task, journal.execution, journal.number, journal.at, journal.entry, journal.wish
+FROM journal
+LEFT JOIN execution ON execution.ns = journal.ns AND execution.id = journal.execution
+WHERE journal.ns = :ns AND journal.task = :task
+    AND coalesce(execution.state, 'running') IN ('running', 'failed')
+ORDER BY journal.at DESC, journal.rid DESC LIMIT :limit;
+
+-- name: journal_of_wish
+SELECT task, execution, number, at, entry, wish FROM journal
+WHERE ns = :ns AND wish = :wish ORDER BY at, rid;
+
+-- name: forget_journal
+DELETE FROM journal
+WHERE ns = :ns AND execution IN (SELECT wanted.value FROM json_each(:executions) AS wanted);
+
+-- name: age_journal
+DELETE FROM journal WHERE ns = :ns AND at < :before;
+
+-- name: age_wishes
+DELETE FROM wish WHERE ns = :ns AND at < :before;
+
+-- Wishes ------------------------------------------------------------------------------------
+
+-- name: wish
+SELECT key, task, execution, process, run_id, idempotency, state, result, :now - at
+FROM wish WHERE ns = :ns AND key = :key;
+
+-- name: open_wishes
+SELECT key, task, execution, process, run_id, idempotency, state, result, :now - at
+FROM wish WHERE ns = :ns AND task = :task AND state <> 'done'
+ORDER BY at DESC, rid DESC LIMIT :limit;
+
+-- name: hold_wish
+INSERT INTO wish (ns, key, task, execution, process, run_id, idempotency, state, at)
+VALUES (:ns, :key, :task, :execution, :process, :run_id, :idempotency, 'running', :now)
+ON CONFLICT (ns, key) DO NOTHING;
+
+-- name: take_wish_over
+UPDATE wish SET execution = :execution, process = :process, state = 'running', at = :now
+WHERE ns = :ns AND key = :key AND execution = :over AND state <> 'done';
+
+-- name: end_wish
+UPDATE wish SET state = :state, result = :result, at = :now
+WHERE ns = :ns AND key = :key AND execution = :execution;
+
+-- name: forget_wish_of
+DELETE FROM wish WHERE ns = :ns AND execution = :execution AND run_id IS NULL;
+
+-- name: fail_wish_of
+UPDATE wish SET state = 'failed', at = :now
+WHERE ns = :ns AND execution = :execution AND state = 'running';
+
+-- name: renew_wishes
+UPDATE wish SET at = :now
+WHERE ns = :ns AND state = 'running'
+    AND execution IN (SELECT wanted.value FROM json_each(:executions) AS wanted);
+
+-- name: effects_of_wish
+SELECT execution.id, {{effect: side_effect.*}}
+FROM side_effect JOIN execution ON execution.rid = side_effect.execution
+WHERE side_effect.ns = :ns AND side_effect.wish = :wish
+ORDER BY side_effect.begun_at, side_effect.rid;
 
 -- Lookup ------------------------------------------------------------------------------------
 
 -- name: still
 -- One row iff the execution is published; `still_current` is added once for each resource.
--- Parameters by position: namespace, execution, now, then resource and version of each.
-SELECT 1 FROM execution WHERE ns = ?1 AND id = ?2 AND state = 'published' AND ?3 > 0
+-- Parameters by position: namespace, execution, now, the processes that are alive, then resource
+-- and version of each.
+SELECT 1 FROM execution
+WHERE ns = ?1 AND id = ?2 AND state = 'published' AND ?3 > 0 AND NOT EXISTS (
+    SELECT 1 FROM task
+    CROSS JOIN wish ON wish.ns = ?1 AND wish.task = task.key AND wish.state <> 'done'
+    WHERE task.rid = execution.task AND run_id IS NULL AND idempotency IS NULL
+        AND NOT (wish.state = 'running'
+            AND coalesce(process, '') IN (SELECT told.value FROM json_each(?4) AS told))
+)
 
 -- name: still_current
 AND EXISTS (
@@ -234,12 +316,57 @@ FROM execution
 LEFT JOIN task ON task.rid = execution.task
 WHERE execution.ns = :ns AND execution.id = :id;
 
--- name: newest_executions
+-- name: executions
 SELECT execution.rid, task.key, {{execution: execution.*}}
 FROM execution
-JOIN task ON task.rid = execution.task
-WHERE execution.ns = :ns AND (:agent IS NULL OR execution.agent = :agent)
+LEFT JOIN task ON task.rid = execution.task
+WHERE execution.ns = :ns AND (execution.started_at, execution.id) < (:started_at, :id)
+    AND execution.started_at >= :since AND (execution.task IS NOT NULL OR NOT :ended)
 ORDER BY execution.started_at DESC, execution.id DESC LIMIT :limit;
+
+-- name: executions_of_{{by}}
+-- `:value` of a task is its rid. Of one that has only begun the mode is not known.
+SELECT execution.rid, task.key, {{execution: execution.*}}
+FROM execution INDEXED BY execution_of_{{by}}
+LEFT JOIN task ON task.rid = execution.task
+WHERE execution.ns = :ns AND execution.{{by}} = :value
+    AND (execution.agent <> '' OR '{{by}}' <> 'mode')
+    AND (execution.started_at, execution.id) < (:started_at, :id)
+    AND execution.started_at >= :since AND (execution.task IS NOT NULL OR NOT :ended)
+ORDER BY execution.started_at DESC, execution.id DESC LIMIT :limit;
+
+-- name: execution_ids
+SELECT id FROM execution
+WHERE ns = :ns AND id >= :prefix AND id < :prefix || char(0x10FFFF) ORDER BY id LIMIT :limit;
+
+-- name: effect_ids
+SELECT id FROM side_effect
+WHERE ns = :ns AND id >= :prefix AND id < :prefix || char(0x10FFFF) ORDER BY id LIMIT :limit;
+
+-- name: approval_ids
+SELECT id FROM approval
+WHERE ns = :ns AND id >= :prefix AND id < :prefix || char(0x10FFFF) ORDER BY id LIMIT :limit;
+
+-- name: lengths
+SELECT execution.id, execution.steps
+FROM json_each(:executions) AS wanted
+CROSS JOIN execution ON execution.ns = :ns AND execution.id = wanted.value
+WHERE execution.task IS NOT NULL;
+
+-- name: next_agent
+SELECT min(agent) FROM execution WHERE ns = :ns AND agent > :after;
+
+-- name: newest_tasks_of_agent
+SELECT newest.started_at, newest.id, task.key, task.agent, task.inputs, task.context
+FROM (
+    SELECT task, started_at, id FROM execution
+    WHERE ns = :ns AND agent = :agent AND task IS NOT NULL
+    ORDER BY started_at DESC, id DESC LIMIT :limit
+) AS newest
+JOIN task ON task.rid = newest.task
+WHERE EXISTS (
+    SELECT 1 FROM execution WHERE execution.task = newest.task AND execution.state = 'published'
+);
 
 -- name: steps
 SELECT {{step: *}} FROM step
@@ -277,8 +404,8 @@ SELECT rid FROM task WHERE ns = :ns AND key = :key;
 SELECT rid, state, task, decided_at, equal_to FROM execution WHERE ns = :ns AND id = :id;
 
 -- name: begin_execution
-INSERT INTO execution (ns, id, state, agent, mode, started_at)
-VALUES (:ns, :id, 'running', '', 'live', :at)
+INSERT INTO execution (ns, id, state, agent, mode, started_at, process)
+VALUES (:ns, :id, 'running', :agent, 'live', :at, :process)
 ON CONFLICT DO NOTHING;
 
 -- name: remove_begun_execution
@@ -288,8 +415,8 @@ DELETE FROM execution WHERE rid = :rid AND task IS NULL;
 -- name: remove_effects
 -- One in doubt stays.
 DELETE FROM side_effect
-WHERE execution = :execution
-    AND (state = 'done' OR id IN (SELECT told.value FROM json_each(:done) AS told));
+WHERE execution = :execution AND (once IS NULL OR once LIKE 'wish:%')
+    AND (state <> 'intended' OR id IN (SELECT told.value FROM json_each(:done) AS told));
 
 -- name: remove_execution_without_effects
 DELETE FROM execution
@@ -310,14 +437,40 @@ INSERT INTO guard (execution, position, precondition) VALUES (?, ?, ?);
 INSERT INTO feeds (execution, source, target) VALUES (?, ?, ?);
 
 -- name: add_effect
--- What is done stays done.
+-- How it ended is kept by `end_effect`, for all who tell it.
 INSERT INTO side_effect (ns, execution, {{effect: *}}) VALUES (:ns, :execution, {{effect: :*}})
-ON CONFLICT (ns, id) DO UPDATE SET
-    state = iif(side_effect.state = 'done', 'done', excluded.state),
-    step = coalesce(excluded.step, side_effect.step);
+ON CONFLICT (ns, id) DO UPDATE SET step = coalesce(excluded.step, side_effect.step);
+
+-- name: end_effect
+-- What is done stays done, and what was not performed is not in doubt again. By what it was known
+-- another one may have begun since somebody said that it was not performed.
+UPDATE side_effect SET
+    state = :state,
+    output_text = coalesce(:output_text, output_text),
+    once = iif(EXISTS (
+        SELECT 1 FROM side_effect AS other
+        WHERE other.ns = :ns AND other.once = :once AND other.id <> :id
+    ), NULL, :once)
+WHERE ns = :ns AND id = :id
+    AND (state = 'intended' OR state = 'not performed' AND :state = 'done');
+
+-- name: effect_once
+SELECT execution.id, {{effect: side_effect.*}}
+FROM side_effect JOIN execution ON execution.rid = side_effect.execution
+WHERE side_effect.ns = :ns AND side_effect.once = :once;
+
+-- name: effect
+SELECT execution.id, {{effect: side_effect.*}}
+FROM side_effect JOIN execution ON execution.rid = side_effect.execution
+WHERE side_effect.ns = :ns AND side_effect.id = :id;
 
 -- name: begin_effect
 INSERT INTO side_effect (ns, execution, {{effect: *}}) VALUES (:ns, :execution, {{effect: :*}});
+
+-- name: begin_effect_again
+UPDATE side_effect SET process = :process, begun_at = :begun_at,
+    approval = :approval, approved_by = :approved_by
+WHERE ns = :ns AND id = :id;
 
 -- name: effects
 SELECT execution.id, {{effect: side_effect.*}}
@@ -331,17 +484,92 @@ SELECT id FROM execution
 WHERE task = :task AND state = 'published' AND signature = :signature
 ORDER BY started_at DESC, id DESC LIMIT 1;
 
--- name: set_published
+-- name: equal_unapproved
+SELECT id FROM execution
+WHERE task = :task AND state = 'unapproved' AND signature = :signature
+ORDER BY started_at DESC, id DESC LIMIT 1;
+
+-- name: set_decided
 UPDATE execution
-SET state = 'published', published_steps = :steps, manifest = :manifest, signature = :signature,
-    reason = NULL, decided_at = :now
+SET state = :state, published_steps = :steps, manifest = :manifest, signature = :signature,
+    reason = :reason, equal_to = :equal_to, decided_at = :now
 WHERE rid = :rid;
+
+-- name: publishable_part
+SELECT published_steps, manifest, signature FROM execution WHERE rid = :rid;
+
+-- name: verdict
+SELECT execution.state, execution.equal_to, execution.reason, equal.state
+FROM execution
+LEFT JOIN execution AS equal ON equal.ns = :ns AND equal.id = execution.equal_to
+WHERE execution.ns = :ns AND execution.id = :id;
 
 -- name: set_unpublished
 UPDATE execution
 SET state = iif(state = 'failed', state, 'unpublished'), reason = :reason, equal_to = :equal_to,
     decided_at = :now
 WHERE rid = :rid;
+
+-- name: set_rejected
+UPDATE execution
+SET state = 'rejected', reason = :reason, signature = coalesce(signature, :signature),
+    equal_to = :equal_to, decided_at = :now
+WHERE rid = :rid;
+
+-- name: release_rejected
+UPDATE execution INDEXED BY rejected_execution
+SET state = 'unpublished', reason = :reason, equal_to = NULL, decided_at = :now
+WHERE task = :task AND state = 'rejected' AND equal_to = :equal_to;
+
+-- name: rejected
+SELECT execution.id, execution.reason
+FROM json_each(:ids) AS wanted
+CROSS JOIN execution ON execution.ns = :ns AND execution.id = wanted.value
+WHERE execution.state = 'rejected';
+
+-- name: rejections
+-- The rejected runs of a task whose answer the first steps of an execution have.
+SELECT rejected.rid, rejected.id, rejected.reason
+FROM execution AS rejected INDEXED BY rejected_execution
+WHERE rejected.task = :task AND rejected.state = 'rejected' AND rejected.equal_to IS NULL
+    AND rejected.rid <> :rid
+    AND (
+        rejected.signature = :signature
+        OR EXISTS (
+            SELECT 1 FROM step
+            WHERE execution = :rid AND position < :steps AND kind = 'decision'
+                AND (key, output_key) = (
+                    SELECT answer.key, answer.output_key FROM step AS answer
+                    WHERE answer.execution = rejected.rid AND answer.kind = 'decision'
+                    ORDER BY answer.position DESC LIMIT 1
+                )
+        )
+    );
+
+-- name: with_answer
+-- The traces of a task, and what waits to be one, that have the answer of a rejected run.
+SELECT other.rid, other.id
+FROM execution AS rejected
+CROSS JOIN (
+    SELECT rid, id, signature, published_steps FROM execution
+    WHERE task = :task AND state = 'published'
+    UNION ALL
+    SELECT rid, id, signature, published_steps FROM execution
+    WHERE task = :task AND state = 'unapproved'
+) AS other
+WHERE rejected.rid = :rid AND other.rid <> :rid
+    AND (
+        other.signature = rejected.signature
+        OR EXISTS (
+            SELECT 1 FROM step
+            WHERE execution = other.rid AND position < other.published_steps AND kind = 'decision'
+                AND (key, output_key) = (
+                    SELECT answer.key, answer.output_key FROM step AS answer
+                    WHERE answer.execution = rejected.rid AND answer.kind = 'decision'
+                    ORDER BY answer.position DESC LIMIT 1
+                )
+        )
+    );
 
 -- name: missing_payload
 -- One row if a payload is gone that one of the first steps names.
@@ -357,6 +585,11 @@ LIMIT 1;
 -- name: traces_beyond
 SELECT rid, id FROM execution
 WHERE task = :task AND state = 'published'
+ORDER BY started_at DESC, id DESC LIMIT -1 OFFSET :keep;
+
+-- name: unapproved_beyond
+SELECT rid, id FROM execution
+WHERE task = :task AND state = 'unapproved'
 ORDER BY started_at DESC, id DESC LIMIT -1 OFFSET :keep;
 
 -- Marks -------------------------------------------------------------------------------------
@@ -519,9 +752,12 @@ CROSS JOIN facet ON facet.rid = precondition.facet
 CROSS JOIN resource ON resource.rid = facet.resource;
 
 -- name: totals
--- One that has not ended and is not heard of was killed.
+-- One that has not ended, and whose process is dead or that is not heard of, was killed.
 SELECT agent, mode,
-    iif(state = 'running' AND started_at + duration_ms <= :silent, 'killed', state) AS outcome,
+    iif(state = 'running' AND (
+        started_at + duration_ms <= :silent
+        OR process IN (SELECT told.value FROM json_each(:dead) AS told)
+    ), 'killed', state) AS outcome,
     count(*), {{usage: sum(*)}}, sum(asked), sum(served), sum(saved_tokens),
     sum(coalesce(cost, 0.0)),
     sum(cost IS NULL AND (task IS NOT NULL OR asked > 0)), sum(coalesce(saved_cost, 0.0)),
@@ -567,19 +803,22 @@ ON CONFLICT DO UPDATE SET
 -- name: note_running
 -- What a run that has not ended has cost so far; of one that was written meanwhile, nothing.
 INSERT INTO execution (
-    ns, id, state, agent, mode, started_at, duration_ms, {{usage: *}}, asked, cost
+    ns, id, state, agent, mode, started_at, duration_ms, {{usage: *}}, asked, cost, process
 ) VALUES (
-    :ns, :id, 'running', :agent, :mode, :started_at, :duration_ms, {{usage: :*}}, :asked, :cost
+    :ns, :id, 'running', :agent, :mode, :started_at, :duration_ms, {{usage: :*}}, :asked, :cost,
+    :process
 )
 ON CONFLICT (ns, id) DO UPDATE SET
     agent = excluded.agent, mode = excluded.mode, started_at = excluded.started_at,
     duration_ms = excluded.duration_ms, {{usage: * = excluded.*}}, asked = excluded.asked,
-    cost = excluded.cost
+    cost = excluded.cost, process = excluded.process
 WHERE execution.task IS NULL AND execution.state = 'running';
 
 -- name: total_traces
-SELECT count(*) FROM execution
-WHERE ns = :ns AND state = 'published';
+SELECT
+    (SELECT count(*) FROM execution WHERE ns = :ns AND state = 'published'),
+    (SELECT count(*) FROM execution WHERE ns = :ns AND state = 'unapproved'),
+    (SELECT count(*) FROM execution WHERE ns = :ns AND state = 'rejected');
 
 -- Examining ---------------------------------------------------------------------------------
 
@@ -601,3 +840,55 @@ FROM side_effect
 JOIN execution ON execution.rid = side_effect.execution
 WHERE side_effect.ns = :ns AND side_effect.state = 'intended'
 ORDER BY side_effect.begun_at, side_effect.rid LIMIT :limit;
+
+-- Approvals ---------------------------------------------------------------------------------
+
+-- name: approval
+SELECT {{approval: *}} FROM approval WHERE ns = :ns AND id = :id;
+
+-- name: open_approval
+-- What may be told who asks for this digest.
+SELECT {{approval: *}} FROM approval
+WHERE ns = :ns AND digest = :digest AND state <> 'used' AND (
+    state IN ('pending', 'approved') AND expires_at > :now AND requested_at <= :now + 1000
+    OR state = 'denied' AND iif(
+        heard_by IS NULL, expires_at > :now, heard_by = :hearer
+    )
+);
+
+-- name: hear_denial
+UPDATE approval SET heard_by = :hearer WHERE ns = :ns AND id = :id AND state = 'denied';
+
+-- name: add_approval
+INSERT INTO approval (ns, {{approval: *}}) VALUES (:ns, {{approval: :*}})
+ON CONFLICT (ns, id) DO NOTHING;
+
+-- name: answer_approval
+UPDATE approval
+SET state = :state, by = :by, reason = :reason, heard_by = :heard_by, answered_at = :now
+WHERE ns = :ns AND id = :id AND state = 'pending'
+    AND expires_at > :now AND requested_at <= :now + 1000;
+
+-- name: use_approval
+UPDATE approval
+SET state = 'used', effect = :effect, by = iif(state = 'pending', :by, by),
+    answered_at = coalesce(answered_at, :now)
+WHERE ns = :ns AND id = :id AND state IN ('pending', 'approved')
+    AND expires_at > :now AND requested_at <= :now + 1000
+RETURNING by;
+
+-- name: close_approvals
+-- What is open may have been used, or denied, in what was lost.
+UPDATE approval SET expires_at = 0 WHERE state IN ('pending', 'approved');
+
+-- name: pending_approvals
+SELECT {{approval: *}} FROM approval
+WHERE ns = :ns AND state = 'pending' AND expires_at > :now AND requested_at <= :now + 1000
+ORDER BY requested_at, id LIMIT :limit;
+
+-- name: precedents
+SELECT {{approval: approval.*}}, side_effect.state
+FROM approval
+LEFT JOIN side_effect ON side_effect.ns = approval.ns AND side_effect.id = approval.effect
+WHERE approval.ns = :ns AND approval.task = :task AND approval.tool = :tool
+ORDER BY approval.requested_at DESC, approval.id DESC LIMIT :limit;

@@ -5,28 +5,51 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from ..facts import Expected
-from ..model import EffectState, Execution, Recording, Replay, SideEffect, Step, Task
-from ..records import tally_of
-from ..retention import EQUAL_TO, LOST, TRACES_PER_TASK, beyond
-from ..roles.recording import Published
+from ..model import (
+    EffectState,
+    Execution,
+    ExecutionState,
+    JournalEntry,
+    Recording,
+    Replay,
+    SideEffect,
+    Step,
+    Task,
+    Wish,
+)
+from ..records import effect_of, tally_of
 from .clock import believed_until, now_ms
-from .connection import taking_away, writing
-from .marks import open_walk_if_moved
+from .connection import writing
+from .journal import write_entries
 from .names import Names
+from .publishing import state_of
 from .queries import QUERIES
 from .rows import columns, execution_columns, value_row
+from .wishes import keep
 
 __all__ = [
+    "Told",
     "Write",
     "clear_suspicion",
+    "end_effect",
     "intend",
     "note_running",
-    "publish",
-    "unpublish",
+    "rejected",
     "write_replays",
 ]
+
+
+class Told(NamedTuple):
+    """What else is told of an effect: the traces that served its run, what that is about, who
+    carries it out, and what is to be kept in the journal with it."""
+
+    traces: Collection[str]
+    wish: Wish | None
+    agent: str
+    entries: Sequence[JournalEntry]
 
 
 def intend(
@@ -34,18 +57,55 @@ def intend(
     namespace: str,
     effect: SideEffect,
     expected: Sequence[Expected],
-) -> bool:
-    """Check facts and begin an effect, under the lock that a change takes too."""
+    told: Told,
+) -> SideEffect | None:
+    """Check facts and begin an effect, under the lock that a change takes too. Its approval is used
+    up by that, and entries of the journal are kept with it."""
+    traces, wish, agent, entries = told
     with writing(connection):
-        names = Names(connection, namespace)
-        now = now_ms()
+        names, now = Names(connection, namespace), now_ms()
+        if wish is not None and wish.run_id is not None:
+            keep(names, wish, now)
+        known = names.row("effect_once", ns=names.ns, once=effect.once) if effect.once else None
+        again = None if known is None else effect_of(known)
+        if again is not None and not (again.id == effect.id and again.is_in_doubt):
+            return again
         if not all(_is_as_expected(names, it, now) for it in expected):
-            return False
-        names.run("begin_execution", ns=names.ns, id=effect.execution, at=now)
-        execution, *_ = _state(names, effect.execution)
+            return None
+        if traces and rejected(connection, names.ns, traces):
+            return None
+        if effect.approval is not None:
+            used = {"id": effect.approval, "effect": effect.id, "by": effect.approved_by}
+            if (row := names.row("use_approval", ns=names.ns, now=now, **used)) is None:
+                return None
+            effect = effect.model_copy(update={"approved_by": row[0]})
+        write_entries(names, entries)
+        if again is not None:
+            names.run("begin_effect_again", ns=names.ns, **columns(effect))
+            return effect
+        if wish is not None and wish.run_id is None:
+            keep(names, wish, now)
+        carried_out = {"agent": agent, "process": effect.process}
+        names.run("begin_execution", ns=names.ns, id=effect.execution, at=now, **carried_out)
+        execution, *_ = state_of(names, effect.execution)
         begun = {"execution": execution, "state": EffectState.INTENDED.value}
         names.run("begin_effect", ns=names.ns, **columns(effect) | begun)
-    return True
+    return effect
+
+
+def end_effect(connection: sqlite3.Connection, namespace: str, effect: SideEffect) -> None:
+    """Keep how an effect ended; what is done stays done."""
+    with writing(connection):
+        names = Names(connection, namespace)
+        names.run("end_effect", ns=names.ns, **columns(effect))
+
+
+def rejected(
+    connection: sqlite3.Connection, ns: int, executions: Collection[str]
+) -> dict[str, str]:
+    """Those of these executions that are rejected, each with the reason."""
+    wanted = {"ns": ns, "ids": json.dumps(sorted(executions))}
+    return dict(connection.execute(QUERIES["rejected"], wanted).fetchall())
 
 
 def _is_as_expected(names: Names, expected: Expected, now: int) -> bool:
@@ -80,22 +140,24 @@ class Write:
             self._values = [value_row(value) for value in self._recording.values]
         with writing(connection):
             names = Names(connection, self._namespace)
-            if not _is_written(names, self._recording.execution.id):
-                self._write(names)
+            begun, _, written, *_ = state_of(names, self._recording.execution.id)
+            if written is None:
+                self._write(names, begun)
             return {uri: self._current(names, uri) for uri in self._resources()}
 
-    def _write(self, names: Names) -> None:
+    def _write(self, names: Names, begun: int | None) -> None:
         recording = self._recording
         _add_values(names, self._values or ())
         clear_suspicion(names, _named(recording))
-        _add_task(names, recording.task)
-        execution = _add_execution(names, recording.execution, recording.task.key)
+        task = _add_task(names, recording.task)
+        execution = _add_execution(names, recording.execution, begun, task)
         guards = {
             precondition.id: names.precondition(precondition.ref, precondition.fingerprint)
             for precondition in recording.preconditions
         }
         _add_steps(names, execution, recording.steps, guards)
         _add_effects(names, execution, recording.effects)
+        _end_wish(names, recording.execution)
 
     def _resources(self) -> set[str]:
         guards = {guard for step in self._recording.steps for guard in step.guards}
@@ -105,14 +167,6 @@ class Write:
     def _current(names: Names, uri: str) -> int:
         row = names.row("resource", ns=names.ns, uri=uri)
         return row[1] if row else 0
-
-
-def _state(
-    names: Names, execution: str
-) -> tuple[int | None, str, int | None, int | None, str | None]:
-    """Rid, state, task (None: only begun), when it was decided, and what it equals."""
-    row = names.row("execution_state", ns=names.ns, id=execution)
-    return (None, "", None, None, None) if row is None else row
 
 
 def clear_suspicion(names: Names, digests: Collection[str]) -> None:
@@ -135,23 +189,18 @@ def _add_values(names: Names, rows: Iterable[Mapping[str, object]]) -> None:
     many(QUERIES["add_value"], [{"ns": names.ns, **row} for row in rows])
 
 
-def _is_written(names: Names, execution: str) -> bool:
-    return _state(names, execution)[2] is not None
-
-
 def _add_task(names: Names, task: Task) -> int:
     row = names.row("task_rid", ns=names.ns, key=task.key)
     return names.add("add_task", ns=names.ns, **task.model_dump()) if row is None else row[0]
 
 
-def _add_execution(names: Names, execution: Execution, task: str) -> int:
-    """Written in place of what an effect made of it, so that the effect stays with it."""
-    rid, *_ = _state(names, execution.id)
-    if rid is not None:
-        names.run("remove_begun_execution", rid=rid)
-    known = names.row("task_rid", ns=names.ns, key=task)
-    row = execution_columns(execution) | {"task": known and known[0]}
-    return names.add("add_execution", rid=rid, ns=names.ns, **row)
+def _add_execution(names: Names, execution: Execution, begun: int | None, task: int) -> int:
+    """Write an execution in place of the row that its first effect made (``begun``); the effect
+    stays."""
+    if begun is not None:
+        names.run("remove_begun_execution", rid=begun)
+    row = execution_columns(execution) | {"task": task}
+    return names.add("add_execution", rid=begun, ns=names.ns, **row)
 
 
 def _add_steps(names: Names, execution: int, steps: Sequence[Step], guards: dict[str, int]) -> None:
@@ -168,57 +217,19 @@ def _add_steps(names: Names, execution: int, steps: Sequence[Step], guards: dict
 
 def _add_effects(names: Names, execution: int, effects: Sequence[SideEffect]) -> None:
     for effect in effects:
-        names.run("add_effect", ns=names.ns, **columns(effect) | {"execution": execution})
+        begun = {"execution": execution, "state": EffectState.INTENDED.value, "once": None}
+        names.run("add_effect", ns=names.ns, **columns(effect) | begun)
+        names.run("end_effect", ns=names.ns, **columns(effect))
 
 
-def publish(
-    connection: sqlite3.Connection,
-    namespace: str,
-    execution: str,
-    *,
-    steps: int,
-    manifest: str,
-    signature: str,
-    keep: int = TRACES_PER_TASK,
-) -> Published:
-    """Make a written execution a trace, unless that was decided before."""
-    with writing(connection):
-        names = Names(connection, namespace)
-        rid, state, task, decided_at, equal_to = _state(names, execution)
-        if rid is None or task is None or decided_at is not None or state == "failed":
-            return Published(state == "published", equal_to)
-        if equal := names.row("equal_trace", task=task, signature=signature):
-            _unpublish(names, rid, EQUAL_TO + equal[0], equal[0])
-            return Published(False, equal[0])
-        if names.row("missing_payload", ns=names.ns, execution=rid, steps=steps):
-            _unpublish(names, rid, LOST)
-            return Published(False)
-        now = now_ms()
-        as_said = {"steps": steps, "manifest": manifest, "signature": signature}
-        names.run("set_published", rid=rid, now=now, **as_said)
-        moved = open_walk_if_moved(names, rid, now)
-        return Published(True, None, _unpublish_oldest(names, task, keep), moved)
-
-
-def _unpublish_oldest(names: Names, task: int, keep: int) -> tuple[str, ...]:
-    wanted = {"task": task, "keep": keep}
-    oldest = names.connection.execute(QUERIES["traces_beyond"], wanted).fetchall()
-    for rid, _ in oldest:
-        _unpublish(names, rid, beyond(keep))
-    return tuple(execution for _, execution in oldest)
-
-
-def _unpublish(names: Names, rid: int | None, reason: str, equal_to: str | None = None) -> None:
-    names.run("set_unpublished", rid=rid, reason=reason, equal_to=equal_to, now=now_ms())
-
-
-def unpublish(connection: sqlite3.Connection, namespace: str, execution: str, reason: str) -> None:
-    """Unpublish a trace for good: a ``publish`` repeated later does not bring it back."""
-    with taking_away(connection):
-        names = Names(connection, namespace)
-        rid, state, *_ = _state(names, execution)
-        if rid is not None and state == "published":
-            _unpublish(names, rid, reason)
+def _end_wish(names: Names, execution: Execution) -> None:
+    """A run that has come to its end has done what was wished; one that failed may be tried
+    again."""
+    failed = execution.state is ExecutionState.FAILED
+    if failed:
+        names.run("fail_wish_of", ns=names.ns, execution=execution.id, now=now_ms())
+    else:
+        names.run("forget_wish_of", ns=names.ns, execution=execution.id)
 
 
 def write_replays(
@@ -227,9 +238,13 @@ def write_replays(
     """Executions and effects of replays, in one transaction."""
     with writing(connection):
         names = Names(connection, namespace)
+        executions = [replay.execution for replay in replays]
+        named = {digest for it in executions for digest in (it.output, it.report)}
+        clear_suspicion(names, {digest for digest in named if digest is not None})
         for replay in replays:
-            if not _is_written(names, replay.execution.id):
-                _write_replay(names, replay)
+            begun, _, written, *_ = state_of(names, replay.execution.id)
+            if written is None:
+                _write_replay(names, replay, begun)
 
 
 def note_running(
@@ -242,20 +257,20 @@ def note_running(
             names.run("note_running", ns=names.ns, **execution_columns(execution))
 
 
-def _write_replay(names: Names, replay: Replay) -> None:
+def _write_replay(names: Names, replay: Replay, begun: int | None) -> None:
     execution = replay.execution
-    if names.row("task_rid", ns=names.ns, key=execution.task) is None:
+    _end_wish(names, execution)
+    if (task := names.row("task_rid", ns=names.ns, key=execution.task)) is None:
         _count(names, replay)
         return
     _add_values(names, [value_row(value) for value in replay.values])
-    clear_suspicion(names, {it for it in (execution.output, execution.report) if it is not None})
-    rid = _add_execution(names, execution, execution.task)
+    rid = _add_execution(names, execution, begun, task[0])
     _add_effects(names, rid, [effect.ended() for effect in replay.effects])
 
 
 def _count(names: Names, replay: Replay) -> None:
     """A collection has removed the task meanwhile: what the replay came to is all that is kept."""
-    begun, *_ = _state(names, replay.execution.id)
+    begun, *_ = state_of(names, replay.execution.id)
     if begun is not None:
         done = json.dumps([effect.id for effect in replay.effects])
         names.run("remove_effects", execution=begun, done=done)

@@ -28,7 +28,7 @@ _SQL = sections("retention.sql")
 _SAID = f"({_SQL.pop('said')})"
 _SQL = {name: text.replace(":said", _SAID) for name, text in _SQL.items()}
 _PAGE = 200  # executions whose steps one statement looks at
-_MOST_CLEARED = 500  # suspicions, in one transaction
+_MOST_CLEARED = 500  # suspicions, beside a batch of payloads
 _BYTES = 8 << 20  # of payloads at once: the pages of a large one are freed one by one
 
 _Row = tuple[Any, ...]
@@ -83,6 +83,7 @@ class _Contents:
         self._connection = connection
         self._namespace = namespace
         self._ns: int | None = None
+        self._looked_until: int | None = None  # the last suspicion of a look that is not cleared
 
     # Listing ------------------------------------------------------------------------------
 
@@ -124,9 +125,10 @@ class _Contents:
             self._run("delete_executions", rids=executions)
             self._run("delete_events", rids=events)
             self._run("delete_versions", versions=versions)
+            approvals = self._run("delete_approvals", ids=deletions.approvals)
             for name in ("task", "facet", "precondition"):
                 self._run(f"delete_{name}s", rids=orphans[name])
-        return counted + _left(orphans)
+        return counted + _left(orphans) + Collected(approvals=approvals)
 
     def _fold(self, executions: Sequence[int]) -> None:
         folded = self._executed("folded", {"executions": executions})
@@ -162,24 +164,27 @@ class _Contents:
     # Payloads -----------------------------------------------------------------------------
 
     async def delete_rest(self, most: int, /) -> Collected | None:
-        if not (rows := self._listed("some_unnamed", most=most)):
+        if not (rows := self._listed("some_unnamed", most=most)) and self._looked_until is None:
             if not self._listed("is_suspected"):
                 return None
             self._look()
             rows = self._listed("some_unnamed", most=most)
-        return patiently(lambda: self._delete_payloads(rows))
+        return patiently(lambda: self._delete_rest(rows))
 
-    def _delete_payloads(self, rows: Sequence[_Row]) -> Collected:
+    def _delete_rest(self, rows: Sequence[_Row]) -> Collected:
         upto = accumulate(size for _, size in rows)
         few = [rid for (rid, _), size in zip(rows, upto, strict=True) if size <= _BYTES]
         rids = few or [rid for rid, _ in rows[:1]]
         with writing(self._connection):
+            cleared = self._run("clear_named", last=self._looked_until, most=_MOST_CLEARED)
             sizes = self._column("delete_values", rids=rids)
             self._run("no_more_unnamed", rids=rids)
+        if cleared < _MOST_CLEARED:
+            self._looked_until = None
         return Collected(values=len(sizes), bytes=sum(sizes))
 
     def _look(self) -> None:
-        """Find who of those suspected now is not named, and clear the others.
+        """Find who of those suspected now is not named; the others are cleared with what goes.
 
         Nothing that exists now escapes the look, and who writes what names one later clears it
         of *this* suspicion: so one that still has it in the end, and was not seen named, is not.
@@ -191,8 +196,7 @@ class _Contents:
         [[last]] = self._rows("last_suspect")
         self._meet([], [], [])
         self._run("unnamed")
-        while patiently(lambda: self._run("clear_named", last=last, most=_MOST_CLEARED)):
-            pass
+        self._looked_until = last
 
     def _meet(
         self, executions: Collection[int], tasks: Sequence[int], versions: Sequence[_Row]
@@ -228,7 +232,8 @@ class _Contents:
         [[values, size]] = self._rows("count_suspected")
         self._clear("suspected")
         counted = self._counted(executions, versions, events) + _left(orphans)
-        return counted + Collected(values=values, bytes=size)
+        approvals = len(deletions.approvals)
+        return counted + Collected(approvals=approvals, values=values, bytes=size)
 
     # Statements ---------------------------------------------------------------------------
 

@@ -23,7 +23,11 @@ ORDER BY task.key, trace.started_at DESC, trace.id DESC;
 SELECT task.key, edge.started_at, edge.id, (
     SELECT it.started_at FROM execution AS it
     WHERE it.task = task.rid
-        AND (it.state IN ('unpublished', 'failed') OR it.id IN (SELECT value FROM json_each(:going)))
+        AND (
+            it.state IN ('unpublished', 'failed', 'unapproved')
+            OR it.state = 'rejected' AND it.equal_to IS NOT NULL
+            OR it.id IN (SELECT value FROM json_each(:going))
+        )
     ORDER BY it.started_at LIMIT 1
 ), EXISTS (
     SELECT 1 FROM execution AS it
@@ -35,7 +39,11 @@ CROSS JOIN task ON task.ns = :ns AND task.key = wanted.value
 LEFT JOIN execution AS edge ON edge.rid = (
     SELECT it.rid FROM execution AS it
     WHERE it.task = task.rid
-        AND (it.state IN ('unpublished', 'failed') OR it.id IN (SELECT value FROM json_each(:going)))
+        AND (
+            it.state IN ('unpublished', 'failed', 'unapproved')
+            OR it.state = 'rejected' AND it.equal_to IS NOT NULL
+            OR it.id IN (SELECT value FROM json_each(:going))
+        )
     ORDER BY it.started_at DESC, it.id DESC LIMIT 1 OFFSET :kept - 1
 );
 
@@ -43,13 +51,20 @@ LEFT JOIN execution AS edge ON edge.rid = (
 SELECT it.id, it.started_at,
     cast(max(it.started_at + it.duration_ms, coalesce(it.decided_at, 0)) AS INTEGER),
     it.reason, it.steps,
-    EXISTS (SELECT 1 FROM side_effect WHERE execution = it.rid AND side_effect.state = 'intended')
+    EXISTS (
+        SELECT 1 FROM side_effect
+        WHERE execution = it.rid AND (side_effect.state = 'intended' OR once NOT LIKE 'wish:%')
+    )
         OR EXISTS (SELECT 1 FROM walk WHERE execution = it.rid AND ended_at IS NULL)
 FROM task
 CROSS JOIN execution AS it ON it.task = task.rid
     AND (it.started_at, it.id) > (:started_at, :id) AND it.started_at <= :until
 WHERE task.ns = :ns AND task.key = :task
-    AND (it.state IN ('unpublished', 'failed') OR it.id IN (SELECT value FROM json_each(:going)))
+    AND (
+        it.state IN ('unpublished', 'failed', 'unapproved')
+        OR it.state = 'rejected' AND it.equal_to IS NOT NULL
+        OR it.id IN (SELECT value FROM json_each(:going))
+    )
 ORDER BY it.started_at, it.id LIMIT :most;
 
 -- name: killed
@@ -59,6 +74,11 @@ WHERE ns = :ns AND state = 'running' AND task IS NULL AND started_at <= :until
     AND started_at + duration_ms <= :until
     AND NOT EXISTS (SELECT 1 FROM side_effect WHERE side_effect.execution = execution.rid)
 LIMIT :most;
+
+-- name: unanswered
+SELECT id FROM approval
+WHERE ns = :ns AND state = 'pending' AND requested_at <= :until AND expires_at <= :until
+ORDER BY requested_at LIMIT :most;
 
 -- name: pasts
 SELECT resource.uri, resource.current, version.n, version.at, (
@@ -107,9 +127,14 @@ CROSS JOIN execution ON execution.ns = :ns AND execution.id = wanted.value;
 SELECT it.rid
 FROM json_each(:ids) AS wanted
 CROSS JOIN execution AS it ON it.ns = :ns AND it.id = wanted.value
-WHERE (it.state IN ('unpublished', 'failed') OR it.state = 'running' AND it.task IS NULL)
+WHERE (
+        it.state IN ('unpublished', 'failed', 'unapproved')
+        OR it.state = 'rejected' AND it.equal_to IS NOT NULL
+        OR it.state = 'running' AND it.task IS NULL
+    )
     AND NOT EXISTS (
-        SELECT 1 FROM side_effect WHERE execution = it.rid AND side_effect.state = 'intended'
+        SELECT 1 FROM side_effect
+        WHERE execution = it.rid AND (side_effect.state = 'intended' OR once NOT LIKE 'wish:%')
     )
     AND NOT EXISTS (SELECT 1 FROM walk WHERE execution = it.rid AND ended_at IS NULL);
 
@@ -210,6 +235,10 @@ FROM json_each(:executions) AS wanted CROSS JOIN execution AS it ON it.rid = wan
 
 -- name: delete_executions
 DELETE FROM execution WHERE rid IN (SELECT value FROM json_each(:rids));
+
+-- name: delete_approvals
+DELETE FROM approval
+WHERE ns = :ns AND state = 'pending' AND id IN (SELECT value FROM json_each(:ids));
 
 -- name: delete_tasks
 DELETE FROM task WHERE rid IN (SELECT value FROM json_each(:rids));

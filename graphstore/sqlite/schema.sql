@@ -415,8 +415,103 @@ BEGIN
     DELETE FROM suspect WHERE value = old.rid;
 END;
 
+-- When the model was asked, or the tool began: milliseconds since 1970.
+ALTER TABLE step ADD COLUMN started_at INTEGER;
+
+-- The leases that the owner of this one waits for: a JSON list of names.
+ALTER TABLE lease ADD COLUMN waits_for TEXT NOT NULL DEFAULT '[]';
+
 -- When a trace was used last; and what was unpublished of a task.
 CREATE INDEX use_of_trace ON execution (replayed, started_at) WHERE replayed IS NOT NULL;
 DROP INDEX unpublished_execution;
 CREATE INDEX unpublished_execution ON execution (task)
 WHERE state = 'unpublished' AND decided_at IS NOT NULL;
+
+-- What is performed at most once: by what it is known, the fingerprint of its real arguments, and
+-- what it gave. And of each effect the process that began it.
+ALTER TABLE side_effect ADD COLUMN once TEXT;
+ALTER TABLE side_effect ADD COLUMN arguments_key TEXT;
+ALTER TABLE side_effect ADD COLUMN output_text TEXT;
+ALTER TABLE side_effect ADD COLUMN process TEXT;
+CREATE UNIQUE INDEX effect_once ON side_effect (ns, once) WHERE once IS NOT NULL;
+
+-- What runs that have not ended have decided. execution: its id, since it may not be written yet.
+CREATE TABLE journal (
+    rid INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    task TEXT NOT NULL,
+    execution TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    entry BLOB NOT NULL,
+    wish TEXT,
+    UNIQUE (ns, execution, number)
+);
+CREATE INDEX journal_of_task ON journal (ns, task, at);
+CREATE INDEX journal_of_wish ON journal (ns, wish, at) WHERE wish IS NOT NULL;
+CREATE INDEX journal_by_age ON journal (ns, at);
+
+-- What callers want done, and the run that holds it. at: when that was last heard of.
+CREATE TABLE wish (
+    rid INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    key TEXT NOT NULL,
+    task TEXT NOT NULL,
+    execution TEXT NOT NULL,
+    process TEXT,
+    run_id TEXT,
+    idempotency TEXT,
+    state TEXT NOT NULL,
+    result TEXT,
+    at INTEGER NOT NULL,
+    UNIQUE (ns, key)
+);
+CREATE INDEX open_wish ON wish (ns, task, at) WHERE state <> 'done';
+CREATE INDEX wish_of_execution ON wish (ns, execution);
+CREATE INDEX wish_by_age ON wish (ns, at);
+ALTER TABLE side_effect ADD COLUMN wish TEXT;
+CREATE INDEX effect_of_wish ON side_effect (ns, wish, begun_at) WHERE wish IS NOT NULL;
+
+-- What carries out an execution that has not ended.
+ALTER TABLE execution ADD COLUMN process TEXT;
+
+-- The newest executions of an agent, among however many others.
+CREATE INDEX execution_of_agent ON execution (ns, agent, started_at, id);
+
+-- What waits to be approved, and what is never to be a trace. equal_to of a rejected one: the run
+-- that was rejected, and whose answer it has; NULL: it was rejected itself.
+CREATE INDEX unapproved_execution ON execution (task, started_at, id) WHERE state = 'unapproved';
+CREATE INDEX rejected_execution ON execution (task) WHERE state = 'rejected';
+CREATE INDEX execution_of_state ON execution (ns, state, started_at, id);
+CREATE INDEX execution_of_mode ON execution (ns, mode, started_at, id);
+
+-- Whether one effect may begin: what was asked, and the answer. And which one an effect has used.
+CREATE TABLE approval (
+    rid INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL REFERENCES namespace,
+    id TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    execution TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    task TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    code_key TEXT NOT NULL,
+    arguments TEXT NOT NULL,
+    arguments_key TEXT NOT NULL,
+    facts TEXT NOT NULL,
+    why TEXT NOT NULL,
+    state TEXT NOT NULL,
+    requested_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    answered_at INTEGER,
+    by TEXT,
+    reason TEXT,
+    heard_by TEXT,
+    effect TEXT,
+    UNIQUE (ns, id)
+);
+CREATE INDEX unused_approval ON approval (ns, digest) WHERE state <> 'used';
+CREATE INDEX approval_of_call ON approval (ns, task, tool, requested_at);
+CREATE INDEX pending_approval ON approval (ns, requested_at) WHERE state = 'pending';
+ALTER TABLE side_effect ADD COLUMN approval TEXT;
+ALTER TABLE side_effect ADD COLUMN approved_by TEXT;

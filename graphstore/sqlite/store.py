@@ -8,6 +8,7 @@ newest commits may be gone, each as a whole.
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,27 +24,37 @@ from ..errors import PayloadCorrupted
 from ..facts import Expected, Facts, Span
 from ..finding import Finding
 from ..model import (
+    Approval,
+    ApprovalState,
+    Attempts,
     ChangeEvent,
     Execution,
     FacetRef,
+    JournalEntry,
     Outline,
     Recording,
     Replay,
     SideEffect,
     Task,
     Trace,
+    Unfinished,
     Value,
     Walk,
+    Wish,
 )
 from ..pin import Pin
 from ..retention import COLLECT_BATCH, TRACES_PER_TASK, Collected, Retention
+from ..roles.approvals import Precedent
+from ..roles.history import ENDED, Executions
+from ..roles.leases import Held
 from ..roles.lookups import LOOKUP_TRIES, Choose, Lookup
 from ..roles.marks import WALK_BATCH
 from ..roles.recording import Published
 from ..store import GraphStore
 from ..totals import Totals
 from ..urls import absolute
-from . import changes, facts, history, leases, marks, rows, traces
+from . import approvals as asked
+from . import changes, facts, history, journal, leases, marks, publishing, rows, traces, wishes
 from . import recording as runs
 from .clock import now_ms
 from .connection import begin_and_end
@@ -237,10 +248,21 @@ class SqliteStore(GraphStore):
     # Leases -------------------------------------------------------------------------------
 
     @override
-    async def lease(self, name: str, owner: str, duration: timedelta) -> bool:
-        return await self._writing(
-            lambda db: leases.lease(db, self.namespace, name, owner, duration)
-        )
+    async def lease(
+        self,
+        name: str,
+        owner: str,
+        duration: timedelta,
+        *,
+        instead_of: str | None = None,
+        waits_for: Collection[str] = (),
+    ) -> bool:
+        told = leases.Wanted(name, owner, duration, instead_of, waits_for)
+        return await self._writing(lambda db: leases.lease(db, self.namespace, told))
+
+    @override
+    async def holder(self, name: str) -> Held | None:
+        return await self._reading(leases.holder, name)
 
     @override
     async def release(self, name: str, owner: str) -> None:
@@ -280,18 +302,20 @@ class SqliteStore(GraphStore):
         return Lookup(traces=(), facts=Facts(now_ms(), {}), chosen=None, values={})
 
     @override
-    async def still(self, execution: str, accepted: Mapping[str, int]) -> bool:
+    async def still(
+        self, execution: str, accepted: Mapping[str, int], *, alive: Collection[str] = ()
+    ) -> bool:
         opened = await self._place.just_now(self._pin)  # as it was asked what it remembers
         ns = opened.namespaces.get(self.namespace)
         if ns is None or len(accepted) > _STILL_AT_ONCE:
-            return bool(await self._reading(traces.still, execution, accepted))
-        parameters: list[int | str] = [ns, execution, now_ms()]
+            return bool(await self._reading(traces.still, execution, accepted, alive))
+        parameters: list[int | str] = [ns, execution, now_ms(), json.dumps(sorted(alive))]
         for pair in accepted.items():
             parameters += pair
         try:
             row = opened.read.execute(still(len(accepted)), parameters).fetchone()
         except sqlite3.Error:
-            return bool(await self._reading(traces.still, execution, accepted))
+            return bool(await self._reading(traces.still, execution, accepted, alive))
         return row is not None
 
     @override
@@ -307,8 +331,94 @@ class SqliteStore(GraphStore):
     # Recording ----------------------------------------------------------------------------
 
     @override
-    async def intend(self, effect: SideEffect, expected: Sequence[Expected]) -> bool:
-        return await self._writing(lambda db: runs.intend(db, self.namespace, effect, expected))
+    async def intend(
+        self,
+        effect: SideEffect,
+        expected: Sequence[Expected],
+        *,
+        traces: Collection[str] = (),
+        wish: Wish | None = None,
+        agent: str = "",
+        entries: Sequence[JournalEntry] = (),
+    ) -> SideEffect | None:
+        told = runs.Told(traces, wish, agent, entries)
+        return await self._writing(
+            lambda db: runs.intend(db, self.namespace, effect, expected, told)
+        )
+
+    @override
+    async def rejected(self, executions: Collection[str]) -> dict[str, str]:
+        return await self._reading(runs.rejected, executions) or {}
+
+    @override
+    async def end_effect(self, effect: SideEffect) -> None:
+        await self._writing(lambda db: runs.end_effect(db, self.namespace, effect))
+
+    @override
+    async def claim(self, wish: Wish, *, over: str | None = None) -> Wish:
+        return await self._writing(lambda db: wishes.claim(db, self.namespace, wish, over))
+
+    @override
+    async def end_wish(self, wish: Wish) -> bool:
+        return await self._writing(lambda db: wishes.end_wish(db, self.namespace, wish))
+
+    @override
+    async def unfinished(self, task: str, *, limit: int = 1000) -> Unfinished:
+        return await self._reading(wishes.unfinished, task, limit) or Unfinished()
+
+    @override
+    async def attempts(self, wish: str) -> Attempts:
+        return await self._reading(wishes.attempts, wish) or Attempts()
+
+    @override
+    async def renew_wishes(self, executions: Collection[str]) -> None:
+        await self._writing(lambda db: wishes.renew_wishes(db, self.namespace, executions))
+
+    @override
+    async def journal(self, entries: Sequence[JournalEntry]) -> None:
+        await self._writing(lambda db: journal.journal(db, self.namespace, entries))
+
+    @override
+    async def forget_journal(self, executions: Collection[str]) -> None:
+        await self._writing(lambda db: journal.forget_journal(db, self.namespace, executions))
+
+    @override
+    async def age_journal(self, before: int) -> None:
+        await self._writing(lambda db: journal.age_journal(db, self.namespace, before))
+
+    @override
+    async def request(
+        self, approval: Approval, lasts: timedelta, *, hearer: str | None = None
+    ) -> Approval:
+        who = hearer or approval.execution
+        return await self._writing(
+            lambda db: asked.request(db, self.namespace, approval, lasts, who)
+        )
+
+    @override
+    async def answer(
+        self,
+        id_: str,
+        state: ApprovalState,
+        *,
+        by: str | None = None,
+        reason: str | None = None,
+        heard_by: str | None = None,
+    ) -> Approval | None:
+        said = {"state": state.value, "by": by, "reason": reason, "heard_by": heard_by}
+        return await self._writing(lambda db: asked.answer(db, self.namespace, id_, said))
+
+    @override
+    async def approval(self, id_: str) -> Approval | None:
+        return await self._reading(asked.approval, id_)
+
+    @override
+    async def approvals(self, *, limit: int = 100) -> list[Approval]:
+        return await self._reading(asked.approvals, limit) or []
+
+    @override
+    async def precedents(self, task: str, tool: str, *, limit: int = 20) -> list[Precedent]:
+        return await self._reading(asked.precedents, task, tool, limit) or []
 
     @override
     async def write(self, recording: Recording) -> dict[str, int]:
@@ -323,9 +433,10 @@ class SqliteStore(GraphStore):
         manifest: str,
         signature: str,
         keep: int = TRACES_PER_TASK,
+        approved: bool = True,
     ) -> Published:
         return await self._writing(
-            lambda db: runs.publish(
+            lambda db: publishing.publish(
                 db,
                 self.namespace,
                 execution,
@@ -333,12 +444,29 @@ class SqliteStore(GraphStore):
                 manifest=manifest,
                 signature=signature,
                 keep=keep,
+                approved=approved,
             )
         )
 
     @override
     async def unpublish(self, execution: str, reason: str) -> None:
-        await self._writing(lambda db: runs.unpublish(db, self.namespace, execution, reason))
+        await self._writing(lambda db: publishing.unpublish(db, self.namespace, execution, reason))
+
+    @override
+    async def approve(
+        self, execution: str, *, keep: int = TRACES_PER_TASK, overrule: bool = False
+    ) -> Published:
+        return await self._writing(
+            lambda db: publishing.approve(
+                db, self.namespace, execution, keep=keep, overrule=overrule
+            )
+        )
+
+    @override
+    async def reject(self, execution: str, reason: str, signature: str) -> tuple[str, ...]:
+        return await self._writing(
+            lambda db: publishing.reject(db, self.namespace, execution, reason, signature)
+        )
 
     @override
     async def write_replays(self, replays: Sequence[Replay]) -> None:
@@ -370,6 +498,10 @@ class SqliteStore(GraphStore):
         return await self._reading(traces.effects, execution) or []
 
     @override
+    async def effect(self, id_: str) -> SideEffect | None:
+        return await self._reading(traces.effect, id_)
+
+    @override
     async def execution(self, execution: str) -> Trace | None:
         return await self._reading(traces.read_execution, execution)
 
@@ -378,16 +510,40 @@ class SqliteStore(GraphStore):
         return await self._reading(traces.read_task, key)
 
     @override
-    async def executions(self, *, agent: str | None = None, limit: int = 20) -> list[Execution]:
-        return await self._reading(history.executions, agent, limit) or []
+    async def recent_tasks(self, agent: str, *, limit: int = 20) -> list[Task]:
+        return await self._reading(history.recent_tasks, agent, limit) or []
+
+    @override
+    async def executions(self, of: Executions = ENDED, *, limit: int = 20) -> list[Execution]:
+        return await self._reading(history.executions, of, limit) or []
+
+    @override
+    async def execution_ids(self, prefix: str, *, limit: int = 2) -> list[str]:
+        return await self._reading(history.ids, "execution_ids", prefix, limit) or []
+
+    @override
+    async def effect_ids(self, prefix: str, *, limit: int = 2) -> list[str]:
+        return await self._reading(history.ids, "effect_ids", prefix, limit) or []
+
+    @override
+    async def approval_ids(self, prefix: str, *, limit: int = 2) -> list[str]:
+        return await self._reading(history.ids, "approval_ids", prefix, limit) or []
+
+    @override
+    async def lengths(self, executions: Collection[str]) -> dict[str, int]:
+        return await self._reading(history.lengths, executions) or {}
+
+    @override
+    async def agents(self, *, limit: int = 20) -> list[str]:
+        return await self._reading(history.agents, limit) or []
 
     @override
     async def dependants(self, preconditions: Collection[str]) -> list[Outline]:
         return await self._reading(history.dependants, preconditions) or []
 
     @override
-    async def totals(self, *, since: int | None = None) -> Totals:
-        return await self._reading(history.totals, since) or Totals()
+    async def totals(self, *, since: int | None = None, dead: Collection[str] = ()) -> Totals:
+        return await self._reading(history.totals, since, dead) or Totals()
 
     # Examining ----------------------------------------------------------------------------
 

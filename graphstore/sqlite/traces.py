@@ -86,19 +86,20 @@ def payloads(
 
 
 def still(
-    connection: sqlite3.Connection, ns: int, execution: str, accepted: Mapping[str, int]
+    connection: sqlite3.Connection,
+    ns: int,
+    execution: str,
+    accepted: Mapping[str, int],
+    alive: Collection[str],
 ) -> bool:
     """Many resources at once, for which one statement would be too deep for SQLite's parser."""
     with reading(connection):
         held = facts.read(connection, ns, {uri: frozenset() for uri in accepted})
-        row = connection.execute(QUERIES["execution_state"], {"ns": ns, "id": execution}).fetchone()
-    return (
-        row is not None
-        and row[1] == "published"
-        and all(
-            held.of(uri).version == version and held.of(uri).believed(held.now)
-            for uri, version in accepted.items()
-        )
+        parameters = (ns, execution, held.now, json.dumps(sorted(alive)))
+        published = connection.execute(QUERIES["still"], parameters).fetchone()
+    return published is not None and all(
+        held.of(uri).version == version and held.of(uri).believed(held.now)
+        for uri, version in accepted.items()
     )
 
 
@@ -119,6 +120,12 @@ def effects(connection: sqlite3.Connection, ns: int, execution: str) -> list[Sid
     """What this execution performed, in the order it was begun."""
     rows = connection.execute(QUERIES["effects"], {"ns": ns, "id": execution}).fetchall()
     return [effect_of(row) for row in rows]
+
+
+def effect(connection: sqlite3.Connection, ns: int, id_: str) -> SideEffect | None:
+    """The effect with this id."""
+    row = connection.execute(QUERIES["effect"], {"ns": ns, "id": id_}).fetchone()
+    return row and effect_of(row)
 
 
 def named(row: Sequence[Any]) -> dict[str, Any]:

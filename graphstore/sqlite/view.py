@@ -46,6 +46,7 @@ _INDEXED = {
     "Step": ("id", "execution", "state", "name", "invalidated_by"),
     "Value": ("digest",),
     "SideEffect": ("id", "step", "state"),
+    "Approval": ("id", "state", "effect"),
     "Resource": ("uri", "kind"),
     "Version": ("resource",),
     "Facet": ("key", "resource"),

@@ -38,6 +38,9 @@ SELECT rid, * FROM value;
 SELECT side_effect.rid, side_effect.*, execution.id AS execution
 FROM side_effect JOIN execution ON execution.rid = side_effect.execution;
 
+-- name: Approval
+SELECT rid, * FROM approval;
+
 -- name: Resource
 SELECT rid, *, substr(uri, 1, instr(uri || ':', ':') - 1) AS kind,
     iif(present, 'present', iif(current, 'withdrawn', 'absent')) AS state,
@@ -80,6 +83,10 @@ FROM execution JOIN execution AS source
 
 -- name: PERFORMED
 SELECT execution, rid FROM side_effect;
+
+-- name: ALLOWED
+SELECT approval.rid, side_effect.rid
+FROM side_effect JOIN approval ON approval.ns = side_effect.ns AND approval.id = side_effect.approval;
 
 -- name: CAUSED
 -- A step's id is that of its execution, a slash, and its position.

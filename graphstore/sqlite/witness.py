@@ -127,7 +127,7 @@ def is_behind(connection: sqlite3.Connection) -> bool:
 
 
 def believe_nothing(connection: sqlite3.Connection) -> None:
-    """Let all facts expire, in the open transaction, if that is still to be done."""
+    """Let all facts and approvals expire, in the open transaction, if that is still to be done."""
     if not is_behind(connection):
         return
     path = path_of(connection)
@@ -136,6 +136,7 @@ def believe_nothing(connection: sqlite3.Connection) -> None:
     for name in ("renumber_versions", "renumber_holds", "renumber_events"):
         connection.execute(QUERIES[name], {"lost": most + 1})
     known = connection.execute(QUERIES["believe_nothing"], {"lost": most + 1}).rowcount
+    connection.execute(QUERIES["close_approvals"])
     connection.execute(QUERIES["count_from"], {"changes": most})
     _log.warning(
         "%s has lost changes that were acknowledged (it knows of %d, and %d were made): its log"

@@ -21,7 +21,13 @@ from .measure import Row, Say, Setting
 #: name -> (module, what it measures, whether it needs a Neo4j)
 BENCHMARKS = {
     "hot-sqlite": ("hot_sqlite", "hot replay on SQLite, beside muscle-mem and diskcache", False),
-    "hot-neo4j": ("hot_neo4j", "hot replay on Neo4j, with 0, 1 and 2 writes", True),
+    "threads": ("threads", "32 threads in 4 processes replay, beside LangGraph's cache", False),
+    "hot-neo4j": ("hot_neo4j", "hot replay on Neo4j, and what each write adds", True),
+    "round-trips": (
+        "round_trips",
+        "what a write adds, and what a run with a run id waits for",
+        False,
+    ),
     "first-neo4j": ("first_neo4j", "first replay of a process on Neo4j", True),
     "scale-sqlite": ("scale_sqlite", "hit, miss, stale miss with many stored steps, SQLite", False),
     "scale-neo4j": ("scale_neo4j", "hit, miss, stale miss with many stored steps, Neo4j", True),
@@ -29,6 +35,10 @@ BENCHMARKS = {
     "walk": ("walk", "marking what rests on a change, and lookups meanwhile", False),
     "record-sqlite": ("record_sqlite", "what recording costs on SQLite", False),
     "record-neo4j": ("record_neo4j", "round trips of a recorded run on Neo4j", True),
+    "conversation": ("conversation", "the key of a request late in a long conversation", False),
+    "streams": ("streams", "first byte of a served stream, beside a served plain reply", False),
+    "standins": ("standins", "hot replay with values that differ on every run", False),
+    "flight": ("flight", "single flight where nobody else wants the same", False),
     "watch": ("watch", "from a file's rename to the fact; a rescan of 10,000 files", False),
     "ask": ("ask", "why and impact in a large store", False),
     "cypher": ("cypher", "the questions of docs/cypher.md, SQLite beside Neo4j", True),

@@ -16,8 +16,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from execgraph.engine.asking.why import Fate
 from execgraph.engine.engine import Engine
+from execgraph.engine.outcome.fate import Fate
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import GONE
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from datetime import timedelta
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -196,13 +197,15 @@ class Bench:
         *,
         driver: AsyncDriver | None = None,
         client: object = None,
+        fresh_for: timedelta | None = None,
     ) -> None:
         self.engine = Engine(url, namespace=namespace, driver=driver)
         self._client = client
         tool = self.engine.tool
+        read = partial(tool, effect="read", fresh_for=fresh_for)
         self._tools = [
-            tool(effect="read", requires=[Schema("{table}", "$.columns")])(look_at),
-            tool(effect="read", requires=[Acl("deploy/{place}")])(ask_rule),
+            read(requires=[Schema("{table}", "$.columns")])(look_at),
+            read(requires=[Acl("deploy/{place}")])(ask_rule),
             tool(effect="write", requires=[DeploymentTarget("{place}")])(switch),
         ]
 

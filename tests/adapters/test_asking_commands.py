@@ -103,6 +103,30 @@ def test_why_tells_the_newest_run_with_the_path_from_the_change_to_the_step(grap
         assert part in " ".join(shown.split()), shown
 
 
+def test_why_shows_the_documents_of_a_change(graph: Graph) -> None:
+    diff = graph.json("why", "--diff")["steps"][2]["cause"]["diff"]
+    assert (diff["before"], diff["after"]) == ({"rule": "allow"}, {"rule": "ask"})
+    assert graph.json("why")["steps"][2]["cause"]["diff"] is None
+    shown = graph.ask("why", "--diff").stdout
+    assert re.search(r'-  "rule": "allow"\n.*\+  "rule": "ask"', shown), shown
+    assert "acl:[release] $.rule, version 1 -> 2" in shown
+    assert "version 1 -> 2\n" not in graph.ask("why").stdout
+
+
+def test_why_of_a_new_task_names_the_nearest(graph: Graph) -> None:
+    with (
+        MessagesServer(lambda _: Answer([text("done")])) as server,
+        Engine(graph.url, namespace=graph.namespace).sync() as e,
+    ):
+        client = AsyncAnthropic(base_url=server.url, api_key="local")
+        e.agent("deployer", model="m", client=client).execute({"service": "billing\x1b[31m"})
+    shown = graph.ask("why", "--diff").stdout
+    assert "nearest  " in shown
+    assert 'differs  $.service: "checkout" -> "billing' in shown
+    assert "opaque=['$.service']" in shown
+    assert "\x1b" not in shown
+
+
 def test_why_of_a_run_by_id(graph: Graph) -> None:
     told = graph.json("why", graph.runs[1].execution_id)
     assert {step["fate"] for step in told["steps"]} == {"served", "run again"}
@@ -118,9 +142,9 @@ def test_why_of_what_is_not_there(graph: Graph) -> None:
         run = graph.ask(*arguments)
         assert run.exit_code == 1
         assert f"no execution {'of the agent ' * (len(arguments) > 2)}'" in str(run.exception)
-        assert f"--namespace {graph.namespace} " in str(run.exception)
-        [query] = re.findall(r"'(MATCH .*?)'", str(run.exception))
-        listed = {row[0] for row in graph.json("cypher", query)["rows"]}
+        assert f"--namespace {graph.namespace}`" in str(run.exception)
+        [named] = re.findall(r"`execgraph (\w+) --namespace", str(run.exception))
+        listed = {it["execution"] for it in graph.json(named)["runs"]}
         assert listed == {run.execution_id for run in graph.runs}
     assert graph.ask("why", "nonsense", "--agent", "deployer").exit_code == 2
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import execgraph
-from execgraph.engine.asking.why import Fate
 from execgraph.engine.outcome import events
+from execgraph.engine.outcome.fate import Fate
 from execgraph.invalidation.impact import Impact
 from execgraph.tests.models import MODEL
 

@@ -13,13 +13,22 @@ from execgraph.adapters import cli
 
 HEAVY = ("anthropic", "genai_prices", "neo4j", "networkx", "starlette", "uvicorn")
 COMMANDS = {
+    "approvals": "",
+    "approve": "ID",
     "changes": "",
     "cypher": "QUERY",
     "demo": "",
+    "deny": "APPROVAL_ID",
+    "diff": "A B",
     "doctor": "",
     "gc": "",
+    "generalise": "",
     "graph": "[EXECUTION_ID]",
     "impact": "[URI] [DOCUMENT_FILE]",
+    "reject": "EXECUTION_ID",
+    "resolve": "EFFECT_ID",
+    "runs": "",
+    "show": "[EXECUTION_ID]",
     "stats": "",
     "walk": "",
     "watch": "[FILE]",

@@ -19,6 +19,7 @@ from execgraph.adapters.cli import app
 from execgraph.adapters.demo.brain import answer
 from execgraph.adapters.demo.naive import NaiveCache
 from execgraph.adapters.messages_api import MessagesServer
+from execgraph.tests import forks
 from execgraph.tests.stores import BOTH
 
 COMMAND = [
@@ -43,15 +44,8 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 def execgraph(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env=environment(folder, **variables),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    environ = environment(folder, **variables)
+    return forks.run(forks.COMMAND, *arguments, env=environ, cwd=folder, timeout=SECONDS)
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -112,6 +106,7 @@ def test_model_requests_and_effects_are_those_of_the_story(performance: dict[str
         ("rule", 1, "live", 6, 1, 1),
         ("unwatched", 1, "live", 6, 1, 1),
         ("watched-again", 1, "replay", 0, 1, 1),
+        ("killed", 1, "live", 0, 0, 0),
     ]
 
 
@@ -283,6 +278,7 @@ def test_people_see_trees_claims_and_a_table(tmp_path: Path) -> None:
         "because precondition expired: rule:change-freeze",
         "6 Rule reverted",
         "11 Watcher back",
+        "12 Killed, retried",
         "engine",
     ):
         assert words in run.stdout
@@ -334,7 +330,9 @@ def test_live_asks_the_service_that_the_environment_names(
     assert run.returncode == 0, run.stderr
     document = json.loads(run.stdout)
     assert document["live"]
-    assert [act["model_requests"] for act in document["acts"]] == [7, 0, 0, 0, 1, 0, 1, 1, 6, 6, 0]
+    assert [act["model_requests"] for act in document["acts"]] == [
+        *(7, 0, 0, 0, 1, 0, 1, 1, 6, 6, 0, 0)
+    ]
     assert real_service.requests == 22
 
 

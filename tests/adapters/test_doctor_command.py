@@ -7,6 +7,7 @@ import json
 import sqlite3
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ from typer.testing import CliRunner, Result
 from execgraph.adapters import cli
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
-from execgraph.tests.conformance.samples import guard, published, sample_effect, sample_recording
+from execgraph.tests.conformance.samples import (
+    guard,
+    published,
+    sample_approval,
+    sample_effect,
+    sample_recording,
+)
 
 _URI = "acl:prod"
 
@@ -44,6 +51,9 @@ class Graph:
         guards = [guard(self.namespace, _URI, {"a": 1}, "$.a")]
         await published(store, sample_recording(guards=guards))
         await store.intend(sample_effect("deploy-9"), [])
+        await store.request(sample_approval(), timedelta(days=1))
+        used = {"approval": sample_approval().id}
+        await store.intend(sample_effect("deploy-10").model_copy(update=used), [])
         for walk in await store.walks():
             await store.walk(walk.id)
         await store.close()
@@ -68,7 +78,8 @@ def test_a_sound_store_has_no_error(graph: Graph) -> None:
 def test_an_effect_in_doubt_is_named_with_what_to_do(graph: Graph) -> None:
     found = graph.found()["effects"]
     assert "deploy checkout (execution deploy-9)" in found["says"]
-    assert "whether they happened" in found["remedy"]
+    assert "(execution deploy-10, which has used approval-1 up)" in found["says"]
+    assert "whether it happened" in found["remedy"]
 
 
 async def _damage_payload(graph: Graph) -> None:
@@ -101,6 +112,16 @@ def test_people_read_what_to_do(graph: Graph) -> None:
     asyncio.run(_damage_payload(graph))
     said = graph.examine().output
     assert "To do: nothing has to be done: it is never replayed" in said
+
+
+def test_a_namespace_in_which_there_is_nothing_is_told(graph: Graph) -> None:
+    assert "namespace" not in graph.found()
+    mistyped = Graph(graph.url, "mistyped")
+    assert mistyped.examine().exit_code == 0
+    if graph.url.startswith("sqlite"):  # a store that many share has more than are named
+        found = mistyped.found()["namespace"]
+        assert found["level"] == "warning"
+        assert found["says"].endswith(f"in this store are: {graph.namespace!r}")
 
 
 def test_a_file_that_is_no_store_is_told(tmp_path: Path) -> None:

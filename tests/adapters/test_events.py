@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from execgraph.adapters.anthropic.events import EventReader, StreamedMessage, as_streamed
+from execgraph.adapters.anthropic.events import (
+    BrokenStream,
+    EventReader,
+    StreamedMessage,
+    as_message,
+    as_streamed,
+)
 from execgraph.adapters.messages_wire import as_events, message
 
 ASKED = {"model": "m", "messages": []}
@@ -68,3 +74,73 @@ def test_of_a_call_that_was_cut_nothing_is_told_if_nothing_can_be_read(part: Any
     assert not streamed.ended
     assert streamed.message["content"] == [call]
     assert streamed.message["stop_reason"] is None
+
+
+CALL = {"type": "tool_use", "name": "delete", "input": {"path": "/tmp/a/long/path/of/some/file"}}
+SAID = message(
+    ASKED,
+    [{"type": "thinking", "thinking": "Hm. " * 9}, {"type": "text", "text": "So."}, CALL],
+    None,
+)
+LONG = [it for it in as_events(SAID) if b"event: ping" not in it]
+
+
+def ended(*pieces: bytes) -> Any:
+    """The message that was streamed; None if it is known to be none."""
+    try:
+        streamed = read(*pieces)
+    except BrokenStream:
+        return None
+    return as_message(streamed.message) if streamed.ended else None
+
+
+def test_the_whole_stream_is_the_message() -> None:
+    assert ended(*LONG) == SAID
+
+
+@pytest.mark.parametrize("number", range(len(LONG)))
+def test_a_stream_that_breaks_at_an_event_has_not_ended(number: int) -> None:
+    assert ended(*LONG[:number]) is None
+
+
+def is_part(event: bytes) -> bool:
+    """Whether an event is one of several that add to a text: nobody can tell that one is lost, or
+    comes twice, unless what they come to is no JSON any more."""
+    return b"text_delta" in event or b"thinking_delta" in event or b"signature_delta" in event
+
+
+def calls(reply: Any) -> list[Any]:
+    return [it["input"] for it in reply["content"] if it["type"] == "tool_use"]
+
+
+@pytest.mark.parametrize("number", [it for it, event in enumerate(LONG) if not is_part(event)])
+@pytest.mark.parametrize("what", ["lost", "twice", "later"])
+def test_events_that_are_lost_or_doubled_or_out_of_order_give_no_other_call(
+    number: int, what: str
+) -> None:
+    one, more = LONG[number], LONG[number + 1 :]
+    moved = {"lost": more, "twice": [one, one, *more], "later": [*more[:1], one, *more[1:]]}[what]
+    reply = ended(*LONG[:number], *moved)
+    assert reply is None or calls(reply) == calls(SAID)
+    assert reply is None or reply["stop_reason"] in (None, "tool_use")
+
+
+def test_a_call_whose_arguments_were_cut_is_whole_only_if_the_reply_says_so() -> None:
+    start = event("message_start", message={**SAID, "content": []})
+    call = event(
+        "content_block_start", index=0, content_block={**CALL, "id": "toolu_1", "input": {}}
+    )
+    part = event(
+        "content_block_delta",
+        index=0,
+        delta={"type": "input_json_delta", "partial_json": '{"path": "/"'},
+    )
+    stop, end = event("content_block_stop", index=0), event("message_stop")
+
+    def by(reason: str) -> bytes:
+        return event("message_delta", delta={"stop_reason": reason}, usage={})
+
+    assert ended(start, call, part, stop, by("tool_use"), end) is None
+    cut = ended(start, call, part, stop, by("max_tokens"), end)
+    assert calls(cut) == [{"path": "/"}]
+    assert cut["stop_reason"] == "max_tokens"

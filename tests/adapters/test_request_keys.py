@@ -7,6 +7,7 @@ field that a newer SDK brings is in the key, or this test says that it is not.
 from __future__ import annotations
 
 import collections.abc
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -15,7 +16,9 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Required, Union, get_args, get_origin, get_type_hints
 
 import pytest
-from anthropic.types import message_create_params
+from anthropic import Anthropic
+from anthropic.types import MessageCountTokensParams, message_create_params
+from anthropic.types.beta import MessageCountTokensParams as BetaMessageCountTokensParams
 from anthropic.types.beta import message_create_params as beta_params
 
 from execgraph.adapters.anthropic.dialect import CHANGES_NO_ANSWER, MessagesDialect
@@ -146,6 +149,42 @@ def test_a_hint_is_in_no_key_wherever_the_api_has_one(name: str) -> None:
 def test_the_page_tells_of_each_field_that_changes_no_answer() -> None:
     told = set(re.findall(r"`(\w+)`", PAGE.read_text()))
     assert told >= CHANGES_NO_ANSWER
+
+
+#: What helpers of the SDK take beside the fields of a request, and what becomes of it.
+OF_HELPERS = {
+    "output_format": "a class, whose schema is sent in output_config",
+    "max_iterations": "after how many turns a tool runner ends",
+    "run_tools_eagerly": "when a tool runner runs its tools",
+    "params": "a thread's fields of a request",
+    "unsupported_request_behavior": "what a thread does that cannot be continued",
+}
+#: A field of a request, which is sent as a header.
+HEADERS = {"betas"}
+HELPERS = ("create", "parse", "stream", "tool_runner", "thread", "count_tokens")
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("helper", HELPERS)
+def test_a_helper_takes_what_is_a_field_or_is_known_to_be_none(name: str, helper: str) -> None:
+    client = Anthropic(api_key="x")
+    method = getattr(client.messages if name == "messages" else client.beta.messages, helper, None)
+    if method is None:
+        return  # this API has none of it
+    taken = set(inspect.signature(method).parameters)
+    assert taken <= {
+        *fields(REQUESTS[name]),
+        *OF_HELPERS,
+        *CHANGES_NO_ANSWER,
+        *HEADERS,
+        "extra_body",
+    }
+
+
+@pytest.mark.parametrize("counted", [MessageCountTokensParams, BetaMessageCountTokensParams])
+def test_what_is_counted_is_what_would_be_asked(counted: Any) -> None:
+    of = "beta" if counted is BetaMessageCountTokensParams else "messages"
+    assert fields(counted).keys() <= fields(REQUESTS[of]).keys()
 
 
 # What is data, and what is none -----------------------------------------------------------

@@ -22,24 +22,17 @@ from typing import Any
 import pytest
 
 from execgraph import Engine
+from execgraph.tests.forks import COMMAND, Fork
 
 PATIENCE = 60.0
-COMMAND = str(Path(sys.executable).with_name("execgraph"))
 
 
 class Process:
     """A command that is running, and the lines it has printed."""
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
-        self.popen = subprocess.Popen(
-            [COMMAND, *arguments],
-            cwd=folder,
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-        )
+        told = {**os.environ, **environment}
+        self.popen = Fork(COMMAND, *arguments, cwd=folder, env=told)
         self.logged: list[str] = []
         self._lines: queue.Queue[str] = queue.Queue()
         self._log: queue.Queue[str] = queue.Queue()
@@ -101,9 +94,7 @@ class Process:
         self.popen.wait()
         for reader in self._readers:
             reader.join()
-        for stream in (self.popen.stdout, self.popen.stderr):
-            assert stream is not None
-            stream.close()
+        self.popen.close()
 
 
 Start = Callable[..., Process]

@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ import pytest
 from execgraph import Engine
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.store import GraphStore
+from execgraph.tests.forks import Fork
 
 SECONDS = float(os.environ.get("EXECGRAPH_CONCURRENCY_SECONDS", "3"))
 SEED = int(os.environ.get("EXECGRAPH_CONCURRENCY_SEED", "1"))
@@ -32,20 +32,18 @@ _PATIENCE = 120.0  # seconds a process may take beyond its own time
 
 
 class Worker:
-    """Another process at work: ``role`` is a function of worker.py."""
+    """Another process at work: ``role`` is a function of its script, worker.py if not named."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Fork) -> None:
         self._process = process
         self.pid = process.pid
 
     def say(self, word: str) -> None:
-        assert self._process.stdin is not None
         self._process.stdin.write(f"{word}\n")
         self._process.stdin.flush()
 
     async def heard(self) -> str:
         """The next line it says."""
-        assert self._process.stdout is not None
         line = await asyncio.to_thread(self._process.stdout.readline)
         assert line, "the process has ended: " + await self._errors()
         return line.strip()
@@ -61,7 +59,7 @@ class Worker:
             output, errors = await asyncio.to_thread(self._process.communicate)
             errors = f"it did not end in time\n{errors}"
             raise AssertionError(errors) from None
-        assert self._process.returncode == 0, errors
+        assert self._process.poll() == 0, errors
         return json.loads(output.splitlines()[-1])
 
     async def _errors(self) -> str:
@@ -93,18 +91,10 @@ class Place:
         finally:
             await store.close()
 
-    def start(self, role: str, **settings: Any) -> Worker:
+    def start(self, role: str, *, script: Path = _WORKER, **settings: Any) -> Worker:
         """A process that opens the store, says ``ready``, and waits for a line to begin."""
         told = {"role": role, "url": self.url, "namespace": self.namespace, **settings}
-        return Worker(
-            subprocess.Popen(
-                [sys.executable, "-X", "faulthandler", str(_WORKER), json.dumps(told)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+        return Worker(Fork(script, json.dumps(told)))
 
     async def at_once(self, role: str, many: int, **settings: Any) -> list[Any]:
         """What ``many`` processes tell that begin at the same time; ``number`` is each one's."""

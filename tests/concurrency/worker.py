@@ -15,7 +15,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -326,10 +326,10 @@ async def history(settings: Settings, report: Report) -> None:
     """``trusting``: what is remembered is believed to stand, which the checker must find."""
     if settings.get("trusting"):
 
-        async def still(*args: Any) -> bool:
+        async def still(*args: Any, **options: Any) -> bool:
             return True
 
-        SqliteStore.still = still  # type: ignore[assignment]
+        SqliteStore.still = still  # type: ignore[method-assign]
     await Service(settings, report).work()
 
 
@@ -476,13 +476,14 @@ ROLES = {
 }
 
 
-def main() -> None:
+def main(roles: Mapping[str, Callable[[Settings, Report], Coroutine[Any, Any, None]]]) -> None:
+    """Do what is asked for, if it is one of these roles."""
     settings = json.loads(sys.argv[1])
     report = Report()
     logging.getLogger().addHandler(report)
-    asyncio.run(ROLES[settings["role"]](settings, report))
+    asyncio.run(roles[settings["role"]](settings, report))
     say(json.dumps(report.told))
 
 
 if __name__ == "__main__":
-    main()
+    main(ROLES)

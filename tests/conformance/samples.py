@@ -8,6 +8,7 @@ from execgraph.graphstore.canonical import Json, encode, fingerprint, hash_of
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.facts import Facts
 from execgraph.graphstore.model import (
+    Approval,
     Effect,
     EffectState,
     Execution,
@@ -35,6 +36,7 @@ __all__ = [
     "newest",
     "none",
     "published",
+    "sample_approval",
     "sample_effect",
     "sample_recording",
     "sample_replay",
@@ -133,6 +135,7 @@ def _decision(values: _Values, turn: int, says: str, guards: tuple[str, ...]) ->
         code_key=hash_of("code", "model-1"),
         output=values.add(reply),
         output_key=fingerprint(reply),
+        started_at=1_700_000_000_000 + turn,
         duration_ms=500.25,
         guards=guards,
         feeds=(2 * turn - 1,) if turn else (),
@@ -163,6 +166,8 @@ def _action(values: _Values, turn: int, says: str, guards: tuple[str, ...]) -> S
         code_key=hash_of("code", "deploy"),
         output=values.add(output),
         output_key=fingerprint(output),
+        started_at=1_700_000_000_500 + turn,
+        duration_ms=20.5,
         error=turn % 2 == 1,
         guards=guards,
         feeds=(2 * turn,),
@@ -173,8 +178,11 @@ def _action(values: _Values, turn: int, says: str, guards: tuple[str, ...]) -> S
     )
 
 
-async def published(store: GraphStore, recording: Recording, steps: int | None = None) -> Published:
-    """Write the recording and publish its first ``steps`` steps (None: all)."""
+async def published(
+    store: GraphStore, recording: Recording, steps: int | None = None, *, approved: bool = True
+) -> Published:
+    """Write the recording and publish its first ``steps`` steps (None: all); not ``approved``:
+    they wait for it."""
     await store.write(recording)
     trace = recording.steps[:steps]
     return await store.publish(
@@ -182,6 +190,7 @@ async def published(store: GraphStore, recording: Recording, steps: int | None =
         steps=len(trace),
         manifest=manifest(trace),
         signature=signature(trace),
+        approved=approved,
     )
 
 
@@ -198,6 +207,25 @@ def sample_effect(
         state=EffectState.DONE if done else EffectState.INTENDED,
         begun_at=1_700_000_000_000 + number,
         step=step,
+    )
+
+
+def sample_approval(
+    number: int = 1, *, digest: str = "digest", execution: str = "asker"
+) -> Approval:
+    """A request of ``execution``; ``number`` makes its id."""
+    return Approval(
+        id=f"approval-{number}",
+        digest=digest,
+        execution=execution,
+        agent="deployer",
+        task="deploy",
+        tool="deploy",
+        code_key="code",
+        arguments='{"service": "checkout"}',
+        arguments_key="arguments",
+        facts="[]",
+        why="the model decided it just now",
     )
 
 

@@ -15,6 +15,7 @@ from execgraph.graphstore.model import (
     FacetRef,
     Mode,
     Precondition,
+    SideEffect,
 )
 from execgraph.graphstore.store import GraphStore
 from execgraph.tests.conformance.samples import (
@@ -32,7 +33,7 @@ _A, _B = "acl:a", "acl:b"
 async def _begun(store: GraphStore, run: str, expected: Sequence[Expected]) -> bool:
     """Intend an effect, and check that all of it was written, or nothing."""
     effect = sample_effect(run)
-    begun = await store.intend(effect, expected)
+    begun = await store.intend(effect, expected) == effect
     written = [effect] if begun else []
     assert await store.effects(run) == written, "an effect is written iff it is begun"
     execution = await store.execution(run)
@@ -169,3 +170,153 @@ async def test_effects_outlive_their_trace(store: GraphStore) -> None:
     await store.unpublish("deploy-1", "test")
     assert await store.effects("deploy-1") == [done], "what was done was done"
     assert await store.execution("deploy-1"), "and who did it is known"
+
+
+# What happens once -------------------------------------------------------------------------
+
+
+def _once(execution: str, known_by: str | None = "refund i-1", arguments: str = "a") -> SideEffect:
+    """An effect of ``execution`` that is to happen once."""
+    return sample_effect(execution).model_copy(
+        update={"once": known_by, "arguments_key": arguments}
+    )
+
+
+async def test_what_happens_once_is_begun_by_one(store: GraphStore) -> None:
+    first = _once("r1")
+    assert await store.intend(first, []) == first
+    assert await store.intend(_once("r2"), []) == first, "it is in doubt, and not begun again"
+    assert await store.intend(_once("r3", arguments="b"), []) == first, "with what it was called"
+    assert await store.execution("r2") is None, "of who did not begin it nothing is written"
+    assert await store.intend(_once("r4", "refund i-2"), []) == _once("r4", "refund i-2")
+    await store.end_effect(first.ended(b'"paid"'))
+    done = first.model_copy(update={"state": EffectState.DONE, "output_text": '"paid"'})
+    assert await store.intend(_once("r5"), []) == done, "with what it gave"
+    assert await store.effect(first.id) == done
+    assert await store.effects("r1") == [done]
+
+
+async def test_what_happened_once_is_found_whatever_the_facts_are_by_now(
+    store: GraphStore,
+) -> None:
+    await store.change(_A, Document.of(1))
+    here = [Expected(_A, 1, believed=True)]
+    await store.change(_A, Document.of(2))
+    assert await store.intend(_once("r1"), here) is None, "moved facts begin nothing"
+    first = _once("r2")
+    assert await store.intend(first, []) == first, "and claim nothing"
+    assert await store.intend(_once("r3"), here) == first
+
+
+async def test_of_callers_at_once_one_begins(store: GraphStore) -> None:
+    effects = [_once(f"r{number}") for number in range(8)]
+    begun = await asyncio.gather(*(store.intend(effect, []) for effect in effects))
+    assert len({it.id for it in begun if it is not None}) == 1
+    assert len(await store.doubts()) == 1
+    assert all(it is not None for it in begun), "and each is told which"
+
+
+async def test_the_end_of_an_effect_may_be_told_again(store: GraphStore) -> None:
+    first = _once("r1")
+    await store.intend(first, [])
+    for _ in range(2):
+        await store.end_effect(first.ended(b"1"))
+    assert await store.effect(first.id) == first.ended(b"1")
+    await store.end_effect(first.not_performed())
+    await store.end_effect(first.ended(b"2"))
+    assert await store.effect(first.id) == first.ended(b"1"), "what is done stays done"
+    await store.end_effect(_once("unknown").ended(b"1"))
+    assert await store.effect(_once("unknown").id) is None, "what is unknown is ignored"
+
+
+async def test_what_was_not_performed_may_be_begun_anew(store: GraphStore) -> None:
+    first, second = _once("r1"), _once("r2")
+    await store.intend(first, [])
+    for _ in range(2):
+        await store.end_effect(first.not_performed())
+    assert await store.doubts() == []
+    assert await store.intend(second, []) == second
+    await store.end_effect(first.not_performed())
+    assert await store.effect(second.id) == second, "to tell it again takes nothing from another"
+
+
+async def test_a_late_end_is_kept_where_nobody_has_begun_anew(store: GraphStore) -> None:
+    """A person says that it was not performed, of a process that is only slow."""
+    first = _once("r1")
+    await store.intend(first, [])
+    await store.end_effect(first.not_performed())
+    await store.end_effect(first.ended(b"1"))
+    assert await store.intend(_once("r2"), []) == first.ended(b"1"), "it happened after all"
+
+
+async def test_a_late_end_does_not_take_the_place_of_another(store: GraphStore) -> None:
+    first, second = _once("r1"), _once("r2")
+    await store.intend(first, [])
+    await store.end_effect(first.not_performed())
+    await store.intend(second, [])
+    await store.end_effect(first.ended(b"1"))
+    kept = first.ended(b"1").model_copy(update={"once": None})
+    assert await store.effect(first.id) == kept, "both happened, and both are told"
+    assert await store.intend(_once("r3"), []) == second
+
+
+async def test_a_run_that_is_written_tells_ends_alike(store: GraphStore) -> None:
+    ends: dict[str, tuple[SideEffect, SideEffect, SideEffect]] = {}
+    for number, (kept, told, expected) in enumerate(
+        [
+            ("done", "intended", "done"),
+            ("done", "not performed", "done"),
+            ("not performed", "intended", "not performed"),
+            ("not performed", "done", "done"),
+            ("intended", "not performed", "not performed"),
+            ("intended", "done", "done"),
+            ("intended", "intended", "intended"),
+        ]
+    ):
+        effect = _once("deploy-1", f"refund {number}").model_copy(update={"id": f"e{number}"})
+        state = {
+            "done": effect.ended(b"1"),
+            "not performed": effect.not_performed(),
+            "intended": effect,
+        }
+        assert await store.intend(effect, []) == effect
+        await store.end_effect(state[kept])
+        ends[effect.id] = (effect, state[told], state[expected])
+    told_now = tuple(told for _, told, _ in ends.values())
+    await store.write(sample_recording().model_copy(update={"effects": told_now}))
+    assert {it.id: it for it in await store.effects("deploy-1")} == {
+        key: expected for key, (_, _, expected) in ends.items()
+    }
+    for begun, _, known in ends.values():
+        again = begun.model_copy(update={"id": f"again-{begun.id}", "execution": "later"})
+        assert await store.intend(again, []) == (again if known.once is None else known)
+
+
+async def test_a_run_that_is_written_finds_that_another_has_begun(store: GraphStore) -> None:
+    first, second = _once("deploy-1"), _once("r2")
+    await store.intend(first, [])
+    await store.end_effect(first.not_performed())
+    await store.intend(second, [])
+    told = (first.ended(b"1"), _once("deploy-1", "refund i-2").model_copy(update={"id": "new"}))
+    await store.write(sample_recording().model_copy(update={"effects": told}))
+    assert {it.id for it in await store.effects("deploy-1")} == {first.id, "new"}
+    assert await store.intend(_once("r3"), []) == second
+
+
+async def test_what_happened_once_outlives_replays_of_a_task_that_is_gone(
+    store: GraphStore,
+) -> None:
+    recording = sample_recording()
+    effect = _once("deploy-replay-1")
+    await store.intend(effect, [])
+    await store.end_effect(effect.ended(b'"paid"'))
+    await store.write_replays([sample_replay(recording, 1, [effect.ended(b'"paid"')])])
+    assert await store.intend(_once("r2"), []) == effect.ended(b'"paid"')
+
+
+async def test_effects_are_of_one_namespace(store: GraphStore) -> None:
+    other = store.of(f"{store.namespace}-other")
+    first, second = _once("r1"), _once("r2")
+    assert await store.intend(first, []) == first
+    assert await other.intend(second, []) == second
+    assert await other.effect(first.id) is None

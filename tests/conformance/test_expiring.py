@@ -9,6 +9,7 @@ from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import VersionMoved
 from execgraph.graphstore.facts import EXPIRY, FactState
 from execgraph.graphstore.model import ChangeEvent, ChangeKind
+from execgraph.graphstore.roles.leases import Held
 from execgraph.graphstore.store import GraphStore
 
 _URI = "acl:prod/deploy"
@@ -160,6 +161,38 @@ async def test_a_lease_has_one_owner(store: GraphStore) -> None:
     assert await store.lease("walker", "a", _LATER), "as when it has run out"
     won = await asyncio.gather(*(store.lease("race", f"owner-{n}", _LATER) for n in range(8)))
     assert sum(won) == 1, "of many at once, one"
+
+
+async def test_who_holds_a_lease_is_known_until_it_is_given_up(store: GraphStore) -> None:
+    assert await store.holder("walker") is None, "nobody was given it"
+    await store.lease("walker", "a", _LATER)
+    assert await store.holder("walker") == Held("a", lasts=True)
+    assert await store.holder("watch") is None, "another name is another lease"
+    await store.lease("walker", "a", timedelta(milliseconds=1))
+    await asyncio.sleep(0.005)
+    assert await store.holder("walker") == Held("a", lasts=False), "it has run out"
+    await store.release("walker", "a")
+    assert await store.holder("walker") is None, "it was given up"
+
+
+async def test_what_the_holder_of_a_lease_waits_for_is_known_while_it_says_so(
+    store: GraphStore,
+) -> None:
+    await store.lease("a", "x", _LATER, waits_for=["b", 'c "'])
+    assert await store.holder("a") == Held("x", lasts=True, waits_for=("b", 'c "'))
+    await store.lease("a", "x", _LATER)
+    assert await store.holder("a") == Held("x", lasts=True), "it waits no longer"
+    await store.lease("a", "x", _LATER, waits_for=["b"])
+    await store.lease("a", "y", _LATER, instead_of="x")
+    assert await store.holder("a") == Held("y", lasts=True), "another one waits for nothing"
+
+
+async def test_a_lease_may_be_taken_over_from_one_who_is_no_more(store: GraphStore) -> None:
+    await store.lease("walker", "a", _LATER)
+    assert not await store.lease("walker", "b", _LATER, instead_of="c"), "it is not that one's"
+    assert await store.lease("walker", "b", _LATER, instead_of="a")
+    assert await store.holder("walker") == Held("b", lasts=True)
+    assert not await store.lease("walker", "c", _LATER, instead_of="a"), "it was taken over already"
 
 
 async def test_a_lease_that_is_given_up_goes_to_one(store: GraphStore) -> None:

@@ -31,6 +31,14 @@ async def test_unknown_task(store: GraphStore) -> None:
         await store.change(_URI, Document.of(1))
 
 
+async def test_a_trace_of_a_version_that_told_no_start_of_steps(store: GraphStore) -> None:
+    recording = sample_recording()
+    steps = tuple(step.model_copy(update={"started_at": None}) for step in recording.steps)
+    await published(store, recording.model_copy(update={"steps": steps}))
+    found = await store.lookup("deploy", newest)
+    assert (found.damaged, [trace.steps for trace in found.traces]) == ((), [steps])
+
+
 async def test_a_trace_comes_back_whole(store: GraphStore, namespace: str) -> None:
     await store.change(_URI, Document.of({"a": 1}))
     held = guard(namespace, _URI, {"a": 1}, "$.a")

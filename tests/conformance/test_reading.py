@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
+
+import pytest
 
 from execgraph.graphstore.canonical import encode
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import (
+    ApprovalState,
     Execution,
     ExecutionState,
+    Mode,
     Outline,
     OutlineStep,
     Recording,
@@ -19,9 +24,17 @@ from execgraph.graphstore.model import (
     manifest,
     signature,
 )
+from execgraph.graphstore.roles.history import BY, By, Executions, Place
 from execgraph.graphstore.store import GraphStore
 from execgraph.graphstore.totals import Totals
-from execgraph.tests.conformance.samples import guard, published, sample_recording, sample_replay
+from execgraph.tests.conformance.samples import (
+    guard,
+    published,
+    sample_approval,
+    sample_effect,
+    sample_recording,
+    sample_replay,
+)
 
 _NOTHING = Totals()
 
@@ -134,7 +147,8 @@ async def test_the_newest_executions(store: GraphStore) -> None:
     await store.write_replays([sample_replay(recording, 2)])
 
     async def ids(agent: str | None = None, limit: int = 20) -> list[str]:
-        found = await store.executions(agent=agent, limit=limit)
+        of = Executions() if agent is None else Executions("agent", agent)
+        found = await store.executions(of, limit=limit)
         assert all(isinstance(it, Execution) for it in found), "they are executions"
         return [it.id for it in found]
 
@@ -142,6 +156,145 @@ async def test_the_newest_executions(store: GraphStore) -> None:
     assert await ids("deployer") == ["deploy-replay-2", "deploy-1"], "those of one agent"
     assert await ids(limit=1) == ["other-5"], "not more than asked for"
     assert await ids("nobody") == [], "an agent that never ran has none"
+
+
+async def test_executions_are_listed_by_each_property(store: GraphStore) -> None:
+    recording = sample_recording(number=1)
+    await published(store, recording)
+    failed = sample_recording("other", number=5, state=ExecutionState.FAILED)
+    await store.write(failed)
+    await store.write_replays([sample_replay(recording, 2)])
+    assert await store.intend(sample_effect("begun"), []) is not None
+    asked = Execution(
+        id="asked",
+        task="",
+        agent="deployer",
+        mode=Mode.LIVE,
+        state=ExecutionState.RUNNING,
+        started_at=recording.execution.started_at + 8,
+        asked=1,
+    )
+    await store.note_running([asked])
+
+    async def ids(by: By | None = None, value: str = "", *, ended: bool = False) -> list[str]:
+        return [it.id for it in await store.executions(Executions(by, value, ended=ended))]
+
+    # One that only began started by the store's own clock.
+    everything = ["begun", "asked", "other-5", "deploy-replay-2", "deploy-1"]
+    assert await ids() == everything, "those that have not ended are told, too"
+    assert await ids(ended=True) == everything[2:], "or left out"
+    assert await ids("agent", "deployer") == everything[1:], "of one that began none is known"
+    assert await ids("task", "deploy") == ["deploy-replay-2", "deploy-1"], "those of one task"
+    assert await ids("task", "unknown") == [], "a task that was never given has none"
+    assert await ids("state", "running") == ["begun", "asked"], "those in one state"
+    assert await ids("state", "running", ended=True) == [], "none of them has ended"
+    assert await ids("state", "failed") == ["other-5"], "those that failed"
+    assert await ids("mode", "live") == ["asked"], "of one that only began it is not known"
+    assert await ids("mode", "replay") == ["deploy-replay-2"], "those of one mode"
+
+
+@pytest.mark.parametrize("by", [None, *BY])
+async def test_a_list_goes_on_where_it_ended(store: GraphStore, by: By | None) -> None:
+    recording = sample_recording(number=1)
+    await store.write(recording)
+    replays = [sample_replay(recording, number) for number in range(21, 33)]
+    at_once = [  # three in each millisecond
+        it.model_copy(
+            update={
+                "execution": it.execution.model_copy(
+                    update={
+                        "started_at": recording.execution.started_at + number // 3,
+                        "mode": Mode.PARTIAL,
+                    }
+                )
+            }
+        )
+        for number, it in enumerate(replays, 21)
+    ]
+    await store.write_replays(at_once)
+    value = {"agent": "deployer", "task": "deploy", "mode": "partial", "state": "unpublished"}
+    of = Executions(by, value[by]) if by else Executions()
+    found: list[str] = []
+    while some := await store.executions(of, limit=4):
+        assert len(some) <= 4, "no more than asked for"
+        found += [it.id for it in some]
+        of = of._replace(before=Place.of(some[-1]))
+    expected = [f"deploy-replay-{number}" for number in range(32, 20, -1)]
+    ended = [] if by == "state" else ["deploy-1"]
+    assert found == [*expected, *ended], "each once, the newest and then the greatest id first"
+    since = at_once[6].execution.started_at
+    newest = await store.executions(of._replace(before=Executions().before, since=since))
+    assert [it.id for it in newest] == expected[:6], "or those that started then or later"
+
+
+async def test_ids_are_found_by_how_they_begin(store: GraphStore) -> None:
+    recording = sample_recording(number=1)
+    await published(store, recording)
+    await store.write_replays([sample_replay(recording, number) for number in (10, 11, 20)])
+    found = await store.execution_ids("deploy-replay-1")
+    assert found == ["deploy-replay-10", "deploy-replay-11"], "in order"
+    assert await store.execution_ids("deploy-replay-1", limit=1) == found[:1], "no more than that"
+    assert await store.execution_ids("deploy-replay-20") == ["deploy-replay-20"], "a whole one"
+    for nothing in ("deploy-replay-3", "x", "deploy_replay", "deploy-%"):
+        assert await store.execution_ids(nothing) == [], "nothing begins so"
+
+
+async def test_ids_of_effects_and_approvals_are_found_by_how_they_begin(store: GraphStore) -> None:
+    for number in (10, 11, 20):
+        await store.intend(sample_effect("run", number), [])
+        asked = sample_approval(number, digest=f"digest {number}")
+        await store.request(asked, timedelta(days=1))
+    await store.answer("approval-11", ApprovalState.DENIED)
+    assert await store.effect_ids("run-effect-1") == ["run-effect-10", "run-effect-11"]
+    assert await store.effect_ids("run-effect-1", limit=1) == ["run-effect-10"]
+    assert await store.approval_ids("approval-1") == ["approval-10", "approval-11"], "in any state"
+    assert await store.approval_ids("approval-1", limit=1) == ["approval-10"]
+    assert await store.approval_ids("approval-20") == ["approval-20"], "a whole one"
+    for nothing in ("run-effect-3", "x", "run_effect", "approval-%"):
+        assert await store.effect_ids(nothing) == [], "nothing begins so"
+        assert await store.approval_ids(nothing) == []
+
+
+async def test_the_lengths_of_what_was_recorded(store: GraphStore) -> None:
+    recording = sample_recording(turns=2)
+    await store.write(recording)
+    await store.intend(sample_effect("begun"), [])
+    found = await store.lengths([recording.execution.id, "begun", "unknown"])
+    assert found == {recording.execution.id: recording.execution.steps}, "of what has ended"
+    assert await store.lengths([]) == {}
+
+
+async def test_who_carries_out_what_has_not_ended_is_told_until_it_has(store: GraphStore) -> None:
+    effect = sample_effect("deploy-1").model_copy(update={"process": "here/1/1"})
+    assert await store.intend(effect, [], agent="deployer") is not None
+    other = sample_effect("other").model_copy(update={"process": "here/2/2"})
+    assert await store.intend(other, []) is not None
+    running = Executions("state", "running", ended=False)
+    told = {it.id: (it.agent, it.process) for it in await store.executions(running)}
+    assert told == {"deploy-1": ("deployer", "here/1/1"), "other": ("", "here/2/2")}
+    [found] = await store.executions(Executions("agent", "deployer", ended=False))
+    assert (found.id, found.mode, found.duration_ms) == ("deploy-1", "live", 0.0)
+    states = {"deployer": "killed", "": "running"}
+    totals = await store.totals(dead=["here/1/1", "of nobody"])
+    assert {it.agent: it.state for it in totals.tallies} == states, "killed, as far as is known"
+    assert (await store.totals()).tallies != totals.tallies
+    noted = found.model_copy(update={"process": "here/3/3", "asked": 1})
+    await store.note_running([noted])
+    assert {it.process for it in await store.executions(running)} == {"here/2/2", "here/3/3"}
+    await store.write(sample_recording(number=1))
+    [ended] = await store.executions(Executions("agent", "deployer"))
+    assert (ended.id, ended.process) == ("deploy-1", None)
+
+
+async def test_agents_are_named_in_order(store: GraphStore) -> None:
+    assert await store.agents() == [], "an empty namespace has none"
+    for number, agent in enumerate(("reviewer", "deployer", "zéro", "deployer"), 1):
+        it = sample_recording(number=number)
+        execution = it.execution.model_copy(update={"agent": agent})
+        await store.write(it.model_copy(update={"execution": execution}))
+    assert await store.intend(sample_effect("begun"), []) is not None
+    assert await store.agents() == ["deployer", "reviewer", "zéro"], "each once"
+    assert await store.agents(limit=2) == ["deployer", "reviewer"], "no more than are wanted"
 
 
 async def test_a_replay_brings_its_report(store: GraphStore) -> None:
@@ -197,3 +350,18 @@ async def _publish_keeping(store: GraphStore, recording: Recording, keep: int) -
         signature=signature(recording.steps),
         keep=keep,
     )
+
+
+async def test_the_recent_tasks_of_an_agent_are_those_that_can_be_served(store: GraphStore) -> None:
+    assert await store.recent_tasks("deployer") == [], "an empty namespace has none"
+    runs = [sample_recording(f"task-{number}", number=number) for number in range(1, 6)]
+    for recording in runs[:4]:
+        await published(store, recording)
+    await store.write(runs[4])  # and never published
+    again = sample_replay(runs[0], 20)
+    await store.write_replays([again])
+    await store.unpublish(runs[1].execution.id, "it is wrong")
+    newest = await store.recent_tasks("deployer")
+    assert newest == [runs[0].task, runs[3].task, runs[2].task]
+    assert await store.recent_tasks("deployer", limit=2) == [runs[0].task], "the limit is of runs"
+    assert await store.recent_tasks("somebody else") == []

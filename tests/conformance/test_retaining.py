@@ -15,6 +15,7 @@ from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import PayloadCorrupted
 from execgraph.graphstore.facts import Span
 from execgraph.graphstore.model import (
+    ApprovalState,
     ChangeKind,
     ExecutionState,
     Recording,
@@ -29,6 +30,7 @@ from execgraph.tests.conformance.samples import (
     newest,
     none,
     published,
+    sample_approval,
     sample_effect,
     sample_recording,
     sample_replay,
@@ -265,6 +267,52 @@ async def test_effects_in_doubt_stay(store: GraphStore) -> None:
     found = await store.execution("deploy-1")
     assert found is not None
     assert await _missing(store, found.payloads) == set(), "and with all its payloads"
+
+
+async def test_what_happened_once_stays(store: GraphStore) -> None:
+    once = {
+        number: sample_effect(f"deploy-{number}").model_copy(
+            update={"once": f"refund {number}", "arguments_key": "a"}
+        )
+        for number in (1, 2)
+    }
+    ended = {1: once[1].ended(b'"paid"'), 2: once[2].not_performed()}
+    for number, effect in once.items():
+        await store.intend(effect, [])
+        await store.end_effect(ended[number])
+        await store.write(
+            _ended(number=number, state=ExecutionState.FAILED).model_copy(
+                update={"effects": (ended[number],)}
+            )
+        )
+    begun = sample_effect("begun").model_copy(update={"once": "refund 3", "arguments_key": "a"})
+    await store.intend(begun, [])
+    await store.end_effect(begun.ended(b"1"))
+    expected = Collected(executions=1, effects=1)
+    await _took(store, _LEAST, expected, "only what was not performed goes")
+    assert await store.effects("deploy-1") == [ended[1]], "what happened is known for ever"
+    assert await store.effects("begun") == [begun.ended(b"1")], "also of a run that was killed"
+    assert await store.execution("deploy-1"), "with the run that did it"
+
+
+async def test_approvals_stay_that_somebody_answered(store: GraphStore) -> None:
+    soon = timedelta(seconds=1)  # a server may take its time for the first of each statement
+    for number, state in enumerate((None, ApprovalState.DENIED, ApprovalState.APPROVED)):
+        await store.request(sample_approval(number, digest=f"{number}"), soon)
+        if state is not None:
+            await store.answer(f"approval-{number}", state)
+    await store.request(sample_approval(4, digest="4"), _EVER)
+    used = sample_effect("begun").model_copy(update={"approval": "approval-4"})
+    assert await store.intend(used, []) is not None
+    await store.request(sample_approval(5, digest="5"), _EVER)
+    await asyncio.sleep(1.1)
+    kept = replace(_LEAST, history_age=timedelta(milliseconds=50))
+    later = replace(kept, history_age=_EVER)
+    await _took(store, later, Collected(), "it is history for a time")
+    await _took(store, kept, Collected(approvals=1), "then what nobody answered goes")
+    assert await store.approval("approval-0") is None
+    for number in (1, 2, 4, 5):
+        assert await store.approval(f"approval-{number}"), "what was answered or waits stays"
 
 
 async def test_open_walks_stay(store: GraphStore, namespace: str) -> None:
@@ -526,6 +574,11 @@ async def test_a_replay_may_come_late(store: GraphStore) -> None:
     await store.write_replays([sample_replay(recording, 8)])
     left = [effect.id for effect in await store.doubts()]
     assert left == [doubtful.id], "an effect in doubt stays, whatever becomes of its run"
+    once = sample_effect("deploy-replay-9", 3).model_copy(update={"once": "it"})
+    await store.intend(once, [])
+    await store.end_effect(once.ended(b"1"))
+    await store.write_replays([sample_replay(recording, 9, [once.ended(b"1")])])
+    assert await store.effect(once.id) == once.ended(b"1"), "and so does what happened once"
 
 
 async def _mixed(store: GraphStore) -> None:

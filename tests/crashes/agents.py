@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,14 +12,18 @@ from anthropic import AsyncAnthropic
 from execgraph import Acl, Engine, IdempotencyKey
 from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.engine.agent import Agent
+from execgraph.engine.replay.kept_steps import KeptStep, read_entry
+from execgraph.engine.task import Task
+from execgraph.graphstore.store import GraphStore
 
 from .raw import Raw
 
-__all__ = ["LIVES", "WRITES", "Declared", "asked", "brain", "declared"]
+__all__ = ["LIVES", "WRITES", "Declared", "asked", "brain", "declared", "journaled"]
 
 #: What the agent does to the outside: after a read, two writes in one reply and then one more.
 WRITES = ("ship", "tell", "end")
 _DECISIONS = 4
+_NAME = "shipper"
 _REPLIES = ([("look", None)], [("ship", "a"), ("tell", "b")], [("end", "c")])
 
 
@@ -62,17 +66,32 @@ def declared(url: str, namespace: str, model: str, log: Path) -> Declared:
             requires = [Acl(resource or "")]
             tools.append(engine.tool(write(name), effect="write", requires=requires, name=name))
     client = AsyncAnthropic(base_url=model, api_key="test-key", max_retries=2)
-    return Declared(engine, engine.agent("shipper", client=client, model="m", tools=tools))
+    return Declared(engine, engine.agent(_NAME, client=client, model="m", tools=tools))
 
 
-def asked(raw: Raw) -> int:
-    """How often the next run must ask: once for each decision that stands in no trace."""
+async def journaled(store: GraphStore, raw: Raw) -> set[int]:
+    """The decisions of runs that have not come to their end, by their numbers, that are served:
+    nothing that they rest on has moved since it was noted."""
+    task = Task.of(store.namespace, "agent", _NAME, "go")
+    stand: set[int] = set()
+    for entry in (await store.unfinished(task.key)).entries:
+        kept = read_entry(store.namespace, entry)
+        assert isinstance(kept, KeptStep)
+        if all(it.believed and raw.current(it.resource) == it.version for it in kept.notes):
+            stand.add((kept.step.shared + 1) // 2)  # a turn adds two messages
+    return stand
+
+
+def asked(raw: Raw, journaled: Collection[int] = ()) -> int:
+    """How often the next run must ask: once for each decision that stands in no trace, and was not
+    ``journaled``."""
     traces = [
         [step for step in trace.steps[: trace.published] if step.kind == "decision"]
         for trace in raw.traces()
     ]
     return sum(
-        not any(
+        turn not in journaled
+        and not any(
             len(trace) > turn and all(raw.holds(guard) for guard in trace[turn].guards)
             for trace in traces
         )

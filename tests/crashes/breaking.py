@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from execgraph.graphstore.model import SideEffect
 from execgraph.graphstore.sqlite import changes, marks, recording
 from execgraph.graphstore.sqlite.store import SqliteStore
 
@@ -24,8 +25,10 @@ def _no_transactions() -> None:
 
 
 def _no_intents() -> None:
-    async def begun(*_: Any) -> bool:
-        return True
+    async def begun(
+        _: SqliteStore, effect: SideEffect, *_expected: object, **_wish: object
+    ) -> SideEffect:
+        return effect
 
     vars_of: Any = SqliteStore
     vars_of.intend = begun

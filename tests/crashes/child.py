@@ -26,7 +26,7 @@ import neo4j
 
 from execgraph.adapters.anthropic import client_adapter
 from execgraph.engine import host
-from execgraph.engine.sessions import collector, ledger, replay_writer
+from execgraph.engine.sessions import collector, journal, ledger, replay_writer
 from execgraph.graphstore.neo4j import queries
 from execgraph.graphstore.neo4j import store as _neo4j_store
 from execgraph.graphstore.sqlite import store as _sqlite_store
@@ -131,6 +131,7 @@ async def _life(request: dict[str, Any], fate: Fate) -> list[int]:
     collector.Collector.kick = lambda self: None  # type: ignore[method-assign]
     replay_writer._DELAY_SECONDS = 3600
     ledger.Ledger.note = lambda *_: None  # type: ignore[method-assign]
+    journal.Journal._start = lambda self: None  # type: ignore[method-assign]
     where = (request["url"], request["namespace"], request["model"], Path(request["log"]))
     it = declared(*where)
     # Set by name: the module does not export it.

@@ -25,12 +25,17 @@ __all__ = ["dump", "left_in", "neo4j_session", "opened", "sqlite_lines"]
 
 _TIMES = {
     "at", "since", "moment", "started_at", "begun_at", "decided_at", "ended_at", "given", "until",
-    "walk_at", "walk_ended_at", "duration_ms",
+    "walk_at", "walk_ended_at", "duration_ms", "requested_at", "expires_at", "answered_at",
 }  # fmt: skip
 _MADE_UP = re.compile(r"\b[0-9a-f]{12}([0-9a-f]{20})\b")  # a time, and what is random
 _DIGEST = re.compile(r"\b[0-9a-f]{40}\b")
-#: Digests of what differs from run to run, or from namespace to namespace.
-_DIGESTS = {"manifest", "signature", "report", "invalidated_by", "idempotency_key"}
+#: Digests of what differs from run to run, or from namespace to namespace; and who is at work.
+_DIGESTS = {
+    "manifest", "signature", "report", "invalidated_by", "idempotency_key", "process", "owner",
+    "entry", "task",
+}  # fmt: skip
+#: A lease of a task, whose key differs from namespace to namespace.
+_LEASE = re.compile(r"^(run of .+ )[0-9a-f]{40}$")
 #: What a payload says that differs from run to run.
 _OF_THE_RUN = re.compile(rb'"duration_ms":[0-9.e-]+|(?:toolu|msg|req)_01[0-9a-f]{22}')
 
@@ -50,7 +55,7 @@ def _plain(name: str, value: object) -> object:
         return name
     if isinstance(value, bytes | bytearray):
         return bytes(value).hex()
-    return value
+    return _LEASE.sub(r"\1~", value) if isinstance(value, str) else value
 
 
 def _finished(lines: list[str], named: Mapping[str, str]) -> list[str]:
@@ -257,6 +262,7 @@ class _Nodes:
         for node, labels, properties, _ in rows:
             label = next(it for it in labels if it in keys)
             key = " ".join(str(properties[it]) for it in keys[label] if it != "namespace")
+            key = _LEASE.sub(r"\1~", key)
             self._names[node] = f"{label} {events.get(node, key)}"
 
     def lines(self) -> list[str]:

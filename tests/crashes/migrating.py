@@ -63,7 +63,7 @@ def private(mark: str) -> dict[str, str]:
     """The statements of the schema, on labels and indexes that nobody else on the server uses."""
     named = queries.queries()
     taken = [it for it in queries.schema_statements() if not it.startswith("create_")]
-    taken += ["version", "set_version", "constraints"]
+    taken += ["version", "set_version", "made"]
     return {
         **{name: _renamed(named[name], mark) for name in named if name in _MADE},
         **{name: _renamed(named[name], mark) for name in taken},

@@ -79,6 +79,11 @@ class Raw:
         found = self.resources.get(uri)
         return found is not None and found.fingerprint(selector) == fingerprint
 
+    def current(self, uri: str) -> int:
+        """The number of a resource's version; 0: it was never observed."""
+        found = self.resources.get(uri)
+        return 0 if found is None else found.current
+
     def traces(self, task: str | None = None) -> list[RawExecution]:
         """Those published, newest first; of one task if it is given."""
         found = [it for it in self.executions.values() if it.state == "published"]

@@ -16,6 +16,7 @@ from uuid import uuid4
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.facts import Expected, Span
 from execgraph.graphstore.model import (
+    ApprovalState,
     ExecutionState,
     Precondition,
     Recording,
@@ -33,6 +34,7 @@ from execgraph.tests.conformance.samples import (
     guard,
     none,
     published,
+    sample_approval,
     sample_effect,
     sample_recording,
     sample_replay,
@@ -126,6 +128,7 @@ def _of_every_version(made: _Made) -> _Made:
 
 
 def _step_of_every_version(step: Step) -> Step:
+    step = step.model_copy(update={"started_at": None})
     if step.usage is None:
         return step
     added = {"cache_creation_1h_input_tokens": 0, "web_search_requests": 0}
@@ -143,6 +146,46 @@ def intend(made: _Made, *resources: str) -> Operation:
         for effect in recording.effects:
             if effect.id not in begun:
                 assert await store.intend(effect, expected)
+
+    return begin
+
+
+def once(run: str) -> Operation:
+    """Begins an effect that is to happen once, if nobody has: also whoever asks again finds it."""
+    return lambda store: store.intend(_once(run), [])
+
+
+def ended(run: str, *, done: bool) -> Operation:
+    """Tells how it has ended."""
+    effect = _once(run)
+    return lambda store: store.end_effect(effect.ended(b"1") if done else effect.not_performed())
+
+
+def _once(run: str) -> SideEffect:
+    known = {"once": "refund", "arguments_key": "a", "execution": f"{run}-1"}
+    return sample_effect(run).model_copy(update=known)
+
+
+def request(number: int, digest: str) -> Operation:
+    """Asks for an approval, or finds the open one, or is told that it was denied."""
+    asked = sample_approval(number, digest=digest)
+    return lambda store: store.request(asked, timedelta(days=1))
+
+
+def answer(number: int, state: ApprovalState) -> Operation:
+    """Answers it, if nobody has."""
+    return lambda store: store.answer(f"approval-{number}", state, by="ann", reason="why not")
+
+
+def confirmed(run: str, number: int) -> Operation:
+    """Begins an effect with its approval, unless it was begun."""
+    effect = sample_effect(run).model_copy(update={"approval": f"approval-{number}"})
+
+    async def begin(store: GraphStore) -> None:
+        if await store.effect(effect.id) is None:
+            begun = await store.intend(effect, [])
+            assert begun is not None
+            assert begun.approved_by == "ann"
 
     return begin
 
@@ -353,6 +396,31 @@ SCENARIOS = {
             write(_failed),
             unpublish("deploy-3"),
             look(),
+        ],
+    ),
+    "performing once": Scenario(
+        _PRESENT,
+        [
+            once("first"),
+            once("second"),
+            ended("first", done=False),
+            once("second"),
+            ended("first", done=True),
+            ended("second", done=True),
+            once("third"),
+        ],
+    ),
+    "approving": Scenario(
+        _PRESENT,
+        [
+            request(1, "pay"),
+            answer(1, ApprovalState.APPROVED),
+            confirmed("first", 1),
+            request(2, "pay"),
+            answer(2, ApprovalState.DENIED),
+            answer(2, ApprovalState.APPROVED),
+            request(3, "pay"),
+            request(4, "tell"),
         ],
     ),
     "replaying": Scenario(

@@ -24,9 +24,9 @@ from .scenarios import SCENARIOS
 from .sweep import Crashes, Migrations, Zygote, crashes_of, swept, zygote
 
 #: Points within calls, beside those after calls; None: all points.
-WITHIN = None if os.environ.get("EXECGRAPH_CRASHES") == "all" else 4
+WITHIN = None if os.environ.get("EXECGRAPH_CRASHES") == "all" else 2
 #: After how many calls that changed the store a process is killed: the rest is left to `all`.
-CALLS = {"sqlite": 14, "neo4j": 4}
+CALLS = {"sqlite": 10, "neo4j": 3}
 #: Calls of a store after which less may be replayed than before.
 TAKING_AWAY = {"change", "unpublish"}
 FULL = 2  # as SQLite tells it
@@ -65,7 +65,7 @@ async def test_an_agent_goes_on_in_the_next_process(
 ) -> None:
     crashes = crashes_of(name, forks, url, tmp_path, model)
     report = await swept(crashes, WITHIN, calls=4)
-    assert report.killed["after"] > 3
+    assert report.killed["after"] >= 3
 
 
 @pytest.mark.parametrize("version", migrating.OLD_VERSIONS)

@@ -2,7 +2,7 @@
 
 MATCH (n {namespace:$namespace}) WHERE NOT n:ChangeEvent RETURN labels(n)[0] IS NOT NULL AS x, count(*) AS c
 
-MATCH (n:Step {namespace:$namespace}) RETURN count(n), count(DISTINCT n.name), avg(n.position), min(n.id), max(n.id), sum(n.input_tokens), collect(DISTINCT n.kind)
+MATCH (n:Step {namespace:$namespace}) RETURN count(n), count(DISTINCT n.name), round(avg(n.position), 6), min(n.id), max(n.id), sum(n.input_tokens), collect(DISTINCT n.kind)
 
 MATCH (c:ChangeEvent {namespace:$namespace})-[r:CHANGED]->(f) WITH r.before AS b, f MATCH (f)-[:HAS_VALUE]->(p:Precondition {fingerprint: b}) RETURN p.resource
 
@@ -302,7 +302,7 @@ MATCH (n:Execution {namespace:$namespace}) WHERE n.cost > 0.01 RETURN count(*)
 
 MATCH (n:Execution {namespace:$namespace}) WHERE n.started_at > 1700000000000 RETURN count(*)
 
-MATCH (n:Step {namespace:$namespace}) RETURN n.kind, collect(n.position)[..2] AS p ORDER BY n.kind
+MATCH (n:Step {namespace:$namespace}) WITH n ORDER BY n.kind, n.position, n.id RETURN n.kind, collect(n.position)[..2] AS p ORDER BY n.kind
 
 MATCH (n:Execution {namespace:$namespace})-[:HAS_STEP]->(s:Step) WITH n, s ORDER BY n.id, s.position WITH n, collect(s) AS ss RETURN n.id, [x IN ss WHERE x.state = 'invalid' | x.id][0] AS first, size([x IN ss WHERE x.state='invalid']) AS c ORDER BY n.id
 

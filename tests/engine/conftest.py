@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,16 +77,26 @@ class World:
             change(other)
 
 
+@pytest.fixture(scope="session")
+def leaving() -> Iterator[ThreadPoolExecutor]:
+    """Where servers come to their ends while the next tests run already."""
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
 @pytest.fixture
-def server() -> Iterator[tuple[MessagesServer, list[Any]]]:
+def server(leaving: ThreadPoolExecutor) -> Iterator[tuple[MessagesServer, list[Any]]]:
     script: list[Any] = []
 
     def think(body: dict[str, Any]) -> Answer:
         answer: Answer = script[0](body)
         return answer
 
-    with MessagesServer(think, keep_bodies=True) as running:
+    running = MessagesServer(think, keep_bodies=True).__enter__()
+    try:
         yield running, script
+    finally:
+        leaving.submit(running.__exit__, None, None, None)
 
 
 @pytest.fixture

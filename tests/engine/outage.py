@@ -51,6 +51,12 @@ class Held:
         self._holder = None
 
 
+def repeat_for(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have calls of a Neo4j that is away repeated for so long."""
+    for place in ("client", "connection"):
+        monkeypatch.setattr(f"execgraph.graphstore.neo4j.{place}.RETRY_SECONDS", seconds)
+
+
 class Cut:
     """A Neo4j behind a network that can be cut: nothing listens then, and nothing gets through."""
 
@@ -72,9 +78,7 @@ class Cut:
         self.url = f"bolt://127.0.0.1:{self._port}"
 
     async def go(self) -> None:
-        for place in ("client", "connection"):
-            name = f"execgraph.graphstore.neo4j.{place}.RETRY_SECONDS"
-            self._monkeypatch.setattr(name, SHORT)
+        repeat_for(self._monkeypatch, SHORT)
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -114,6 +118,7 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 CALLS = (
     "still",
     "lookup",
+    "unfinished",
     "read_facts",
     "document",
     "hold",

@@ -174,7 +174,7 @@ async def test_cancelled_wherever_it_waits(world: World, face: str, recorded: An
     async with engine:
         await engine.observe("acl:deploy", "yes")
         await work("go")
-    at, step = 0, 1 if world.url.startswith("sqlite") else 3
+    at, step = 0, 1 if world.url.startswith("sqlite") else 7
     while True:
         at += step
         task = "go" if recorded else f"go {at}"
@@ -198,10 +198,10 @@ async def test_cancelled_wherever_it_waits(world: World, face: str, recorded: An
                 assert (ended.failed, ended.reason, ended.recorded) == (True, "cancelled", False)
             after = await work(task)
             assert after.output == "deployed"
-            assert after.identical if recorded else after.mode == "live", at
+            assert after.identical or not recorded, at
             assert (await work(task)).identical
         assert leases(world) == []
-    assert at > 3
+    assert at > max(3, step)
     assert result.output == "deployed"
 
 
@@ -251,14 +251,14 @@ async def test_cancelled_in_the_middle_of_a_reply_with_several_effects(
         for to, done in begun.items():
             assert states[f'{{"to":"{to}"}}'] is done
         assert len(begun) <= len(states) <= 3
-        assert (await agent.execute("go")).mode == "live"
+        assert (await agent.execute("go")).mode == "partial", "what was decided is served"
 
 
 async def test_a_walk_that_is_given_up_leaves_no_lease(world: World) -> None:
     service = Service(world)
-    at = 0
+    at, step = 0, 1 if world.url.startswith("sqlite") else 3
     while True:
-        at += 1
+        at += step
         async with service.engine as engine:
             await engine.observe("acl:deploy", {"rule": at})
             await service.execute("go")
@@ -270,7 +270,7 @@ async def test_a_walk_that_is_given_up_leaves_no_lease(world: World) -> None:
         assert leases(world) == [], at
         if done:
             break
-    assert at > 3
+    assert at > max(3, step)
     async with service.engine as engine:
         await engine.settle()
         assert await engine.session().store.walks() == []

@@ -43,6 +43,8 @@ def told(value: Any) -> str:
         return value.isoformat()  # of UTC there are several classes
     if isinstance(value, BaseModel):
         return f"{value!r} of {sorted(value.model_fields_set)}"
+    if isinstance(value, set | frozenset):  # whose members have no order of their own
+        return f"{type(value).__name__} of {sorted(map(repr, value))}"
     return repr(value)
 
 

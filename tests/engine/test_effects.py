@@ -75,9 +75,11 @@ def right_before_an_effect(
     """Let something happen in the last moment before the facts are checked."""
     intend = store.intend
 
-    async def late(effect: SideEffect, expected: Sequence[Expected]) -> bool:
+    async def late(
+        effect: SideEffect, expected: Sequence[Expected], **wish: Any
+    ) -> SideEffect | None:
         await asyncio.to_thread(happen)
-        return await intend(effect, expected)
+        return await intend(effect, expected, **wish)
 
     monkeypatch.setattr(store, "intend", late)
 
@@ -214,11 +216,11 @@ async def test_of_two_writes_the_second_is_refused_when_its_fact_moves_after_the
         intend = store.intend
         begun: list[str] = []
 
-        async def watched(effect: Any, expected: Any) -> bool:
+        async def watched(effect: Any, expected: Any, **wish: Any) -> SideEffect | None:
             if begun:
                 await asyncio.to_thread(moving)
             begun.append(effect.tool)
-            return await intend(effect, expected)
+            return await intend(effect, expected, **wish)
 
         store.intend = watched  # type: ignore[method-assign]
 
@@ -328,7 +330,7 @@ async def test_a_failed_run_says_what_it_did_and_publishes_nothing(world: World)
         assert [step.kind for step in kept.steps] == ["decision", "action"]
         world.think(deploy_once)
         _, asked, _ = await world.count(agent.execute("go"))
-        assert asked == 2, "nothing of a failed run is served"
+        assert asked == 1, "what was decided before the model was down is served"
 
 
 async def test_a_program_is_told_that_its_effect_was_refused(world: World) -> None:

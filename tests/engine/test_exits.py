@@ -7,6 +7,7 @@ import concurrent.futures
 import sys
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from anthropic import AsyncAnthropic
@@ -202,7 +203,7 @@ def test_an_exit_in_a_tool_reaches_the_caller_of_the_synchronous_face(
 ) -> None:
     running, script = server
     script[:] = [_calling("leave", "wait")]
-    engine, done = Engine(url, namespace=f"exit-{make.__name__}-{error!r}"), list[str]()
+    engine, done = Engine(url, namespace=f"exits-{uuid4().hex}"), list[str]()
     client = AsyncAnthropic(base_url=running.url, api_key="test-key")
     tools = [make(engine, error), _wait(engine, done)]
     agent = engine.agent("a", client=client, model=MODEL, tools=tools)
@@ -214,7 +215,7 @@ def test_an_exit_in_a_tool_reaches_the_caller_of_the_synchronous_face(
 
 
 def test_an_exit_in_one_thread_disturbs_no_run_of_another(url: str) -> None:
-    engine = Engine(url, namespace="exits-beside")
+    engine = Engine(url, namespace=f"exits-{uuid4().hex}")
     leave, wait = _async(engine, SystemExit(3)), _wait(engine, [])
 
     def program(tool: Tool) -> Any:
@@ -228,7 +229,7 @@ def test_an_exit_in_one_thread_disturbs_no_run_of_another(url: str) -> None:
 
 
 def test_an_exit_in_the_background_leaves_the_synchronous_face_alive(url: str) -> None:
-    engine = Engine(url, namespace="exits-behind")
+    engine = Engine(url, namespace=f"exits-{uuid4().hex}")
 
     async def leave(_: Any) -> None:
         sys.exit(4)
@@ -242,7 +243,7 @@ def test_an_exit_in_the_background_leaves_the_synchronous_face_alive(url: str) -
 
 
 def test_who_waits_when_the_synchronous_face_is_left_is_told(url: str) -> None:
-    engine = Engine(url, namespace="left")
+    engine = Engine(url, namespace=f"exits-{uuid4().hex}")
     waiting = concurrent.futures.Future[None]()
 
     async def wait_for_ever() -> None:

@@ -310,6 +310,57 @@ async def test_an_output_whose_mark_is_on_an_object_is_told_as_done_and_not_show
     assert "mark the values in it" in result.output
 
 
+class Doubted(BaseModel):
+    """What a tool gives whose selector says something else of a value than its type."""
+
+    id: Annotated[str, Opaque]
+
+
+@pytest.mark.parametrize("marks", [{"unseen": ["$.id"]}, {"unseen": ["$[*]"], "opaque": ["$.id"]}])
+async def test_marks_that_meet_in_one_place_and_contradict_show_nothing(
+    world: World, marks: dict[str, Any]
+) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="read", **marks)
+    def look() -> Doubted:
+        """Look."""
+        return Doubted(id="INC-1")
+
+    world.think(
+        lambda body: (
+            Answer([call("look", {})]) if turn(body) == 0 else Answer([text(results(body)[0])])
+        )
+    )
+    async with engine:
+        result = await world.agent(engine, [look]).execute("go")
+        assert "is marked as opaque and as unseen" in result.output
+        assert "INC-1" not in json.dumps(world.server.bodies)
+        assert (await world.agent(engine, [look]).execute("go")).output == result.output
+
+
+async def test_a_selector_that_finds_nothing_marks_nothing_and_the_miss_names_the_place(
+    world: World,
+) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="read", opaque=["$.identifier"])
+    def look() -> dict[str, Any]:
+        """Look."""
+        return {"id": f"INC-{next(count)}"}
+
+    world.think(
+        lambda body: Answer([call("look", {})]) if turn(body) == 0 else Answer([text("Seen.")])
+    )
+    agent = world.agent(engine, [look])
+    async with engine:
+        await agent.execute("go")
+        again = await agent.execute("go")
+    (cause,) = again.miss
+    assert [it.path for it in cause.differences] == ["$.id"]
+    assert "opaque=['$.id']" in cause.remedy
+
+
 async def test_what_is_unseen_is_in_no_comparison(world: World) -> None:
     engine = world.engine()
 
@@ -442,6 +493,31 @@ async def test_long_values_are_hidden_in_what_a_program_tells(world: World) -> N
             assert run.output == f"Look at {incident}, please."
             assert run.result.identical == bool(number)
     assert "INC-300" not in json.dumps(world.server.bodies)
+
+
+async def test_a_miss_tells_of_a_marked_value_that_is_too_short(world: World) -> None:
+    engine, numbers = world.engine(), itertools.count(10)
+    world.think(lambda _: Answer([text("ok")]))
+
+    @engine.tool(effect="read", opaque=["$.id"])
+    def look() -> dict[str, str]:
+        """Look at a ticket."""
+        return {"id": f"T{next(numbers)}", "state": "open"}
+
+    misses = []
+    async with engine:
+        for _ in range(2):
+            async with engine.run("p", "go", client=world.client) as run:
+                said = f"Look at {(await run.act(look)).value['id']}, please."
+                asked = {"model": MODEL, "max_tokens": 50}
+                await run.decide({**asked, "messages": [{"role": "user", "content": said}]})
+            misses.append(run.result.miss[0])
+    assert [str(it) for it in misses[1].differences] == [
+        (
+            '$.messages[0].content: "Look at T10, please." -> "Look at T11, please."'
+            " (a marked value stands in it that is too short to be told apart)"
+        )
+    ]
 
 
 async def test_whether_values_of_a_task_are_equal_is_part_of_what_it_is_known_by(
@@ -611,6 +687,51 @@ async def test_a_value_may_be_called_as_a_role_or_a_tool_is(world: World) -> Non
                 run.output = reply["content"][0]["text"]
             assert run.output == f"Look at {incident}."
     assert world.server.requests == 1
+
+
+async def test_what_the_api_calls_blocks_by_and_what_was_thought_are_sent_as_they_are(
+    world: World,
+) -> None:
+    engine = world.engine()
+    thought = "An image and a tool_result of look_at."
+    world.think(
+        lambda body: Answer(
+            [{"type": "thinking", "thinking": thought}, call("look_at", {"what": "it"})]
+            if turn(body) == 0
+            else [text("done")]
+        )
+    )
+    asked: dict[str, Any] = {
+        "model": MODEL,
+        "max_tokens": 50,
+        "tools": [{"name": "look_at", "input_schema": {"type": "object"}}],
+    }
+    picture = {"type": "base64", "media_type": "image/png", "data": "aGVsbG8="}
+    async with engine:
+        for incident in ("tool_result", "tool_use", "base64", "image/png", "thinking", "look_at"):
+            async with engine.run(
+                "p", {"incident": incident}, opaque=["$.incident"], client=world.client
+            ) as run:
+                told = [{"type": "text", "text": incident}, {"type": "image", "source": picture}]
+                said = [{"role": "user", "content": told}]
+                reply = (await run.decide({**asked, "messages": said})).value["content"]
+                answer = {"tool_use_id": reply[1]["id"], "content": f"It is {incident}."}
+                said += [
+                    {"role": "assistant", "content": reply},
+                    {"role": "user", "content": [{"type": "tool_result", **answer}]},
+                ]
+                await run.decide({**asked, "messages": said})
+            assert run.result.replayed == (incident != "tool_result"), run.result.miss
+    assert world.server.requests == 2
+    opening, reply, answer = (it["content"] for it in world.server.bodies[1]["messages"])
+    standin = opening[0]["text"]
+    assert standin.startswith("opq_")
+    assert opening[1]["source"] == picture
+    assert [block["type"] for block in reply] == ["thinking", "tool_use"]
+    assert reply[0]["thinking"] == thought
+    assert reply[1]["name"] == "look_at"
+    assert answer[0]["type"] == "tool_result"
+    assert answer[0]["content"] == f"It is {standin}."
 
 
 async def test_a_stand_in_that_was_not_read_back_reaches_no_tool(world: World) -> None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import uvicorn
 from anthropic import Anthropic, AsyncAnthropic
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from execgraph import Engine
 from execgraph.adapters.messages_api import Answer, text
@@ -57,6 +67,11 @@ class Clients:
         with ThreadPoolExecutor() as pool:
             await asyncio.wrap_future(pool.submit(work))
 
+    async def count_in_pool(self) -> None:
+        asked = {key: value for key, value in ASK.items() if key != "max_tokens"}
+        with ThreadPoolExecutor() as pool:
+            await asyncio.wrap_future(pool.submit(lambda: self.sync.messages.count_tokens(**asked)))
+
     async def count(self) -> None:
         asked = {key: value for key, value in ASK.items() if key != "max_tokens"}
         await self.later.messages.count_tokens(**asked)
@@ -93,10 +108,11 @@ async def test_a_call_that_is_not_recorded_is_paid_each_time_and_told(
     assert len(told) == 1, "once for each kind"
 
 
-async def test_counting_tokens_is_a_call_that_costs_nothing(world: World) -> None:
+@pytest.mark.parametrize("kind", ["count", "count_in_pool"])
+async def test_counting_tokens_is_a_call_that_costs_nothing(world: World, kind: str) -> None:
     engine = world.engine()
     async with engine, Clients(world, engine) as clients:
-        first, again = await twice(engine, clients, "count")
+        first, again = await twice(engine, clients, kind)
         assert first.recorded, "it chooses nothing"
         assert (again.tokens, again.saved_tokens, again.cost) == (0, TOKENS, 0.0)
         assert (str(again.mode), again.replayed) == ("partial", False)
@@ -126,6 +142,81 @@ async def test_a_call_outside_any_run_is_nobodys(world: World) -> None:
             await asyncio.create_task(clients.count(), context=_nobody())
         assert run.result.miss == ()
         await clients.pool()
+
+
+# Batches ----------------------------------------------------------------------------------
+
+BATCH = {"id": "msgbatch_1", "type": "message_batch", "processing_status": "ended"}
+
+
+@pytest.fixture
+def batches() -> Iterator[str]:
+    """A service that takes message batches, and has their results at once."""
+    result = {"custom_id": "a", "result": {"type": "errored", "error": {"type": "error"}}}
+
+    async def answer(request: Request) -> Response:
+        if request.url.path.endswith("/results"):
+            return Response(json.dumps(result) + "\n", media_type="application/x-jsonl")
+        return JSONResponse({**BATCH, "results_url": f"{request.url}/results"})
+
+    app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.002)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+#: What is told of a call about batches, whether its run is recorded, and what a replay costs.
+OF_BATCHES: dict[str, tuple[list[str], bool, float | None]] = {
+    "create": (["unrecorded call"], True, None),
+    "retrieve": ([], True, 0.0),
+    "cancel": ([], True, 0.0),
+    "results": (["unrecorded call"], False, None),
+}
+
+
+@pytest.mark.parametrize("api", ["messages", "beta"])
+@pytest.mark.parametrize("what", OF_BATCHES)
+async def test_a_batch_is_paid_when_it_is_made_and_its_results_may_steer(
+    world: World, batches: str, api: str, what: str
+) -> None:
+    told, recorded, cost = OF_BATCHES[what]
+    engine = world.engine()
+    middleware = engine.middleware()
+
+    async def use(made: AsyncAnthropic) -> None:
+        messages: Any = made.messages if api == "messages" else made.beta.messages
+        if what == "create":
+            await messages.batches.create(requests=[{"custom_id": "a", "params": ASK}])
+        elif what == "results":
+            lines = await messages.batches.results("msgbatch_1")
+            assert [line.custom_id async for line in lines] == ["a"]
+        else:
+            await getattr(messages.batches, what)("msgbatch_1")
+
+    async with (
+        engine,
+        Clients(world, engine) as clients,
+        AsyncAnthropic(base_url=batches, api_key="x", middleware=[middleware]) as made,
+    ):
+        results = []
+        for _ in range(2):
+            async with engine.run("program", "go") as run:
+                await clients.later.messages.create(**ASK)
+                await use(made)
+            results.append(run.result)
+    first, again = results
+    assert first.recorded == recorded
+    assert set(told) <= set(misses(again))
+    assert again.replayed == (told == [])
+    if recorded:
+        assert (again.tokens, again.cost, misses(again)) == (0, cost, told)
 
 
 def _nobody() -> Any:

@@ -85,7 +85,9 @@ def test_going_back_forgets_what_came_later_and_gives_it(path: Path) -> None:
 def test_outputs_are_those_of_actions(path: Path) -> None:
     path.take(asked("a"))
     path.take(written("b"))
-    assert path.outputs() == {"b": b"1"}
+    assert path.outputs == {"b": b"1"}
+    path.go_back(1, CAUSE)
+    assert not path.outputs
 
 
 def test_a_run_without_a_recorded_path_follows_none_and_leaves_none(path: Path) -> None:

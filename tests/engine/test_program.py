@@ -578,10 +578,10 @@ async def test_effects_are_told_even_where_a_sibling_broke_the_run(
         store = desk.engine.session().store
         intend = store.intend
 
-        async def lost(effect: Any, expected: Any) -> bool:
+        async def lost(effect: Any, expected: Any, **wish: Any) -> Any:
             if "us" in effect.target:
                 raise ConnectionError("the store is away")
-            return await intend(effect, expected)
+            return await intend(effect, expected, **wish)
 
         monkeypatch.setattr(store, "intend", lost)
         with pytest.raises(RunFailed, match="the store is away") as failure:

@@ -110,6 +110,7 @@ async def test_only_what_could_not_be_written_is_dropped_and_that_is_told_once(
         away = False
         await engine.settle()
         assert (await engine.stats()).executions == 101, "the recording, and the newest replays"
+        assert not engine.session().at_work._own, "what was dropped is not at work for ever"
 
 
 async def test_a_run_that_waits_to_be_written_can_be_cancelled(

@@ -13,7 +13,7 @@ from neo4j import GraphDatabase
 from execgraph import Acl, Agent, Engine, RunFailed, StoreError
 from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.graphstore.errors import StoreDamaged
-from execgraph.graphstore.neo4j.queries import constraint_names
+from execgraph.graphstore.neo4j.queries import made_names
 
 from .conftest import World, misses, turn
 from .test_server_killed import Server, own, world
@@ -36,8 +36,8 @@ def asked(server: Server, query: str) -> list[list[Any]]:
         return [list(record.values()) for record in driver.execute_query(query).records]
 
 
-def constraints(server: Server) -> set[str]:
-    rows = asked(server, "SHOW CONSTRAINTS YIELD name RETURN name")
+def made(server: Server) -> set[str]:
+    rows = asked(server, "SHOW INDEXES YIELD name RETURN name")
     return {name for (name,) in rows if name.startswith("execgraph_")}
 
 
@@ -107,7 +107,7 @@ async def test_it_is_made_a_store_again_that_everybody_can_open(
         result = await agent.execute("go")
         assert not result.replayed
         assert misses(result) == ["new task"]
-    assert await asyncio.to_thread(constraints, own) >= constraint_names()
+    assert await asyncio.to_thread(made, own) >= made_names()
     assert await asyncio.to_thread(asked, own, TWINS) == []
     async with world.engine() as fresh:
         await fresh.observe("acl:ship", "yes")
@@ -148,7 +148,7 @@ async def test_constraints_that_are_missing_are_made_after_an_outage(
         await asyncio.to_thread(own.kill)
         await asyncio.to_thread(own.start)
         await engine.observe("acl:ship", "no")
-    assert "execgraph_resource" in await asyncio.to_thread(constraints, own)
+    assert "execgraph_resource" in await asyncio.to_thread(made, own)
 
 
 async def test_a_store_with_duplicates_says_which_and_what_to_do(world: World, own: Server) -> None:

@@ -29,6 +29,7 @@ from execgraph.graphstore.store import GraphStore
 from execgraph.scripts._neo4j_control import is_free
 
 from .conftest import World, misses, turn
+from .outage import repeat_for
 
 pytestmark = pytest.mark.neo4j
 
@@ -84,11 +85,6 @@ async def world(own: Server, server: tuple[MessagesServer, list[Any]]) -> AsyncI
     running, script = server
     async with AsyncAnthropic(base_url=running.url, api_key="test-key", max_retries=0) as client:
         yield World(own.uri, f"test-{uuid.uuid4().hex[:12]}", running, client, script)
-
-
-def repeat_for(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    for place in ("client", "connection"):
-        monkeypatch.setattr(f"execgraph.graphstore.neo4j.{place}.RETRY_SECONDS", seconds)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -216,7 +212,7 @@ async def test_what_was_acknowledged_is_kept_and_what_waited_goes_on(
             own.kill()
             runs, most = len(fleet.results), max(len(it.acknowledged) for it in changes)
             await asyncio.to_thread(own.start)
-            await until(lambda: done(runs + 6, most + 3))
+            await until(lambda: done(runs + 4, most + 2))
             fleet.stop = True
             for it in changes:
                 it.stop = True

@@ -18,12 +18,15 @@ from execgraph import (
     Acl,
     Agent,
     ConfigurationError,
+    ConfirmationRequest,
     Engine,
+    Event,
     FileSource,
     NotReplayable,
     PreconditionChanged,
     Result,
     RunFailed,
+    RunWaits,
     StoreError,
     StoreUnavailable,
     Tool,
@@ -33,7 +36,7 @@ from execgraph.graphstore.errors import StoreDamaged
 from execgraph.tests.models import MODEL
 
 from .conftest import World, misses, outcomes, results, turn
-from .outage import Calls, Cut, Held, Outlet
+from .outage import Calls, Cut, Held, Outlet, repeat_for
 
 AWAY = "store away"
 REFUSED = "precondition changed, not executed"
@@ -62,6 +65,7 @@ async def place(
     monkeypatch.setattr("execgraph.engine.sessions.outage._PROBE_SECONDS", 0.05)
     monkeypatch.setattr("execgraph.engine.sessions.outage._OPEN_SECONDS", 1.0)
     monkeypatch.setattr("execgraph.engine.sessions.replay_writer._AGAIN_SECONDS", 0.05)
+    repeat_for(monkeypatch, 3.0)  # what has begun when it goes
     outlet: Held | Cut = (Held if url.startswith("sqlite") else Cut)(url, monkeypatch)
     await outlet.come()
     running, script = server
@@ -264,6 +268,58 @@ async def test_a_run_that_needs_its_store_fails_wherever_that_goes(
 
 @pytest.mark.neo4j
 @pytest.mark.parametrize("url", ["neo4j"], indirect=True)
+async def test_equal_runs_wait_for_nobody_while_their_store_is_away(place: Place) -> None:
+    together = asyncio.Barrier(3)
+    waits: list[Event] = []
+
+    async def meet(tool: str) -> None:
+        if tool == "look":
+            await together.wait()  # nobody comes through unless all do
+
+    engine = place.engine("live")
+    agent = rollout(place, engine, meet)
+    engine.subscribe(lambda event: waits.append(event) if isinstance(event, RunWaits) else None)
+    async with engine, asyncio.timeout(60):
+        await allow(engine)
+        await place.outlet.go()
+        results = await asyncio.gather(*(agent.execute("go") for _ in range(3)))
+    assert [it.mode for it in results] == ["live"] * 3
+    assert waits == []
+
+
+@pytest.mark.neo4j
+@pytest.mark.parametrize("url", ["neo4j"], indirect=True)
+@pytest.mark.parametrize("choice", ["live", "raise"])
+async def test_who_waits_when_the_store_goes_waits_no_longer(place: Place, choice: Choice) -> None:
+    """The leader is somebody who reaches the store still."""
+    here, began, waits = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def hold(tool: str) -> None:
+        began.set()
+        await here.wait()
+
+    others, engine = place.others(), place.engine(choice)
+    engine.subscribe(lambda event: waits.set() if isinstance(event, RunWaits) else None)
+    leading, waiting = rollout(place, others, hold), rollout(place, engine, nothing)
+    async with others, engine, asyncio.timeout(60):
+        await allow(others)
+        leader = asyncio.ensure_future(leading.execute("go"))
+        await began.wait()
+        waiter = asyncio.ensure_future(waiting.execute("go"))
+        await waits.wait()
+        await place.outlet.go()
+        outcome: Any = (await asyncio.gather(waiter, return_exceptions=True))[0]
+        assert not leader.done()
+        here.set()
+        assert (await leader).output == SAID
+    if choice == "live":
+        assert (outcome.mode, outcome.output, misses(outcome)) == ("live", SAID, [AWAY])
+    else:
+        assert isinstance(outcome, StoreUnavailable)
+
+
+@pytest.mark.neo4j
+@pytest.mark.parametrize("url", ["neo4j"], indirect=True)
 async def test_a_run_that_begins_without_its_store_does_nothing_or_is_live(
     place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,15 +463,15 @@ async def test_the_rest_of_a_reply_is_refused_once_one_of_its_effects_has_begun(
         store = engine.session().store
         intend, begun = store.intend, asyncio.Event()
 
-        async def in_turn(*args: Any) -> bool:
+        async def in_turn(*args: Any, **more: Any) -> Any:
             if not begun.is_set():
                 begun.set()
-                return await intend(*args)
+                return await intend(*args, **more)
             while armed:  # noqa: ASYNC110  (until the first one is in)
                 await asyncio.sleep(0.01)
-            return await intend(*args)
+            return await intend(*args, **more)
 
-        store.intend = in_turn  # type: ignore[assignment,method-assign]
+        store.intend = in_turn  # type: ignore[method-assign]
         result, asked, done = await place.world.count(agent.execute("go"))
         assert done == ["look", "deploy eu", "announce"]
         assert ("deploy", "refused") in outcomes(result)
@@ -708,3 +764,30 @@ async def test_what_an_action_gave_is_not_lost_because_nobody_can_say_where_it_d
         with suppress(RunFailed):
             await once(look)
     assert seen == ["recorded", "waited", "another"]
+
+
+async def test_what_is_to_be_confirmed_does_not_begin_without_the_store(place: Place) -> None:
+    engine, world, asked = place.engine(), place.world, []
+
+    @engine.tool(effect="confirm", requires=[])
+    def ship() -> str:
+        """Ship."""
+        world.done.append("ship")
+        return "shipped"
+
+    async def confirm(request: ConfirmationRequest) -> bool:
+        asked.append(request.id)
+        await place.outlet.go()
+        return True
+
+    async with engine:
+        for count in (1, 1):  # it goes while a person thinks, and it is away from the start
+            with pytest.raises(RunFailed):
+                async with engine.run("shipper", {"n": 1}, confirm=confirm) as run:
+                    await run.act(ship)
+            assert (world.done, len(asked)) == ([], count)
+        await place.outlet.come()
+        await back(engine)
+        async with engine.run("shipper", {"n": 1}, confirm=lambda _: True) as run:
+            await run.act(ship)
+        assert world.done == ["ship"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from contextvars import ContextVar
 from datetime import timedelta
@@ -12,7 +13,8 @@ import pytest
 
 from execgraph import Acl, Engine, RunFailed
 from execgraph.adapters.messages_api import Answer, call, text
-from execgraph.engine.asking.why import Why
+from execgraph.engine.asking.diff import Diff
+from execgraph.engine.asking.why import Why, WhyMiss
 from execgraph.engine.errors import ExecutionUnknown
 from execgraph.graphstore.canonical import Json
 from execgraph.graphstore.model import ChangeKind, Mode, Replay
@@ -255,7 +257,7 @@ async def test_without_an_id_the_newest_run_is_told(world: World) -> None:
 async def test_an_unknown_id_says_how_to_list_ids(world: World) -> None:
     async with world.engine() as engine:
         await engine.observe("acl:prod", 1)
-        with pytest.raises(ExecutionUnknown, match=r"'nonsense'.*execgraph cypher"):
+        with pytest.raises(ExecutionUnknown, match=r"'nonsense'.*execgraph runs"):
             await engine.why("nonsense")
 
 
@@ -426,3 +428,100 @@ async def test_a_divergence_of_a_write_is_not_put_down_to_the_rule_that_allowed_
         result = await agent.execute(TASK)
         kinds = [str(cause.kind) for cause in result.miss]
         assert kinds == ["precondition changed", "output diverged"]
+
+
+# The documents in full --------------------------------------------------------------------
+
+
+def diff_of(why: Why, kind: str) -> Diff:
+    [diff] = [it.diff for it in known(why) if str(it.cause.kind) == kind and it.diff is not None]
+    return diff
+
+
+def known(why: Why) -> list[WhyMiss]:
+    misses = (*why.misses, *(step.why for step in why.steps if step.why is not None))
+    return list({it.cause: it for it in misses}.values())
+
+
+async def test_the_two_documents_of_a_changed_fact_are_told(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        await agent.execute(TASK)
+        await engine.observe("acl:two", {"rule": {"who": ["ops"], "token": "b"}, "comment": "no"})
+        result = await agent.execute(TASK)
+        await engine.observe("acl:two", {"rule": 3})
+        plain = await engine.why(result.execution_id)
+        assert [it.diff for it in known(plain)] == [None], "only where it is asked for"
+        diff = diff_of(await engine.why(result.execution_id, diff=True), "precondition changed")
+    assert diff.about == "acl:two $.rule, version 1 -> 2"
+    assert diff.before == {"rule": 1}, "the part that is named, and not the comment"
+    assert diff.after == {"rule": {"who": ["ops"], "token": "hidden"}}
+    assert [str(it) for it in diff.differences] == ["$.rule: 1 -> an object"]
+    assert diff.lines[3:6] == [" {", '-  "rule": 1', '+  "rule": {']
+    assert json.loads(json.dumps(diff.as_json()))["lines"] == diff.lines
+
+
+async def test_of_a_withdrawn_fact_the_document_that_was_is_told(world: World) -> None:
+    engine, agent = example(world)
+    async with engine:
+        await observe_both(engine)
+        await agent.execute(TASK)
+        await engine.withdraw("acl:one")
+        result = await agent.execute(TASK)
+        diff = diff_of(await engine.why(result.execution_id, diff=True), "precondition withdrawn")
+        assert (diff.before, diff.after, diff.hint) == ({"rule": 1}, None, None)
+
+
+async def test_a_diverged_output_a_task_and_code_are_told_in_full(world: World) -> None:
+    engine, numbers = world.engine(), itertools.count(1)
+
+    @engine.tool(effect="read")
+    def look() -> dict[str, Any]:
+        """Look."""
+        number = next(numbers)
+        return {"rows": [{"id": number * 100 + place} for place in range(20)], "token": number}
+
+    world.think(
+        lambda body: Answer([call("look", {})]) if turn(body) == 0 else Answer([text("done")])
+    )
+
+    async def told(task: Json, **settings: Any) -> Why:
+        agent = world.agent(engine, [look], **settings)
+        result = await agent.execute(task)  # type: ignore[arg-type]
+        return await engine.why(result.execution_id, diff=True)
+
+    async with engine:
+        await told({"n": 1})
+        diff = diff_of(await told({"n": 1}), "output diverged")
+        assert len(diff.differences) == 21, "all of them, and not the first"
+        assert isinstance(diff.after, dict)
+        assert diff.after["rows"][19] == {"id": 219}
+        assert diff.after["token"] == "hidden, another one"
+        assert str(diff.differences[-1]) == "$.token: hidden -> hidden"
+        diff = diff_of(await told({"n": 2}, opaque=[]), "new task")
+        assert (diff.about, diff.before) == ("task", {"inputs": {"n": 1}, "context": None})
+        diff = diff_of(await told({"n": 2}, system="Be\nkind."), "code changed")
+        assert [line for line in diff.lines if line[0] in "-+"][2:] == [
+            '-  "system": "You deploy.",',
+            '+  "system": "Be\\n',
+            '+  kind.",',
+        ]
+
+
+async def test_a_changed_request_is_told_in_full(world: World) -> None:
+    engine = world.engine()
+    world.think(lambda _: Answer([text("done")]))
+    ids = []
+    async with engine:
+        for place in ("north", "south"):
+            async with engine.run("p", "go", client=world.client) as run:
+                messages = [{"role": "user", "content": f"{'x' * 300} {place}"}]
+                await run.decide({"model": "m", "max_tokens": 9, "messages": messages})
+            ids.append(run.execution_id)
+        diff = diff_of(await engine.why(ids[1], diff=True), "request changed")
+    assert isinstance(diff.before, dict)
+    assert isinstance(diff.after, dict)
+    assert diff.before["messages"][0]["content"] == f"{'x' * 300} north"
+    assert diff.after["messages"][0]["content"] == f"{'x' * 300} south"
+    assert [it.path for it in diff.differences] == ["$.messages[0].content"]

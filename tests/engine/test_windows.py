@@ -26,7 +26,7 @@ from .conftest import World, outcomes, results, turn
 
 REFUSED = "precondition changed, not executed"
 STORE_CALLS = (
-    *("lookup", "still", "values", "read_facts", "document", "hold"),
+    *("lookup", "unfinished", "still", "values", "read_facts", "document", "hold"),
     *("intend", "unbroken", "write", "publish"),
 )
 STATEMENTS = {*STORE_CALLS, "confirm"}
@@ -283,6 +283,7 @@ class Trial:
     async def calls_of(self, prepare: Prepare) -> tuple[list[str], dict[int, int]]:
         """The calls of a run in which nothing happens; and how many came before each turn."""
         calls = self.replayer.calls
+        await self.ran(prepare, None, ())  # so that there is a task to compare a new one with
         self.replayer.facts.on_ask = lambda turn: calls.asked.update({turn: len(calls.names)})
         await self.ran(prepare, None, ())
         self.replayer.facts.on_ask = lambda turn: None
@@ -336,6 +337,13 @@ def windows_around(names: list[str], happening: str) -> list[Window]:
     return [Window(number, after) for number in range(len(names)) for after in sides]
 
 
+def some(world: World, windows: list[Window], scenario: str) -> list[Window]:
+    """On Neo4j each scenario tries every third window, beginning with another one."""
+    if world.url.startswith("sqlite"):
+        return windows
+    return windows[list(SCENARIOS).index(scenario) % 3 :: 3]
+
+
 @pytest.mark.parametrize("happening", HAPPENINGS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_no_window_lets_an_old_fact_through(
@@ -350,7 +358,7 @@ async def test_no_window_lets_an_old_fact_through(
         it = await trial(world, stack, monkeypatch, facts)
         names, asks = await it.calls_of(prepare)
         assert "intend" in names
-        for window in windows_around(names, happening):
+        for window in some(world, windows_around(names, happening), scenario):
             because = f"{scenario}, {happening} {window} of {names}"
             rule, result, done, asked = await it.ran(prepare, window, becomes)
             assert it.replayer.stale == [], because

@@ -44,6 +44,7 @@ _CHANGES: dict[str, Any] = {
     "output": "other",
     "output_key": "other",
     "error": True,
+    "started_at": 7,
     "duration_ms": 1.0,
     "guards": (_OTHER.id,),
     "feeds": (7,),
@@ -61,9 +62,9 @@ _CHANGES: dict[str, Any] = {
     "call": 2,
 }
 _SAME_BEHAVIOUR = {
-    "position", "kind", "name", "code_key", "output", "duration_ms", "feeds", "head", "extends",
-    "shared", "messages", "usage", "asked_at", "seen", "cost", "effect", "arguments", "decision",
-    "call",
+    "position", "kind", "name", "code_key", "output", "started_at", "duration_ms", "feeds", "head",
+    "extends", "shared", "messages", "usage", "asked_at", "seen", "cost", "effect", "arguments",
+    "decision", "call",
 }  # fmt: skip
 
 

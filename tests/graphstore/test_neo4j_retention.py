@@ -23,7 +23,7 @@ from execgraph.graphstore.neo4j import changing, retention
 from execgraph.graphstore.neo4j.client import Client
 from execgraph.graphstore.neo4j.mapping import GATES
 from execgraph.graphstore.neo4j.planned_change import PlannedChange, until_parameters
-from execgraph.graphstore.neo4j.queries import query
+from execgraph.graphstore.neo4j.queries import given, query
 from execgraph.graphstore.neo4j.recording import replay_parameters, write_parameters
 from execgraph.graphstore.neo4j.store import Neo4jStore
 from execgraph.graphstore.retention import Collected, Retention
@@ -57,7 +57,9 @@ async def _held_open(driver: AsyncDriver, name: str, **parameters: Any) -> Async
     async with driver.session() as session, await session.begin_transaction() as transaction:
         schema = await transaction.run("MATCH (s:ExecgraphSchema) RETURN s.store AS store")
         store = (await schema.single(strict=True))["store"]
-        await (await transaction.run(query(name), {**parameters, "store": store})).consume()
+        await (
+            await transaction.run(query(name), given(name, {**parameters, "store": store}))
+        ).consume()
         yield
         await transaction.commit()
 
@@ -384,7 +386,9 @@ async def test_a_batch_costs_the_same_however_often_a_task_was_replayed(
         for name, parameters in pages.items():
             async with neo4j_driver.session() as session:
                 statement = f"PROFILE {query(name)}"
-                result = await session.run(statement, {"namespace": space, **parameters})
+                result = await session.run(
+                    statement, given(name, {"namespace": space, **parameters})
+                )
                 summary = await result.consume()
             assert summary.profile is not None
             found += _hits(summary.profile)

@@ -13,13 +13,14 @@ import pytest
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import VersionMoved
 from execgraph.graphstore.facts import Expected
-from execgraph.graphstore.model import manifest, signature
+from execgraph.graphstore.model import JournalEntry, manifest, signature
 from execgraph.graphstore.neo4j.address import Address
 from execgraph.graphstore.neo4j.store import Neo4jStore
 from execgraph.tests.conformance.samples import (
     guard,
     newest,
     published,
+    sample_approval,
     sample_effect,
     sample_recording,
     sample_replay,
@@ -164,6 +165,27 @@ async def test_an_effect_is_checked_and_begun_in_one_round_trip(store: Any, wire
     refused = [Expected("acl:0", 2, believed=True)]
     turns = await wire.during(store.intend(sample_effect("run-2"), refused))
     assert turns == 2, "what is refused is refused by this store, not by another one"
+
+
+async def test_an_effect_that_is_confirmed_takes_one_round_trip_more(store: Any, wire: Any) -> None:
+    asked, day = sample_approval(), timedelta(days=1)
+    assert await wire.during(store.request(asked, day)) == 1
+    used = sample_effect("run-1").model_copy(update={"approval": asked.id, "approved_by": "ann"})
+    assert await wire.during(store.intend(used, [])) == 1
+    found = await store.approval(asked.id)
+    assert (found.state, found.by) == ("used", "ann"), "the answer is kept with the intent"
+
+
+async def test_what_is_kept_of_a_run_meanwhile_takes_one_round_trip(store: Any, wire: Any) -> None:
+    recording = sample_recording()
+    running = recording.execution.model_copy(update={"id": "run-1"})
+    entry = JournalEntry("deploy", "run-1", 0, 1, b"step")
+    assert await wire.during(store.journal([entry])) == 1
+    assert await wire.during(store.journal([entry])) == 1
+    assert await wire.during(store.note_running([running])) == 1
+    assert await wire.during(store.intend(sample_effect("run-1"), [], entries=[entry])) == 1
+    assert await wire.during(store.end_effect(sample_effect("run-1", done=True))) == 1
+    assert await wire.during(store.forget_journal(["run-1"])) == 1
 
 
 async def test_a_run_is_recorded_in_two_round_trips(store: Any, wire: Any, space: str) -> None:

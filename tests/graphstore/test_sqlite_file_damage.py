@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,15 @@ from execgraph.graphstore.document import Document
 from execgraph.graphstore.errors import StoreDamaged, StoreError, StoreUnavailable
 from execgraph.graphstore.facts import Facts
 from execgraph.graphstore.finding import Level
-from execgraph.graphstore.model import Trace
+from execgraph.graphstore.model import ApprovalState, Trace
 from execgraph.graphstore.sqlite.store import SqliteStore
-from execgraph.tests.conformance.samples import guard, published, sample_recording
+from execgraph.tests.conformance.samples import (
+    guard,
+    published,
+    sample_approval,
+    sample_effect,
+    sample_recording,
+)
 
 SPACE, RULE, OTHER = "team", "acl:rule", "acl:other"
 NEWEST = "deploy-3"  # the only trace whose guards hold
@@ -230,6 +237,31 @@ async def test_an_older_copy_put_in_its_place_is_not_believed(tmp_path: Path) ->
     await store.close()
     path.write_bytes(backup)
     assert await _replayed(path) is None
+
+
+async def test_an_approval_that_may_have_been_used_in_what_was_lost_is_closed(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "graph.db"
+    await _made(path)
+    store = SqliteStore(str(path), namespace=SPACE)
+    await store.open()
+    await store.request(sample_approval(), timedelta(days=1))
+    await store.answer("approval-1", ApprovalState.APPROVED)
+    await store.close()
+    backup = path.read_bytes()
+    await store.open()
+    effect = sample_effect("deploy-9").model_copy(update={"approval": "approval-1"})
+    assert await store.intend(effect, []) is not None
+    await store.change(RULE, Document.of({"a": 4}))
+    await store.close()
+    path.write_bytes(backup)
+    await store.open()
+    assert await store.intend(effect, []) is None
+    found = await store.approval("approval-1")
+    await store.close()
+    assert found is not None
+    assert found.state is ApprovalState.EXPIRED
 
 
 async def test_a_new_store_in_the_place_of_a_deleted_one_is_believed(tmp_path: Path) -> None:

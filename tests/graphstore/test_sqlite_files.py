@@ -28,7 +28,8 @@ from execgraph.graphstore.model import ChangeKind
 from execgraph.graphstore.retention import Collected, Retention
 from execgraph.graphstore.sqlite import connection, files
 from execgraph.graphstore.sqlite.store import SqliteStore
-from execgraph.tests.conformance.samples import published, sample_recording
+from execgraph.tests.conformance.samples import newest, published, sample_recording
+from execgraph.tests.crashes.migrating import old_file
 
 
 @pytest.fixture
@@ -222,6 +223,22 @@ async def test_an_older_schema_is_migrated_with_its_data(
     assert raw.execute("SELECT x FROM later").fetchall() == [(";",)]
     assert raw.execute("PRAGMA user_version").fetchone() == (len(newer),)
     raw.close()
+
+
+async def test_a_trace_of_version_4_is_served_still(path: Path, tmp_path: Path) -> None:
+    current = tmp_path / "current.db"
+    recording = sample_recording()
+    steps = tuple(step.model_copy(update={"started_at": None}) for step in recording.steps)
+    store = SqliteStore(str(current), namespace="team")
+    await store.open()
+    await published(store, recording.model_copy(update={"steps": steps}))
+    await store.close()
+    old_file(path, 4, current)
+    store = SqliteStore(str(path), namespace="team")
+    await store.open()
+    found = await store.lookup("deploy", newest)
+    assert (found.damaged, [trace.steps for trace in found.traces]) == ((), [steps])
+    await store.close()
 
 
 async def test_a_store_of_version_1_is_brought_up_to_date(path: Path) -> None:

@@ -28,9 +28,9 @@ def watch_effects(world: World, store: GraphStore) -> None:
     """Right before an effect is begun is a point where things happen."""
     intend = store.intend
 
-    async def watched(*arguments: Any) -> bool:
+    async def watched(*arguments: Any, **more: Any) -> Any:
         await world.reached("effect")
-        return await intend(*arguments)
+        return await intend(*arguments, **more)
 
     vars(store)["intend"] = watched
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -123,6 +125,8 @@ class History:
         side: Side,
         what: tuple[int, str, int, int],
         expected: Expected,
+        *,
+        alone: bool = False,
     ) -> None:
         process, agent, task, replay = what
         side.world.done.clear()
@@ -130,11 +134,44 @@ class History:
         if agent == PROGRAM.name:
             result = await side.world.program(process, replay=bool(replay))
         else:
-            result = await side.world.execute(process, agent, task, replay=bool(replay))
+            how = {"replay": bool(replay), "alone": alone}
+            result = await side.world.execute(process, agent, task, **how)
         self._compare(side, _found(result, side.world.calls - before, side.world.done), expected)
         if result.recorded:
             tasks = (PROGRAM if agent == PROGRAM.name else AGENTS[agent]).tasks
             side.oracle.traces[agent, tasks[task]][-1].id = result.execution_id
+
+    async def _together(self, side: Side, process: int, agent: str, task: int) -> None:
+        """Execute three times at once, in both processes: one asks, and the others are served.
+
+        Where they run different code, or what one records does not serve the others, nobody waits
+        for anybody, and what they come to depends on who is first: then one executes alone.
+        """
+        tasks = (PROGRAM if agent == PROGRAM.name else AGENTS[agent]).tasks
+        where, processes = (agent, tasks[task]), (process, process, 1 - process)
+        alone = side.oracle.code[0] != side.oracle.code[1]
+        if alone or any(it.calls for it in _all(copy.deepcopy(side.oracle), processes, where)[1:]):
+            await self._execute(side, process, agent, task)
+            return
+        expected = _all(side.oracle, processes, where)
+        side.world.done.clear()
+        before = side.world.calls
+        results = await asyncio.gather(*(self._result(side, it, agent, task) for it in processes))
+        calls, done = side.world.calls - before, side.world.done
+        # Which of them asks is nobody's choice, and what the tools did is told for all of them.
+        found = [_found(it, 0, []) for it in results]
+        self._compare(side, calls, sum(it.calls for it in expected))
+        self._compare(side, sorted(done), sorted(itertools.chain(*(it.done for it in expected))))
+        bare = [replace(it, calls=0, done=()) for it in expected]
+        self._compare(side, sorted(found, key=repr), sorted(bare, key=repr))
+        for result in results:
+            if result.recorded:
+                side.oracle.traces[where][-1].id = result.execution_id
+
+    async def _result(self, side: Side, process: int, agent: str, task: int) -> Result:
+        if agent == PROGRAM.name:
+            return await side.world.program(process)
+        return await side.world.execute(process, agent, task)
 
     def _compare(self, side: Side, found: object, expected: object) -> None:
         if found != expected:
@@ -163,7 +200,8 @@ class History:
         where: Task = (agent, AGENTS[agent].tasks[task])
         expected = side.oracle.execute(process, where, meanwhile=Meanwhile(point, tuple(changes)))
         try:
-            await self._checked(side, (process, agent, task, 1), expected)
+            # Who leads looks up twice, and what has moved between may have come back.
+            await self._checked(side, (process, agent, task, 1), expected, alone=True)
         finally:
             await side.world.disarm()
 
@@ -312,6 +350,10 @@ class History:
         side.oracle.gone.clear()
 
 
+def _all(oracle: Oracle, processes: Sequence[int], task: Task) -> list[Expected]:
+    return [oracle.execute(process, task) for process in processes]
+
+
 def _found(result: Result, calls: int, done: list[tuple[str, tuple[Any, ...]]]) -> Expected:
     return Expected(
         output=result.output,
@@ -376,6 +418,7 @@ def _a_meanwhile(choose: random.Random) -> Operation:
 KINDS: dict[str, tuple[float, Callable[[random.Random], Operation]]] = {
     "execute": (14, _an_execute),
     "again": (30, lambda c: ("again", int(c.random() < 0.15))),
+    "together": (2, lambda c: ("together", _process(c), *c.choice([*_TASKS, (PROGRAM.name, 0)]))),
     "program": (2, lambda c: ("execute", _process(c), PROGRAM.name, 0, int(c.random() > 0.03))),
     "meanwhile": (2, _a_meanwhile),
     "change": (22, lambda c: ("change", _process(c), _uri(c), c.choice(_PARTS), c.randrange(3))),

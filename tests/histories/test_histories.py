@@ -73,6 +73,10 @@ class Histories(RuleBasedStateMachine):
     def execute(self, process: int, task: tuple[str, int], replay: int) -> None:
         self.do("execute", process, *task, replay)
 
+    @rule(process=process, task=tasks)
+    def together(self, process: int, task: tuple[str, int]) -> None:
+        self.do("together", process, *task)
+
     @rule(other=process)
     def again(self, other: int) -> None:
         self.do("again", other)

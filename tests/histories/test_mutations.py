@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine.replay import decisions, judging, path, planned_actions, steps_by_key
+from execgraph.engine.replay import decisions, judging, path, planned_actions, start
 from execgraph.engine.replay.noted_facts import Notes
+from execgraph.engine.replay.steps_by_key import StepsByKey
 from execgraph.engine.tools import parsed_call
 from execgraph.graphstore.facts import Fact, Facts, FactState, wanted_by
 from execgraph.graphstore.neo4j import client as neo4j_client
@@ -143,7 +144,7 @@ def ignore_until(patch: pytest.MonkeyPatch) -> None:
 
 
 def serve_from_memory_without_a_look(patch: pytest.MonkeyPatch) -> None:
-    async def still(*_: Any) -> bool:
+    async def still(*_: Any, **__: Any) -> bool:
         return True
 
     for store in (SqliteStore, Neo4jStore):
@@ -156,8 +157,8 @@ def skip_the_check_before_effects(patch: pytest.MonkeyPatch) -> None:
 
 
 def _unchecked(intend: Any) -> Any:
-    async def unchecked(store: Any, effect: Any, _expected: Any) -> Any:
-        return await intend(store, effect, [])
+    async def unchecked(store: Any, effect: Any, _expected: Any, **more: Any) -> Any:
+        return await intend(store, effect, [], **more)
 
     return unchecked
 
@@ -180,7 +181,34 @@ def parse_what_was_dumped(patch: pytest.MonkeyPatch) -> None:
 
 def forget_all_traces_but_one(patch: pytest.MonkeyPatch) -> None:
     """I2: what any trace of the task answers need not be asked."""
-    patch.setattr(steps_by_key, "assess", lambda *_: ())
+    add = StepsByKey._add
+
+    def only_the_followed(index: StepsByKey, *of: Any) -> None:
+        if not index._judged:
+            add(index, *of)
+
+    patch.setattr(StepsByKey, "_add", only_the_followed)
+
+
+def lead_without_a_lease(patch: pytest.MonkeyPatch) -> None:
+    """Who leads holds nothing that another process could see."""
+
+    async def leased(*_: Any, **__: Any) -> bool:
+        return True
+
+    for store in (SqliteStore, Neo4jStore):
+        patch.setattr(store, "lease", leased)
+
+
+def go_on_as_if_nothing_had_come(patch: pytest.MonkeyPatch) -> None:
+    """Who has waited does not look up again."""
+    look_up = start._Start.look_up
+
+    async def once(it: Any) -> None:
+        if not hasattr(it, "_plan"):
+            await look_up(it)
+
+    patch.setattr(start._Start, "look_up", once)
 
 
 # Where it shows ---------------------------------------------------------------------------
@@ -274,6 +302,17 @@ def around_code(choose: random.Random) -> Operation:
     )
 
 
+def at_once(choose: random.Random) -> Operation:
+    """The same in both processes, before which something may have changed."""
+    process = choose.randrange(2)
+    return choose.choice(
+        [
+            ("together", process, "reader", 0),
+            ("change", process, "acl:left", "on", choose.randrange(2)),
+        ]
+    )
+
+
 BROKEN: dict[Break, Choose] = {
     ignore_guards: anything,
     ignore_code: around_code,
@@ -291,6 +330,8 @@ BROKEN: dict[Break, Choose] = {
     publish_what_is_torn: around_replies,
     parse_what_was_dumped: around_reuse,
     forget_all_traces_but_one: around_parts,
+    lead_without_a_lease: at_once,
+    go_on_as_if_nothing_had_come: at_once,
 }
 
 

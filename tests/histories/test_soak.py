@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -20,12 +21,8 @@ def warnings_again() -> Iterator[None]:
 
 
 def test_it_counts_what_was_done(capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        _soak.main(
-            ["--seed", "10", "--histories", "2", "--length", "40", "--programs", "0", "--json"]
-        )
-        == 0
-    )
+    wanted = ["--seed", "10", "--histories", "2", "--length", "40", "--json"]
+    assert _soak.main([*wanted, "--programs", "0", "--wishes", "0"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["histories"], said["operations"], said["violations"]) == (2, 80, [])
     assert said["seeds"] == [10, 11]
@@ -33,11 +30,13 @@ def test_it_counts_what_was_done(capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(said["kinds"].values()) == 80
 
 
-def test_it_runs_random_programs_too(capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = ["--seed", "10", "--histories", "2", "--length", "20", "--programs", "1", "--json"]
-    assert _soak.main(wanted) == 0
+@pytest.mark.parametrize("kind", ["programs", "wishes"])
+def test_it_has_histories_of_other_kinds_too(capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    wanted = ["--seed", "10", "--histories", "2", "--length", "20", "--json"]
+    shares = {"--programs": "0", "--wishes": "0"} | {f"--{kind}": "1"}
+    assert _soak.main([*wanted, *itertools.chain(*shares.items())]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert (said["of_programs"], said["operations"], said["violations"]) == (2, 40, [])
+    assert (said[f"of_{kind}"], said["operations"], said["violations"]) == (2, 40, [])
 
 
 def test_a_violation_is_told_with_its_seed_and_a_short_history(
@@ -45,9 +44,11 @@ def test_a_violation_is_told_with_its_seed_and_a_short_history(
 ) -> None:
     monkeypatch.setattr(judging, "broken_guards", lambda *_: ())
     wanted = ["--seed", "1", "--histories", "1", "--length", "120", "--shrink", "10", "--json"]
-    assert _soak.main([*wanted, "--programs", "0"]) == 1
+    shares = ["--programs", "0", "--wishes", "0"]
+    assert _soak.main([*wanted, *shares]) == 1
     [violation] = json.loads(capsys.readouterr().out)["violations"]
-    assert violation["again"] == "scripts/soak --seed 1 --histories 1 --length 120 --programs 0"
+    again = "scripts/soak --seed 1 --histories 1 --length 120"
+    assert violation["again"] == " ".join([again, *shares])
     assert "and not to" in violation["why"]
     assert 2 <= len(violation["shortest"]) < 60
 

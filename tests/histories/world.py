@@ -258,9 +258,13 @@ class World:
         else:
             await self.observe(other, uri, document)
 
-    async def execute(self, number: int, agent: str, task: int, *, replay: bool = True) -> Result:
+    async def execute(
+        self, number: int, agent: str, task: int, *, replay: bool = True, alone: bool = False
+    ) -> Result:
+        """``alone``: without waiting for equal runs, or leading them."""
         inputs = dict(AGENTS[agent].tasks[task])
-        return await self.processes[number].agents[agent].execute(inputs, replay=replay)
+        agents, waits = self.processes[number].agents, False if alone else None
+        return await agents[agent].execute(inputs, replay=replay, single_flight=waits)
 
     async def program(self, number: int, *, replay: bool = True) -> Result:
         """The program: it probes, asks the same thing twice, may deploy, and asks once more."""

@@ -181,7 +181,20 @@ async def test_sources_are_read_while_all_threads_of_asyncio_are_taken(
 async def test_a_large_file_leaves_the_event_loop_its_turns(
     store: GraphStore, tmp_path: Path
 ) -> None:
-    _large(tmp_path, 6_000)
+    """At the best of three times: other processes may have the machine meanwhile."""
+    waited = []
+    for number in range(3):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        _large(folder, 6_000)
+        waited.append(await _longest_turn(store, folder))
+        if waited[-1] < 1 / 2:
+            return
+    raise AssertionError(f"of the time that a file took, a turn took {waited}")
+
+
+async def _longest_turn(store: GraphStore, folder: Path) -> float:
+    """How long the event loop had no turn, as a part of the time that a watcher took to start."""
     longest, last = 0.0, time.monotonic()
 
     async def turn() -> None:
@@ -192,10 +205,10 @@ async def test_a_large_file_leaves_the_event_loop_its_turns(
 
     turning = asyncio.ensure_future(turn())
     began = time.monotonic()
-    async with Watcher(store, [_files(tmp_path, "*.yaml")]):
+    async with Watcher(store, [_files(folder, "*.yaml")]):
         took = time.monotonic() - began
     turning.cancel()
-    assert longest < took / 2
+    return longest / took
 
 
 async def test_null_and_nothing_are_told_apart(store: GraphStore) -> None:

@@ -133,6 +133,8 @@ def written(store: Store, place: str, value: Any) -> str | None:
         return f"{place} was {store[place]} already: a change was lost"
     if place == "e.state" and value == "published" and store["gone"]:
         return "a trace that was unpublished is back"
+    if place == "e.state" and store["e.state"] == "rejected" and value != "rejected":
+        return f"what was rejected is {value}"
     return None
 
 
@@ -161,7 +163,10 @@ def ghost(store: Store, place: str, value: Any) -> Mapping[str, Hashable]:
 
 
 def ended(store: Store) -> str | None:
-    """Why the store must not be left so: facets added late hold what they should."""
+    """Why the store must not be left so: facets added late hold what they should, and no trace has
+    an answer that was rejected."""
+    if store["x.state"] == "rejected" and store["e.state"] == "published":
+        return "a trace has the answer of a run that was rejected"
     for r in RESOURCES:
         for n in range(1, store["versions"] + 1):
             document, held = store[f"{r}.{n}"], store[f"{r}.{n}.holds"]

@@ -7,11 +7,13 @@ transaction is one step, whatever statements it is made of. Places of the store:
 - ``r.current``, ``r.until``: of the resource ``r``; ``r.facet``: its only facet is there;
 - ``r.1``: version 1 of it is visible: its document. ``r.1.holds``: the fingerprint that it HOLDS;
 - ``e.state``, ``e.manifest``, ``e.decided``, ``e.mark``: of the execution; ``e.step.0``: a step,
-  ``e.guard.0``: what guards it. ``e.payload``: what a step names.
+  ``e.guard.0``: what guards it. ``e.payload``: what a step names. ``x.state``: of another
+  execution of the task, which has the same answer.
 
 A document is a letter, and more: the letter is the fingerprint of its facet.
 
-``NEO4J`` says which of them each method of ``GraphStore`` runs.
+``NEO4J`` says which of them each method of ``GraphStore`` runs; ``wishes.py`` has those about who
+holds a wish.
 
 Left out, because they decide nothing: ``r.state`` and ``v.withdrawn`` (a version tells whether it
 is withdrawn, and what is withdrawn holds nothing); properties of the same node of which the
@@ -41,6 +43,7 @@ __all__ = [
     "Published",
     "Rules",
     "Search",
+    "approve",
     "changes",
     "clock",
     "collect",
@@ -48,6 +51,7 @@ __all__ = [
     "intend",
     "lookup",
     "record",
+    "reject",
     "renew",
     "retry_publish",
     "still",
@@ -80,7 +84,12 @@ NEO4J: dict[str, frozenset[str]] = {
     "write": frozenset({"write"}),
     "unbroken": frozenset({"unbroken"}),
     "publish": frozenset({"publish"}),
+    "approve": frozenset({"publish"}),
+    "reject": frozenset({"reject"}),
     "unpublish": frozenset({"unpublish"}),
+    "claim": frozenset({"claim", "take_over"}),
+    "attempts": frozenset({"attempts"}),
+    "end_wish": frozenset({"end_wish"}),
 }
 
 #: Those that the model leaves out, and why.
@@ -94,11 +103,22 @@ NOT_MODELLED: dict[str, str] = {
     "resources_of_source": "tells a watcher what to look for",
     "selectors": "tells a forecast which facets there are",
     "lease": "what a lease protects is right without",
+    "holder": "what a lease protects is right without",
     "release": "what a lease protects is right without",
     "values": "payloads are compared with their digests",
+    "rejected": "tells people why an effect did not begin",
     "execution": "tells people, and the walker, what was recorded",
     "effects": "tells people",
+    "effect": "tells people",
+    "end_effect": "keeps what an effect gave; that it began is kept by `intend`",
     "task": "tells people",
+    "journal": "keeps what was decided until its run ends; a lookup's rules say what is served",
+    "unfinished": "a decision in it is judged by `read_facts` and `unbroken`, as one of a trace is",
+    "wish": "tells why an effect did not begin",
+    "renew_wishes": "tells who is at work; what that protects is checked by `intend`",
+    "age_wishes": "what is dropped is another wish when it is called again",
+    "forget_journal": "what is dropped is asked again",
+    "age_journal": "what is dropped is asked again",
     "write_replays": "what is written of a replay is never looked up",
     "note_running": "tells what runs have paid that have not ended; they are no traces",
 }
@@ -124,6 +144,8 @@ class Rules:
     confirms_every_version: bool = True
     notes_before: bool = True
     intends_by_facts: bool = True
+    rejects_under_lock: bool = True
+    unpublishes_under_lock: bool = True
 
 
 # What calls give ---------------------------------------------------------------------------
@@ -507,11 +529,15 @@ def _is_torn(rules: Rules, fact: Fact, current: int) -> Generator[Op, Any, bool]
 def _publish(rules: Rules) -> Steps:
     """``GraphStore.publish``: decided once, under the task's lock."""
     yield Lock("publish", "task")
+    yield Lock("publish", "e")
     decided = yield Read("publish", "e.decided")
     state = yield Read("publish", "e.state")
-    fresh = decided is None or not rules.decides_once
+    answer = yield Read("publish", "x.state")
+    fresh = state is not None and (decided is None or not rules.decides_once)
     parts = (("e.state", "published"), ("e.manifest", MANIFEST), ("e.decided", True))
-    yield Commit("publish", parts if fresh and state is not None else ())
+    if answer == "rejected":
+        parts = (("e.state", "rejected"), ("e.manifest", MANIFEST), ("e.decided", True))
+    yield Commit("publish", parts if fresh else ())
 
 
 def write_trace(rules: Rules) -> Steps:
@@ -532,15 +558,46 @@ def retry_publish(rules: Rules) -> Steps:
     yield from _publish(rules)
 
 
+# Verdicts ----------------------------------------------------------------------------------
+
+
+def approve(rules: Rules) -> Steps:
+    """``GraphStore.approve``: ``publish`` of what waits for it."""
+    yield Lock("publish", "task")
+    yield Lock("publish", "e")
+    waits = (yield Read("publish", "e.state")) == "unapproved"
+    parts = (("e.state", "published"), ("e.manifest", MANIFEST), ("e.decided", True))
+    yield Commit("publish", parts if waits else ())
+
+
+def reject(rules: Rules, execution: str) -> Steps:
+    """``GraphStore.reject`` of ``e``, or of ``x``, which has the same answer."""
+    if rules.rejects_under_lock:
+        yield Lock("reject", "task")
+    state = yield Read("reject", "e.state")
+    parts: list[tuple[str, Any]] = [(f"{execution}.state", "rejected")]
+    if execution == "e":
+        parts += [("e.decided", True)]
+    elif state in ("published", "unapproved"):
+        parts += [("e.state", "rejected"), ("e.decided", True)]
+    if not rules.rejects_under_lock:
+        yield END
+    yield Lock("reject", "e")
+    yield Commit("reject", tuple(parts))
+
+
 # Retention ---------------------------------------------------------------------------------
 
 
 def unpublish(rules: Rules) -> Steps:
     """``GraphStore.unpublish``: no lookup that begins later accepts the trace."""
-    published = (yield Read("unpublish", "e.state")) == "published"
-    yield END
-    if published:
-        yield Commit("unpublish", (("e.state", "unpublished"),))
+    if rules.unpublishes_under_lock:
+        yield Lock("unpublish", "e")
+    state = yield Read("unpublish", "e.state")
+    if not rules.unpublishes_under_lock:
+        yield END
+    gone = (("e.state", "unpublished"), ("e.decided", True))
+    yield Commit("unpublish", gone if state in ("published", "unapproved") else ())
 
 
 def collect(rules: Rules) -> Steps:

@@ -14,6 +14,7 @@ from .protocol import (
     WITHDRAWN,
     Rules,
     Search,
+    approve,
     changes,
     clock,
     collect,
@@ -21,6 +22,7 @@ from .protocol import (
     intend,
     lookup,
     record,
+    reject,
     renew,
     retry_publish,
     unpublish,
@@ -29,8 +31,10 @@ from .protocol import (
 )
 
 _EXECUTION = ("e.state", "e.manifest", "e.decided")
+_DECIDING = frozenset({"task", "e"})  # locks
 _STEPS = tuple(f"e.{what}.{it}" for it in range(len(MANIFEST)) for what in ("step", "guard"))
 _WRITTEN = frozenset([*_EXECUTION, *_STEPS])
+_VERDICT = frozenset({"e.state", "e.decided"})
 
 
 def store(
@@ -47,6 +51,7 @@ def store(
     ``document``: what r is instead. ``of``: the resource that is believed ``until`` then.
     """
     found: dict[str, Hashable] = {"now": 0, "effect": None, "e.mark": None, "gone": None}
+    found["x.state"] = None
     found["versions"] = versions
     for r in ("r", "s"):
         found |= {f"{r}.current": 1, f"{r}.until": ALWAYS, f"{r}.facet": True, f"{r}.renews": None}
@@ -161,7 +166,7 @@ def remembering(rules: Rules, **more: Any) -> System:
         _reader("reader", lookup, rules, Search(tries=1, remembers=True)),
         _changer(rules, "r", "B", "A"),
         _changer(rules, "s", WITHDRAWN),
-        Process("owner", unpublish, (rules,), writes=frozenset({"e.state"})),
+        Process("owner", unpublish, (rules,), frozenset({"e.state", "e.decided"}), frozenset("e")),
         **more,
     )
 
@@ -170,7 +175,7 @@ def publishing(rules: Rules, **more: Any) -> System:
     """A trace is written and published while a guard of it changes."""
     return _system(
         store(published=False),
-        Process("recorder", write_trace, (rules,), _WRITTEN, frozenset({"task"}), crashes=True),
+        Process("recorder", write_trace, (rules,), _WRITTEN, _DECIDING, crashes=True),
         _reader("lookup", lookup, rules),
         _changer(rules, "r", "B"),
         **more,
@@ -192,9 +197,32 @@ def publishing_twice(rules: Rules, **more: Any) -> System:
     """A publication that is repeated, while its trace is collected."""
     return _system(
         store(published=False),
-        Process("recorder", write_trace, (rules,), _WRITTEN, frozenset({"task"})),
-        Process("retry", retry_publish, (rules,), _WRITTEN, frozenset({"task"})),
-        Process("owner", unpublish, (rules,), _WRITTEN, crashes=True),
+        Process("recorder", write_trace, (rules,), _WRITTEN, _DECIDING),
+        Process("retry", retry_publish, (rules,), _WRITTEN, _DECIDING),
+        Process("owner", unpublish, (rules,), _WRITTEN, frozenset("e"), crashes=True),
+        **more,
+    )
+
+
+def rejecting(rules: Rules, **more: Any) -> System:
+    """A trace is published whose answer is rejected at the same time, with another run of it."""
+    return _system(
+        {**store(published=False), "x.state": "published"},
+        Process("recorder", write_trace, (rules,), _WRITTEN, _DECIDING, crashes=True),
+        Process("person", reject, (rules, "x"), _VERDICT | {"x.state"}, _DECIDING),
+        _reader("lookup", lookup, rules),
+        **more,
+    )
+
+
+def approving(rules: Rules, **more: Any) -> System:
+    """What waits is approved by one, rejected by another, and taken back by a third."""
+    return _system(
+        {**store(), "e.state": "unapproved"},
+        Process("first", approve, (rules,), _WRITTEN, _DECIDING, crashes=True),
+        Process("second", reject, (rules, "e"), _VERDICT, _DECIDING),
+        Process("owner", unpublish, (rules,), _VERDICT, frozenset("e")),
+        _reader("lookup", lookup, rules),
         **more,
     )
 
@@ -225,7 +253,7 @@ def recording(rules: Rules, **more: Any) -> System:
     """A step is recorded while what it rests on changes there and back."""
     return _system(
         store(published=False),
-        _reader("run", record, rules, writes=_WRITTEN, locks=frozenset({"task"}), crashes=True),
+        _reader("run", record, rules, writes=_WRITTEN, locks=_DECIDING, crashes=True),
         _changer(rules, "r", "B", "A", crashes=True),
         **more,
     )
@@ -235,7 +263,7 @@ def recording_late(rules: Rules, **more: Any) -> System:
     """A step is recorded that rests on a facet which nobody required before."""
     return _system(
         store(published=False, facet=False),
-        _reader("run", record, rules, late=True, writes=_WRITTEN, locks=frozenset({"task"})),
+        _reader("run", record, rules, late=True, writes=_WRITTEN, locks=_DECIDING),
         _changer(rules, "r", "B", "A"),
         **more,
     )

@@ -39,6 +39,8 @@ SYSTEMS: list[Build] = [
     systems.publishing,
     systems.collecting,
     systems.publishing_twice,
+    systems.rejecting,
+    systems.approving,
     systems.adding_late,
     systems.changing_at_once,
     systems.recording,
@@ -68,6 +70,8 @@ MUTATIONS: list[tuple[str, Build]] = [
     ("compares_every_version", systems.recording),
     ("notes_before", systems.recording),
     ("intends_by_facts", systems.beginning),
+    ("rejects_under_lock", systems.rejecting),
+    ("unpublishes_under_lock", systems.approving),
 ]
 
 

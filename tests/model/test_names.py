@@ -17,7 +17,7 @@ import pytest
 import execgraph
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.facts import Expected, Span
-from execgraph.graphstore.model import manifest, signature
+from execgraph.graphstore.model import Wish, WishState, manifest, signature
 from execgraph.graphstore.neo4j.client import Client
 from execgraph.graphstore.neo4j.store import Neo4jStore
 from execgraph.graphstore.sqlite.store import SqliteStore
@@ -27,10 +27,11 @@ from execgraph.tests.conformance.samples import guard, sample_effect, sample_rec
 from . import systems
 from .checker import Isolation, explore
 from .protocol import NEO4J, NOT_MODELLED, Rules, lookup
+from .wishes import WishRules, calling_again
 
 FILES = Path(execgraph.__file__).parent / "graphstore" / "neo4j"
 #: The files whose statements decide what is replayed.
-DECIDING = ("facts.cypher", "traces.cypher")
+DECIDING = ("facts.cypher", "traces.cypher", "journal.cypher")
 
 
 def names_in(*files: str) -> set[str]:
@@ -48,6 +49,8 @@ def run_by_the_model() -> set[str]:
         systems.remembering,
         systems.beginning,
         systems.publishing,
+        systems.rejecting,
+        systems.approving,
         systems.collecting,
         systems.adding_late,
         systems.marking,
@@ -55,6 +58,7 @@ def run_by_the_model() -> set[str]:
     steps = Isolation.SERIALIZABLE  # which runs the same statements, in fewer states
     found = set().union(*(explore(build(rules, isolation=steps)).statements for build in every))
     found |= explore(systems.renewing(rules, "r", lookup, isolation=steps)).statements
+    found |= explore(calling_again(WishRules(), isolation=steps)).statements
     return found - {"clock"}
 
 
@@ -113,10 +117,33 @@ async def use(store: GraphStore, told: list[str]) -> dict[str, set[str]]:
     expected = [Expected("acl:a", 1, True, (guard(store.namespace, "acl:a", 1, "$.new").id,))]
     with during("intend"):
         assert await store.intend(sample_effect(execution="other"), expected)
+    first, second = (Wish("one", recording.task.key, it, None, run_id="r-1") for it in ("e1", "e2"))
+    with during("claim"):
+        await store.claim(first)
+        await store.claim(second, over="e1")
+    with during("intend"):
+        assert await store.intend(sample_effect("e2", 2), expected, wish=second)
+    with during("attempts"):
+        await store.attempts("one")
+    with during("end_wish"):
+        assert await store.end_wish(second._replace(state=WishState.DONE, result="{}"))
     with during("change"):  # after a facet came
         await store.change("acl:a", None)
     with during("unbroken"):
         await store.unbroken([Span(guard(store.namespace, "acl:a", 1, "$.new").id, "acl:a", 1, 3)])
+    other = sample_recording(number=2, says="no")
+    await store.write(other)
+    await store.publish(
+        other.execution.id,
+        steps=len(other.steps),
+        manifest=manifest(other.steps),
+        signature=signature(other.steps),
+        approved=False,
+    )
+    with during("approve"):
+        assert (await store.approve(other.execution.id)).published
+    with during("reject"):
+        await store.reject(other.execution.id, "wrong", signature(other.steps))
     with during("unpublish"):
         await store.unpublish(recording.execution.id, "enough")
     return ran
@@ -160,7 +187,18 @@ async def test_on_sqlite_each_method_that_decides_is_one_transaction(tmp_path: P
         await store.close()
     # Read before the lock is taken, to compute fingerprints; what counts is read again under it.
     ahead = ("FROM namespace", "FROM resource", "FROM facet", "PRAGMA")
-    for method in ("change", "write", "publish", "intend", "unpublish", "lookup"):
+    for method in (
+        "change",
+        "write",
+        "publish",
+        "approve",
+        "reject",
+        "intend",
+        "unpublish",
+        "claim",
+        "end_wish",
+        "lookup",
+    ):
         outside = [it for it in ran[method] if not any(known in it for known in ahead)]
         assert not outside, f"{method} runs this outside of its transaction: {outside}"
 

@@ -12,9 +12,14 @@ from pydantic import BaseModel
 from execgraph import (
     Acl,
     Agent,
+    Approval,
+    Approved,
     BusinessRule,
     Cause,
+    ConfirmationRequest,
+    Denied,
     DeploymentTarget,
+    EffectInDoubt,
     Engine,
     Event,
     Handle,
@@ -28,6 +33,7 @@ from execgraph import (
     RunEnded,
     RunFailed,
     RunStarted,
+    RunWaits,
     Schema,
     StepEnded,
     Tool,
@@ -79,6 +85,12 @@ tools = [look, deploy, undeclared]
 declared: list[Tool] = [*tools]
 engine.tool(effect="deletes")  # type: ignore[call-overload]
 engine.tool(effect="read", requires=["acl:prod"])  # type: ignore[call-overload]
+assert_type(engine.tool(plain, effect="once", requires=[], once_per="{x}")(1), int)
+engine.tool(plain, effect="write", requires=[], on_change="rerun")
+engine.tool(plain, effect="confirm", requires=[])
+engine.tool(plain, effect="write", requires=[], on_change="never")  # type: ignore[call-overload]
+engine.tool(plain, effect="read", fresh_for=timedelta(minutes=1))
+engine.tool(plain, effect="read", fresh_for=60)  # type: ignore[call-overload]
 
 agent = engine.agent(
     "deployer",
@@ -104,6 +116,13 @@ async def call_a_tool_as_its_function() -> None:
 async def execute() -> None:
     async with engine as opened:
         assert_type(opened, Engine)
+        await agent.execute("text", confirm=lambda request: request.tool == "deploy")
+        await agent.execute("text", confirm=judge, wait_for_approval=timedelta(hours=1))
+        await agent.execute("text", confirm=report)  # type: ignore[arg-type]
+        assert_type(await opened.approvals(), list[ConfirmationRequest])
+        assert_type(await opened.approve("id", by="ann"), Approval | None)
+        assert_type(await opened.deny("id", reason="no"), Approval)
+        assert_type(await opened.resolve("id", done=True, output={"a": 1}), SideEffect)
         result = await agent.execute({"service": "checkout"}, labels={"ticket": "7"})
         assert_type(result, Result)
         assert_type(await agent.execute("text", context={"user": "ann"}, replay=False), Result)
@@ -112,6 +131,12 @@ async def execute() -> None:
         await agent.execute("text", labels={"n": 7})  # type: ignore[dict-item]
         await agent.execute("text", label={"n": "7"})  # type: ignore[call-arg]
         report(result)
+
+
+async def judge(request: ConfirmationRequest) -> Approved | Denied | None:
+    if request.facts[0].says is None:
+        return None
+    return Approved(by="ann") if request.agent == "deployer" else Denied(reason="who are you?")
 
 
 def report(result: Result) -> None:
@@ -186,6 +211,8 @@ def without_await() -> None:
 
 def told(event: Event) -> str:
     match event:
+        case RunWaits():
+            return event.task
         case RunStarted() | StepEnded() | RunEnded():
             return event.execution_id
         case ResourceChanged():
@@ -194,7 +221,8 @@ def told(event: Event) -> str:
             assert_never(event)
 
 
-def failures(failed: RunFailed, refused: NotReplayable) -> None:
+def failures(failed: RunFailed, refused: NotReplayable, doubtful: EffectInDoubt) -> None:
+    assert_type(doubtful.effect, SideEffect)
     assert_type(failed.effects, tuple[SideEffect, ...])
     assert_type(failed.in_doubt, tuple[SideEffect, ...])
     assert_type(failed.safe_to_retry, bool)

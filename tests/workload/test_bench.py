@@ -13,7 +13,7 @@ from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 from pydantic import BaseModel
 
 from execgraph import Engine
-from execgraph.adapters.anthropic.events import EventReader, StreamedMessage, without_events
+from execgraph.adapters.anthropic.events import EventReader, StreamedMessage, as_message
 from execgraph.scripts.bench import workload as command
 from execgraph.scripts.bench.recorded.drive import Driver
 from execgraph.scripts.bench.recorded.foreseen import Rest, changed, start, unseen
@@ -78,7 +78,7 @@ async def test_raw_bytes_are_those_of_the_requests_and_replies(
         for event in EventReader(response.headers, unpacked=True).feed(await response.aread()):
             message.add(event)
         seen += len(response.request.content.replace(b',"stream":true', b""))
-        reply = without_events(message.message)
+        reply = as_message(message.message)
         seen += len(json.dumps(reply, ensure_ascii=False, separators=(",", ":")).encode())
 
     http = DefaultAsyncHttpxClient(event_hooks={"response": [note]})

@@ -1,0 +1,1 @@
+"""What marks would have made one recording of several: derived from what is recorded."""

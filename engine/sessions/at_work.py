@@ -1,0 +1,96 @@
+"""Which runs are at work: those of this process, and those of processes that are known to live."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection
+
+from ...graphstore.errors import StoreError
+from ...graphstore.model import Wish, WishState, new_id
+from ...graphstore.roles.wishes import WishRenewing
+from .process import is_dead, is_here, this_process
+
+__all__ = ["AtWork"]
+
+_log = logging.getLogger("execgraph")
+
+_RENEW_SECONDS = 15.0
+#: After so long a run is dead of which nothing is heard, and of whose process nothing is known.
+_SILENT_MS = 60_000
+
+#: The runs of this process, in all its event loops.
+_HERE: set[str] = set()
+
+
+class AtWork:
+    """The runs of one session that are at work; now and then the store is told so."""
+
+    def __init__(self, store: WishRenewing) -> None:
+        self._store = store
+        self._own: dict[str, float] = {}
+        self._kept: set[str] = set()
+        self._processes: set[str] = set()
+        self._renewer: asyncio.Task[None] | None = None
+
+    def begin(self) -> str:
+        """A run begins; its id."""
+        execution = new_id(time.time_ns() // 1_000_000)
+        _HERE.add(execution)
+        self._own[execution] = time.monotonic()
+        if self._renewer is None or self._renewer.done():
+            self._renewer = asyncio.get_running_loop().create_task(self._renew())
+        return execution
+
+    def end(self, execution: str) -> None:
+        """A run is over, and its end is kept, if anything is."""
+        if execution not in self._kept:
+            _HERE.discard(execution)
+            self._own.pop(execution, None)
+
+    def keep(self, execution: str) -> None:
+        """A run is at work until it is released: the run is that it is inside of."""
+        self._kept.add(execution)
+
+    def release(self, execution: str) -> None:
+        """The run is over that it is inside of."""
+        self._kept.discard(execution)
+        self.end(execution)
+
+    def is_alive(self, wish: Wish) -> bool:
+        """Whether the run that holds a wish is at work, as far as can be known."""
+        if wish.state is not WishState.RUNNING:
+            return False
+        if wish.execution in _HERE:
+            return True
+        if wish.process is not None and wish.process == this_process():
+            return False
+        if wish.process is not None and is_here(wish.process):
+            if alive := not is_dead(wish.process):
+                self._processes.add(wish.process)
+            return alive
+        return wish.idle_ms < _SILENT_MS
+
+    def alive(self) -> Collection[str]:
+        """The processes that are known to live; the nameless are taken for such."""
+        self._processes = {it for it in self._processes if not is_dead(it)}
+        return {*self._processes, this_process() or ""}
+
+    async def close(self) -> None:
+        """Tell nothing any more."""
+        renewer, self._renewer = self._renewer, None
+        if renewer is not None:
+            renewer.cancel()
+            await asyncio.gather(renewer, return_exceptions=True)
+
+    async def _renew(self) -> None:
+        while self._own:
+            await asyncio.sleep(_RENEW_SECONDS)
+            since = time.monotonic() - _RENEW_SECONDS
+            long = [it for it, began in self._own.items() if began <= since]
+            try:
+                if long:
+                    await self._store.renew_wishes(long)
+            except StoreError as error:
+                _log.warning("it cannot be told that runs are at work: %s", error)
