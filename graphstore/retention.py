@@ -347,7 +347,7 @@ class Rules:
         if not self.retention.history:
             return True
         edge = history.edge_start, history.edge
-        return edge != (None, None) and (run.started_at, run.id) < edge
+        return None not in edge and (run.started_at, run.id) < edge
 
     def _goes_as_version(self, past: ResourceHistory, version: Version) -> bool:
         if version.held or version.n >= past.current or version.at > self._old:

@@ -11,6 +11,7 @@ from ..errors import StoreError, StoreUnavailable
 from ..pin import Pin
 from ..store import RETRY_SECONDS
 from .identity import Identity
+from .mapping import there
 from .queries import given, is_of_schema, query, writes
 from .schema import ensure_schema
 from .trouble import (
@@ -165,6 +166,12 @@ class Client:
         """The first row of the statement ``name``; None if it gives none."""
         rows = await self.run(name, parameters, transient)
         return rows[0] if rows else None
+
+    async def there(
+        self, name: str, parameters: Mapping[str, Any], *each_has: int
+    ) -> list[list[Any]]:
+        """The rows of the statement ``name`` that are of nodes which are there (mapping.there)."""
+        return there(await self.run(name, parameters), *each_has)
 
     async def settled(self, what: str, attempt: Callable[[], Awaitable[_Taken]]) -> _Taken:
         """What ``attempt`` gives once nothing has changed meanwhile."""

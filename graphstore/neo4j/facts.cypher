@@ -261,20 +261,25 @@ MATCH (c:ChangeEvent {namespace: $namespace, id: $event})
 RETURN c.at AS at
 
 // name: changes
-// `moment`: nanoseconds, under the resource's lock, which order what one millisecond does not.
+// `moment`: nanoseconds, under the resource's lock, which order what one millisecond does not. An
+// event's own fields are read last: if it has them, it was there while the others were read.
 MATCH (c:ChangeEvent)
 WHERE c.namespace = $namespace AND c.moment >= $since
 WITH c ORDER BY c.moment DESC LIMIT $limit
+WITH c, [(c)-[change:CHANGED]->(f) |
+  [f.key, f.selector, change.before, change.after, f.resource]] AS changed
 RETURN [c.id, c.resource, coalesce(c.kind, 'changed'), c.from_version, c.to_version, c.source, c.at] AS event,
-       [(c)-[change:CHANGED]->(f) | [f.key, f.selector, change.before, change.after]] AS changed
+       changed
 ORDER BY c.moment DESC
 
 // name: changes_of_resource
 MATCH (c:ChangeEvent)
 WHERE c.namespace = $namespace AND c.resource = $resource AND c.moment >= $since
 WITH c ORDER BY c.moment DESC LIMIT $limit
+WITH c, [(c)-[change:CHANGED]->(f) |
+  [f.key, f.selector, change.before, change.after, f.resource]] AS changed
 RETURN [c.id, c.resource, coalesce(c.kind, 'changed'), c.from_version, c.to_version, c.source, c.at] AS event,
-       [(c)-[change:CHANGED]->(f) | [f.key, f.selector, change.before, change.after]] AS changed
+       changed
 ORDER BY c.moment DESC
 
 // name: resources_of_source
@@ -286,7 +291,7 @@ RETURN r.uri AS uri, r.current AS version
 
 // name: selectors
 MATCH (:Resource {namespace: $namespace, uri: $resource})-[:HAS_FACET]->(f)
-RETURN f.selector AS selector
+RETURN f.selector AS selector, f.key AS key
 
 // name: lease
 // One that will be given in the future was given before the clock was set back. The time is that

@@ -5,14 +5,28 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from ..canonical import digest
 from ..facts import Fact, FactState
-from ..model import Approval, Execution, ExecutionState, Mode, SideEffect, Step, Value
+from ..model import (
+    Approval,
+    Execution,
+    ExecutionState,
+    Mode,
+    Precondition,
+    SideEffect,
+    Step,
+    Task,
+    Value,
+)
 from ..records import FIELDS, Row, flat, written
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 __all__ = [
+    "EACH_HAS",
     "GATES",
     "begun_properties",
     "fact_of",
@@ -20,9 +34,12 @@ __all__ = [
     "payload_of",
     "properties",
     "running_properties",
+    "there",
     "value_row",
     "verified",
 ]
+
+_Row = TypeVar("_Row", bound=Row)
 
 #: So many that those who write at the same time seldom meet at one.
 GATES = 64
@@ -34,6 +51,33 @@ _READABLE = 4096
 def gate_of(key: str) -> int:
     """The gate that whoever writes ``key`` passes (retention.cypher)."""
     return zlib.crc32(key.encode()) % GATES
+
+
+def _never_null(node: type[BaseModel], names: Iterable[str]) -> tuple[int, ...]:
+    annotations = [node.model_fields[name].annotation for name in names]
+    return tuple(place for place, it in enumerate(annotations) if type(None) not in get_args(it))
+
+
+#: Which fields are never null, where a statement gives such a node.
+EACH_HAS = {
+    "task": _never_null(Task, Task.model_fields),
+    "effect": _never_null(SideEffect, ("execution", *FIELDS["effect"])),
+    "approval": _never_null(Approval, FIELDS["approval"]),
+    "precondition": _never_null(Precondition, FIELDS["precondition"]),
+    "step": tuple(range(8)),  # what it is and gave; of the rest a default is kept as null
+    "outline step": tuple(range(5)),
+}
+
+
+def there(rows: Iterable[_Row], *each_has: int) -> list[_Row]:
+    """The rows of nodes without those that were deleted while the statement read them.
+
+    Of such a one it gives what an index or an earlier clause had of it, and null for the rest.
+    ``each_has``: the fields that are never null of a node that is there; none named: all.
+    """
+    if not each_has:
+        return [row for row in rows if None not in row]
+    return [row for row in rows if all(row[it] is not None for it in each_has)]
 
 
 # Payloads ---------------------------------------------------------------------------------
@@ -80,7 +124,7 @@ def fact_of(until: int | None, n: int, withdrawn: bool, held: Iterable[Row]) -> 
         version=n,
         state=FactState.WITHDRAWN if withdrawn else FactState.PRESENT,
         until=until,
-        fingerprints={selector: fingerprint for selector, fingerprint in held},  # noqa: C416
+        fingerprints={selector: at for selector, at in there(held, 1)},  # noqa: C416
     )
 
 

@@ -85,5 +85,6 @@ class Walks:
         if row is None:
             return None
         # The first step to start from is the one that most of the others follow from.
-        executions = [[execution, sorted(positions)] for execution, positions in row[0]]
-        return _Next(executions, more=len(executions) == _LISTED)
+        listed = (it for it in row[0] if None not in (it[0], *it[1]))  # else deleted meanwhile
+        executions = [[execution, sorted(positions)] for execution, positions in listed]
+        return _Next(executions, more=len(row[0]) == _LISTED)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..facts import differing
 from ..model import ChangeEvent, ChangeKind, FacetRef, Precondition, new_id
-from .mapping import gate_of, value_row
+from .mapping import gate_of, there, value_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,8 +44,9 @@ class StateBefore:
         now, current, until, expired, n, withdrawn, fingerprint, facets, held = row
         if current and (n is None or withdrawn is None):
             return None
-        refs = {key: FacetRef(resource, selector) for key, selector in facets}
-        return cls(now, current, until, expired, bool(withdrawn), fingerprint, refs, dict(held))
+        refs = {key: FacetRef(resource, selector) for key, selector in there(facets, 0)}
+        holding = dict(there(held))
+        return cls(now, current, until, expired, bool(withdrawn), fingerprint, refs, holding)
 
     def equals(self, document: Document | None) -> bool:
         """Whether it is what ``document`` says already."""

@@ -85,7 +85,8 @@ CALL (e) {
   WITH DISTINCT p
   RETURN collect([{{precondition: p.*}}]) AS guards
 }
-RETURN e.id, task, e.agent, e.started_at, e.published_steps = e.steps, steps, guards
+RETURN e.id, task, e.agent, e.started_at, e.published_steps = e.steps, e.published_steps AS published,
+       steps, guards
 ORDER BY e.started_at DESC, e.id DESC
 
 // name: totals

@@ -20,8 +20,9 @@ CALL (e) {
   RETURN collect(x)[0] AS use
 }
 RETURN t.key AS task, e.id AS id,
-       toInteger(CASE WHEN use.started_at + use.duration_ms > e.started_at + e.duration_ms
-                 THEN use.started_at + use.duration_ms ELSE e.started_at + e.duration_ms END) AS used,
+       toInteger(coalesce(
+         CASE WHEN use.started_at + use.duration_ms > e.started_at + e.duration_ms
+         THEN use.started_at + use.duration_ms ELSE e.started_at + e.duration_ms END, 0)) AS used,
        use.id AS use
 ORDER BY task, e.started_at DESC, e.id DESC
 

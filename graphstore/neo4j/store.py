@@ -71,7 +71,15 @@ from .connection import Connection
 from .cypher import Cypher
 from .examining import examine
 from .lookup import TraceLookup, facts_of
-from .mapping import begun_properties, gate_of, properties, running_properties, verified
+from .mapping import (
+    EACH_HAS,
+    begun_properties,
+    gate_of,
+    properties,
+    running_properties,
+    there,
+    verified,
+)
 from .marks import Walks
 from .planned_change import holds, until_parameters
 from .recording import replay_parameters, write_parameters
@@ -92,9 +100,10 @@ if TYPE_CHECKING:
 __all__ = ["Neo4jStore"]
 
 _ABSENT = (0, True, None, None, None)  # a row of `document`
-_LOOKS = 3  # a payload that is not there by then is not on its way
+_LOOKS = 3  # what is not there by then is not on its way
 _ALL = 2**63 - 1
 _AT_ONCE = 5_000  # resources in one transaction
+_LAST_FIVE = range(-5, 0)  # the fields of wishes and journal entries that are never null
 
 
 class Neo4jStore(GraphStore):
@@ -295,7 +304,7 @@ class Neo4jStore(GraphStore):
     @override
     async def current_at(self, resources: Collection[str], at: int) -> dict[str, int]:
         asked = {"resources": list(resources), "at": at}
-        return {uri: n for uri, n in await self._client.run("current_at", asked)}  # noqa: C416
+        return {uri: n for uri, n in await self._client.there("current_at", asked)}  # noqa: C416
 
     @override
     async def changes(
@@ -312,18 +321,19 @@ class Neo4jStore(GraphStore):
             "limit": _ALL if limit is None else limit,
         }
         rows = await self._client.run(name, parameters)
-        return [event_of(event, changed) for event, changed in rows]
+        return [event_of(it, _changed(changed)) for it, changed in rows if None not in it]
 
     @override
     async def resources(self, source: str) -> dict[str, int]:
         where = {"source": source}
-        rows = await self._client.run("resources_of_source", where)
+        rows = await self._client.there("resources_of_source", where)
         return {uri: version for uri, version in rows}  # noqa: C416
 
     @override
     async def facets(self, resource: str) -> frozenset[str | None]:
         where = {"resource": resource}
-        return frozenset(row[0] for row in await self._client.run("selectors", where))
+        rows = await self._client.there("selectors", where, 1)
+        return frozenset(selector for selector, _ in rows)
 
     # Leases -------------------------------------------------------------------------------
 
@@ -348,8 +358,8 @@ class Neo4jStore(GraphStore):
 
     @override
     async def holder(self, name: str) -> Held | None:
-        row = await self._client.row("holder", {"name": name})
-        return None if row is None else Held(row[0], row[1], tuple(row[2]))
+        rows = await self._client.there("holder", {"name": name})
+        return next((Held(owner, valid, tuple(waits)) for owner, valid, waits in rows), None)
 
     @override
     async def release(self, name: str, owner: str) -> None:
@@ -360,7 +370,7 @@ class Neo4jStore(GraphStore):
     @override
     async def walks(self, *, limit: int = 100) -> list[Walk]:
         rows = await self._client.run("walks", {"limit": limit})
-        return [walk_of(row[0]) for row in rows]
+        return [walk_of(walk) for walk in there((walk for (walk,) in rows), 0, 2)]
 
     @override
     async def walk(self, walk: str, *, batch: int = WALK_BATCH) -> Walk | None:
@@ -369,7 +379,7 @@ class Neo4jStore(GraphStore):
     @override
     async def marks(self, execution: str) -> dict[int, str]:
         where = {"execution": execution}
-        return dict(await self._client.run("marks", where))
+        return dict(await self._client.there("marks", where))
 
     # Lookup -------------------------------------------------------------------------------
 
@@ -429,8 +439,8 @@ class Neo4jStore(GraphStore):
             "entries": [entry._asdict() for entry in entries],
         }
         rows = await self._client.run("intend", parameters, Transient.ROLLED_BACK)
-        if rows:
-            return effect_of(rows[0])
+        if effects := _effects(rows):
+            return effects[0]
         if wish is not None and fenced and (await self._wish_of(wish)).execution != wish.execution:
             raise WishLost(f"the run {wish.run_id!r} is held by another execution")
         return None
@@ -464,7 +474,7 @@ class Neo4jStore(GraphStore):
         row = await self._client.row("attempts", {"wish": wish})
         assert row is not None
         effects, entries = row
-        return Attempts(tuple(map(effect_of, _there(effects))), _entries(entries))
+        return Attempts(tuple(_effects(effects)), _entries(entries))
 
     @override
     async def renew_wishes(self, executions: Collection[str]) -> None:
@@ -482,7 +492,8 @@ class Neo4jStore(GraphStore):
 
     @override
     async def rejected(self, executions: Collection[str]) -> dict[str, str]:
-        return dict(await self._client.run("rejected", {"executions": sorted(executions)}))
+        wanted = {"executions": sorted(executions)}
+        return dict(await self._client.there("rejected", wanted))
 
     @override
     async def journal(self, entries: Sequence[JournalEntry]) -> None:
@@ -532,20 +543,19 @@ class Neo4jStore(GraphStore):
         return await self._approval("approval", {"id": id_})
 
     async def _approval(self, name: str, parameters: dict[str, Any]) -> Approval | None:
-        rows = _there(await self._client.run(name, parameters))
-        return next((approval_of(kept, now) for *kept, now in rows), None)
+        return next(iter(_approvals(await self._client.run(name, parameters))), None)
 
     @override
     async def approvals(self, *, limit: int = 100) -> list[Approval]:
-        rows = _there(await self._client.run("approvals", {"limit": limit}))
-        return [approval_of(kept, now) for *kept, now in rows]
+        return _approvals(await self._client.run("approvals", {"limit": limit}))
 
     @override
     async def precedents(self, task: str, tool: str, *, limit: int = 20) -> list[Precedent]:
         wanted = {"task": task, "tool": tool, "limit": limit}
+        rows = await self._client.there("precedents", wanted, *EACH_HAS["approval"])
         return [
             Precedent(approval_of(kept, now), None if state is None else EffectState(state))
-            for *kept, now, state in _there(await self._client.run("precedents", wanted))
+            for *kept, now, state in rows
         ]
 
     @override
@@ -657,29 +667,35 @@ class Neo4jStore(GraphStore):
     @override
     async def effects(self, execution: str) -> list[SideEffect]:
         where = {"execution": execution}
-        return [effect_of(row) for row in _there(await self._client.run("effects", where))]
+        return _effects(await self._client.run("effects", where))
 
     @override
     async def effect(self, id_: str) -> SideEffect | None:
-        rows = _there(await self._client.run("effect", {"id": id_}))
-        return next(map(effect_of, rows), None)
+        return next(iter(_effects(await self._client.run("effect", {"id": id_}))), None)
 
     @override
     async def execution(self, execution: str) -> Trace | None:
-        where = {"execution": execution}
-        row = await self._client.row("execution", where)
-        return None if row is None or "id" not in row[0] else trace_of(*row)
+        looks = iter(range(_LOOKS))
+
+        async def attempt() -> Trace | None:
+            rows = await self._client.run("execution", {"execution": execution})
+            found = next(map(_trace, (row for row in rows if "id" in row[0])), None)
+            if found is None or found.execution.steps in (None, len(found.steps)):
+                return found
+            if next(looks, None) is not None:  # it is written just now, or deleted; else damaged
+                raise ChangedMeanwhile
+            return found
+
+        return await self._client.settled(execution, attempt)
 
     @override
     async def task(self, key: str) -> Task | None:
-        row = await self._client.row("task", {"key": key})
-        return None if row is None else Task(key=key, agent=row[0], inputs=row[1], context=row[2])
+        return next(iter(_tasks(await self._client.run("task", {"key": key}))), None)
 
     @override
     async def recent_tasks(self, agent: str, *, limit: int = 20) -> list[Task]:
         rows = await self._client.run("tasks_of_agent", {"agent": agent, "limit": limit})
-        newest_first = dict.fromkeys(tuple(row) for row in _there(rows, slice(3)))
-        return [Task(**dict(zip(Task.model_fields, row, strict=True))) for row in newest_first]
+        return _tasks(dict.fromkeys(map(tuple, rows)))
 
     @override
     async def executions(self, of: Executions = ENDED, *, limit: int = 20) -> list[Execution]:
@@ -692,22 +708,22 @@ class Neo4jStore(GraphStore):
     @override
     async def execution_ids(self, prefix: str, *, limit: int = 2) -> list[str]:
         wanted = {"prefix": prefix, "limit": limit}
-        return [row[0] for row in await self._client.run("execution_ids", wanted)]
+        return [row[0] for row in await self._client.there("execution_ids", wanted)]
 
     @override
     async def effect_ids(self, prefix: str, *, limit: int = 2) -> list[str]:
         wanted = {"prefix": prefix, "limit": limit}
-        return [row[0] for row in await self._client.run("effect_ids", wanted)]
+        return [row[0] for row in await self._client.there("effect_ids", wanted)]
 
     @override
     async def approval_ids(self, prefix: str, *, limit: int = 2) -> list[str]:
         wanted = {"prefix": prefix, "limit": limit}
-        return [row[0] for row in await self._client.run("approval_ids", wanted)]
+        return [row[0] for row in await self._client.there("approval_ids", wanted)]
 
     @override
     async def lengths(self, executions: Collection[str]) -> dict[str, int]:
         wanted = {"executions": sorted(executions)}
-        return {row[0]: row[1] for row in await self._client.run("lengths", wanted)}
+        return dict(await self._client.there("lengths", wanted))
 
     @override
     async def agents(self, *, limit: int = 20) -> list[str]:
@@ -716,8 +732,12 @@ class Neo4jStore(GraphStore):
     @override
     async def dependants(self, preconditions: Collection[str]) -> list[Outline]:
         wanted = {"preconditions": sorted(set(preconditions))}
-        rows = await self._client.run("dependants", wanted)
-        return [outline_of(trace, steps, preconditions_of(by)) for *trace, steps, by in rows]
+        rows = await self._client.there("dependants", wanted)
+        return [
+            outline_of(trace, steps, preconditions_of(there(guards, *EACH_HAS["precondition"])))
+            for *trace, published, listed, guards in rows
+            if len(steps := there(listed, *EACH_HAS["outline step"])) == published
+        ]
 
     @override
     async def totals(self, *, since: int | None = None, dead: Collection[str] = ()) -> Totals:
@@ -741,7 +761,7 @@ class Neo4jStore(GraphStore):
     @override
     async def task_keys(self, *, after: str = "", limit: int = 1000) -> list[str]:
         wanted = {"after": after, "limit": limit}
-        return [row[0] for row in await self._client.run("task_keys", wanted)]
+        return [row[0] for row in await self._client.there("task_keys", wanted)]
 
     @override
     async def namespaces(self, *, limit: int = 20) -> list[str]:
@@ -761,12 +781,11 @@ class Neo4jStore(GraphStore):
     @override
     async def uris(self, *, after: str = "", limit: int = 1000) -> list[str]:
         wanted = {"after": after, "limit": limit}
-        return [row[0] for row in await self._client.run("uris", wanted)]
+        return [row[0] for row in await self._client.there("uris", wanted)]
 
     @override
     async def doubts(self, *, limit: int = 100) -> list[SideEffect]:
-        rows = _there(await self._client.run("doubts", {"limit": limit}))
-        return [effect_of(row) for row in rows]
+        return _effects(await self._client.run("doubts", {"limit": limit}))
 
     @override
     async def cypher(
@@ -787,27 +806,42 @@ def _kept(wish: Wish) -> dict[str, Any]:
     return {name: getattr(wish, name) for name in names}
 
 
-def _there(rows: Iterable[Row], each_has: slice = slice(5)) -> Iterable[Row]:
-    """The rows of nodes without those that were deleted while the statement read them.
-
-    Of such a one it gives what an index or an earlier clause had of it, and null for the rest.
-    ``each_has``: the fields that are never null of a node that is there.
-    """
-    return (row for row in rows if None not in row[each_has])
+def _changed(rows: Iterable[Row]) -> Iterable[Row]:
+    """What an event has changed, without facets that were deleted meanwhile."""
+    return (row[:4] for row in there(rows, 0, 4) if row[2] != row[3])
 
 
-_LAST_FIVE = slice(-5, None)
+def _trace(row: Row) -> Trace:
+    execution, steps, guards = row
+    return trace_of(
+        execution,
+        there(steps, *EACH_HAS["step"]),
+        there(guards, *EACH_HAS["precondition"]),
+    )
+
+
+def _tasks(rows: Iterable[Row]) -> list[Task]:
+    kept = (zip(Task.model_fields, row, strict=True) for row in there(rows, *EACH_HAS["task"]))
+    return [Task(**dict(fields)) for fields in kept]
+
+
+def _effects(rows: Iterable[Row]) -> list[SideEffect]:
+    return [effect_of(row) for row in there(rows, *EACH_HAS["effect"])]
+
+
+def _approvals(rows: Iterable[Row]) -> list[Approval]:
+    return [approval_of(kept, now) for *kept, now in there(rows, *EACH_HAS["approval"])]
 
 
 def _wishes(rows: Iterable[Row]) -> tuple[Wish, ...]:
     return tuple(
         Wish(key, task, execution, process, run_id, idempotency, WishState(state), result, idle_ms)
-        for process, run_id, idempotency, result, key, task, execution, state, idle_ms in _there(
-            rows, _LAST_FIVE
+        for process, run_id, idempotency, result, key, task, execution, state, idle_ms in there(
+            rows, *_LAST_FIVE
         )
     )
 
 
 def _entries(rows: Iterable[Row]) -> tuple[JournalEntry, ...]:
-    there = _there(rows, _LAST_FIVE)
-    return tuple(JournalEntry(*said)._replace(wish=wish) for wish, *said in there)
+    whole = there(rows, *_LAST_FIVE)
+    return tuple(JournalEntry(*said)._replace(wish=wish) for wish, *said in whole)

@@ -98,7 +98,7 @@ ORDER BY f.begun_at, f.id
 
 // name: task
 MATCH (t:Task {namespace: $namespace, key: $key})
-RETURN t.agent AS agent, t.inputs AS inputs, t.context AS context
+RETURN t.key AS key, t.agent AS agent, t.inputs AS inputs, t.context AS context
 
 // name: intend
 // The check and the intent are one statement: no row, no effect. What a later version holds is

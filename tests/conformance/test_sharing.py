@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.facts import Expected, Facts
-from execgraph.graphstore.model import JournalEntry, Trace, Wish
+from execgraph.graphstore.model import Trace
 from execgraph.graphstore.retention import TRACES_PER_TASK
 from execgraph.graphstore.store import GraphStore
 from execgraph.tests.conformance.samples import (
@@ -191,23 +191,3 @@ async def test_an_effect_and_a_change_come_in_some_order(one: GraphStore, two: G
         assert len(effects) == int(bool(was_begun)), "an effect is written iff it was begun"
     late = await two.intend(sample_effect("late"), expected)
     assert not late, "after the change none is begun"
-
-
-async def test_what_goes_while_it_is_read_is_not_there(one: GraphStore, two: GraphStore) -> None:
-    """Of a run that is over no wish is left and no journal."""
-    for number in range(1, 40):
-        recordings = [sample_recording(number=100 * number + it) for it in range(5)]
-        ids = {it.execution.id for it in recordings}
-        for id_ in ids:
-            wish = Wish(id_, "deploy", id_, "a process")
-            kept = [JournalEntry("deploy", id_, nr, nr, b"said") for nr in range(5)]
-            assert await one.intend(sample_effect(id_), [], wish=wish, entries=kept)
-        over = asyncio.gather(
-            *(one.write(it) for it in recordings), one.forget_journal(ids), return_exceptions=True
-        )
-        while not over.done():
-            await asyncio.sleep(0)  # a read may be done at once
-            wishes, entries = await two.unfinished("deploy")
-            assert {it.key for it in wishes} | {it.execution for it in entries} <= ids
-            assert {it.entry for it in entries} <= {b"said"}
-        assert not any(await over)
