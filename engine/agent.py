@@ -18,6 +18,9 @@ from .errors import AgentError
 from .exits import is_ended, is_exit
 from .host import Host
 from .keys.standins import MangledStandIn, StandIns
+from .lookup.definition import Definition
+from .lookup.judging import Code
+from .lookup.plan import Decision
 from .model.client import CallResult, ChatClient, chat_client
 from .options import AgentOptions, ExecuteOptions
 from .outcome.result import Result
@@ -25,16 +28,13 @@ from .outcome.run_plan import RunPlan
 from .parameters import takes
 from .replay.actions import act_on
 from .replay.decisions import at_once, decide, follow, go_back, start_over
-from .replay.definition import Definition
-from .replay.judging import Code
 from .replay.partial import GoLive
-from .replay.plan import Decision
-from .replay.refusals import AskAgain
-from .replay.run import Run
-from .replay.run_spec import RunSpec
-from .replay.run_wish import Returned
-from .replay.stopwatch import Stopwatch
+from .run.refusals import AskAgain
+from .run.run import Run
+from .run.spec import RunSpec
+from .run.wish import Returned
 from .sessions.single_flight import leading
+from .steps.stopwatch import Stopwatch
 from .task import Payload, Task, check_requirement
 from .tools.declaring import checked_requirements
 from .tools.marks import Marks

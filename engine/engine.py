@@ -50,21 +50,21 @@ from .asking.runs import (
 )
 from .asking.stats import Stats, milliseconds_of
 from .asking.why import Why, why
+from .effects.confirming import APPROVAL
 from .ending.answering import answer
 from .ending.resolving import resolve
 from .ending.verdicts import approve, reject
 from .errors import ConfigurationError, ExecutionUnknown
 from .host import Host
+from .lookup.definition import Definition
+from .lookup.judging import Code
 from .model.client import PlainDialect, load_adapter
 from .options import AgentOptions, ProgramOptions
 from .outcome.confirmation import Confirm, ConfirmationRequest
 from .outcome.events import OnEvent, ResourceChanged
 from .parameters import takes
 from .program import ProgramRun
-from .replay.confirming import APPROVAL
 from .replay.current import current
-from .replay.definition import Definition
-from .replay.judging import Code
 from .sessions.confirming import Confirming
 from .sessions.session import Session
 from .task import Task, checked_labels

@@ -20,14 +20,14 @@ from ..graphstore.store import GraphStore
 from ..graphstore.urls import DEFAULT_FILE, absolute, chosen, redacted
 from ..invalidation.walker import Walker
 from .errors import ConfigurationError, NotOpen
+from .lookup.definition import Definition
 from .outcome.events import Events, RunStarted
 from .outcome.run_plan import RunPlan
-from .replay.definition import Definition
-from .replay.inside import directly
-from .replay.lot import why_no_share
-from .replay.run import Run
-from .replay.run_spec import RunSpec
 from .replay.start import begin, foresee
+from .run.inside import directly
+from .run.lot import why_no_share
+from .run.run import Run
+from .run.spec import RunSpec
 from .sessions.at_work import AtWork
 from .sessions.collector import Collector
 from .sessions.confirming import Confirming

@@ -16,8 +16,8 @@ from ..graphstore.canonical import Json, is_text
 from ..invalidation.resources import Resource
 from .errors import AgentError
 from .outcome.confirmation import Confirm
-from .replay.lot import why_no_share
-from .replay.run_spec import Accept, OnPartial, RunSpec, Trust
+from .run.lot import why_no_share
+from .run.spec import Accept, OnPartial, RunSpec, Trust
 from .sessions.confirming import checked_callback, checked_span
 from .sessions.single_flight import patience_of
 from .task import Task, check_requirement, checked_labels, checked_name

@@ -16,6 +16,7 @@ from weakref import WeakSet
 from ..graphstore.canonical import Json, encode
 from ..graphstore.errors import NotJson, StoreError
 from ..graphstore.model import SideEffect
+from .effects.confirming import Awaiting
 from .ending.finish import finish, is_store_away, write_failure
 from .ending.results import failure, returned_result
 from .errors import AgentError, NotOpen, RunLost, ToolError
@@ -23,19 +24,18 @@ from .exits import is_exit
 from .host import Host
 from .keys.caller import caller_name
 from .keys.standins import MangledStandIn, StandIns
+from .lookup.definition import Definition
 from .model.client import Dialect, PlainDialect
 from .outcome.result import Result
-from .replay import inside
 from .replay.actions import act
-from .replay.confirming import Awaiting
 from .replay.decisions import Ask, at_once, decide
-from .replay.definition import Definition
-from .replay.family import Family, Place
-from .replay.inside import set_current, through_a_call
-from .replay.run import Run
-from .replay.run_spec import MustNotAsk, RunSpec
-from .replay.run_wish import Returned
-from .replay.stopwatch import Stopwatch
+from .run import inside
+from .run.family import Family, Place
+from .run.inside import set_current, through_a_call
+from .run.run import Run
+from .run.spec import MustNotAsk, RunSpec
+from .run.wish import Returned
+from .steps.stopwatch import Stopwatch
 from .task import Payload, check_requirement
 from .tools.tool import Tool
 

@@ -22,7 +22,7 @@ from .options import AgentOptions
 from .outcome.result import Result
 from .parameters import takes
 from .program import ProgramRun
-from .replay.inside import set_current
+from .run.inside import set_current
 from .tools.tool import Tool
 from .tools.toolbox import Toolbox
 

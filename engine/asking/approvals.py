@@ -6,9 +6,9 @@ from ...graphstore.canonical import Json, decode
 from ...graphstore.errors import PayloadCorrupted
 from ...graphstore.model import Approval
 from ...graphstore.store import GraphStore
+from ..effects.confirming import doubts_of, facts_of, request_of
 from ..outcome.confirmation import ConfirmationRequest
 from ..outcome.hiding import without_secrets
-from ..replay.confirming import doubts_of, facts_of, request_of
 
 __all__ = ["pending"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from ..outcome.cause import Cause, MissKind
-from ..replay.callers import answer_of
-from ..replay.run import Run
+from ..run.callers import answer_of
+from ..run.run import Run
 from ..spelling import sentence_of
 from .ended import EndedRun
 from .results import result_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...graphstore.model import Approval, ApprovalState
 from ...graphstore.store import GraphStore
+from ..effects.confirming import text_of
 from ..errors import ApprovalClosed, ApprovalUnknown
-from ..replay.confirming import text_of
 
 __all__ = ["answer"]
 

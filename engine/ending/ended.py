@@ -9,7 +9,7 @@ from ...graphstore.model import Mode, SideEffect, Step, Trace, signature
 from ..model.prices import Spared, cost_of, load_prices, price, spared_by
 from ..outcome.cause import Cause
 from ..outcome.result import Outcome
-from ..replay.run import Run
+from ..run.run import Run
 from ..task import Payload
 
 __all__ = ["EndedRun", "signature_of"]

@@ -11,9 +11,9 @@ from ..errors import RunLost
 from ..exits import is_exit
 from ..outcome.cause import Cause, MissKind
 from ..outcome.result import Result
-from ..replay.run import Run
-from ..replay.run_spec import MustNotAsk
-from ..replay.run_wish import end_inner, let_go
+from ..run.run import Run
+from ..run.spec import MustNotAsk
+from ..run.wish import end_inner, let_go
 from ..sessions.outage import store_away
 from ..spelling import sentence_of
 from ..task import Payload

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from ...graphstore.errors import StoreUnavailable
 from ...graphstore.model import Step, manifest
+from ..lookup.judging import decisions_behind
 from ..outcome.cause import Cause, MissKind
-from ..replay.judging import decisions_behind
-from ..replay.run import Run
+from ..run.run import Run
 from ..sessions.outage import store_away
 from .acceptance import why_not_accepted
 from .ended import EndedRun, signature_of

@@ -20,7 +20,7 @@ from ...graphstore.model import (
 )
 from ..model.prices import paid_for
 from ..outcome.report import report_of
-from ..replay.run import Run
+from ..run.run import Run
 from ..task import Payload
 from .ended import EndedRun
 

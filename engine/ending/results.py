@@ -18,12 +18,12 @@ from ...graphstore.model import (
     Usage,
     Wish,
 )
+from ..effects.confirming import Awaiting
 from ..errors import AwaitingApproval, RunFailed
 from ..model.prices import sum_of
 from ..outcome.events import RunEnded
 from ..outcome.result import EffectReport, Result
-from ..replay.confirming import Awaiting
-from ..replay.run import Run
+from ..run.run import Run
 from .ended import EndedRun
 from .records import execution_of
 

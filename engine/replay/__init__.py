@@ -1,1 +1,1 @@
-"""A run: what may be served, what has to be carried out, and what is checked before an effect."""
+"""Carrying a run: what is served, asked, run again and compared."""

@@ -8,31 +8,31 @@ from typing import Any, NamedTuple
 
 from ...graphstore.canonical import encode, fingerprint, hash_of
 from ...graphstore.model import Effect, FacetRef, SideEffect, Step, Value
+from ..effects.effect_gate import EffectGate
+from ..effects.performing import Begun, begin, confirm_first, end, intent, key_of_read
 from ..errors import ArgumentsInvalid, PreconditionChanged
 from ..exits import outlived
+from ..lookup.judging import Recorded
+from ..lookup.plan import Decision
 from ..model.client import Call, CallResult
 from ..outcome.cause import Cause, MissKind
 from ..outcome.result import Outcome
+from ..run.begun_effects import known_by
+from ..run.family import Chooser, Place
+from ..run.inside import through_a_call
+from ..run.planned_actions import PlannedAction, plan_act, plan_call, plan_on_path
+from ..run.run import Run
+from ..steps.kept_steps import KeptStep
+from ..steps.noted_facts import Note, distinct
+from ..steps.run_step import RunStep
+from ..steps.stopwatch import Stopwatch
 from ..tools.output import Output, Rendering, Turn, not_taken, run_tool
 from ..tools.parsed_call import parse_served, real_text
 from ..tools.tool import Tool
 from .current import FactReads
 from .diverged import explain
-from .effect_gate import EffectGate
-from .effects import known_by
-from .family import Chooser, Place
-from .inside import through_a_call
-from .judging import Recorded
-from .kept_steps import KeptStep
-from .noted_facts import Note, distinct
-from .performing import Begun, begin, confirm_first, end, intent, key_of_read
-from .plan import Decision
-from .planned_actions import PlannedAction, plan_act, plan_call, plan_on_path
 from .reuse import kept, may_reuse, reusable, took
-from .run import Run
-from .run_step import RunStep
 from .standing import stand, stand_action, what_it_gave
-from .stopwatch import Stopwatch
 from .turns import Turns
 
 __all__ = ["ActResult", "act", "act_on"]

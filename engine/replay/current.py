@@ -9,7 +9,7 @@ from ...graphstore.facts import Fact, FactState
 from ...graphstore.model import FacetRef
 from ..errors import NotCurrent
 from ..sessions.session import Session
-from .noted_facts import Note, Notes, noted
+from ..steps.noted_facts import Note, Notes, noted
 
 __all__ = ["FactReads", "current"]
 

@@ -8,33 +8,33 @@ from typing import NamedTuple
 
 from ...graphstore.canonical import Json, decode, fingerprint
 from ...graphstore.model import FacetRef, Step, StepKind, Value
-from ..model.client import Call, Dialect
-from ..model.prices import Bill, load_prices_early
-from ..outcome.attempts import attempts_told_to
-from ..outcome.cause import Cause, MissKind
-from ..outcome.result import Outcome
-from ..sessions.outage import store_away
-from ..tools.parsed_call import parse_call
-from ..transcript import Asked, request_messages
-from .family import Place
-from .judging import Recorded
-from .nearest_request import request_changed
-from .noted_facts import Note, guards_of, merged
-from .partial import before_asking
-from .plan import Decision
-from .refusals import AskAgain, Refusals
-from .required_facets import (
+from ..lookup.judging import Recorded
+from ..lookup.plan import Decision
+from ..lookup.required_facets import (
     needed_facets,
     needs_of_calls,
     needs_of_offered,
     required_by_writes,
 )
-from .run import Run
-from .run_spec import MustNotAsk
-from .run_step import RunStep
+from ..model.client import Call, Dialect
+from ..model.prices import Bill, load_prices_early
+from ..outcome.attempts import attempts_told_to
+from ..outcome.cause import Cause, MissKind
+from ..outcome.result import Outcome
+from ..run.family import Place
+from ..run.refusals import AskAgain, Refusals
+from ..run.run import Run
+from ..run.spec import MustNotAsk
+from ..sessions.outage import store_away
+from ..steps.noted_facts import Note, guards_of, merged
+from ..steps.run_step import RunStep
+from ..steps.stopwatch import Stopwatch, Times
+from ..tools.parsed_call import parse_call
+from ..transcript import Asked, request_messages
+from .nearest_request import request_changed
+from .partial import before_asking
 from .shadow import Shadowed, following
 from .standing import stand, stand_decision
-from .stopwatch import Stopwatch, Times
 
 __all__ = ["Ask", "NotHeld", "at_once", "decide", "follow", "go_back", "start_over"]
 

@@ -17,9 +17,9 @@ from ..generalising.recurring import Compared
 from ..keys.standins import StandIns
 from ..outcome.cause import MissKind, Recurring
 from ..outcome.differences import differences
-from .planned_actions import PlannedAction
-from .run import Run
-from .run_step import RunStep
+from ..run.planned_actions import PlannedAction
+from ..run.run import Run
+from ..steps.run_step import RunStep
 
 __all__ = ["explain"]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...graphstore.model import Effect, StepKind
+from ..lookup.definition import Definition
+from ..lookup.judging import Recorded
+from ..lookup.plan import Plan
+from ..lookup.steps_by_key import StepsByKey
 from ..outcome.cause import Cause, MissKind
 from ..outcome.fate import Fate, fate_of
 from ..outcome.run_plan import PlannedStep, RunPlan
+from ..run.run import Run
 from ..sessions.reads import Reads
-from .definition import Definition
-from .judging import Recorded
-from .plan import Plan
 from .reuse import is_as_good
-from .run import Run
-from .steps_by_key import StepsByKey
 
 __all__ = ["foreseen", "so_far"]
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from ...graphstore.canonical import decode
 from ...graphstore.model import Step, StepKind, Trace
+from ..lookup.changed_code import changed_decision
 from ..model.client import Dialect, Names
 from ..outcome.cause import Cause, MissKind
 from ..outcome.differences import Difference, distance, request_differences
+from ..run.run import Run
 from ..transcript import Asked, references, request_messages, text_of, with_values
-from .changed_code import changed_decision
-from .run import Run
 
 __all__ = ["Request", "comparable", "request_changed"]
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from ..errors import AgentError
 from ..outcome.cause import Cause
 from ..outcome.run_plan import RunPlan
-from .callers import answer_of
+from ..run.callers import answer_of
+from ..run.run import Run
+from ..run.spec import MustNotAsk, OnPartial
 from .foreseen import so_far
-from .run import Run
-from .run_spec import MustNotAsk, OnPartial
 
 __all__ = ["GoLive", "StopPartial", "before_asking", "choice"]
 

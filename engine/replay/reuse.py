@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from ...graphstore.model import Effect, Step
+from ..run.planned_actions import PlannedAction
+from ..run.run import Run
 from ..sessions.reads import Reads
+from ..steps.run_step import RunStep
+from ..steps.stopwatch import Times
 from ..tools.output import Output
 from ..tools.tool import Tool
-from .planned_actions import PlannedAction
-from .run import Run
-from .run_step import RunStep
-from .stopwatch import Times
 
 __all__ = ["is_as_good", "kept", "may_reuse", "reusable", "took"]
 

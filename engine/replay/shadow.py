@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ...graphstore.canonical import Json, decode, fingerprint
+from ..lookup.judging import Recorded
 from ..model.client import Dialect, Names
 from ..outcome.cause import Cause, MissKind
 from ..outcome.differences import differences
-from .judging import Recorded
-from .run import Run
+from ..run.run import Run
 
 __all__ = ["Shadowed", "following"]
 

@@ -8,15 +8,15 @@ from ...graphstore.canonical import decode
 from ...graphstore.facts import Span
 from ...graphstore.model import Step, StepKind
 from ..errors import EffectInDoubt
+from ..lookup.plan import Decision
 from ..outcome.cause import Cause, MissKind
+from ..run.begun_effects import known_by
+from ..run.refusals import AskAgain
+from ..run.run import Run
+from ..steps.kept_steps import KeptStep
+from ..steps.run_step import RunStep
 from ..tools.output import Output, Rendering, output_again
 from ..tools.tool import Tool
-from .effects import known_by
-from .kept_steps import KeptStep
-from .plan import Decision
-from .refusals import AskAgain
-from .run import Run
-from .run_step import RunStep
 
 __all__ = ["look_again", "stand", "stand_action", "stand_decision", "what_it_gave"]
 

@@ -11,21 +11,21 @@ from functools import partial
 from ...graphstore.model import Mode
 from ...graphstore.store import RunStore
 from ..errors import NotReplayable
+from ..lookup.definition import Definition
+from ..lookup.lookup import find_plan
+from ..lookup.nearest_task import new_task
+from ..lookup.plan import Plan, no_plan
 from ..outcome.cause import Cause, MissKind
 from ..outcome.events import RunWaits
 from ..outcome.run_plan import RunPlan
+from ..run.run import Run
+from ..run.spec import OnPartial, RunSpec
+from ..run.wish import RunWish, fresh, hold, hold_inside, take_up
 from ..sessions.outage import store_away
 from ..sessions.session import Session
 from ..sessions.single_flight import Lead, is_led_here, lease_name
-from .definition import Definition
 from .foreseen import foreseen
-from .lookup import find_plan
-from .nearest_task import new_task
 from .partial import choice
-from .plan import Plan, no_plan
-from .run import Run
-from .run_spec import OnPartial, RunSpec
-from .run_wish import RunWish, fresh, hold, hold_inside, take_up
 from .standing import look_again
 
 __all__ = ["begin", "foresee"]

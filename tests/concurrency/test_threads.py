@@ -14,8 +14,8 @@ from typing import Any
 
 from execgraph import Acl, Engine
 from execgraph.engine.host import Host
-from execgraph.engine.replay.plan import Prepared
-from execgraph.engine.replay.required_facets import needs_of_offered
+from execgraph.engine.lookup.plan import Prepared
+from execgraph.engine.lookup.required_facets import needs_of_offered
 from execgraph.engine.sessions.memory import Memory
 from execgraph.graphstore.model import Trace
 from execgraph.tests.conformance.samples import sample_recording

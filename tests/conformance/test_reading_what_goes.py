@@ -26,8 +26,8 @@ _NOTHING = Retention(
     traces=1, history=0, versions=0, max_age=_AT_ONCE, history_age=_AT_ONCE, grace=_AT_ONCE
 )
 _URI = "acl:prod"
-_MANY, _TASKS, _RUNS = 60, 4, 5
-_ROUNDS = 6
+_MANY, _TASKS, _RUNS = 60, 3, 4
+_ROUNDS = 3
 _Look = Callable[[GraphStore, str], Awaitable[None]]
 
 

@@ -12,7 +12,7 @@ from anthropic import AsyncAnthropic
 from execgraph import Acl, Engine, IdempotencyKey
 from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.engine.agent import Agent
-from execgraph.engine.replay.kept_steps import KeptStep, read_entry
+from execgraph.engine.steps.kept_steps import KeptStep, read_entry
 from execgraph.engine.task import Task
 from execgraph.graphstore.store import GraphStore
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from execgraph import EffectInDoubt, Engine
-from execgraph.engine.replay import once
+from execgraph.engine.effects import once
 
 _CALLS = ("lookup", "facts", "intend", "end_effect", "write", "publish", "values", "read_facts")
 

@@ -25,7 +25,7 @@ from execgraph import (
 )
 from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.engine.program import ProgramRun, current_run
-from execgraph.engine.replay.family import Family
+from execgraph.engine.run.family import Family
 from execgraph.graphstore.model import ChangeEvent
 
 from .conftest import World, misses

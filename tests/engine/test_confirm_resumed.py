@@ -20,7 +20,7 @@ from execgraph import (
     RunFailed,
 )
 from execgraph.adapters.messages_api import Answer, call, text
-from execgraph.engine.replay import confirming
+from execgraph.engine.effects import confirming
 
 from .conftest import World, outcomes, results, turn
 from .test_confirm import _LONG, Person, kept

@@ -10,7 +10,7 @@ import pytest
 
 from execgraph import Acl, Agent, Engine, ToolError
 from execgraph.adapters.messages_api import Answer, call, text
-from execgraph.engine.replay import stopwatch
+from execgraph.engine.steps import stopwatch
 from execgraph.graphstore.model import Effect
 
 from .conftest import World, outcomes, results, turn

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from execgraph.adapters.messages_api import Answer, call, text
-from execgraph.engine.replay.plan import Prepared
+from execgraph.engine.lookup.plan import Prepared
 from execgraph.engine.sessions.memory import MEMORY_BYTES, Memory
 from execgraph.graphstore.model import Trace
 from execgraph.tests.conformance.samples import sample_recording

@@ -27,7 +27,7 @@ from execgraph import (
     ToolError,
 )
 from execgraph.adapters.messages_api import Answer, call, text
-from execgraph.engine.replay import once
+from execgraph.engine.effects import once
 from execgraph.graphstore.model import EffectState
 from execgraph.graphstore.retention import Retention
 

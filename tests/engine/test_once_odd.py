@@ -22,7 +22,7 @@ from execgraph import (
 )
 from execgraph.adapters.messages_api import Answer, call, text
 from execgraph.engine.asking.examine import examine
-from execgraph.engine.replay import once
+from execgraph.engine.effects import once
 from execgraph.graphstore.model import SideEffect
 
 from .conftest import World, results, turn

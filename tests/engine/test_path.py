@@ -8,9 +8,9 @@ import pytest
 
 from execgraph.engine.outcome.cause import Cause, MissKind
 from execgraph.engine.outcome.result import Outcome
-from execgraph.engine.replay.occurrences import Occurrences
-from execgraph.engine.replay.path import Path
-from execgraph.engine.replay.run_step import RunStep
+from execgraph.engine.run.occurrences import Occurrences
+from execgraph.engine.run.path import Path
+from execgraph.engine.steps.run_step import RunStep
 from execgraph.graphstore.model import EffectState, SideEffect, Step, StepKind
 
 CAUSE = Cause(MissKind.PRECONDITION_CHANGED, "rule:freeze")

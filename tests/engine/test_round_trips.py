@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from execgraph.engine.replay.effect_gate import EffectGate
+from execgraph.engine.effects.effect_gate import EffectGate
 from execgraph.scripts.bench.synthetic import Bench, task
 from execgraph.scripts.bench.waited import Waited
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine.replay import performing, run_wish, standing
-from execgraph.engine.replay.effect_gate import EffectGate
-from execgraph.engine.replay.history import History
+from execgraph.engine.effects import performing
+from execgraph.engine.effects.effect_gate import EffectGate
+from execgraph.engine.replay import standing
+from execgraph.engine.run import wish as run_wish
+from execgraph.engine.run.history import History
 from execgraph.engine.sessions import at_work
 from execgraph.graphstore.canonical import hash_of
 from execgraph.graphstore.neo4j.store import Neo4jStore

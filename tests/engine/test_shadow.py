@@ -254,7 +254,7 @@ async def test_a_share_of_runs_is_asked_in_shadow(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lots = iter([0.3, 0.2])
-    monkeypatch.setattr("execgraph.engine.replay.lot._RANDOM.random", lambda: next(lots))
+    monkeypatch.setattr("execgraph.engine.run.lot._RANDOM.random", lambda: next(lots))
     desk = Desk(world, engine={"shadow": 1.0}, shadow=0.25)
     async with desk.engine:
         await desk.engine.observe("acl:prod", 1)

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine.replay import decisions, judging, path, planned_actions, start
-from execgraph.engine.replay.noted_facts import Notes
-from execgraph.engine.replay.steps_by_key import StepsByKey
+from execgraph.engine.lookup import judging
+from execgraph.engine.lookup.steps_by_key import StepsByKey
+from execgraph.engine.replay import decisions, start
+from execgraph.engine.run import path, planned_actions
+from execgraph.engine.steps.noted_facts import Notes
 from execgraph.engine.tools import parsed_call
 from execgraph.graphstore.facts import Fact, Facts, FactState, wanted_by
 from execgraph.graphstore.neo4j import client as neo4j_client

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from execgraph.engine import agent, program, task
+from execgraph.engine.effects import effect_gate
+from execgraph.engine.lookup import judging
 from execgraph.engine.program import Handle
-from execgraph.engine.replay import decisions, effect_gate, judging
-from execgraph.engine.replay.effects import Effects
-from execgraph.engine.replay.family import Family
-from execgraph.engine.replay.noted_facts import Note
-from execgraph.engine.replay.run import Run
+from execgraph.engine.replay import decisions
+from execgraph.engine.run.begun_effects import Effects
+from execgraph.engine.run.family import Family
+from execgraph.engine.run.run import Run
+from execgraph.engine.steps.noted_facts import Note
 from execgraph.graphstore.model import StepKind
 
 from .program_history import ProgramHistory, program_operations

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from execgraph.engine.replay import judging
+from execgraph.engine.lookup import judging
 from execgraph.scripts import _soak
 from execgraph.scripts._soak_shrink import shrunk
 

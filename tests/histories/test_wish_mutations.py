@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine.replay import confirming, unfinished
-from execgraph.engine.replay.definition import Definition
-from execgraph.engine.replay.run import Run
+from execgraph.engine.effects import confirming
+from execgraph.engine.lookup import unfinished
+from execgraph.engine.lookup.definition import Definition
+from execgraph.engine.run.run import Run
 from execgraph.engine.tools.tool import Tool
 from execgraph.graphstore.canonical import hash_of
 from execgraph.graphstore.neo4j import client as neo4j_client

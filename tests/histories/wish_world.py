@@ -28,7 +28,8 @@ from execgraph import (
 from execgraph.adapters.anthropic.client import AnthropicClient
 from execgraph.adapters.messages_api import call, text
 from execgraph.adapters.messages_wire import message
-from execgraph.engine.replay import once, performing, run_wish
+from execgraph.engine.effects import once, performing
+from execgraph.engine.run import wish as run_wish
 from execgraph.engine.sessions import at_work
 from execgraph.graphstore.canonical import Json, encode
 from execgraph.graphstore.errors import StoreUnavailable

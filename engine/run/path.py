@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from ...graphstore.model import Step, StepKind
+from ..lookup.judging import Recorded
+from ..lookup.plan import Prepared
 from ..outcome.cause import Cause, MissKind
-from .judging import Recorded
-from .plan import Prepared
-from .run_step import RunStep, frontier
+from ..steps.run_step import RunStep, frontier
 
 __all__ = ["Path"]
 

@@ -21,7 +21,7 @@ from ..outcome.cause import Cause, MissKind
 from ..sessions.process import this_process
 from ..sessions.session import Session
 from .inner_wishes import InnerWishes, Place
-from .run_spec import RunSpec
+from .spec import RunSpec
 
 __all__ = ["Returned", "RunWish", "end_inner", "fresh", "hold", "hold_inside", "let_go", "take_up"]
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ...graphstore.model import Attempts, EffectState, SideEffect, StepKind
 from ..errors import EffectInDoubt
-from .kept_steps import Begun, KeptStep, read_entry
+from ..steps.kept_steps import Begun, KeptStep, read_entry
 
 __all__ = ["History"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...graphstore.model import FacetRef
-from .noted_facts import Note
+from ..steps.noted_facts import Note
+from ..steps.run_step import RunStep
 from .refusals import AskAgain, KnownRefusals, Refusals
-from .run_step import RunStep
 
 if TYPE_CHECKING:
     from .run import Run

@@ -16,7 +16,7 @@ from ..task import Task
 from .lot import drawn
 
 if TYPE_CHECKING:
-    from .run_wish import RunWish
+    from .wish import RunWish
 
 __all__ = ["Accept", "MustNotAsk", "OnPartial", "RunSpec", "Trust"]
 

@@ -8,12 +8,12 @@ import itertools
 from ...graphstore.canonical import encode, fingerprint, hash_of
 from ...graphstore.model import SideEffect
 from ..errors import EffectInDoubt
+from ..run.planned_actions import PlannedAction
+from ..run.run import Run
 from ..sessions.process import is_dead
 from ..tools.output import Output, Rendering, not_taken, output_again
 from ..tools.tool import Tool
 from .effect_gate import EffectGate
-from .planned_actions import PlannedAction
-from .run import Run
 
 __all__ = ["begin_or_find", "known_by", "may_have_happened", "output_of"]
 

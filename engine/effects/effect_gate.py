@@ -11,13 +11,13 @@ from ...graphstore.facts import Expected
 from ...graphstore.model import ApprovalState, JournalEntry, SideEffect
 from ..errors import NotOpen, RunLost
 from ..outcome.cause import Cause, MissKind
+from ..run.family import Chooser
+from ..run.planned_actions import PlannedAction
+from ..run.refusals import AskAgain
+from ..run.run import Run
 from ..sessions.outage import store_away
+from ..steps.noted_facts import Note, facets_by_resource
 from .choosing import mistrust, unknown_facts
-from .family import Chooser
-from .noted_facts import Note, facets_by_resource
-from .planned_actions import PlannedAction
-from .refusals import AskAgain
-from .run import Run
 
 __all__ = ["EffectGate", "NotApproved"]
 

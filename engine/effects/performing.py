@@ -11,17 +11,17 @@ from ...graphstore.canonical import canonical, decode
 from ...graphstore.model import Effect, EffectState, SideEffect, new_id
 from ..errors import EffectInDoubt, NotPerformed
 from ..outcome.cause import Cause, MissKind
+from ..run.begun_effects import known_by
+from ..run.family import Chooser
+from ..run.inside import through_a_call
+from ..run.planned_actions import PlannedAction
+from ..run.run import Run
 from ..sessions.process import this_process
 from ..tools.output import Output, Rendering
 from ..tools.tool import Tool
 from . import once
 from .confirming import confirm, confirm_all, not_confirmed
 from .effect_gate import EffectGate, NotApproved
-from .effects import known_by
-from .family import Chooser
-from .inside import through_a_call
-from .planned_actions import PlannedAction
-from .run import Run
 
 __all__ = ["Begun", "begin", "confirm_first", "end", "intent", "key_of_read"]
 

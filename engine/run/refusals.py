@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from ...graphstore.model import FacetRef
 from ..outcome.cause import Cause
-from .noted_facts import Note
-from .run_step import RunStep
+from ..steps.noted_facts import Note
+from ..steps.run_step import RunStep
 
 __all__ = ["AskAgain", "KnownRefusals", "Refusals"]
 

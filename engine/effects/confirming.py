@@ -34,14 +34,14 @@ from ..outcome.confirmation import (
     RequiredFact,
 )
 from ..outcome.hiding import without_secrets
+from ..run.callers import answer_of
+from ..run.family import Chooser
+from ..run.inside import set_current
+from ..run.planned_actions import PlannedAction
+from ..run.run import Run
 from ..sessions.single_flight import let_go
 from ..spelling import sentence_of, spelled
 from ..tools.output import Output
-from .callers import answer_of
-from .family import Chooser
-from .inside import set_current
-from .planned_actions import PlannedAction
-from .run import Run
 
 __all__ = [
     "APPROVAL",

@@ -8,17 +8,17 @@ from typing import Any
 
 from ...graphstore.canonical import as_text, hash_of
 from ...graphstore.model import Approval, Effect, FacetRef, SideEffect, Step, StepKind, Value
+from ..lookup.changed_code import changed_action, not_required_then
+from ..lookup.judging import Recorded
+from ..lookup.plan import Decision, Prepared
+from ..lookup.required_facets import needed_facets
 from ..model.client import Call
 from ..outcome.cause import Cause, MissKind
+from ..steps.noted_facts import Note, guards_of
 from ..tools.known_output import KnownOutput
 from ..tools.output import Output
 from ..tools.parsed_call import ParsedCall, parse_act, parse_call, parse_served
 from ..tools.tool import Tool
-from .changed_code import changed_action, not_required_then
-from .judging import Recorded
-from .noted_facts import Note, guards_of
-from .plan import Decision, Prepared
-from .required_facets import needed_facets
 from .run import Run
 
 __all__ = ["PlannedAction", "plan_act", "plan_call", "plan_on_path"]

@@ -15,6 +15,9 @@ from ...graphstore.canonical import Json
 from ...graphstore.model import Attempts, Execution, ExecutionState, Mode, Step
 from ...graphstore.store import RunStore
 from ..keys.standins import StandIns
+from ..lookup.definition import Definition
+from ..lookup.lookup import memory_key
+from ..lookup.plan import Plan
 from ..model.prices import Bill
 from ..outcome.attempts import Attempt
 from ..outcome.cause import Cause, MissKind
@@ -24,25 +27,22 @@ from ..sessions.memory import MemoryKey
 from ..sessions.process import this_process
 from ..sessions.session import Session
 from ..sessions.single_flight import Lead
+from ..steps.noted_facts import Note, Notes
+from ..steps.run_step import RunStep
+from ..steps.stopwatch import Stopwatch
 from ..transcript import Transcripts
 from .account import Account
-from .definition import Definition
-from .effects import Effects
+from .begun_effects import Effects
 from .family import Chooser, Family
 from .history import History
-from .lookup import memory_key
-from .noted_facts import Note, Notes
+from .journal import RunJournal
 from .occurrences import Occurrences
 from .path import Path
-from .plan import Plan
 from .publication import Publication
 from .refusals import AskAgain, KnownRefusals
-from .run_journal import RunJournal
-from .run_spec import OnPartial, RunSpec
-from .run_step import RunStep
-from .run_wish import RunWish
 from .search import Search
-from .stopwatch import Stopwatch
+from .spec import OnPartial, RunSpec
+from .wish import RunWish
 
 __all__ = ["Run"]
 

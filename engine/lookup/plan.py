@@ -18,11 +18,11 @@ from ..model.client import Call, Dialect
 from ..model.prices import Spared, spared_by
 from ..outcome.cause import Cause
 from ..outcome.result import Outcome
+from ..steps.noted_facts import Note
+from ..steps.run_step import RunStep
 from ..tools.known_output import KnownOutput
 from ..tools.parsed_call import ParsedCall
 from .judging import Recorded
-from .noted_facts import Note
-from .run_step import RunStep
 
 __all__ = ["Decision", "Plan", "Prepared", "no_plan"]
 

@@ -16,10 +16,10 @@ from ...graphstore.facts import Fact, FactState, Span
 from ...graphstore.model import ChangeKind
 from ...invalidation.feed import LATE_MS
 from ..outcome.cause import MissKind
-from .family import Chooser
-from .noted_facts import Note, facets_by_resource
-from .run import Run
-from .run_step import RunStep
+from ..run.family import Chooser
+from ..run.run import Run
+from ..steps.noted_facts import Note, facets_by_resource
+from ..steps.run_step import RunStep
 
 __all__ = ["UnknownFact", "mistrust", "unknown_facts"]
 

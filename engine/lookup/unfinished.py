@@ -13,10 +13,10 @@ from functools import cached_property
 from ...graphstore.facts import Span
 from ...graphstore.model import JournalEntry, Precondition, StepKind
 from ...graphstore.store import RunStore
+from ..steps.kept_steps import KeptStep, read_entry
+from ..steps.noted_facts import Notes
 from .definition import Definition
 from .judging import Recorded
-from .kept_steps import KeptStep, read_entry
-from .noted_facts import Notes
 
 __all__ = ["Unfinished", "read_unfinished"]
 

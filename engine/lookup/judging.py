@@ -15,9 +15,9 @@ from ...graphstore.model import Effect, FacetRef, Step, StepKind, Trace
 from ...invalidation.resources import Resource
 from ...invalidation.validity import broken_guards
 from ..outcome.cause import Cause, MissKind, cause_of
+from ..steps.noted_facts import Note
 from ..tools.tool import Tool
 from .changed_code import changed_action, changed_terms
-from .noted_facts import Note
 
 __all__ = [
     "Code",

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ...graphstore.model import SideEffect
+from ..steps.run_step import RunStep
 from ..tools.tool import Tool
-from .run_step import RunStep
 
 __all__ = ["Effects", "known_by"]
 

@@ -7,17 +7,17 @@ from collections.abc import Collection, Mapping, Sequence
 from ...graphstore.errors import PayloadCorrupted, StoreError
 from ...graphstore.model import JournalEntry, Precondition, Step, Trace
 from ...graphstore.store import RunStore
+from ..lookup.definition import Definition
+from ..lookup.judging import Recorded
+from ..lookup.lookup import look_up
+from ..lookup.plan import Plan
+from ..lookup.steps_by_key import StepsByKey
+from ..lookup.unfinished import Unfinished, read_unfinished
 from ..outcome.cause import Cause, MissKind
+from ..steps.noted_facts import Notes
 from .account import Account
-from .definition import Definition
-from .judging import Recorded
-from .lookup import look_up
-from .noted_facts import Notes
-from .plan import Plan
-from .run_spec import RunSpec
-from .run_wish import RunWish
-from .steps_by_key import StepsByKey
-from .unfinished import Unfinished, read_unfinished
+from .spec import RunSpec
+from .wish import RunWish
 
 __all__ = ["Search"]
 

@@ -9,9 +9,9 @@ from ...graphstore.errors import StoreError
 from ...graphstore.model import JournalEntry, SideEffect, Step
 from ..errors import EffectInDoubt
 from ..sessions.journal import Journal
-from .kept_steps import Begun, entry_of_effect, entry_of_step
-from .run_step import RunStep
-from .run_wish import RunWish
+from ..steps.kept_steps import Begun, entry_of_effect, entry_of_step
+from ..steps.run_step import RunStep
+from .wish import RunWish
 
 if TYPE_CHECKING:
     from .planned_actions import PlannedAction
