@@ -26,7 +26,7 @@ from .options import AgentOptions, ExecuteOptions
 from .outcome.result import Result
 from .outcome.run_plan import RunPlan
 from .parameters import takes
-from .replay.actions import act_on
+from .replay.calls import act_on
 from .replay.decisions import at_once, decide, follow, go_back, start_over
 from .replay.partial import GoLive
 from .run.refusals import AskAgain
