@@ -30,6 +30,7 @@ from .canonical import digest, fingerprint, hash_of
 __all__ = [
     "KILLED_AFTER_MS",
     "NEVER",
+    "WITHIN_A_WISH",
     "Approval",
     "ApprovalState",
     "Attempts",
@@ -391,6 +392,10 @@ class Execution(_Node):
         return self.model_copy(update={"state": ExecutionState.KILLED})
 
 
+#: How the ``once`` of an effect begins that is known by its idempotency key, as its run has an id.
+WITHIN_A_WISH = "wish:"
+
+
 class SideEffect(_Node):
     """What an action does to the outside in one execution; it outlives traces.
 
@@ -422,6 +427,11 @@ class SideEffect(_Node):
     def is_in_doubt(self) -> bool:
         """Whether it was begun, and is not known to have ended."""
         return self.state is EffectState.INTENDED
+
+    @property
+    def is_within_a_wish(self) -> bool:
+        """Whether it happens once for a run id, so that calling that again settles it."""
+        return self.once is not None and self.once.startswith(WITHIN_A_WISH)
 
     def ended(self, output: bytes | None = None) -> SideEffect:
         """This effect, known to have happened. ``output``: what one gave that happens once."""

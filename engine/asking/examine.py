@@ -181,17 +181,20 @@ async def _doubts(store: GraphStore, look: Look) -> Finding:
     if not effects:
         return Finding(Level.GOOD, "effects", "none is in doubt")
     named = [f"{it.id} {it.tool} {it.target} ({_whose(it)})" for it in effects]
+    again = ""
+    if any(it.is_within_a_wish for it in effects):
+        again = ". A run that has an id, called again under it, settles its own"
     return Finding(
         Level.WARNING,
         "effects",
         f"{_counted(effects)} in doubt, begun and not known to have ended: {_some(named)}",
         "look at the target whether it happened: the run was killed, or could not write it, or the"
-        " tool raised. Then say so: execgraph resolve ID --done, or --not-done",
+        f" tool raised. Then say so: execgraph resolve ID --done, or --not-done{again}",
     )
 
 
 def _whose(effect: SideEffect) -> str:
-    execution = f"execution {effect.execution}"
+    execution = f"execution {effect.execution}{', which has a run id' * effect.is_within_a_wish}"
     used = f", which has used {effect.approval} up" if effect.approval else ""
     return f"{execution}{used}"
 

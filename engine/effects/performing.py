@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ...graphstore.canonical import canonical, decode
-from ...graphstore.model import Effect, EffectState, SideEffect, new_id
+from ...graphstore.model import WITHIN_A_WISH, Effect, EffectState, SideEffect, new_id
 from ..errors import EffectInDoubt, NotPerformed
 from ..outcome.cause import Cause, MissKind
 from ..run.begun_effects import known_by
@@ -24,9 +24,6 @@ from .confirming import confirm, confirm_all, not_confirmed
 from .effect_gate import EffectGate, NotApproved
 
 __all__ = ["Begun", "begin", "confirm_first", "end", "intent", "key_of_read"]
-
-#: Of an effect that is known by its idempotency key, as its run has an id: it goes with the run.
-_WITHIN = "wish:"
 
 _TRIES = 5  # how often an approval is asked for that others use up, or that facts have left behind
 
@@ -64,7 +61,7 @@ def intent(run: Run, action: PlannedAction, tool: Tool) -> SideEffect:
         once_by = key = once.known_by(run, action, tool, arguments)
     else:
         key = _key(run, action, tool, arguments)
-        once_by = None if run.wish.run_id is None else f"{_WITHIN}{key}"
+        once_by = None if run.wish.run_id is None else f"{WITHIN_A_WISH}{key}"
     return SideEffect(
         id=new_id(now),
         execution=run.id,
@@ -85,7 +82,7 @@ def _key(run: Run, action: PlannedAction, tool: Tool, arguments: str) -> str:
     fenced = run.wish.run_id is not None
     while True:
         key = run.wish.key(tool.name, arguments, action.equal)
-        if run.effects.claim(f"{_WITHIN}{key}" if fenced else key):
+        if run.effects.claim(f"{WITHIN_A_WISH}{key}" if fenced else key):
             return key
         action.equal += 1
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from execgraph.adapters import cli
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
+from execgraph.graphstore.model import WITHIN_A_WISH
 from execgraph.tests.conformance.samples import (
     guard,
     published,
@@ -54,6 +55,8 @@ class Graph:
         await store.request(sample_approval(), timedelta(days=1))
         used = {"approval": sample_approval().id}
         await store.intend(sample_effect("deploy-10").model_copy(update=used), [])
+        within = {"once": f"{WITHIN_A_WISH}key"}
+        await store.intend(sample_effect("deploy-11").model_copy(update=within), [])
         for walk in await store.walks():
             await store.walk(walk.id)
         await store.close()
@@ -79,7 +82,9 @@ def test_an_effect_in_doubt_is_named_with_what_to_do(graph: Graph) -> None:
     found = graph.found()["effects"]
     assert "deploy checkout (execution deploy-9)" in found["says"]
     assert "(execution deploy-10, which has used approval-1 up)" in found["says"]
+    assert "(execution deploy-11, which has a run id)" in found["says"]
     assert "whether it happened" in found["remedy"]
+    assert "A run that has an id, called again under it, settles its own" in found["remedy"]
 
 
 async def _damage_payload(graph: Graph) -> None:
