@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel
@@ -95,6 +95,11 @@ class Payload(NamedTuple):
         return Payload(data, json, Marked(json, opaque, unseen))
 
     @property
+    def seen(self) -> Json:
+        """What it says without what is unseen."""
+        return self.json if self.marks is None else self.marks.seen
+
+    @property
     def digest(self) -> str:
         """The digest under which it is stored."""
         return digest(self.data)
@@ -162,6 +167,21 @@ class Task:
         if self.context is not None:
             context = decode(self.context.known_by(standins))
         return TaskContent(decode(inputs), context)
+
+    @cached_property
+    def seen(self) -> str:
+        """The fingerprint of the inputs and the context with their real values, without what is
+        unseen."""
+        return fingerprint([self.inputs.seen, None if self.context is None else self.context.seen])
+
+    @cached_property
+    def exact(self) -> str:
+        """What its wishes are known by: its key, and the real values of what is opaque. What was
+        done for one of them was not done for another, though one recording serves both."""
+        payloads = (self.inputs, self.context)
+        if not any(it.marks.opaque for it in payloads if it is not None and it.marks is not None):
+            return self.key
+        return hash_of("exact task", self.key, self.seen)
 
     def bind(self, standins: StandIns) -> None:
         """Give its opaque values their stand-ins, before anything is asked or read back."""

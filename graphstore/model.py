@@ -467,6 +467,8 @@ class WishState(StrEnum):
 class Wish(NamedTuple):
     """What a caller wants done, by one run or, if that does not come to its end, by several.
 
+    ``task``: the exact one, that is, the key of the task and of the real values of what is opaque
+    in it: a recording may serve others, but what was done for one was not done for them.
     ``execution`` holds it: the last run that was begun for it, by ``process``. ``idle_ms``: how
     long nothing was heard of that, by the store's clock. ``run_id`` and ``idempotency``: what the
     caller named it by. ``result``: what it came to, of one with a run id.

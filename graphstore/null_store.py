@@ -186,7 +186,12 @@ class NullStore(GraphStore):
 
     @override
     async def still(
-        self, execution: str, accepted: Mapping[str, int], *, alive: Collection[str] = ()
+        self,
+        execution: str,
+        accepted: Mapping[str, int],
+        *,
+        exact: str | None = None,
+        alive: Collection[str] = (),
     ) -> bool:
         return False
 
@@ -232,7 +237,9 @@ class NullStore(GraphStore):
         return True
 
     @override
-    async def unfinished(self, task: str, *, limit: int = 1000) -> Unfinished:
+    async def unfinished(
+        self, task: str, *, exact: str | None = None, limit: int = 1000
+    ) -> Unfinished:
         return Unfinished()
 
     @override

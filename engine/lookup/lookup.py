@@ -13,6 +13,7 @@ from ...graphstore.store import RunStore
 from ..outcome.cause import Cause, MissKind
 from ..outcome.differences import Difference
 from ..sessions.memory import Memory, MemoryKey
+from ..task import Task
 from .changed_code import changed_decision, changed_head
 from .definition import Definition
 from .judging import Code, Recorded, chosen
@@ -28,24 +29,25 @@ def memory_key(namespace: str, task: str, code: Code) -> MemoryKey:
 
 async def find_plan(
     store: RunStore,
-    task: str,
+    task: Task,
     definition: Definition,
     memory: Memory,
     alive: Collection[str] = (),
 ) -> Plan:
-    """The plan for the task with this key, as things are at one moment. One from memory also says
-    that no run of the task is unfinished, but for those of the processes that are ``alive``."""
-    key = memory_key(store.namespace, task, definition.code)
+    """The plan for a task, as things are at one moment. One from memory also says that no run of
+    the exact task is unfinished, but for those of the processes that are ``alive``."""
+    key = memory_key(store.namespace, task.key, definition.code)
     here = await store.incarnation()
     known = memory.get(key)
     if isinstance(known, Prepared):
         young, accepted = not definition.finds_too_old(known.trace), known.accepted
         there = young and known.store == here
-        if there and await store.still(known.trace.id, accepted, alive=alive):
+        exact = None if task.exact == task.key else task.exact
+        if there and await store.still(known.trace.id, accepted, exact=exact, alive=alive):
             return Plan(known, (known.trace,), None, ())
         memory.drop(key)
     prefer = known if isinstance(known, str) else None
-    plan = await look_up(store, task, definition, prefer=prefer)
+    plan = await look_up(store, task.key, definition, prefer=prefer)
     if plan.best is not None and plan.best.stands:
         best = replace(plan.best, store=here)
         memory.put(key, best, best.size)

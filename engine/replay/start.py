@@ -99,7 +99,7 @@ class _Start:
         """Find what may be replayed, as things are now."""
         session, definition, spec = self._session, self._definition, self._spec
         self._store = store = session.lent()
-        find = partial(find_plan, store, spec.task.key, definition, session.memory)
+        find = partial(find_plan, store, spec.task, definition, session.memory)
         if spec.may_serve:
             alive = session.at_work.alive()
             plan = await find(alive)

@@ -28,9 +28,9 @@ class RunJournal:
     it would fail for ever.
     """
 
-    def __init__(self, journal: Journal, wish: RunWish) -> None:
+    def __init__(self, journal: Journal, task: str, wish: RunWish) -> None:
         self._journal = journal
-        self._task = wish.wish.task
+        self._task = task
         self._execution = wish.execution
         self._wish = None if wish.run_id is None else wish.wish.key
         self._earlier = {it.execution for it in wish.attempts.entries}

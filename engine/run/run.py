@@ -93,7 +93,7 @@ class Run:
             account=self.account,
             wish=wish,
         )
-        self.journal = RunJournal(session.journal, wish)
+        self.journal = RunJournal(session.journal, spec.task.key, wish)
         self.transcripts = Transcripts(kept=definition.follows)
         self.standins = StandIns(spec.task.key)
         spec.task.bind(self.standins)

@@ -20,6 +20,7 @@ from ..errors import RunIdReused, RunInProgress, RunLost
 from ..outcome.cause import Cause, MissKind
 from ..sessions.process import this_process
 from ..sessions.session import Session
+from ..task import Task
 from .inner_wishes import InnerWishes, Place
 from .spec import RunSpec
 
@@ -139,7 +140,7 @@ async def hold_inside(
     inner = outer.inner
     if outer.place is not None and inner.has_lost(outer.place, outer.execution):
         raise RunLost(outer.run_id or "")
-    place = inner.take(outer.wish.key, spec.task.key, execution)
+    place = inner.take(outer.wish.key, spec.task.exact, execution)
     wish = _wish(spec, execution, place.key)
     try:
         attempts = await _take_over(store, wish, inner.outermost)
@@ -184,7 +185,7 @@ async def take_up(session: Session, store: RunStore, spec: RunSpec, execution: s
     """The wish of a run without an id. Where a run of the task has not come to its end, its wish is
     taken up, and what was begun for it is told."""
     wish = _wish(spec, execution, _named(spec))
-    unfinished, over = await _unfinished(session, store, spec.task.key)
+    unfinished, over = await _unfinished(session, store, spec.task)
     attempts = {it.key: await store.attempts(it.key) for it in over}
     told = [cause for it in over for cause in _told(it, attempts[it.key])]
     for it in over:
@@ -198,20 +199,20 @@ async def take_up(session: Session, store: RunStore, spec: RunSpec, execution: s
 
 
 async def _unfinished(
-    session: Session, store: RunStore, task: str
+    session: Session, store: RunStore, task: Task
 ) -> tuple[Unfinished, list[Wish]]:
     """What unfinished runs of a task have done, and the wishes of those that are not at work.
 
     Who is at work is asked after what is kept was read, and it may have come to its end in between:
     then it is not kept any more.
     """
-    unfinished = await store.unfinished(task)
+    unfinished = await store.unfinished(task.key, exact=task.exact)
     silent = {
         (it.key, it.execution) for it in unfinished.wishes if not session.at_work.is_alive(it)
     }
     if not silent:
         return unfinished, []
-    unfinished = await store.unfinished(task)
+    unfinished = await store.unfinished(task.key, exact=task.exact)
     return unfinished, [it for it in unfinished.wishes if (it.key, it.execution) in silent]
 
 
@@ -227,7 +228,7 @@ def _named(spec: RunSpec) -> str | None:
 def _wish(spec: RunSpec, execution: str, key: str | None) -> Wish:
     return Wish(
         key=key or execution,
-        task=spec.task.key,
+        task=spec.task.exact,
         execution=execution,
         process=this_process(),
         run_id=spec.run_id,

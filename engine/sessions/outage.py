@@ -236,15 +236,22 @@ class FallbackStore(RunStore):
 
     @override
     async def still(
-        self, execution: str, accepted: Mapping[str, int], *, alive: Collection[str] = ()
+        self,
+        execution: str,
+        accepted: Mapping[str, int],
+        *,
+        exact: str | None = None,
+        alive: Collection[str] = (),
     ) -> bool:
         real, null = self._store.still, self._null.still
-        return await self._or_null(real, null, execution, accepted, alive=alive)
+        return await self._or_null(real, null, execution, accepted, exact=exact, alive=alive)
 
     @override
-    async def unfinished(self, task: str, *, limit: int = 1000) -> Unfinished:
+    async def unfinished(
+        self, task: str, *, exact: str | None = None, limit: int = 1000
+    ) -> Unfinished:
         real, null = self._store.unfinished, self._null.unfinished
-        return await self._or_null(real, null, task, limit=limit)
+        return await self._or_null(real, null, task, exact=exact, limit=limit)
 
     @override
     async def lease(

@@ -97,6 +97,12 @@ class Marked:
         """Where values are marked."""
         return self.opaque + self.unseen
 
+    @property
+    def seen(self) -> Json:
+        """Its JSON without what is unseen, with the real values of what is opaque."""
+        seen: Json = _without_all(self.json, self.unseen)
+        return seen
+
     def render(self, standins: StandIns, place: str) -> Any:
         """The JSON that a model reads. ``place``: where it comes from, the same on every run.
 
@@ -108,10 +114,7 @@ class Marked:
             raise NoStandIn(f"{place} {min(both, key=repr)} is marked as opaque and as unseen")
         if () in self.unseen:
             raise NoStandIn(f"{place} is unseen as a whole; mark the values in it")
-        rendered = standins.substitute(self.json, self.opaque, place)
-        for path in sorted(self.unseen, key=len, reverse=True):
-            rendered = _without(rendered, path)
-        return _closed_up(rendered)
+        return _without_all(standins.substitute(self.json, self.opaque, place), self.unseen)
 
 
 def marked(write: Callable[[], Json]) -> Marked:
@@ -241,6 +244,12 @@ def has_place(json: Json, path: Path) -> bool:
 
 
 _GONE = object()
+
+
+def _without_all(json: Any, paths: Iterable[Path]) -> Any:
+    for path in sorted(paths, key=len, reverse=True):
+        json = _without(json, path)
+    return _closed_up(json)
 
 
 def _without(json: Any, path: Path) -> Any:

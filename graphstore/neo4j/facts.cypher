@@ -10,7 +10,7 @@ WHERE r.current = it[1] AND r.state = 'present'
 WITH count(*) AS believed
 MATCH (e:Execution {namespace: $namespace, id: $execution})
 WHERE e.state = 'published' AND believed = size($accepted) AND NOT EXISTS {
-  MATCH (w:Wish {namespace: $namespace, task: e.task})
+  MATCH (w:Wish {namespace: $namespace, task: coalesce($exact, e.task)})
   WHERE w.run_id IS NULL AND w.idempotency IS NULL
     AND NOT (w.state = 'running' AND coalesce(w.process, '') IN $alive)
 }

@@ -10,7 +10,7 @@ RETURN DISTINCT true AS kept
 // name: unfinished
 // What has ended well is no part of it, though it may not be deleted yet.
 CALL () {
-  MATCH (w:Wish {namespace: $namespace, task: $task})
+  MATCH (w:Wish {namespace: $namespace, task: $exact})
   WHERE w.state <> 'done'
   WITH w ORDER BY w.at DESC, w.execution DESC LIMIT $limit
   RETURN collect([w.process, w.run_id, w.idempotency, w.result, w.key, w.task, w.execution, w.state,

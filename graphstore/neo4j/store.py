@@ -389,10 +389,16 @@ class Neo4jStore(GraphStore):
 
     @override
     async def still(
-        self, execution: str, accepted: Mapping[str, int], *, alive: Collection[str] = ()
+        self,
+        execution: str,
+        accepted: Mapping[str, int],
+        *,
+        exact: str | None = None,
+        alive: Collection[str] = (),
     ) -> bool:
         parameters = {
             "execution": execution,
+            "exact": exact,
             "alive": sorted(alive),
             "accepted": [[resource, n] for resource, n in accepted.items()],
         }
@@ -463,8 +469,11 @@ class Neo4jStore(GraphStore):
         return await self._client.row("end_wish", ended | where) is not None
 
     @override
-    async def unfinished(self, task: str, *, limit: int = 1000) -> Unfinished:
-        row = await self._client.row("unfinished", {"task": task, "limit": limit})
+    async def unfinished(
+        self, task: str, *, exact: str | None = None, limit: int = 1000
+    ) -> Unfinished:
+        wanted = {"task": task, "exact": exact or task, "limit": limit}
+        row = await self._client.row("unfinished", wanted)
         assert row is not None
         wishes, entries = row
         return Unfinished(_wishes(wishes), _entries(entries))

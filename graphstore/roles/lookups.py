@@ -54,12 +54,17 @@ class Lookups(Protocol):
 
     @abstractmethod
     async def still(
-        self, execution: str, accepted: Mapping[str, int], *, alive: Collection[str] = ()
+        self,
+        execution: str,
+        accepted: Mapping[str, int],
+        *,
+        exact: str | None = None,
+        alive: Collection[str] = (),
     ) -> bool:
         """Whether ``execution`` is published and every resource's ``current`` is the version in
-        ``accepted`` and to be believed now; and no run of its task is unfinished that has no run
-        id, and is not at work in a process of those that are ``alive``. One statement, one round
-        trip."""
+        ``accepted`` and to be believed now; and no run of the ``exact`` task (``Wish.task``; None:
+        of its own task) is unfinished that has no run id, and is not at work in a process of those
+        that are ``alive``. One statement, one round trip."""
 
     @abstractmethod
     async def values(self, digests: Collection[str]) -> dict[str, bytes]:

@@ -30,9 +30,12 @@ class Wishes(Protocol):
         does."""
 
     @abstractmethod
-    async def unfinished(self, task: str, *, limit: int = 1000) -> Unfinished:
+    async def unfinished(
+        self, task: str, *, exact: str | None = None, limit: int = 1000
+    ) -> Unfinished:
         """What is left of the runs of a task that have failed, or not ended: the wishes that are
-        not done, and the newest journal entries."""
+        not done, and the newest journal entries. ``exact``: whose wishes (``Wish.task``); None:
+        those of the task itself."""
 
     @abstractmethod
     async def attempts(self, wish: str) -> Attempts:

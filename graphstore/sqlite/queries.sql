@@ -247,7 +247,7 @@ FROM wish WHERE ns = :ns AND key = :key;
 
 -- name: open_wishes
 SELECT key, task, execution, process, run_id, idempotency, state, result, :now - at
-FROM wish WHERE ns = :ns AND task = :task AND state <> 'done'
+FROM wish WHERE ns = :ns AND task = :exact AND state <> 'done'
 ORDER BY at DESC, rid DESC LIMIT :limit;
 
 -- name: hold_wish
@@ -285,12 +285,13 @@ ORDER BY side_effect.begun_at, side_effect.rid;
 
 -- name: still
 -- One row iff the execution is published; `still_current` is added once for each resource.
--- Parameters by position: namespace, execution, now, the processes that are alive, then resource
--- and version of each.
+-- Parameters by position: namespace, execution, now, the processes that are alive, the exact task,
+-- then resource and version of each.
 SELECT 1 FROM execution
 WHERE ns = ?1 AND id = ?2 AND state = 'published' AND ?3 > 0 AND NOT EXISTS (
     SELECT 1 FROM task
-    CROSS JOIN wish ON wish.ns = ?1 AND wish.task = task.key AND wish.state <> 'done'
+    CROSS JOIN wish ON wish.ns = ?1 AND wish.task = coalesce(?5, task.key)
+        AND wish.state <> 'done'
     WHERE task.rid = execution.task AND run_id IS NULL AND idempotency IS NULL
         AND NOT (wish.state = 'running'
             AND coalesce(process, '') IN (SELECT told.value FROM json_each(?4) AS told))

@@ -303,19 +303,25 @@ class SqliteStore(GraphStore):
 
     @override
     async def still(
-        self, execution: str, accepted: Mapping[str, int], *, alive: Collection[str] = ()
+        self,
+        execution: str,
+        accepted: Mapping[str, int],
+        *,
+        exact: str | None = None,
+        alive: Collection[str] = (),
     ) -> bool:
         opened = await self._place.just_now(self._pin)  # as it was asked what it remembers
         ns = opened.namespaces.get(self.namespace)
         if ns is None or len(accepted) > _STILL_AT_ONCE:
-            return bool(await self._reading(traces.still, execution, accepted, alive))
-        parameters: list[int | str] = [ns, execution, now_ms(), json.dumps(sorted(alive))]
+            return bool(await self._reading(traces.still, execution, accepted, (exact, alive)))
+        parameters: list[int | str | None]
+        parameters = [ns, execution, now_ms(), json.dumps(sorted(alive)), exact]
         for pair in accepted.items():
             parameters += pair
         try:
             row = opened.read.execute(still(len(accepted)), parameters).fetchone()
         except sqlite3.Error:
-            return bool(await self._reading(traces.still, execution, accepted, alive))
+            return bool(await self._reading(traces.still, execution, accepted, (exact, alive)))
         return row is not None
 
     @override
@@ -363,8 +369,11 @@ class SqliteStore(GraphStore):
         return await self._writing(lambda db: wishes.end_wish(db, self.namespace, wish))
 
     @override
-    async def unfinished(self, task: str, *, limit: int = 1000) -> Unfinished:
-        return await self._reading(wishes.unfinished, task, limit) or Unfinished()
+    async def unfinished(
+        self, task: str, *, exact: str | None = None, limit: int = 1000
+    ) -> Unfinished:
+        found = await self._reading(wishes.unfinished, task, exact or task, limit)
+        return found or Unfinished()
 
     @override
     async def attempts(self, wish: str) -> Attempts:

@@ -90,12 +90,16 @@ def still(
     ns: int,
     execution: str,
     accepted: Mapping[str, int],
-    alive: Collection[str],
+    unless: tuple[str | None, Collection[str]],
 ) -> bool:
-    """Many resources at once, for which one statement would be too deep for SQLite's parser."""
+    """Many resources at once, for which one statement would be too deep for SQLite's parser.
+
+    ``unless``: the exact task of which a run is unfinished, but for those of these processes.
+    """
+    exact, alive = unless
     with reading(connection):
         held = facts.read(connection, ns, {uri: frozenset() for uri in accepted})
-        parameters = (ns, execution, held.now, json.dumps(sorted(alive)))
+        parameters = (ns, execution, held.now, json.dumps(sorted(alive)), exact)
         published = connection.execute(QUERIES["still"], parameters).fetchone()
     return published is not None and all(
         held.of(uri).version == version and held.of(uri).believed(held.now)

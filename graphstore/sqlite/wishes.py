@@ -59,9 +59,11 @@ def renew_wishes(
         names.run("renew_wishes", ns=names.ns, executions=held, now=now_ms())
 
 
-def unfinished(connection: sqlite3.Connection, ns: int, task: str, limit: int) -> Unfinished:
-    """The open wishes of a task, and the newest entries of its unfinished runs."""
-    where = {"ns": ns, "task": task, "limit": limit}
+def unfinished(
+    connection: sqlite3.Connection, ns: int, task: str, exact: str, limit: int
+) -> Unfinished:
+    """The open wishes of the exact task, and the newest entries of the task's unfinished runs."""
+    where = {"ns": ns, "task": task, "exact": exact, "limit": limit}
     with reading(connection):
         wishes = connection.execute(QUERIES["open_wishes"], {**where, "now": now_ms()}).fetchall()
         entries = connection.execute(QUERIES["journaled"], where).fetchall()

@@ -8,8 +8,8 @@ from execgraph.graphstore.store import GraphStore
 from execgraph.tests.conformance.samples import published, sample_effect, sample_recording
 
 
-async def entries(store: GraphStore, task: str, **options: int) -> list[JournalEntry]:
-    return list((await store.unfinished(task, **options)).entries)
+async def entries(store: GraphStore, task: str, limit: int = 1000) -> list[JournalEntry]:
+    return list((await store.unfinished(task, limit=limit)).entries)
 
 
 def entry(execution: str, number: int, task: str = "deploy") -> JournalEntry:

@@ -40,8 +40,10 @@ def told(wish: Wish) -> Wish:
     return wish._replace(idle_ms=0)
 
 
-async def open_wishes(store: GraphStore, task: str = "deploy") -> list[Wish]:
-    return [told(it) for it in (await store.unfinished(task)).wishes]
+async def open_wishes(
+    store: GraphStore, task: str = "deploy", exact: str | None = None
+) -> list[Wish]:
+    return [told(it) for it in (await store.unfinished(task, exact=exact)).wishes]
 
 
 async def test_of_several_runs_one_holds_it(store: GraphStore) -> None:
@@ -194,6 +196,10 @@ async def test_unfinished_runs_keep_a_trace_from_being_followed_at_once(store: G
     await store.claim(plain("e4"))
     assert await still()
     assert not await store.still(trace, {})
+    assert await store.still(trace, {}, exact="of another value")
+    await store.claim(Wish("exact", "of another value", "e5", None))
+    assert not await store.still(trace, {}, exact="of another value")
+    assert [it.key for it in await open_wishes(store, exact="of another value")] == ["exact"]
     failed = recording.execution.model_copy(update={"id": "e4", "state": ExecutionState.FAILED})
     await store.write(recording.model_copy(update={"execution": failed, "effects": ()}))
     assert not await still()
