@@ -141,17 +141,30 @@ class Resource:
             return FacetRef(self.uri, self.selector)
 
         def value(name: str) -> str:
-            if not name.startswith(_TASK):
-                return _word((arguments or {})[name])
-            if isinstance(inputs, Mapping) and name.removeprefix(_TASK) in inputs:
-                return _word(inputs[name.removeprefix(_TASK)])
-            raise ConfigurationError(
-                f"the requirement {self} needs the task's input {name.removeprefix(_TASK)!r}, and"
-                f" the task has {_inputs_named(inputs)}"
-            )
+            return self._value(name, inputs, arguments or {})
 
         uri = check_uri(_PLACEHOLDER.sub(lambda match: value(match[1]), self.uri))
         return FacetRef(uri, None if self.selector is None else self._filled(self.selector, value))
+
+    def quoted(self, inputs: Json, arguments: Mapping[str, Json]) -> str:
+        """The URI with each value in quotes, so that no other values make the same text.
+
+        Raises as ``resolve``.
+        """
+        self.resolve(inputs, arguments)
+        return _PLACEHOLDER.sub(
+            lambda match: json.dumps(self._value(match[1], inputs, arguments)), self.uri
+        )
+
+    def _value(self, name: str, inputs: Json, arguments: Mapping[str, Json]) -> str:
+        if not name.startswith(_TASK):
+            return _word(arguments[name])
+        if isinstance(inputs, Mapping) and name.removeprefix(_TASK) in inputs:
+            return _word(inputs[name.removeprefix(_TASK)])
+        raise ConfigurationError(
+            f"the requirement {self} needs the task's input {name.removeprefix(_TASK)!r}, and"
+            f" the task has {_inputs_named(inputs)}"
+        )
 
     def _filled(self, selector: str, value: Callable[[str], str]) -> str:
         """The selector with its values. Raises ConfigurationError if they make it none."""

@@ -10,15 +10,17 @@ from ...graphstore.model import SideEffect
 from ..errors import EffectInDoubt
 from ..run.planned_actions import PlannedAction
 from ..run.run import Run
-from ..sessions.process import is_dead
+from ..sessions.at_work import runs_here
+from ..sessions.process import is_dead, this_process
+from ..tools.at_work import is_at_work
 from ..tools.output import Output, Rendering, not_taken, output_again
 from ..tools.tool import Tool
 from .effect_gate import EffectGate
 
-__all__ = ["begin_or_find", "known_by", "may_have_happened", "output_of"]
+__all__ = ["PAUSES", "begin_or_find", "known_by", "may_have_happened", "output_of"]
 
 #: What is waited for an effect that somebody else has begun, in seconds: about ten in all.
-_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 3.2)
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 3.2)
 
 
 def known_by(run: Run, action: PlannedAction, tool: Tool, arguments: str) -> str:
@@ -44,17 +46,25 @@ async def begin_or_find(
 ) -> SideEffect | None:
     """Begin an effect, or give the one of before; None if facts moved. One that somebody else is
     about to perform is waited for, in another run not for ever: then EffectInDoubt is raised."""
-    pauses = iter(_PAUSES)
+    pauses = iter(PAUSES)
     while True:
         found = await gate.begin(effect, action)
         if found is None or found.id == effect.id or not _awaited(found, effect):
             return found
         if run.effects.in_doubt(effect) is not None:
             return found
-        pause = next(pauses, _PAUSES[-1] if run.effects.has_begun(found) else None)
-        if pause is None or is_dead(found.process):
+        pause = next(pauses, PAUSES[-1] if run.effects.has_begun(found) else None)
+        if pause is None or _is_over(found):
             raise EffectInDoubt(found)
         await asyncio.sleep(pause)
+
+
+def _is_over(found: SideEffect) -> bool:
+    """Whether nobody is at an effect any more, as far as can be known here."""
+    here = found.process is not None and found.process == this_process()
+    return is_dead(found.process) or (
+        here and not runs_here(found.execution) and not is_at_work(found.id)
+    )
 
 
 def _awaited(found: SideEffect, effect: SideEffect) -> bool:

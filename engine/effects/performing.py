@@ -3,12 +3,20 @@ so, with an approval where it is to be confirmed, and ended with what is known o
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ...graphstore.canonical import canonical, decode
-from ...graphstore.model import WITHIN_A_WISH, Effect, EffectState, SideEffect, new_id
+from ...graphstore.model import (
+    WITHIN_A_WISH,
+    Effect,
+    EffectState,
+    ExecutionState,
+    SideEffect,
+    new_id,
+)
 from ..errors import EffectInDoubt, NotPerformed
 from ..outcome.cause import Cause, MissKind
 from ..run.begun_effects import known_by
@@ -16,7 +24,8 @@ from ..run.family import Chooser
 from ..run.inside import through_a_call
 from ..run.planned_actions import PlannedAction
 from ..run.run import Run
-from ..sessions.process import this_process
+from ..sessions.process import is_dead, this_process
+from ..tools.at_work import is_at_work
 from ..tools.output import Output, Rendering
 from ..tools.tool import Tool
 from . import once
@@ -249,20 +258,47 @@ async def _begin_again(
 async def _looked_up(
     run: Run, action: PlannedAction, tool: Tool, doubtful: SideEffect
 ) -> SideEffect:
-    """An effect as its tool's ``lookup`` tells it. Raises EffectInDoubt."""
+    """An effect as its tool's ``lookup`` tells it. Raises EffectInDoubt.
+
+    That it has not happened is no word of one whose tool is at it still: that is waited for.
+    """
     assert action.parsed.arguments is not None
-    try:
-        with through_a_call():
-            output = await tool.look_up(action.parsed.arguments, doubtful.idempotency_key)
-        happened = output is not None
-    except NotPerformed:
-        output, happened = None, False
-    except Exception as error:
-        raise EffectInDoubt(doubtful) from error
-    ended = doubtful.ended(tool.whole(output)) if happened else doubtful.not_performed()
+    pauses = iter(once.PAUSES)
+    while True:
+        may_happen = await _may_be_at_work(run, doubtful)  # what ends after this is found
+        try:
+            with through_a_call():
+                output = await tool.look_up(action.parsed.arguments, doubtful.idempotency_key)
+            kept = None if output is None else tool.whole(output)
+        except NotPerformed:
+            kept = None
+        except Exception as error:
+            raise EffectInDoubt(doubtful) from error
+        if kept is not None or not may_happen:
+            break
+        if (pause := next(pauses, None)) is None:
+            raise EffectInDoubt(doubtful)
+        await asyncio.sleep(pause)
+    ended = doubtful.not_performed() if kept is None else doubtful.ended(kept)
     await run.store.end_effect(ended)
     _settle(run, ended)
     return ended
+
+
+async def _may_be_at_work(run: Run, effect: SideEffect) -> bool:
+    """Whether the tool of an effect in doubt may be at it still: here, or in the process of
+    another wish's run, which has not ended."""
+    if is_at_work(effect.id):
+        return True
+    if effect.process in (None, this_process()) or is_dead(effect.process):
+        return False
+    if run.wish.run_id is not None and effect.wish == run.wish.wish.key:
+        return False  # it was taken over from that process
+    found = await run.session.store.execution(effect.execution)
+    if found is None:
+        return True
+    execution = found.execution.at(await run.store.now(), is_dead=is_dead)
+    return execution.state is ExecutionState.RUNNING
 
 
 def _settle(run: Run, ended: SideEffect) -> None:
@@ -289,9 +325,7 @@ async def end(run: Run, tool: Tool, effect: SideEffect, output: Output) -> SideE
         ended = effect.not_performed()
         run.effects.give_back(effect)
     else:
-        run.effects.fail(effect)
-        if tool.wants_key and tool.effect is not Effect.ONCE:
-            run.effects.give_back(effect)  # who repeats the call is about the same effect
+        run.effects.fail(effect, tool)
         return effect
     run.effects.end(ended)
     if effect.once is not None or ended.state is EffectState.NOT_PERFORMED:

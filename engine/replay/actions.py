@@ -22,6 +22,7 @@ from ..steps.kept_steps import KeptStep
 from ..steps.noted_facts import Note, distinct
 from ..steps.run_step import RunStep
 from ..steps.stopwatch import Stopwatch
+from ..tools.at_work import performing
 from ..tools.output import Output, Rendering, Turn, not_taken, run_tool
 from ..tools.tool import Tool
 from .current import FactReads
@@ -198,8 +199,9 @@ async def _call(
     """Call a tool. ``effect``: what it has begun."""
     assert action.parsed.arguments is not None
     ticket, stopwatch = run.notes.ticket(), Stopwatch()
-    cut_short = run.effects.may_be_cut_short(effect)
-    with FactReads() as fact_reads, cut_short, through_a_call():
+    cut_short = run.effects.may_be_cut_short(effect, tool)
+    at_work = performing(None if effect is None else effect.id)
+    with FactReads() as fact_reads, cut_short, at_work, through_a_call():
         result = await run_tool(tool, action.parsed.arguments, key, rendering, action.expected)
     times = stopwatch.times()
     if fact_reads.notes and effect is None:  # a write runs again anyway, and asks again

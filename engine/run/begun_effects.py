@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from ...graphstore.model import SideEffect
+from ...graphstore.model import Effect, SideEffect
 from ..steps.run_step import RunStep
 from ..tools.tool import Tool
 
@@ -50,19 +50,21 @@ class Effects:
         """Note how an effect has ended."""
         self._begun[ended.id] = ended
 
-    def fail(self, effect: SideEffect) -> None:
+    def fail(self, effect: SideEffect, tool: Tool) -> None:
         """Note that the tool of an effect raised, or was cut short: it may have happened all the
-        same."""
+        same. Who repeats the call of one that takes a key is about the same effect."""
         self._raised.append(effect)
+        if tool.wants_key and tool.effect is not Effect.ONCE:
+            self.give_back(effect)
 
     @contextmanager
-    def may_be_cut_short(self, effect: SideEffect | None) -> Iterator[None]:
+    def may_be_cut_short(self, effect: SideEffect | None, tool: Tool) -> Iterator[None]:
         """Note the effect as failed if its tool does not come to an end."""
         try:
             yield
         except BaseException:
             if effect is not None:
-                self.fail(effect)
+                self.fail(effect, tool)
             raise
 
     def failed(self, key: str) -> Sequence[SideEffect]:

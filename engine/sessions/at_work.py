@@ -12,7 +12,7 @@ from ...graphstore.model import Wish, WishState, new_id
 from ...graphstore.roles.wishes import WishRenewing
 from .process import is_dead, is_here, this_process
 
-__all__ = ["AtWork"]
+__all__ = ["AtWork", "runs_here"]
 
 _log = logging.getLogger("execgraph")
 
@@ -22,6 +22,11 @@ _SILENT_MS = 60_000
 
 #: The runs of this process, in all its event loops.
 _HERE: set[str] = set()
+
+
+def runs_here(execution: str) -> bool:
+    """Whether it is a run of this process that is at work."""
+    return execution in _HERE
 
 
 class AtWork:

@@ -24,6 +24,7 @@ from ..exits import is_ended
 from ..keys.exact import exact
 from ..keys.source import Source
 from ..spelling import sentence_of
+from .at_work import until_it_ends
 from .declaring import (
     checked_effect,
     checked_fresh_for,
@@ -41,6 +42,7 @@ __all__ = ["DeclaredTool", "IdempotencyKey", "Tool", "Use"]
 _WHOLE = frozenset({str, dict, list, tuple, int, float, bool, type(None)})
 
 
+_T = TypeVar("_T")
 _F_co = TypeVar("_F_co", covariant=True)
 
 
@@ -279,27 +281,29 @@ class Tool:
 
         Raises ArgumentsInvalid if the arguments name nothing that could be required.
         """
-        return tuple(dict.fromkeys(self._resolved(self.requires, parsed, inputs)))
+        resolved = self._named(
+            parsed, lambda arguments: [it.resolve(inputs, arguments) for it in self.requires]
+        )
+        return tuple(dict.fromkeys(resolved))
 
     def once_per(self, parsed: Mapping[str, Any], inputs: Json) -> str | None:
         """What an effect that happens once is told apart by; None: by all that it is called with.
 
         Raises ArgumentsInvalid if the arguments do not say it.
         """
-        if self._once_per is None:
+        once_per = self._once_per
+        if once_per is None:
             return None
-        [facet] = self._resolved([self._once_per], parsed, inputs)
-        return facet.resource
+        return self._named(parsed, lambda arguments: once_per.quoted(inputs, arguments))
 
-    def _resolved(
-        self, named: Iterable[Resource], parsed: Mapping[str, Any], inputs: Json
-    ) -> list[FacetRef]:
+    def _named(self, parsed: Mapping[str, Any], name: Callable[[Mapping[str, Json]], _T]) -> _T:
+        """What ``name`` makes of the arguments that are named by placeholders."""
         arguments = dict(self._signature.defaults)
         try:
-            for name, dumper in self._naming.items():
-                if name in parsed:
-                    arguments[name] = dumper.json(parsed[name], f"the argument {name}")
-            return [item.resolve(inputs, arguments) for item in named]
+            for it, dumper in self._naming.items():
+                if it in parsed:
+                    arguments[it] = dumper.json(parsed[it], f"the argument {it}")
+            return name(arguments)
         except KeyError as missing:
             raise ArgumentsInvalid(f"{self.name} needs the argument {missing}") from None
         except (ConfigurationError, NotJson) as error:
@@ -319,7 +323,7 @@ class Tool:
             if self._is_async:
                 value = await self.function(**arguments)
             else:
-                value = await in_thread(partial(self.function, **arguments))
+                value = await in_thread(until_it_ends(partial(self.function, **arguments)))
             return value if type(value) in _WHOLE else await _whole(value)
         except (asyncio.CancelledError, GeneratorExit) as error:
             if is_ended(task, error):
