@@ -186,7 +186,7 @@ async def test_a_tool_that_raises_leaves_it_in_doubt(world: World) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(once, "_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(once, "PAUSES", (0.01, 0.01))
 
 
 async def in_doubt(world: World) -> tuple[Engine, Agent, str]:
@@ -335,7 +335,7 @@ async def test_callers_at_once_do_it_once(world: World, monkeypatch: pytest.Monk
         await asyncio.sleep(0.05)
         return "refunded"
 
-    monkeypatch.setattr(once, "_PAUSES", (0.1,) * 100)
+    monkeypatch.setattr(once, "PAUSES", (0.1,) * 100)
     engine, other = world.engine(), world.engine()
     for each in (engine, other):
         each.tool(refund, effect="once", requires=[], once_per="{invoice}")

@@ -30,7 +30,7 @@ from .conftest import World, results, turn
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(once, "_PAUSES", (0.05,) * 40)
+    monkeypatch.setattr(once, "PAUSES", (0.05,) * 40)
 
 
 class Wish(BaseModel):
@@ -141,7 +141,7 @@ async def test_equal_calls_of_one_reply_are_one_effect_if_they_are_to_be(world: 
 async def test_the_second_of_two_is_told_at_once_that_the_first_failed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(once, "_PAUSES", (0.05,) * 10_000)
+    monkeypatch.setattr(once, "PAUSES", (0.05,) * 10_000)
     engine = world.engine()
 
     @engine.tool(effect="once", requires=[], once_per="{invoice}")
@@ -377,7 +377,7 @@ async def test_a_process_that_was_only_slow_tells_what_it_did(world: World) -> N
 async def test_who_waits_too_long_is_told_what_to_do(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(once, "_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(once, "PAUSES", (0.01, 0.01))
     engine, go_on = world.engine(), asyncio.Event()
 
     @engine.tool(effect="once", requires=[], once_per="{invoice}")
@@ -402,7 +402,7 @@ async def test_who_waits_too_long_is_told_what_to_do(
 async def test_a_program_that_repeats_what_was_cut_short_is_told_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(once, "_PAUSES", (3600.0,))
+    monkeypatch.setattr(once, "PAUSES", (3600.0,))
     engine = world.engine()
 
     @engine.tool(effect="once", requires=[], once_per="{invoice}")
@@ -423,7 +423,7 @@ async def test_a_program_that_repeats_what_was_cut_short_is_told_at_once(
 async def test_the_second_of_two_in_a_run_waits_as_long_as_the_first_takes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(once, "_PAUSES", (0.01,))
+    monkeypatch.setattr(once, "PAUSES", (0.01,))
     engine = world.engine()
 
     @engine.tool(effect="once", requires=[], once_per="{invoice}")
@@ -515,7 +515,7 @@ async def test_who_tries_again_after_a_doubt_is_about_the_same_effect(
         async with engine.run("pay", "go") as run:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(run.act(pay, invoice="i"), 0.1)
-            monkeypatch.setattr(once, "_PAUSES", (0.01,))
+            monkeypatch.setattr(once, "PAUSES", (0.01,))
             for _ in range(2):
                 with pytest.raises(EffectInDoubt):
                     await run.act(pay, invoice="i")

@@ -394,7 +394,7 @@ def _several_processes() -> Iterator[None]:
         for module in (at_work, once):
             stack.enter_context(patch.object(module, "is_dead", _DEAD.__contains__))
         stack.enter_context(patch.object(at_work, "is_here", lambda _: True))
-        stack.enter_context(patch.object(once, "_PAUSES", (0.001,)))
+        stack.enter_context(patch.object(once, "PAUSES", (0.001,)))
         yield
 
 
