@@ -51,7 +51,7 @@ async def main(url: str, namespace: str, log: Path, die_at: int) -> None:
     """Pay, unless that has happened."""
     fate, engine = Fate(die_at), Engine(url, namespace=namespace)
     if die_at >= -1:  # alone: who has begun it is dead, and that is to be noticed
-        vars(once)["_PAUSES"] = (3600.0 if sys.platform == "linux" else 0.01,)
+        vars(once)["PAUSES"] = (3600.0 if sys.platform == "linux" else 0.01,)
 
     @engine.tool(effect="once", requires=[])
     def pay(invoice: str) -> str:
