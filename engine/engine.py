@@ -778,7 +778,7 @@ class Engine(Toolbox):
             newest = await session.store.executions(of, limit=1)
             if not newest:
                 hint = await self._hint()
-                raise ExecutionUnknown(None, self.namespace, agent=agent, hint=hint)
+                raise ExecutionUnknown(None, session.store, agent=agent, hint=hint)
             execution_id = newest[0].id
         try:
             return await question(session.store, execution_id)
@@ -790,7 +790,7 @@ class Engine(Toolbox):
             hint = several(execution_id, known) if len(known) > 1 else await self._hint()
             if hint is None:
                 raise
-            raise ExecutionUnknown(execution_id, self.namespace, hint=hint) from unknown
+            raise ExecutionUnknown(execution_id, session.store, hint=hint) from unknown
 
     async def _hint(self) -> str | None:
         """Where there is something, if there is nothing in this namespace; else None."""
@@ -887,7 +887,7 @@ class Engine(Toolbox):
             return found
         hint = await self._hint()
         if agent is not None:
-            raise ExecutionUnknown(None, self.namespace, agent=agent, hint=hint)
+            raise ExecutionUnknown(None, session.store, agent=agent, hint=hint)
         return replace(found, hint=hint)
 
     async def _generalised(

@@ -31,13 +31,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from ..graphstore.errors import ConfigurationError, ExecgraphError
+from ..graphstore.urls import options_for
 
 if TYPE_CHECKING:
     from ..graphstore.model import Approval, SideEffect
+    from ..graphstore.roles.presence import Presence
     from .outcome.cause import Cause
 
 __all__ = [
@@ -190,10 +191,11 @@ class ExecutionUnknown(ExecgraphError):
     def __init__(
         self,
         execution: str | None,
-        namespace: str,
+        store: Presence,
         *,
         agent: str | None = None,
         hint: str | None = None,
+        may_be_approval: bool = False,
     ) -> None:
         self.execution_id = execution
         if hint is not None:
@@ -203,10 +205,14 @@ class ExecutionUnknown(ExecgraphError):
             what = f"execution {execution!r}"
         else:
             what = "execution at all" if agent is None else f"execution of the agent {agent!r}"
+        options = options_for(store)
+        approvals = (
+            f" If an approval is meant, `execgraph approvals{options}` lists those that are pending"
+        )
         super().__init__(
-            f"there is no {what} in the namespace {namespace!r}, or no longer (docs/retention.md)."
-            f" `execgraph runs --namespace {quote(namespace)}` lists those there are;"
-            " Result.execution_id tells a run's."
+            f"there is no {what} in the namespace {store.namespace!r}, or no longer"
+            f" (docs/retention.md). `execgraph runs{options}` lists those there are;"
+            f" Result.execution_id tells a run's.{f'{approvals}.' if may_be_approval else ''}"
         )
 
 
@@ -217,11 +223,11 @@ class EffectUnknown(ExecgraphError):
         effect_id: The id that was asked for.
     """
 
-    def __init__(self, effect: str, namespace: str) -> None:
+    def __init__(self, effect: str, store: Presence) -> None:
         self.effect_id = effect
         super().__init__(
-            f"there is no effect {effect!r} in the namespace {namespace!r}. `execgraph doctor"
-            f" --namespace {quote(namespace)}` lists those in doubt; Result.effects and"
+            f"there is no effect {effect!r} in the namespace {store.namespace!r}. `execgraph"
+            f" doctor{options_for(store)}` lists those in doubt; Result.effects and"
             " RunFailed.in_doubt have the ids of a run's."
         )
 
@@ -233,11 +239,11 @@ class ApprovalUnknown(ExecgraphError):
         approval_id: The id that was given.
     """
 
-    def __init__(self, approval: str, namespace: str) -> None:
+    def __init__(self, approval: str, store: Presence) -> None:
         self.approval_id = approval
         super().__init__(
-            f"there is no approval {approval!r} in the namespace {namespace!r}. `execgraph"
-            f" approvals --namespace {quote(namespace)}` lists those that are pending;"
+            f"there is no approval {approval!r} in the namespace {store.namespace!r}. `execgraph"
+            f" approvals{options_for(store)}` lists those that are pending;"
             " AwaitingApproval has the id of a run's."
         )
 
@@ -278,11 +284,12 @@ class TaskUnknown(ExecgraphError):
         task: The task's key.
     """
 
-    def __init__(self, task: str, namespace: str) -> None:
+    def __init__(self, task: str, store: Presence) -> None:
         self.task = task
         super().__init__(
-            f"there is no task with the key {task!r} in the namespace {namespace!r}. The key of a"
-            " run's task is the 'task' of `execgraph why --json`; it is a digest, and no name."
+            f"there is no task with the key {task!r} in the namespace {store.namespace!r}. The key"
+            f" of a run's task is the 'task' of `execgraph why --json{options_for(store)}`; it is a"
+            " digest, and no name."
         )
 
 
@@ -293,12 +300,12 @@ class ResourceUnknown(ExecgraphError):
         resource: The resource's URI.
     """
 
-    def __init__(self, resource: str, namespace: str) -> None:
+    def __init__(self, resource: str, store: Presence) -> None:
         self.resource = resource
         super().__init__(
             f"nobody observed {resource}, and no recorded step requires it, in the namespace"
-            f" {namespace!r}. `execgraph changes --namespace {quote(namespace)}` names what"
-            " changed there."
+            f" {store.namespace!r}. `execgraph changes{options_for(store)}` names what changed"
+            " there."
         )
 
 
@@ -374,15 +381,16 @@ class EffectInDoubt(ExecgraphError):
         effect: It: its id, tool, target, idempotency key, and the execution that began it.
     """
 
-    def __init__(self, effect: SideEffect) -> None:
+    def __init__(self, effect: SideEffect, store: Presence) -> None:
         self.effect = effect
         began = _moment(effect.begun_at)
         super().__init__(
             f"{effect.tool} was begun at {began} by the execution {effect.execution} and is not"
             " known to have ended; it is not to happen twice, so it was not begun again. It was"
             f" called with {effect.target}. Look whether it happened (idempotency key"
-            f" {effect.idempotency_key}), and say so: `execgraph resolve {effect.id} --done`, with"
-            " --output what it gave, or --not-done; or engine.resolve."
+            f" {effect.idempotency_key}), and say so: `execgraph resolve {effect.id} --done"
+            f"{options_for(store)}`, with --output what it gave, or with --not-done in place of"
+            " --done; or engine.resolve."
         )
 
 

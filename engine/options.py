@@ -107,7 +107,8 @@ class _RunOptions:
     def _check_names(self) -> None:
         for name, given in (("run_id", self.run_id), ("idempotency", self.idempotency)):
             if given is not None and not (given and is_text(given)):
-                raise AgentError(f"{name}={given!r} is no text; give each thing to be done its own")
+                wrong = "is empty" if given == "" else "is no text"
+                raise AgentError(f"{name}={given!r} {wrong}; give each thing to be done its own")
         if self.run_id is not None and self.idempotency is not None:
             raise AgentError("give run_id= or idempotency=: a run id makes keys of its own")
         if self.resume not in ("auto", "off"):

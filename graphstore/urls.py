@@ -1,14 +1,19 @@
-"""Store URLs: which one is meant, which schemes there are, how one is shown without secrets."""
+"""Store URLs: which one is meant, which schemes there are, how one is told without secrets."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
 
-__all__ = ["DEFAULT_FILE", "NEO4J_SCHEMES", "absolute", "chosen", "redacted"]
+if TYPE_CHECKING:
+    from .roles.presence import Presence
+
+__all__ = ["DEFAULT_FILE", "NEO4J_SCHEMES", "absolute", "chosen", "options_for", "redacted"]
 
 #: Where the graph is kept if nobody says otherwise: below the working folder.
 DEFAULT_FILE = ".execgraph/graph.db"
@@ -43,3 +48,12 @@ def redacted(url: str) -> str:
         return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
     except ValueError:
         return "..."
+
+
+def options_for(store: Presence) -> str:
+    """What is to be added to a command so that it asks this namespace of this store.
+
+    No credentials stand in it: ``***`` is to be replaced by them.
+    """
+    named = "" if store.namespace == "default" else f" --namespace {quote(store.namespace)}"
+    return f" --store {quote(store.url)}{named}"

@@ -84,8 +84,7 @@ class Resource:
         check_uri(self.uri)
         if set("{}") & set(_PLACEHOLDER.sub("", self.uri)):
             raise ConfigurationError(
-                f"the braces in the requirement {self} name nothing; write {{argument}} or"
-                " {task.input}"
+                f"the braces in {self._named} name nothing; write {{argument}} or {{task.input}}"
             )
         if self.selector is not None:
             self._check_unfilled(self.selector)
@@ -126,8 +125,8 @@ class Resource:
         if unknown := sorted(self.arguments - set(arguments)):
             known = ", ".join(sorted(arguments)) or "none"
             raise ConfigurationError(
-                f"the requirement {self} of {owner} has the placeholder {{{unknown[0]}}}, which is"
-                f" no argument of it (arguments: {known}); for an input of the task write"
+                f"{self._named} of {owner} has the placeholder {{{unknown[0]}}}, which is no"
+                f" argument of it (arguments: {known}); for an input of the task write"
                 f" {{task.{unknown[0]}}}"
             )
 
@@ -162,7 +161,7 @@ class Resource:
         if isinstance(inputs, Mapping) and name.removeprefix(_TASK) in inputs:
             return _word(inputs[name.removeprefix(_TASK)])
         raise ConfigurationError(
-            f"the requirement {self} needs the task's input {name.removeprefix(_TASK)!r}, and"
+            f"{self._named} needs the task's input {name.removeprefix(_TASK)!r}, and"
             f" the task has {_inputs_named(inputs)}"
         )
 
@@ -188,6 +187,11 @@ class Resource:
     def declaration(self) -> list[str | None]:
         """What enters a code key: the requirement as declared."""
         return [self.uri, self.selector]
+
+    @property
+    def _named(self) -> str:
+        """What an error calls it."""
+        return f"the requirement {self}"
 
     def __str__(self) -> str:
         return self.uri if self.selector is None else f"{self.uri} {self.selector}"

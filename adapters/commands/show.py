@@ -7,12 +7,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ...graphstore.urls import redacted
+from ...graphstore.urls import options_for
 from .common import (
     AgentOption,
     ExecutionArgument,
@@ -96,17 +95,17 @@ def show(
         _write(_Asked(execution_id, agent, step, part or Part.OUTPUT), store, namespace)
         return
 
-    async def ask() -> RecordedRun:
+    async def ask() -> tuple[RecordedRun, str]:
         async with opened(store, namespace) as engine:
             with working("reading the run"):
-                return await engine.execution(execution_id, agent=agent, step=step)
+                recorded = await engine.execution(execution_id, agent=agent, step=step)
+            return recorded, options_for(engine.session().store)
 
-    recorded = run(ask)
+    recorded, options = run(ask)
     if json_output:
         print_json(recorded.as_json())
     else:
-        where = _where(store, namespace)
-        console().print(_Shown(recorded, where, is_one_step=step is not None).tree())
+        console().print(_Shown(recorded, options, is_one_step=step is not None).tree())
 
 
 class _Asked(NamedTuple):
@@ -134,18 +133,15 @@ def _write(asked: _Asked, store: str | None, namespace: str) -> None:
 # A run as people see it -------------------------------------------------------------------
 
 
-def _where(store: str | None, namespace: str) -> str:
-    """The options with which a command asks the same store; no password stands in them."""
-    of_store = "" if store is None else f" --store {quote(redacted(store))}"
-    return of_store + ("" if namespace == "default" else f" --namespace {quote(namespace)}")
-
-
 @dataclass(frozen=True)
 class _Shown:
-    """A run, or one step of it, of whose payloads more is shown."""
+    """A run, or one step of it, of whose payloads more is shown.
+
+    ``options``: what the commands that it names need to ask the same store.
+    """
 
     recorded: RecordedRun
-    where: str
+    options: str
     is_one_step: bool
 
     def tree(self) -> Tree:
@@ -162,7 +158,7 @@ class _Shown:
         of_steps = {effect.id for step in recorded.steps for effect in step.effects}
         for effect in recorded.effects:
             if effect.id not in of_steps and not self.is_one_step:
-                root.add(styled(*_effect(effect)))
+                root.add(styled(*_effect(effect, self.options)))
         return root
 
     def _add_step(self, root: Tree, step: RecordedStep, request: Any) -> None:
@@ -181,7 +177,7 @@ class _Shown:
         for fact in step.facts:
             branch.add(styled(*_fact(fact)))
         for effect in step.effects:
-            branch.add(styled(*_effect(effect)))
+            branch.add(styled(*_effect(effect, self.options)))
         if step.cause is not None:
             branch.add(styled(("cause  ", "dim"), (str(step.cause), "")))
 
@@ -195,7 +191,7 @@ class _Shown:
         most = _MANY if self.is_one_step else _FEW
         parts = [(f"{name}  ", "dim"), (text[:most], "")]
         if (more := len(text) - most) > 0:
-            command = f"execgraph show {self.recorded.execution.id} {whole}{self.where}"
+            command = f"execgraph show {self.recorded.execution.id} {whole}{self.options}"
             parts.append((f"\n... {more:,} more characters: {command}", "dim"))
         branch.add(styled(*parts))
 
@@ -247,7 +243,7 @@ def _line(step: RecordedStep) -> Iterator[tuple[str, str]]:
         yield "  error", "red"
 
 
-def _effect(effect: SideEffect) -> Iterator[tuple[str, str]]:
+def _effect(effect: SideEffect, options: str) -> Iterator[tuple[str, str]]:
     from ...engine.outcome.hiding import shown_target
 
     yield "effect  ", "dim"
@@ -257,7 +253,8 @@ def _effect(effect: SideEffect) -> Iterator[tuple[str, str]]:
     yield f"  {at(effect.begun_at)}  ", ""
     yield effect.id, "dim"
     if in_doubt:
-        yield "  (it is not known to have ended: execgraph resolve)", "dim"
+        command = f"execgraph resolve {effect.id} --done{options}"
+        yield f"  (it is not known to have ended: {command}, or --not-done)", "dim"
 
 
 def _text(value: Any) -> str:

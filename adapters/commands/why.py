@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...graphstore.urls import options_for
 from .common import (
     AgentOption,
     ExecutionArgument,
@@ -20,6 +21,7 @@ from .common import (
     opened,
     print_json,
     run,
+    say,
     styled,
 )
 
@@ -69,26 +71,32 @@ def why(
     """
     check_one(execution_id, agent)
 
-    async def ask() -> Why:
+    async def ask() -> tuple[Why, str]:
         async with opened(store, namespace) as engine:
-            return await engine.why(execution_id, agent=agent, diff=diff)
+            explained = await engine.why(execution_id, agent=agent, diff=diff)
+            return explained, options_for(engine.session().store)
 
-    explained = run(ask)
+    explained, options = run(ask)
     if json_output:
         print_json(explained.as_json())
     else:
-        console().print(tree(explained))
+        console().print(tree(explained, options))
+        if explained.proposal is not None:  # in one line, however long, so that it can be copied
+            say(f"The evidence for the marks: execgraph generalise{options}")
 
 
-def tree(why: Why) -> Tree:
-    """A run as a tree: its steps, and below each what was behind it."""
+def tree(why: Why, options: str) -> Tree:
+    """A run as a tree: its steps, and below each what was behind it.
+
+    ``options``: what the commands that it names need to ask the same store.
+    """
     from rich.tree import Tree
 
     root = Tree(_heading(why), guide_style="dim")
     numbers: dict[Cause, int] = {}  # where each cause is told in full
     for miss in why.misses:
         if not any(step.why is not None and step.why.cause == miss.cause for step in why.steps):
-            _add_cause(root, miss, None)
+            _add_cause(root, miss, None, options)
     for step in why.steps:
         branch = root.add(_line(step))
         if step.why is not None and step.follows is not None:
@@ -98,7 +106,7 @@ def tree(why: Why) -> Tree:
             branch.add(styled((cause.kind.value, "red"), (f": as of step {first}", "")))
         elif step.why is not None:
             numbers[step.why.cause] = step.position
-            _add_cause(branch, step.why, step.step)
+            _add_cause(branch, step.why, step.step, options)
     return root
 
 
@@ -119,7 +127,7 @@ def _heading(why: Why) -> Text:
     if execution.replayed is not None:
         header.append(f"\nfollowed {execution.replayed}")
     if why.proposal is not None:
-        header.append(f"\nmarks  {why.proposal.advice}: execgraph generalise", "cyan")
+        header.append(f"\nmarks  {why.proposal.advice}", "cyan")
     for note in (execution.reason, why.hint):
         if note is not None:
             header.append(f"\n{note}", "red")
@@ -144,7 +152,9 @@ def _line(step: WhyStep) -> Text:
     return line
 
 
-def _add_cause(branch: Tree, why: WhyMiss, step: str | None) -> None:
+def _add_cause(branch: Tree, why: WhyMiss, step: str | None, options: str) -> None:
+    from ...engine.outcome.cause import remedy_of
+
     cause = why.cause
     below = branch.add(styled((cause.kind.value, "red"), (f": {cause.node}", "")))
     if why.change is not None:
@@ -160,7 +170,7 @@ def _add_cause(branch: Tree, why: WhyMiss, step: str | None) -> None:
         below.add(styled(("differs  ", "dim"), (str(difference), "bold")))
     if step is not None:
         below.add(styled(("step  ", "dim"), (step, "")))
-    below.add(styled(("remedy  ", "dim"), (cause.remedy, "dim")))
+    below.add(styled(("remedy  ", "dim"), (remedy_of(cause, options), "dim")))
     if why.diff is not None:
         below.add(diff_text(why.diff))
 

@@ -116,6 +116,7 @@ async def _perform(settings: Settings, *, json_output: bool) -> bool:
 
 
 async def _play(settings: Settings, screen: Screen, console: Console, *, json_output: bool) -> bool:
+    from ...graphstore.urls import options_for
     from .play import play
     from .report import as_json, closing, summary
     from .stage import set_up
@@ -134,8 +135,8 @@ async def _play(settings: Settings, screen: Screen, console: Console, *, json_ou
         console.print(summary(acts, live=settings.live))
         console.print(closing(acts), highlight=False)
         if settings.store is not None:
-            where = f"--store '{stage.store}' --namespace {stage.engine.namespace}"
-            screen.says(f"The graph stays there. Look at it: execgraph why {where}")
+            options = options_for(stage.engine.session().store)
+            screen.says(f"The graph stays there. Look at it: execgraph why{options}")
     failed = [claim.text for act in acts for claim in act.claims if not claim.holds]
     if failed:
         typer.echo(f"execgraph: {len(failed)} claim(s) failed: {'; '.join(failed)}", err=True)

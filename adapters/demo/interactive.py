@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ...engine.outcome.events import ResourceChanged
 from ...graphstore.errors import ExecgraphError
+from ...graphstore.urls import options_for
 from ..commands.cypher import rendered
 from ..commands.stats import table as stats_table
 from ..commands.why import tree as why_tree
@@ -91,7 +92,8 @@ async def _obey(line: str, stage: Stage, console: Console) -> bool:
         case "" | "run":
             console.print(one_run(await stage.agent.execute(TASK)), highlight=False)
         case "why":
-            console.print(why_tree(await stage.engine.why()), highlight=False)
+            options = options_for(stage.engine.session().store)
+            console.print(why_tree(await stage.engine.why(), options), highlight=False)
         case "cypher":
             console.print(rendered(await stage.engine.cypher(rest)), highlight=False)
         case "stats":

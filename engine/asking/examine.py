@@ -17,6 +17,7 @@ from ...graphstore.facts import Fact, Facts, FactState
 from ...graphstore.finding import Finding, Level
 from ...graphstore.model import ExecutionState, SideEffect, Trace
 from ...graphstore.store import GraphStore
+from ...graphstore.urls import options_for
 from ..model.client import chat_client
 from ..sessions.process import is_dead
 from .generalise import Look, generalise
@@ -167,7 +168,7 @@ async def _walks(store: GraphStore, look: Look) -> Finding:
         Level.WARNING,
         "marks",
         f"open walks: {_counted(open_walks)}, so marks may be behind; no replay depends on them",
-        "run execgraph walk, or wait for the engine that is at it",
+        f"run `execgraph walk{options_for(store)}`, or wait for the engine that is at it",
     )
 
 
@@ -189,7 +190,8 @@ async def _doubts(store: GraphStore, look: Look) -> Finding:
         "effects",
         f"{_counted(effects)} in doubt, begun and not known to have ended: {_some(named)}",
         "look at the target whether it happened: the run was killed, or could not write it, or the"
-        f" tool raised. Then say so: execgraph resolve ID --done, or --not-done{again}",
+        f" tool raised. Then say so: `execgraph resolve ID --done{options_for(store)}`, or with"
+        f" --not-done in place of --done{again}",
     )
 
 
@@ -235,7 +237,8 @@ async def _proposals(store: GraphStore, look: Look) -> Finding:
         "values",
         f"fields differ on every run, and models only carry them or never mention them:"
         f" {_some(named)}",
-        "run execgraph generalise to see the evidence; mark what no model has to reason about",
+        f"run `execgraph generalise{options_for(store)}` to see the evidence; mark what no model"
+        " has to reason about",
     )
 
 

@@ -57,7 +57,7 @@ async def graph_of_execution(store: GraphStore, execution: str) -> MultiDiGraph:
     """
     run = await _run(store, execution)
     if run is None:
-        raise ExecutionUnknown(execution, store.namespace)
+        raise ExecutionUnknown(execution, store)
     replayed = run.trace.execution.replayed
     source = None if replayed is None else await _run(store, replayed)
     shown = [it for it in (source, run) if it is not None]
@@ -72,7 +72,7 @@ async def graph_of_task(store: GraphStore, task: str) -> MultiDiGraph:
     """
     stored = await store.task(task)
     if stored is None:
-        raise TaskUnknown(task, store.namespace)
+        raise TaskUnknown(task, store)
     lookup = await store.lookup(task, lambda _traces, _facts: None)
     runs = await _runs(store, [it.id for it in lookup.traces])
     return await _drawn(store, stored, runs)
@@ -89,7 +89,7 @@ async def graph_of_resource(store: GraphStore, resource: str) -> MultiDiGraph:
     facts = await store.facts({resource: selectors})
     fact, events = facts.of(resource), await _events(store, resource)
     if fact.state is FactState.ABSENT and not selectors:
-        raise ResourceUnknown(resource, store.namespace)
+        raise ResourceUnknown(resource, store)
     drawing = _Drawing(store.namespace, truncated=len(events) > _MOST_EVENTS)
     drawing.resource(resource, fact)
     for selector in sorted(selectors, key=str):

@@ -339,7 +339,7 @@ class Read(NamedTuple):
     @classmethod
     async def of(cls, store: GraphStore, execution: str) -> Read:
         if (run := await store.execution(execution)) is None:
-            raise ExecutionUnknown(execution, store.namespace)
+            raise ExecutionUnknown(execution, store)
         run = as_of_now(run)
         report, of, hint = await kept_report(store, run)
         by_id = {step_id(of.id, it.position): it for it in of.steps}

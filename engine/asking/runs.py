@@ -255,7 +255,7 @@ async def killed_processes(store: GraphStore) -> set[str]:
 async def place_of(store: GraphStore, execution: str) -> Place:
     """Where a run stands among all. Raises ExecutionUnknown."""
     if (found := await store.execution(execution)) is None:
-        raise ExecutionUnknown(execution, store.namespace)
+        raise ExecutionUnknown(execution, store)
     return Place.of(found.execution)
 
 
@@ -293,7 +293,7 @@ async def whole_key(store: GraphStore, beginning: str) -> str:
     keys = await store.task_keys(after=beginning, limit=_NAMED)
     alike = [it for it in keys if it.startswith(beginning)]
     if not alike:
-        raise TaskUnknown(beginning, store.namespace)
+        raise TaskUnknown(beginning, store)
     if len(alike) > 1:
         raise ConfigurationError(several(beginning, alike))
     return alike[0]

@@ -153,7 +153,7 @@ async def why(store: GraphStore, execution: str, *, diff: bool = False) -> Why:
     cause, in full. Raises ExecutionUnknown."""
     run = await store.execution(execution)
     if run is None:
-        raise ExecutionUnknown(execution, store.namespace)
+        raise ExecutionUnknown(execution, store)
     run = as_of_now(run)
     report, of, hint = await kept_report(store, run)
     misses = tuple(dict.fromkeys((*report.misses, *_torn(run))))

@@ -22,7 +22,9 @@ from ...graphstore.errors import PayloadCorrupted, StoreUnavailable
 from ...graphstore.model import Approval, ApprovalState, EffectState, FacetRef, new_id
 from ...graphstore.roles.approvals import Precedent
 from ...graphstore.roles.facts import FactReading
+from ...graphstore.roles.presence import Presence
 from ...graphstore.threads import in_thread
+from ...graphstore.urls import options_for
 from ..errors import ExecgraphError, NotConfirmed
 from ..exits import is_ended, outlived
 from ..outcome.cause import Cause, MissKind
@@ -68,18 +70,21 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two looks for an ans
 class Awaiting(ExecgraphError):
     """Nobody has answered yet, so the run ends before the effects of its last reply."""
 
-    def __init__(self, approvals: Sequence[Approval], remarks: Sequence[str] = ()) -> None:
+    def __init__(
+        self, approvals: Sequence[Approval], store: Presence, remarks: Sequence[str] = ()
+    ) -> None:
         self.approvals = tuple(approvals)
         self.remarks = tuple(remarks)
-        super().__init__(". ".join([*map(_awaited, self.approvals), *(it for it in remarks if it)]))
+        awaited = [_awaited(approval, options_for(store)) for approval in self.approvals]
+        super().__init__(". ".join([*awaited, *(it for it in remarks if it)]))
 
 
-def _awaited(approval: Approval) -> str:
+def _awaited(approval: Approval, options: str) -> str:
     until = datetime.fromtimestamp(approval.expires_at / 1000, UTC).isoformat(timespec="seconds")
     return (
         f"awaiting approval: {approval.tool} with {approval.arguments[:200]} was not called."
-        f" Approve it until {until}, for one use, by `execgraph approve {approval.id}` or"
-        " engine.approve, and do the task again"
+        f" Approve it until {until}, for one use, by `execgraph approve {approval.id}{options}`"
+        " or engine.approve, and do the task again"
     )
 
 
@@ -103,7 +108,7 @@ async def confirm_all(run: Run, asking: Sequence[PlannedAction], chosen: Sequenc
         raise errors[0]
     if awaiting:
         approvals = [approval for it in awaiting for approval in it.approvals]
-        raise Awaiting(approvals, [remark for it in awaiting for remark in it.remarks])
+        raise Awaiting(approvals, run.store, [remark for it in awaiting for remark in it.remarks])
 
 
 async def confirm(run: Run, action: PlannedAction, chosen: Sequence[Chooser]) -> Approval | Output:
@@ -257,7 +262,7 @@ class _Confirmation:
                 if approval.state is not ApprovalState.PENDING:
                     return approval
             if (left := deadline - time.monotonic()) <= 0:
-                raise Awaiting([approval], [await self._remark()])
+                raise Awaiting([approval], store, [await self._remark()])
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 2, _LONGEST_PAUSE)
 

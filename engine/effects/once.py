@@ -55,7 +55,7 @@ async def begin_or_find(
             return found
         pause = next(pauses, PAUSES[-1] if run.effects.has_begun(found) else None)
         if pause is None or _is_over(found):
-            raise EffectInDoubt(found)
+            raise EffectInDoubt(found, run.store)
         await asyncio.sleep(pause)
 
 
@@ -72,17 +72,17 @@ def _awaited(found: SideEffect, effect: SideEffect) -> bool:
     return same and found.is_in_doubt
 
 
-def may_have_happened(tool: Tool, effect: SideEffect) -> Output:
+def may_have_happened(run: Run, tool: Tool, effect: SideEffect) -> Output:
     """What a caller is told who repeats a call that failed."""
     problem = (
         f"{tool.name} was not called again: it failed before with these arguments, may have done"
         " what it does all the same, and is to do it at most once"
     )
-    return Output(encode(problem), error=EffectInDoubt(effect), returned=False)
+    return Output(encode(problem), error=EffectInDoubt(effect, run.store), returned=False)
 
 
 async def output_of(
-    tool: Tool, effect: SideEffect, earlier: SideEffect, rendering: Rendering
+    run: Run, tool: Tool, effect: SideEffect, earlier: SideEffect, rendering: Rendering
 ) -> Output:
     """What an effect gave when it happened, or why its tool is not called."""
     if earlier.arguments_key != effect.arguments_key:
@@ -91,7 +91,7 @@ async def output_of(
             f" arguments (it is the effect {earlier.id})"
         )
     if earlier.is_in_doubt:
-        return may_have_happened(tool, earlier)
+        return may_have_happened(run, tool, earlier)
     if earlier.output_text is None:
         text = encode(f"{tool.name} is done; do not repeat it. What it gave was not kept.")
         return Output(text, is_output=False)

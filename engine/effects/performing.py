@@ -165,7 +165,7 @@ async def _begin_once(
     assert tool is not None
     doubtful = run.effects.in_doubt(effect) if tool.effect is Effect.ONCE else None
     if doubtful is not None:
-        return Begun(effect, once.may_have_happened(tool, doubtful))
+        return Begun(effect, once.may_have_happened(run, tool, doubtful))
     found: _Found | None = None
     try:
         found = await _begun_or_found(run, gate, action, effect)
@@ -201,7 +201,7 @@ async def _begun_or_found(
     assert tool is not None
     before = await _begun_before(run, action, effect)
     if before is not None and before.is_in_doubt:
-        return await _begin_again(gate, action, effect, before)
+        return await _begin_again(run, gate, action, effect, before)
     if before is not None:
         return _Found(before, begun=False)
     try:
@@ -230,7 +230,7 @@ async def _begun_before(run: Run, action: PlannedAction, effect: SideEffect) -> 
         ended = await _looked_up(run, action, tool, before[-1])
         return ended if ended.state is EffectState.DONE else None
     if not tool.wants_key:
-        raise EffectInDoubt(before[-1])
+        raise EffectInDoubt(before[-1], run.store)
     return before[-1]
 
 
@@ -242,7 +242,11 @@ async def _begin(
 
 
 async def _begin_again(
-    gate: EffectGate, action: PlannedAction, effect: SideEffect, doubtful: SideEffect
+    run: Run,
+    gate: EffectGate,
+    action: PlannedAction,
+    effect: SideEffect,
+    doubtful: SideEffect,
 ) -> _Found:
     """Begin an effect in doubt once more, under the same key. Raises EffectInDoubt if it may not
     begin."""
@@ -251,7 +255,7 @@ async def _begin_again(
     again = doubtful.model_copy(update={"process": this_process(), "begun_at": now, **anew})
     begun = await gate.begin(again, action)
     if begun is None:  # facts moved, so it is not done again; and nobody knows whether it was
-        raise EffectInDoubt(doubtful)
+        raise EffectInDoubt(doubtful, run.store)
     return _Found(begun, begun.is_in_doubt)
 
 
@@ -273,11 +277,11 @@ async def _looked_up(
         except NotPerformed:
             kept = None
         except Exception as error:
-            raise EffectInDoubt(doubtful) from error
+            raise EffectInDoubt(doubtful, run.store) from error
         if kept is not None or not may_happen:
             break
         if (pause := next(pauses, None)) is None:
-            raise EffectInDoubt(doubtful)
+            raise EffectInDoubt(doubtful, run.store)
         await asyncio.sleep(pause)
     ended = doubtful.not_performed() if kept is None else doubtful.ended(kept)
     await run.store.end_effect(ended)
@@ -309,7 +313,7 @@ def _settle(run: Run, ended: SideEffect) -> None:
 async def _of_before(
     run: Run, tool: Tool, effect: SideEffect, earlier: SideEffect, rendering: Rendering
 ) -> Begun:
-    output = await once.output_of(tool, effect, earlier, rendering)
+    output = await once.output_of(run, tool, effect, earlier, rendering)
     if output.error is None:
         run.effects.meet(earlier)
     return Begun(effect, output, happened=output.error is None)

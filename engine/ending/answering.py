@@ -21,7 +21,7 @@ async def answer(
     """Keep an answer. Who repeats it is told the same; see ``Engine.approve``, ``Engine.deny``."""
     kept = await store.answer(id_, state, by=text_of(by), reason=text_of(reason))
     if kept is None:
-        raise ApprovalUnknown(id_, store.namespace)
+        raise ApprovalUnknown(id_, store)
     agreed = {state, *([ApprovalState.USED] if state is ApprovalState.APPROVED else [])}
     if kept.state not in agreed:
         raise ApprovalClosed(kept)

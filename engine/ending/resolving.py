@@ -14,7 +14,7 @@ async def resolve(store: GraphStore, id_: str, *, done: bool, output: Json) -> S
     """Keep whether an effect happened that was in doubt. See ``Engine.resolve``."""
     effect = await store.effect(id_)
     if effect is None:
-        raise EffectUnknown(id_, store.namespace)
+        raise EffectUnknown(id_, store)
     text = None if output is None else encode(output)
     ended = effect.ended(text) if done else effect.not_performed()
     if effect.state is EffectState.INTENDED:

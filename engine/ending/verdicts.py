@@ -9,6 +9,7 @@ from ...graphstore.errors import StoreDamaged
 from ...graphstore.model import Execution, ExecutionState, Trace, manifest
 from ...graphstore.retention import TRACES_PER_TASK
 from ...graphstore.store import GraphStore
+from ...graphstore.urls import options_for
 from ..errors import ExecutionUnknown, NotApprovable, NotRejectable
 from ..outcome.cause import MissKind
 from ..sessions.process import is_dead
@@ -22,9 +23,6 @@ _REFUSED = (
     " right, mend accept= and run the task again, else that run is refused, too. If people are to"
     ' decide, declare publish="manual" and no accept=.'
 )
-_OVERRULE = (
-    "If that was a mistake: approve it with overrule=True (execgraph approve ID --overrule)."
-)
 
 
 async def approve(
@@ -35,7 +33,7 @@ async def approve(
 
     Raises NotApprovable, ExecutionUnknown, and StoreError if what is stored is damaged.
     """
-    run = await _found(store, execution)
+    run = await _found(store, execution, may_be_approval=True)
     if run.execution.state is ExecutionState.UNAPPROVED or overrule:
         await _check(store, run)
     published = await store.approve(execution, keep=keep, overrule=overrule)
@@ -47,7 +45,7 @@ async def approve(
             return await approve(store, other, keep=keep, overrule=overrule)
         except ExecutionUnknown:
             raise NotApprovable(execution, f"{_gone(other)}. {_AGAIN}") from None
-    raise NotApprovable(execution, _why_not(now, overrule=overrule))
+    raise NotApprovable(execution, _why_not(store, now, overrule=overrule))
 
 
 async def reject(store: GraphStore, execution: str, reason: str) -> tuple[str, ...]:
@@ -70,9 +68,9 @@ async def reject(store: GraphStore, execution: str, reason: str) -> tuple[str, .
     return (execution, *others)
 
 
-async def _found(store: GraphStore, execution: str) -> Trace:
+async def _found(store: GraphStore, execution: str, *, may_be_approval: bool = False) -> Trace:
     if (run := await store.execution(execution)) is None:
-        raise ExecutionUnknown(execution, store.namespace)
+        raise ExecutionUnknown(execution, store, may_be_approval=may_be_approval)
     now = run.execution.at(await store.now(), is_dead=is_dead)
     return run.model_copy(update={"execution": now})
 
@@ -82,8 +80,8 @@ async def _check(store: GraphStore, run: Trace) -> None:
     part = run.steps[: run.execution.published_steps]
     if part and manifest(part) != run.execution.manifest:
         raise StoreDamaged(
-            f"the steps of the run {run.id} are not those that were written; see execgraph doctor."
-            f" {_AGAIN}"
+            f"the steps of the run {run.id} are not those that were written; see `execgraph doctor"
+            f"{options_for(store)}`. {_AGAIN}"
         )
     await store.values({digest for step in part for digest in step.payloads})
 
@@ -97,11 +95,14 @@ def _gone(other: str) -> str:
     return f"what it replayed ({other}) is no longer kept, so that it serves nobody"
 
 
-def _why_not(run: Execution, *, overrule: bool) -> str:
+def _why_not(store: GraphStore, run: Execution, *, overrule: bool) -> str:
     if run.state in _UNFIT:
         return _UNFIT[run.state]
     if run.state is ExecutionState.REJECTED and not overrule:
-        return f"it was rejected ({run.reason}). {_OVERRULE}"
+        return (
+            f"it was rejected ({run.reason}). If that was a mistake: approve it with overrule=True"
+            f" (`execgraph approve {run.id} --overrule{options_for(store)}`)."
+        )
     if (run.reason or "").startswith(MissKind.NOT_ACCEPTED.value):
         return f"its accept= has refused it ({run.reason}). {_REFUSED}"
     why = "" if run.reason is None else f" ({run.reason})"

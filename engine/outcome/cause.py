@@ -12,7 +12,7 @@ from ...graphstore.model import FacetRef
 from ...invalidation.validity import Broken, GuardState
 from .differences import Difference
 
-__all__ = ["Cause", "MissKind", "Recurring", "cause_of"]
+__all__ = ["Cause", "MissKind", "Recurring", "cause_of", "remedy_of"]
 
 
 class MissKind(StrEnum):
@@ -66,9 +66,10 @@ _REMEDY = {
     MissKind.TORN: "nothing: the next run records what this one could not",
     MissKind.NOT_ACCEPTED: "nothing if accept= is right: this run serves nobody, and the next one"
     " asks the model",
-    MissKind.NOT_APPROVED: "look at the run, and approve it (execgraph approve ID) or reject it",
+    MissKind.NOT_APPROVED: "look at the run, and approve it (`execgraph approve ID{options}`)"
+    " or reject it",
     MissKind.REJECTED: "change the prompt, the tools or the model if the answer comes again; one"
-    " that was rejected by mistake: execgraph approve ID --overrule",
+    " that was rejected by mistake: `execgraph approve ID --overrule{options}`",
     MissKind.INCOMPLETE: "raise max_tokens, or look at the stop reason; read a stream to its end",
     MissKind.UNRECORDED: "start threads with asyncio.to_thread or contextvars.copy_context().run,"
     " and call messages.create, or stream, inside a run",
@@ -77,13 +78,14 @@ _REMEDY = {
     " cut a write short: whether it happened is in doubt then",
     MissKind.SHADOW_SAME: "nothing: the model was asked in shadow, and says what is recorded",
     MissKind.SHADOW_DIFFERS: "look at what differs; if the recording is wrong, reject the trace"
-    " (execgraph reject ID), and if it may not be old, give max_age=",
+    " (`execgraph reject ID --reason TEXT{options}`), and if it may not be old, give max_age=",
     MissKind.SHADOW_FOLLOWS: "nothing: look at the earlier reply that was another one",
     MissKind.REPLAY_OFF: "nothing: the caller or EXECGRAPH_MODE asked for it",
     MissKind.UNFINISHED_RUN: "nothing if its tools take an IdempotencyKey: this run gives them the"
     " same ones. Else look whether it happened; a run_id keeps it from being done again",
     MissKind.STORE_AWAY: "see that the store can be reached; runs use it again by themselves",
-    MissKind.AWAITING_APPROVAL: "approve what `execgraph approvals` lists, and do the task again",
+    MissKind.AWAITING_APPROVAL: "approve what `execgraph approvals{options}` lists, and do the"
+    " task again",
 }
 
 
@@ -147,7 +149,7 @@ class Cause:
     @property
     def remedy(self) -> str:
         """What to do about it, in a sentence."""
-        return _remedy_of_places(self) or _REMEDY[self.kind]
+        return remedy_of(self)
 
     def __str__(self) -> str:
         told = "; ".join(map(str, self.differences))
@@ -158,6 +160,11 @@ class Cause:
         if self.recurring is not None:
             told = f"{told}; {self.recurring}"
         return f"{self.kind}: {self.node} ({told})" if told else f"{self.kind}: {self.node}"
+
+
+def remedy_of(cause: Cause, options: str = "") -> str:
+    """What to do about a cause. ``options``: what the commands that are named need."""
+    return _remedy_of_places(cause) or _REMEDY[cause.kind].replace("{options}", options)
 
 
 # What to do about a place -----------------------------------------------------------------

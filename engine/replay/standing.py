@@ -72,7 +72,7 @@ async def look_again(run: Run) -> None:
         if place.call in history.actions(place.decision):
             run.effects.claim(known_by(effect))
         elif effect.tool not in code.tools:
-            raise EffectInDoubt(effect)
+            raise EffectInDoubt(effect, run.store)
     for kept in history.steps:
         decided = kept.step.kind is StepKind.DECISION
         now = code.decision if decided else code.of_action(kept.step.name)

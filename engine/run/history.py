@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ...graphstore.model import Attempts, EffectState, SideEffect, StepKind
+from ...graphstore.roles.presence import Presence
 from ..errors import EffectInDoubt
 from ..steps.kept_steps import Begun, KeptStep, read_entry
 
@@ -44,12 +45,12 @@ class History:
     _calls: dict[str, list[KeptStep]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, namespace: str, attempts: Attempts) -> History:
+    def of(cls, store: Presence, attempts: Attempts) -> History:
         """Read it. Raises EffectInDoubt if what led to an effect is lost."""
         begun = {it.id: it for it in attempts.effects if it.state is not EffectState.NOT_PERFORMED}
         by_run: dict[str, list[KeptStep | Begun]] = defaultdict(list)
         for entry in sorted(attempts.entries, key=lambda it: (it.execution, it.number)):
-            if (kept := read_entry(namespace, entry)) is not None:
+            if (kept := read_entry(store.namespace, entry)) is not None:
                 by_run[entry.execution].append(kept)
         places: dict[_Place, SideEffect] = {}
         steps: list[KeptStep] = []
@@ -64,7 +65,7 @@ class History:
                     if kept.decision is not None and kept.call is not None:
                         places[_Place(kept.decision, kept.call)] = effect
                     if any(position not in known for position in range(kept.steps)):
-                        raise EffectInDoubt(effect)
+                        raise EffectInDoubt(effect, store)
                     steps = [known[position] for position in range(kept.steps)]
         return cls._indexed(steps, places, code)
 

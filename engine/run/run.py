@@ -80,7 +80,7 @@ class Run:
         self.account = Account(plan.causes, lead.end)
         self.account.told.extend(wish.told)
         self.notes = Notes(store, session.refresh)
-        self.history = History.of(store.namespace, wish.attempts if wish.run_id else Attempts())
+        self.history = History.of(store, wish.attempts if wish.run_id else Attempts())
         follows = definition.follows and self.may_serve and not self.history.steps
         self.path = Path(plan.best if follows else None)
         self.occurrences = Occurrences(self.path)

@@ -21,7 +21,15 @@ __all__ = [
     "checked_requires",
 ]
 
-_ONCE = "once:"  # what tells an effect apart that happens once is named as a resource is
+
+class _OncePer(Resource):
+    """What tells an effect apart that happens once: it is named as a resource is."""
+
+    kind = "once"
+
+    @property
+    def _named(self) -> str:
+        return f"once_per={self.name!r}"
 
 
 def checked_requirements(requires: Iterable[Any], owner: str) -> tuple[Resource, ...]:
@@ -50,14 +58,17 @@ def checked_effect(name: str, effect: Effect | str | None) -> Effect:
 
 
 def checked_requires(
-    name: str, effect: Effect, requires: Sequence[Resource] | None
+    name: str, effect: Effect, requires: Sequence[Resource] | None, *, declared: bool
 ) -> tuple[Resource, ...]:
-    """What a tool requires, which a write has to state. Raises ToolError."""
+    """What a tool requires, which a write has to state. ``declared``: whether its effect is.
+
+    Raises ToolError.
+    """
     if requires is None and effect.writes:
+        told = f"it has the effect {effect}" if declared else "an undeclared effect is a write"
         raise ToolError(
-            f"the tool {name} writes (an undeclared effect is a write) and does not say"
-            " what it rests on: state requires=[...], an empty list if it rests on nothing,"
-            " or another effect"
+            f"the tool {name} writes ({told}) and does not say what it rests on: state"
+            " requires=[...], an empty list if it rests on nothing, or another effect"
         )
     return checked_requirements(requires or (), f"the tool {name}")
 
@@ -109,7 +120,7 @@ def checked_once_per(name: str, effect: Effect, once_per: str | None) -> Resourc
             " calls, so it would be performed once for ever; name what tells two of its effects"
             ' apart, for example once_per="{invoice_id}"'
         )
-    return Resource(f"{_ONCE}{once_per}")
+    return _OncePer(once_per)
 
 
 def checked_lookup(

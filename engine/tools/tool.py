@@ -88,7 +88,9 @@ class Tool:
         if not self.name or not is_text(self.name):
             raise ToolError(f"a tool needs a name, a text, and not {self.name!r}")
         self.effect = checked_effect(self.name, effect)
-        self.requires = checked_requires(self.name, self.effect, requires)
+        self.requires = checked_requires(
+            self.name, self.effect, requires, declared=effect is not None
+        )
         #: Whether its requirements guard its actions only, and not what chose them.
         self.reruns = checked_on_change(self.name, self.effect, on_change) == "rerun"
         #: How long an output of it is as good as another one.

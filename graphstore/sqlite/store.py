@@ -83,7 +83,7 @@ class SqliteStore(GraphStore):
 
     def __init__(self, path: str, *, namespace: str) -> None:
         path = str(absolute(path))
-        self.url = f"sqlite:///{path}"
+        self.url = f"sqlite:///{path.replace('%', '%25')}"  # as a URL is read
         self.namespace = namespace
         self._path = path
         self._place = Place(path)

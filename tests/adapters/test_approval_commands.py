@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from execgraph import Acl, AwaitingApproval, ConfigurationError, Engine
+from execgraph import Acl, AwaitingApproval, ConfigurationError, Engine, ExecutionUnknown
 from execgraph.adapters import cli
 
 
@@ -21,6 +23,7 @@ class Desk:
     def __init__(self, url: str) -> None:
         self.url, self.namespace = url, f"test-{uuid.uuid4().hex[:12]}"
         self.done: list[str] = []
+        self.told = ""
 
     def run(self, *arguments: str) -> Result:
         """What a command gives."""
@@ -43,6 +46,7 @@ class Desk:
                 with e.run("shipper", {"n": 1}) as run:
                     run.output = run.act(ship, service="shop", token="swordfish").value
             except AwaitingApproval as waiting:
+                self.told = str(waiting)
                 return waiting.approval_id
             return str(run.result.output)
 
@@ -70,6 +74,31 @@ def test_what_waits_is_listed_and_approved(desk: Desk) -> None:
     assert (desk.ask(), desk.done) == ("shipped", ["shop"])
     assert desk.ask() != id_, "it was good for one"
     assert desk.done == ["shop"]
+
+
+def test_what_the_error_names_approves_it(desk: Desk) -> None:
+    desk.ask()
+    [command] = re.findall(r"`execgraph ([^`]+)`", desk.told)
+    approved = CliRunner().invoke(cli.app, shlex.split(command))
+    assert approved.exit_code == 0, approved.output
+    assert (desk.ask(), desk.done) == ("shipped", ["shop"])
+
+
+def test_so_does_what_why_names_as_the_remedy(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    id_ = desk.ask()
+    monkeypatch.setenv("COLUMNS", "400")
+    [command] = re.findall(r"`execgraph (approvals [^`]+)`", desk.run("why").stdout)
+    assert id_ in CliRunner().invoke(cli.app, shlex.split(command)).stdout
+
+
+def test_a_mistyped_id_may_be_that_of_an_approval(desk: Desk) -> None:
+    id_ = desk.ask()
+    unknown = desk.run("approve", "nope")
+    assert isinstance(unknown.exception, ExecutionUnknown)
+    commands = re.findall(r"`execgraph ([^`]+)`", str(unknown.exception))
+    assert [it.split()[0] for it in commands] == ["runs", "approvals"]
+    assert id_ in CliRunner().invoke(cli.app, shlex.split(commands[1])).stdout
+    assert "approvals" not in str(desk.run("reject", "nope", "--reason", "wrong").exception)
 
 
 def test_the_first_answer_stays_and_the_other_is_told(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -142,9 +143,9 @@ def test_why_of_what_is_not_there(graph: Graph) -> None:
         run = graph.ask(*arguments)
         assert run.exit_code == 1
         assert f"no execution {'of the agent ' * (len(arguments) > 2)}'" in str(run.exception)
-        assert f"--namespace {graph.namespace}`" in str(run.exception)
-        [named] = re.findall(r"`execgraph (\w+) --namespace", str(run.exception))
-        listed = {it["execution"] for it in graph.json(named)["runs"]}
+        [named] = re.findall(r"`execgraph ([^`]+)`", str(run.exception))
+        as_told = CliRunner().invoke(cli.app, [*shlex.split(named), "--json"])
+        listed = {it["execution"] for it in json.loads(as_told.stdout)["runs"]}
         assert listed == {run.execution_id for run in graph.runs}
     assert graph.ask("why", "nonsense", "--agent", "deployer").exit_code == 2
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
 import sqlite3
 import uuid
 from dataclasses import dataclass
@@ -85,6 +87,11 @@ def test_an_effect_in_doubt_is_named_with_what_to_do(graph: Graph) -> None:
     assert "(execution deploy-11, which has a run id)" in found["says"]
     assert "whether it happened" in found["remedy"]
     assert "A run that has an id, called again under it, settles its own" in found["remedy"]
+    [command] = re.findall(r"`execgraph ([^`]+)`", found["remedy"])
+    [id_] = re.findall(r"(\S+) deploy checkout \(execution deploy-9\)", found["says"])
+    resolved = CliRunner().invoke(cli.app, shlex.split(command.replace("ID", id_)))
+    assert resolved.exit_code == 0, resolved.output
+    assert "deploy-9)" not in graph.found()["effects"]["says"]
 
 
 async def _damage_payload(graph: Graph) -> None:

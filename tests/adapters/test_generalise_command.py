@@ -68,9 +68,12 @@ def test_why_and_doctor_name_the_field_the_mark_and_the_tokens(graph: Graph) -> 
     advice = f'opaque=["$.incident"] of the agent would have saved {tokens:,} tokens in 3 of its'
     assert advice in " ".join(graph.ask("why").stdout.split())
     assert graph.json("why")["proposal"]["tokens"] == tokens
+    where = f"--namespace {graph.namespace}"
+    assert f": execgraph generalise --store {graph.url} {where}\n" in graph.ask("why").stdout
     found = {it["about"]: it for it in graph.json("doctor")}
     assert found["values"]["level"] == "warning"
     assert f"triage: {advice}" in found["values"]["says"]
+    assert f"`execgraph generalise --store {graph.url} {where}`" in found["values"]["remedy"]
 
 
 def test_an_unknown_agent_is_an_error_and_an_empty_namespace_is_told(graph: Graph) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import time
 import uuid
@@ -12,8 +14,10 @@ from typing import Any
 
 import pytest
 from anthropic import AsyncAnthropic
+from typer.testing import CliRunner
 
-from execgraph import Acl, Engine
+from execgraph import Acl, Engine, RunFailed
+from execgraph.adapters import cli
 from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
 from execgraph.tests import forks
 from execgraph.tests.stores import BOTH, store_url
@@ -263,3 +267,24 @@ def test_only_what_is_asked_for_is_written_raw(graph: Graph) -> None:
     assert (inputs.stdout, inputs.stderr) == (b'{"n":1}', b"")
     output = graph.run("show", graph.ids[0], "--raw")
     assert json.loads(output.stdout) == f"Done {HOSTILE}."
+
+
+def test_an_effect_in_doubt_is_shown_with_the_command_that_resolves_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(url, namespace=f"test-{uuid.uuid4().hex[:12]}")
+
+    @engine.tool(effect="write", requires=[])
+    def ship() -> str:
+        """Ship."""
+        raise OSError("the line is dead")
+
+    with engine.sync() as e, pytest.raises((OSError, RunFailed)), e.run("shipper", "go") as run:
+        run.output = run.act(ship).value
+    monkeypatch.setenv("COLUMNS", "400")
+    show = ["show", "--store", url, "--namespace", engine.namespace]
+    shown = CliRunner().invoke(cli.app, show).stdout
+    [command] = re.findall(r"execgraph (resolve .+), or --not-done", shown)
+    resolved = CliRunner().invoke(cli.app, shlex.split(command))
+    assert resolved.exit_code == 0, resolved.output
+    assert "--not-done" not in CliRunner().invoke(cli.app, show).stdout

@@ -80,6 +80,8 @@ def test_reject_tells_what_is_rejected_with_it(runs: Runs) -> None:
 def test_what_was_rejected_is_approved_by_word_only(runs: Runs) -> None:
     runs.ask("reject", "deploy-2", "--reason", "wrong region")
     refused = runs.ask("approve", "deploy-2")
+    where = f"--store {runs.url} --namespace {runs.namespace}"
+    assert f"`execgraph approve deploy-2 --overrule {where}`" in str(refused.exception)
     assert refused.exit_code == 1
     assert "wrong region" in str(refused.exception)
     assert runs.ask("approve", "deploy-2", "--overrule").exit_code == 0

@@ -263,7 +263,7 @@ async def test_it_is_approved_later_and_from_elsewhere(world: World, confirm: An
         error = raised.value
         assert world.done == []
         assert error.safe_to_retry
-        assert f"`execgraph approve {error.approval_id}`" in str(error)
+        assert f"`execgraph approve {error.approval_id} --store " in str(error)
         found = await engine.cypher(
             "MATCH (e:Execution {namespace: $namespace}) RETURN e.state, e.reason"
         )

@@ -9,6 +9,7 @@ import pytest
 from execgraph import NotReplayable, RunFailed, StoreUnavailable
 from execgraph.engine.errors import ExecutionUnknown
 from execgraph.engine.outcome.cause import Cause, MissKind
+from execgraph.graphstore.connect import connect
 from execgraph.graphstore.errors import ExecgraphError, PayloadCorrupted
 from execgraph.tests.conformance.samples import sample_effect
 
@@ -21,7 +22,7 @@ CAUSE = Cause(MissKind.NEW_TASK, "deployer")
         RunFailed("no answer", execution_id="e", effects=[sample_effect("x")]),
         RunFailed("no answer", execution_id="e"),
         NotReplayable([CAUSE]),
-        ExecutionUnknown("e", "team-a"),
+        ExecutionUnknown("e", connect("sqlite:///graph.db", namespace="team-a")),
         PayloadCorrupted(("d1", "d2")),
         StoreUnavailable("the store is away"),
     ],

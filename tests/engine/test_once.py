@@ -228,7 +228,7 @@ async def cancelled_at_work(world: World, wanted: Coroutine[Any, Any, object]) -
 async def test_what_is_resolved_as_done_gives_what_a_person_says(world: World) -> None:
     engine, agent, effect = await in_doubt(world)
     async with engine:
-        with pytest.raises(RunFailed, match=f"execgraph resolve {effect}"):
+        with pytest.raises(RunFailed, match=f"`execgraph resolve {effect} --done --store "):
             await agent.execute("go")
         resolved = await engine.resolve(effect, done=True, output="refunded by hand")
         assert resolved.state is EffectState.DONE
@@ -462,9 +462,13 @@ def test_what_tells_nothing_apart_is_refused() -> None:
 
     with pytest.raises(ToolError, match="performed once for ever"):
         engine.tool(effect="once", requires=[], once_per="invoice")(pay)
-    with pytest.raises(ConfigurationError, match="which is no argument of it"):
+    with pytest.raises(
+        ConfigurationError, match=r"^once_per='\{order\}' of .* is no argument of it"
+    ):
         engine.tool(effect="once", requires=[], once_per="{order}")(pay)
+    with pytest.raises(ConfigurationError, match=r"the braces in once_per='\{in voice\}' name "):
+        engine.tool(effect="once", requires=[], once_per="{in voice}")(pay)
     with pytest.raises(ToolError, match="leave it out or change the effect"):
         engine.tool(effect="write", requires=[], once_per="{invoice}")(pay)
-    with pytest.raises(ToolError, match="state requires="):
+    with pytest.raises(ToolError, match=r"it has the effect once.*state requires="):
         engine.tool(effect="once")(pay)

@@ -326,7 +326,9 @@ async def test_once_per_may_name_an_input_of_the_task(world: World) -> None:
             assert len(world.done) == times
         result = await agent.execute({"other": 1})
         assert len(world.done) == 2
-        assert "order" in result.output, "the model is told what is missing"
+        assert "once_per='{task.order}' needs the task's input" in result.output, (
+            "the model is told what is missing"
+        )
 
 
 async def test_with_execgraph_off_it_does_not_begin(

@@ -404,8 +404,10 @@ async def test_an_id_belongs_to_one_task(world: World) -> None:
         with pytest.raises(RunIdReused):
             async with shop.engine.run("program", "go", run_id="r-1"):
                 raise AssertionError
-        with pytest.raises(AgentError, match="is no text"):
+        with pytest.raises(AgentError, match="run_id='' is empty"):
             await shop.agent.execute("go", run_id="")
+        with pytest.raises(AgentError, match="is no text"):
+            await shop.agent.execute("go", run_id="\ud800")
         with pytest.raises(AgentError, match="contradict each other"):
             await shop.agent.execute("go", run_id="r-1", resume="off")
         with pytest.raises(AgentError, match="or idempotency="):

@@ -147,7 +147,7 @@ def look(name: str = "eu", *, key: Annotated[str, IdempotencyKey] = "") -> str:
     [
         ({"effect": "deletes"}, "the effect 'deletes'; use one of 'pure', 'read', 'write'"),
         ({}, "look writes .an undeclared effect is a write."),
-        ({"effect": "write"}, r"state requires=\[\.\.\.\]"),
+        ({"effect": "write"}, r"it has the effect write.*state requires=\[\.\.\.\]"),
         ({"effect": "read", "requires": ["acl:prod"]}, "requires 'acl:prod', which is no requ"),
         ({"effect": "read", "requires": [Acl("{nme}")]}, r"\{nme\}, which is no argument of it"),
         ({"effect": "read", "requires": [Acl("{key}")]}, r"\{key\}, which is no argument of it"),
