@@ -282,7 +282,7 @@ class TaskUnknown(ExecgraphError):
         self.task = task
         super().__init__(
             f"there is no task with the key {task!r} in the namespace {namespace!r}. The key of a"
-            " run's task is the 'task' of `execgraph why --json`; it is a digest, and no name."
+            " run's task is the 'task' of `execgraph runs --json`; it is a digest, and no name."
         )
 
 
