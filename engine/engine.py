@@ -794,7 +794,7 @@ class Engine(Toolbox):
 
     async def _hint(self) -> str | None:
         """Where there is something, if there is nothing in this namespace; else None."""
-        return await elsewhere(self.session().store, self.namespace)
+        return await elsewhere(self.session().store)
 
     async def impact(self, resource: str, document: Json | Gone) -> Impact:
         """Tell what a change would cost, and change nothing.

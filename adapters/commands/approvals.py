@@ -54,6 +54,7 @@ def _shown(request: ConfirmationRequest) -> str:
         f"{request.id}",
         f"  {request.tool} {_text(request.arguments)}",
         f"  for {request.agent}, task {_text(request.task)}; until {until}",
+        f"  asked by the run {request.execution_id}",
         f"  {request.why}",
         *(f"  rests on {it} (version {it.version}): {_text(it.says)}" for it in request.facts),
         *(f"  an equal effect is in doubt: {it}" for it in request.in_doubt),

@@ -70,7 +70,7 @@ async def _examined(url: str, namespace: str, show: Look) -> list[Finding]:
         return [Finding(Level.ERROR, "store", f"it cannot be opened: {error}", "as it says")]
     try:
         findings = [finding async for finding in examine(store, show)]
-        if (nothing := await elsewhere(store, namespace)) is not None:
+        if (nothing := await elsewhere(store)) is not None:
             remedy = "nothing if it is new; else name the one that is meant with --namespace"
             findings.append(Finding(Level.WARNING, "namespace", nothing, remedy))
         return findings

@@ -39,16 +39,19 @@ def gc(
         bool, typer.Option("--dry-run", help="Only tell what would be deleted.")
     ] = False,
     traces: Annotated[
-        int | None, typer.Option(metavar="N", help="Traces kept of each task. [default: 8]")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Traces kept of each task. [default: 8]"),
     ] = None,
     history: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Other runs kept of each task. [default: 100]"),
+        typer.Option(min=0, metavar="N", help="Other runs kept of each task. [default: 100]"),
     ] = None,
     versions: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Versions kept of each resource, beside the current. [default: 100]"
+            min=0,
+            metavar="N",
+            help="Versions kept of each resource, beside the current. [default: 100]",
         ),
     ] = None,
     max_age: Annotated[
@@ -92,7 +95,7 @@ def gc(
         },
     }
 
-    async def work() -> Collected:
+    async def work() -> tuple[Collected, str | None]:
         from ...graphstore.retention import Retention
 
         retention = Retention(
@@ -100,13 +103,17 @@ def gc(
         )
         async with opened(store, namespace) as engine:
             with _progress() as show:
-                return await engine.collect(retention, dry_run=dry_run, progress=show)
+                collected = await engine.collect(retention, dry_run=dry_run, progress=show)
+            nothing = not any(asdict(collected).values())
+            return collected, (await engine.runs(limit=1)).hint if nothing else None
 
-    collected = run(work)
+    collected, hint = run(work)
     if json_output:
         print_json(_as_json(collected, dry_run=dry_run))
     else:
         say(_summary(collected, dry_run=dry_run))
+    if hint is not None:
+        say(hint, err=True)
 
 
 def _as_json(collected: Collected, *, dry_run: bool) -> dict[str, Any]:
@@ -118,6 +125,7 @@ def _summary(collected: Collected, *, dry_run: bool) -> str:
     named = (
         (collected.unpublished, "trace unpublished", "traces unpublished"),
         (collected.executions + collected.replays, "run", "runs"),
+        (collected.effects, "effect", "effects"),
         (collected.tasks, "task", "tasks"),
         (collected.versions, "version", "versions"),
         (collected.events, "change event", "change events"),

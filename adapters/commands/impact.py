@@ -17,6 +17,7 @@ from .common import JsonOption, StoreOption, console, count, headed, opened, pri
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ...engine.engine import Engine
     from ...graphstore.canonical import Json
     from ...invalidation.files.file_source import FileSource
     from ...invalidation.impact import Impact
@@ -24,14 +25,17 @@ if TYPE_CHECKING:
 __all__ = ["impact"]
 
 _CONFIG = "execgraph.toml"
+_NAMED = 3  # resources, in a message
 _SHOWN = 20  # rows of a table; --json has all
 
 
 @dataclass(frozen=True)
 class _Question:
-    """Which changes are asked about, and in which graph."""
+    """Which changes are asked about, and in which graph. ``looked_at``: the resources that are
+    the same, too."""
 
     changes: Mapping[str, Json | Gone]
+    looked_at: tuple[str, ...]
     store: str | None
     namespace: str
     notes: tuple[str, ...] = ()
@@ -73,7 +77,10 @@ def impact(
     max_tokens: Annotated[
         int | None,
         typer.Option(
-            min=0, metavar="N", help="Exit code 1 if the next runs would cost more than so many."
+            min=0,
+            metavar="N",
+            help="Exit code 1 if the next runs would cost more than so many; 2 if nothing that is"
+            " asked about is recorded, since such a gate would let all through.",
         ),
     ] = None,
     json_output: JsonOption = False,
@@ -100,9 +107,13 @@ def impact(
             question = await _of_trees(before, after, config, store, namespace)
         else:
             content = GONE if withdrawn else _read(document or "-")
-            question = _Question({uri or "": content}, store, namespace or "default")
+            named = uri or ""
+            question = _Question({named: content}, (named,), store, namespace or "default")
         async with opened(question.store, question.namespace) as engine:
-            return question, await engine.impact_of(question.changes)
+            found = await engine.impact_of(question.changes)
+            if max_tokens is not None:
+                await _check_recorded(engine, question)
+            return question, found
 
     question, impact = run(ask)
     if json_output:
@@ -144,6 +155,27 @@ def _check_use(
     if withdrawn == (document is not None):
         raise typer.BadParameter(
             f"say what {uri} would be: a document file, '-' or --withdrawn, one of them"
+        )
+
+
+async def _check_recorded(engine: Engine, question: _Question) -> None:
+    """Raises ConfigurationError if nothing that the gate looks at is recorded."""
+    from ...engine.asking.elsewhere import elsewhere
+    from ...engine.asking.impact import any_known
+
+    store = engine.session().store
+    what = await elsewhere(store)
+    if what is None and not await any_known(store, question.looked_at):
+        named = ", ".join(question.looked_at[:_NAMED])
+        more = ", ..." if len(question.looked_at) > _NAMED else ""
+        what = (
+            f"nobody observed {named}{more}, and no recorded step requires it, in the namespace"
+            f" {question.namespace!r}"
+        )
+    if what is not None:
+        raise ConfigurationError(
+            f"{what}. With --max-tokens all would be let through: check the name of the resource,"
+            " --namespace and --store"
         )
 
 
@@ -190,7 +222,11 @@ async def _of_trees(
         if _differ(was.get(uri, GONE), becomes.get(uri, GONE))
     }
     return _Question(
-        changes, store or new.store, namespace or new.namespace, tuple(dict.fromkeys(notes))
+        changes,
+        tuple(sorted({*was, *becomes})),
+        store or new.store,
+        namespace or new.namespace,
+        tuple(dict.fromkeys(notes)),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import time
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -13,7 +14,6 @@ from .common import (
     ago,
     at,
     console,
-    headed,
     opened,
     print_json,
     run,
@@ -27,7 +27,27 @@ if TYPE_CHECKING:
 
 __all__ = ["runs"]
 
-_SHORT = 12  # characters of a task's key, which is a digest
+_NUMBERS = ("steps", "ms", "tokens", "saved")
+_FOLDED = ("agent", "labels")  # over several lines, where there is no room
+_MILLISECOND = 12  # characters with which an id says when: few others begin with the same
+
+
+class _Layout(NamedTuple):
+    """How a table is made that needs more or less room. ``task``: how many characters of its key,
+    which is a digest. ``folded``: what a column gets at least that can be folded."""
+
+    short: bool
+    task: int
+    gap: int
+    folded: int
+
+
+_LAYOUTS = (
+    _Layout(short=False, task=12, gap=2, folded=12),
+    _Layout(short=True, task=8, gap=2, folded=12),
+    _Layout(short=True, task=0, gap=2, folded=12),
+    _Layout(short=True, task=0, gap=1, folded=6),
+)
 
 
 def runs(
@@ -71,16 +91,21 @@ def runs(
 
     Example: execgraph runs --agent deployer --state failed --label pr=5 --since 7d
     """
+    from ...engine.asking.runs import one_of, recorded_mode
+    from ...graphstore.model import ExecutionState
+
     span = None if since is None else ago(since)
     labels = dict(map(_label, label or ()))
+    wanted_mode = recorded_mode(mode, "--mode")
+    wanted_state = one_of(ExecutionState, state, "--state")
 
     async def ask() -> Runs:
         async with opened(store, namespace) as engine:
             return await engine.runs(
                 agent=agent,
                 task=task,
-                mode=mode,
-                state=state,
+                mode=wanted_mode,
+                state=wanted_state,
                 labels=labels,
                 since=span,
                 before=before,
@@ -92,7 +117,7 @@ def runs(
         print_json(found.as_json())
         return
     if found:
-        console().print(_table(found))
+        _print(found)
     else:
         say(f"no such runs in the namespace {namespace!r}", err=True)
     if found.hint is not None:
@@ -110,22 +135,72 @@ def _label(given: str) -> tuple[str, str]:
     return name, text
 
 
-def _table(found: Runs) -> Table:
-    from rich.markup import escape
+def _print(found: Runs) -> None:
+    """The runs as a table, with as much of it as the terminal is wide enough for."""
+    out = console()
+    tables = [_table(found, layout) for layout in _LAYOUTS]
+    table = next((it for it in tables if _least(it) <= out.width), tables[-1])
+    out.width = max(out.width, _least(table))  # a terminal that is narrower breaks the lines
+    with out.capture() as printed:
+        out.print(table)
+    typer.echo("\n".join(line.rstrip() for line in printed.get().split("\n")), nl=False)
 
-    table = headed(
-        *("started", "run", "agent", "task", "mode", "state", "labels"),
-        numbers=("steps", "ms", "tokens", "saved"),
-    )
-    for it in found:
-        labels = " ".join(f"{name}={text}" for name, text in it.labels.items())
-        state, steps = found.told(it)
-        texts = (it.id, it.agent, it.task[:_SHORT], it.mode.value, state, labels)
-        numbers = (round(it.duration_ms), it.usage.total, it.saved_tokens)
-        table.add_row(
-            at(it.started_at),
-            *(escape(text) for text in texts),
-            steps,
-            *(f"{number:,}" for number in numbers),
+
+def _table(found: Runs, layout: _Layout) -> Table:
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = {name: texts for name, texts in _columns(found, layout).items() if any(texts)}
+    table = Table(box=None, padding=(0, layout.gap, 0, 0), pad_edge=False, header_style="bold")
+    for name, texts in columns.items():
+        width = max(map(cell_len, (name, *texts)))
+        folds, right = name in _FOLDED, name in _NUMBERS
+        table.add_column(
+            name,
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=not folds,
+            min_width=min(width, layout.folded) if folds else width,
         )
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, row))
     return table
+
+
+def _least(table: Table) -> int:
+    """How wide a table is at least."""
+    gaps = table.padding[1] * (len(table.columns) - 1)
+    return gaps + sum(it.min_width or 0 for it in table.columns)
+
+
+def _columns(found: Runs, layout: _Layout) -> dict[str, list[str]]:
+    """What is told of the runs, by the heads of the columns."""
+    told = [found.told(it) for it in found]
+    return {
+        "started": [(_moment if layout.short else at)(it.started_at) for it in found],
+        "run": _beginnings([it.id for it in found]) if layout.short else [it.id for it in found],
+        "agent": [it.agent for it in found],
+        "task": [it.task[: layout.task] for it in found],
+        "mode": [it.mode.value for it in found],
+        "state": [state for state, _ in told],
+        "labels": [" ".join(f"{a}={b}" for a, b in it.labels.items()) for it in found],
+        "steps": [steps for _, steps in told],
+        "ms": [f"{round(it.duration_ms):,}" for it in found],
+        "tokens": [f"{it.usage.total:,}" for it in found],
+        "saved": [f"{it.saved_tokens:,}" for it in found],
+    }
+
+
+def _moment(milliseconds: int) -> str:
+    """A moment in few characters: the day and the minute, or of another year the date."""
+    told = at(milliseconds)
+    return told[5:16] if told[:4] == at(time.time_ns() // 1_000_000)[:4] else told[:10]
+
+
+def _beginnings(ids: list[str]) -> list[str]:
+    """As much of each id as tells it from the others, the same number of characters of all."""
+    length = _MILLISECOND
+    while len({it[:length] for it in ids}) < len(set(ids)):
+        length += 1
+    return [it[:length] for it in ids]

@@ -9,10 +9,13 @@ __all__ = ["elsewhere"]
 _NAMED = 20  # namespaces
 
 
-async def elsewhere(store: GraphStore, namespace: str) -> str | None:
-    """Where there is something, if there is nothing in this namespace; else None."""
-    known = await store.namespaces(limit=_NAMED)
-    if namespace in known or len(known) == _NAMED:
+async def elsewhere(store: GraphStore) -> str | None:
+    """Where there is something, if there is nothing in the store's namespace; else None."""
+    if await store.uris(limit=1) or await store.execution_ids("", limit=1):
         return None
-    others = ", ".join(map(repr, known)) or "none"
-    return f"there is nothing in the namespace {namespace!r}; in this store are: {others}"
+    known = await store.namespaces(limit=_NAMED + 1)
+    more = ", ..." if len(known) > _NAMED else ""
+    others = ", ".join(map(repr, known[:_NAMED])) or "none"
+    return (
+        f"there is nothing in the namespace {store.namespace!r}; in this store are: {others}{more}"
+    )

@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ...graphstore.document import Document
-from ...graphstore.facts import Facts
+from ...graphstore.facts import Facts, FactState
 from ...graphstore.model import Outline
 from ...graphstore.store import GraphStore
 from ...invalidation.impact import Impact, assessed, changed, touched
+from .elsewhere import elsewhere
 
-__all__ = ["foresee"]
+__all__ = ["any_known", "foresee"]
 
 _AT_ONCE = 16  # resources asked about at the same time
 
@@ -29,6 +30,8 @@ async def foresee(store: GraphStore, documents: Mapping[str, Document | None]) -
         if uri not in known
     ]
     if not known:
+        nothing = await elsewhere(store)
+        hints = hints if nothing is None else [nothing]
         return Impact(uris, hints=tuple(hints))
     read = await store.facts(known)
     now = read.renewed()
@@ -45,6 +48,18 @@ async def foresee(store: GraphStore, documents: Mapping[str, Document | None]) -
     now = Facts(max(now.now, others.now), by_resource)
     then, _, _ = changed(now, {uri: documents[uri] for uri in known}, known)
     return assessed(replace(impact, hints=tuple(hints)), outlines, now, then)
+
+
+async def any_known(store: GraphStore, uris: Sequence[str]) -> bool:
+    """Whether one of these resources was ever observed, or is required by a recorded step."""
+    for start in range(0, len(uris), _AT_ONCE):
+        some = uris[start : start + _AT_ONCE]
+        if any((await _selectors(store, some)).values()):
+            return True
+        facts = await store.read_facts(dict.fromkeys(some, frozenset()))
+        if any(facts.of(uri).state is not FactState.ABSENT for uri in some):
+            return True
+    return False
 
 
 def _expired(facts: Facts) -> list[str]:

@@ -196,15 +196,16 @@ async def runs_of(store: GraphStore, sought: Sought, limit: int) -> Runs:
 
 async def _runs_of(store: GraphStore, sought: Sought, limit: int) -> Runs:
     now = time.time_ns() // 1_000_000
-    listed, found, labels = sought.listed, list[Execution](), set[str]()
+    listed, found, labels, looked_at = sought.listed, list[Execution](), set[str](), 0
     size, left = min(limit + 1, _PAGE), max(limit + 1, _MOST_READ)
     while len(found) <= limit and left > 0:
         some = await store.executions(listed, limit=min(size, left))
         some = [it.at(now, is_dead=is_dead) for it in some]
         found += filter(sought.is_met_by, some)
         labels |= {name for it in some for name in it.labels}
+        looked_at += len(some)
         if len(some) < min(size, left) and len(found) <= limit:
-            hint = None if found else await _missing(store, sought, labels)
+            hint = None if found else await _missing(store, sought, labels if looked_at else None)
             return Runs(tuple(found), None, hint)
         listed = listed._replace(before=Place.of(some[-1]))
         left -= len(some)
@@ -215,8 +216,9 @@ async def _runs_of(store: GraphStore, sought: Sought, limit: int) -> Runs:
     return Runs(tuple(found), listed.before.id, hint)
 
 
-async def _missing(store: GraphStore, sought: Sought, labels: set[str]) -> str | None:
-    """What of the sought does not exist at all; None if all of it does."""
+async def _missing(store: GraphStore, sought: Sought, labels: set[str] | None) -> str | None:
+    """What of the sought does not exist at all; None if all of it does. ``labels``: those of the
+    runs that were looked at; None: there were none."""
     if sought.agent is not None and not await store.executions(
         Executions("agent", sought.agent, ended=False), limit=1
     ):
@@ -224,9 +226,9 @@ async def _missing(store: GraphStore, sought: Sought, labels: set[str]) -> str |
         if known:
             return f"there is no run of {sought.agent!r}; {_named('agents', sought.agent, known)}"
     for name in sought.labels or {}:
-        if labels and name not in labels:
-            known = sorted(labels)
-            return f"no run that may be meant has a label {name!r}; {_named('labels', name, known)}"
+        if labels is not None and name not in labels:
+            others = _named("labels", name, sorted(labels)) if labels else "none has any"
+            return f"no run that may be meant has a label {name!r}; {others}"
     return None
 
 
@@ -273,12 +275,12 @@ def one_of(kinds: type[_Kind], given: str | None, what: str) -> _Kind | None:
         raise ConfigurationError(f"{what}={given!r} is unknown; it is one of {known}") from None
 
 
-def recorded_mode(given: str | None) -> Mode | None:
+def recorded_mode(given: str | None, what: str = "mode") -> Mode | None:
     """The mode that is named, if runs are recorded in it. Raises ConfigurationError."""
-    mode = one_of(Mode, given, "mode")
+    mode = one_of(Mode, given, what)
     if mode is Mode.RETURNED:
         raise ConfigurationError(
-            "mode='returned' finds nothing: to give a finished run back under its run id is not"
+            f"{what}='returned' finds nothing: to give a finished run back under its run id is not"
             " recorded as a run. Ask for the run itself, whose id Result.execution_id tells; its"
             f" mode is one of {', '.join(repr(it.value) for it in Mode if it is not mode)}"
         )

@@ -203,6 +203,35 @@ def test_impact_fails_beyond_the_tokens_allowed(graph: Graph) -> None:
     assert json.loads(beyond.stdout)["tokens"] == cost, "JSON stays JSON"
 
 
+def test_a_gate_that_looks_at_nothing_is_an_error(graph: Graph, trees: Trees) -> None:
+    with Engine(graph.url, namespace=graph.namespace).sync() as engine:
+        engine.observe("acl:idle", {"rule": "allow"})
+    gate = ["--withdrawn", "--max-tokens", "0"]
+    assert graph.json("impact", "acl:idle", *gate)["tokens"] == 0, "known, and nothing rests on it"
+    unknown = graph.ask("impact", "acl:dpeloy", *gate)
+    assert isinstance(unknown.exception, ConfigurationError)
+    assert "nobody observed acl:dpeloy" in str(unknown.exception)
+    trees.write("new.yaml", "rule: allow")
+    assert graph.json(*trees.arguments, "--max-tokens", "0")["tokens"] == 0, "one file is new"
+    trees.config.write_text(_CONFIG.replace('"acl:', '"alc:'))
+    mistyped = graph.ask(*trees.arguments, "--max-tokens", "0")
+    assert isinstance(mistyped.exception, ConfigurationError)
+    assert "nobody observed alc:[release], alc:deploy, alc:new, and" in str(mistyped.exception)
+    assert graph.ask(*trees.arguments).exit_code == 0
+
+
+def test_impact_in_a_mistyped_namespace_is_told_and_no_gate(graph: Graph, trees: Trees) -> None:
+    graph.namespace += "x"
+    told = f"there is nothing in the namespace '{graph.namespace}'; in this store are: "
+    for asked in (["impact", "acl:deploy", "--withdrawn"], trees.arguments):
+        said = graph.ask(*asked)
+        assert (said.exit_code, said.stderr.startswith(told)) == (0, True), said.output
+        gate = graph.ask(*asked, "--max-tokens", "0")
+        assert isinstance(gate.exception, ConfigurationError)
+        assert str(gate.exception).startswith(told)
+        assert "check the name of the resource, --namespace and --store" in str(gate.exception)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

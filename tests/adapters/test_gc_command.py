@@ -19,7 +19,12 @@ from execgraph.adapters import cli
 from execgraph.graphstore.connect import connect
 from execgraph.graphstore.document import Document
 from execgraph.graphstore.model import ExecutionState
-from execgraph.tests.conformance.samples import published, sample_recording, sample_replay
+from execgraph.tests.conformance.samples import (
+    published,
+    sample_effect,
+    sample_recording,
+    sample_replay,
+)
 
 PAGE = (Path(__file__).parents[2] / "docs" / "retention.md").read_text()
 
@@ -49,7 +54,14 @@ async def _fill(url: str, namespace: str) -> None:
             number=number, says=f"{number}", state=ExecutionState.UNPUBLISHED
         )
         await published(store, recording)
-        await store.write_replays([sample_replay(recording, 10 * number + n) for n in (1, 2)])
+        replays = [sample_replay(recording, 10 * number + n) for n in (1, 2)]
+        effects = [sample_effect(it.execution.id, done=True) for it in replays]
+        await store.write_replays(
+            [
+                it.model_copy(update={"effects": (effect,)})
+                for it, effect in zip(replays, effects, strict=True)
+            ]
+        )
     for content in (1, 2, 3):
         await store.change("acl:a", Document.of(content))
     for walk in await store.walks():
@@ -88,9 +100,18 @@ def test_a_dry_run_deletes_nothing_and_tells_what_would_go(graph: Graph) -> None
 
 def test_it_says_in_words_what_has_gone(graph: Graph) -> None:
     run = graph.ask(*KEEP, "--history", "0", "--versions", "0", "--dry-run")
-    assert run.stdout.startswith("Would go: 2 runs, 2 versions, 2 change events, 2 payloads (")
+    told = "Would go: 2 runs, 2 effects, 2 versions, 2 change events, 2 payloads ("
+    assert run.stdout.startswith(told)
     run = graph.ask(*KEEP, "--max-age", "90d", "--max-bytes", "1.5GB")
     assert run.stdout.startswith("Gone: 2 traces unpublished, 2 runs, ")
+
+
+def test_a_mistyped_namespace_is_told(graph: Graph) -> None:
+    assert graph.ask("--dry-run").stderr == ""
+    graph.namespace += "x"
+    run = graph.ask("--dry-run")
+    assert (run.exit_code, run.stdout) == (0, "There is nothing to delete.\n")
+    assert run.stderr.startswith(f"there is nothing in the namespace '{graph.namespace}'; in this")
 
 
 @pytest.mark.parametrize(
@@ -111,6 +132,7 @@ def test_used_wrongly(tmp_path: Path, arguments: list[str]) -> None:
     )
     assert run.exit_code != 0
     assert run.stdout == ""
+    assert f"Invalid value for {arguments[0]}: " in run.stderr.replace("'", "")
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:

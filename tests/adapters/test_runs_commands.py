@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -19,7 +20,10 @@ from typer.testing import CliRunner
 from execgraph import Acl, Engine, RunFailed
 from execgraph.adapters import cli
 from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
+from execgraph.graphstore.connect import connect
+from execgraph.graphstore.model import Mode, Replay
 from execgraph.tests import forks
+from execgraph.tests.conformance.samples import sample_recording, sample_replay
 from execgraph.tests.stores import BOTH, store_url
 
 HOSTILE = "\x1b[31m[red]<b>\u202e\r\x07"
@@ -40,10 +44,10 @@ class Graph:
     ids: list[str] = field(default_factory=list)
 
     def run(
-        self, *arguments: str, namespace: str | None = None
+        self, *arguments: str, namespace: str | None = None, columns: int = 300
     ) -> subprocess.CompletedProcess[bytes]:
         where = ["--store", self.url, "--namespace", namespace or self.namespace]
-        environment = {**os.environ, "COLUMNS": "300", "TERM": "dumb"}
+        environment = {**os.environ, "COLUMNS": f"{columns}", "TERM": "dumb"}
         done = forks.run(forks.COMMAND, *arguments, *where, env=environment)
         said = (done.stdout.encode(), done.stderr.encode())
         return subprocess.CompletedProcess(done.args, done.returncode, *said)
@@ -127,6 +131,54 @@ def test_runs_are_listed_as_processes_see_them(graph: Graph) -> None:
     assert "[red]<b>" in shown, "nothing is read as markup"
 
 
+TWINS = ("01a20a8d820d0d6c63fc3e1378475d4d", "01a20a8d820d0e1a1f0c31e0c7d2a9b4")
+
+
+@pytest.fixture
+def twins(url: str) -> Graph:
+    """Two runs that began in the same millisecond, today, and one of another year."""
+    graph = Graph(url, f"test-{uuid.uuid4().hex[:12]}", list(TWINS))
+
+    async def fill() -> None:
+        store = connect(url, namespace=graph.namespace)
+        await store.open()
+        recording = sample_recording(turns=1)
+        old = recording.execution.model_copy(update={"labels": {}})
+        await store.write(recording.model_copy(update={"execution": old}))
+        started = time.time_ns() // 1_000_000
+        more = {"agent": "deployer of services", "started_at": started, "labels": {}}
+        made = [sample_replay(recording, 10).execution.model_copy(update=more) for _ in TWINS]
+        ids = [{"id": id_, "mode": Mode.PARTIAL} for id_ in TWINS]
+        runs = [it.model_copy(update=id_) for it, id_ in zip(made, ids, strict=True)]
+        await store.write_replays([Replay(execution=it) for it in runs])
+        await store.close()
+
+    asyncio.run(fill())
+    return graph
+
+
+def test_a_list_can_be_read_in_a_narrow_terminal(twins: Graph) -> None:
+    lines = twins.run("runs", columns=80).stdout.decode().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [it for it in lines if it != it.rstrip()] == []
+    head = ["started", "run", "agent", "mode", "state", "steps", "ms", "tokens", "saved"]
+    assert lines[0].split() == head, "no run has a label"
+    for id_ in TWINS:
+        [line] = [it for it in lines if id_[:14] in it]
+        assert re.match(r"\d\d-\d\d \d\d:\d\d +01a20a8d820d0[de] +deployer", line), line
+        assert twins.json("show", id_[:14])["execution"] == id_
+    assert any(it.startswith("2023-11-1") for it in lines), "of another year the date"
+
+
+def test_no_id_is_broken_in_a_terminal_of_any_width(twins: Graph) -> None:
+    for columns in (20, 60, 100, 120, 200):
+        shown = twins.run("runs", columns=columns).stdout.decode()
+        for id_ in TWINS:
+            assert id_ in shown or f" {id_[:14]} " in shown, (columns, shown)
+        assert ("task" in shown) == (columns >= 100)
+        assert (TWINS[0] in shown) == (columns == 200)
+
+
 def test_a_list_says_how_to_go_on(graph: Graph) -> None:
     first = graph.run("runs", "--limit", "2")
     assert f"--before {graph.ids[1]}" in first.stderr.decode()
@@ -136,14 +188,14 @@ def test_a_list_says_how_to_go_on(graph: Graph) -> None:
 
 
 WRONG = [
-    (["runs", "--state", "faild"], 2, "'failed'"),
-    (["runs", "--mode", "love"], 2, "'live'"),
+    (["runs", "--state", "faild"], 2, "--state='faild' is unknown"),
+    (["runs", "--mode", "love"], 2, "--mode='love' is unknown"),
     (["runs", "--mode", "returned"], 2, "not recorded as a run"),
     (["show", "ID", "--agent", "x"], 2, "not both"),
     (["runs", "--label", "pr"], 2, "pr=5"),
     (["runs", "--limit", "0"], 2, "--limit"),
     (["runs", "--since", "soon"], 2, "--since"),
-    (["runs", "--task", "nonsense"], 1, "no task"),
+    (["runs", "--task", "nonsense"], 1, "`execgraph runs --json`"),
     (["runs", "--agent", "deplyer"], 0, "no run of 'deplyer'"),
     (["show", "nonsense"], 1, "execgraph runs"),
     (["show", "0"], 1, "beginning of several"),
