@@ -182,6 +182,10 @@ class Marks:
         """Whether each mark is found by the names of fields alone, whatever the values are."""
         return None not in self._names.values()
 
+    def declaration(self) -> dict[str, Json]:
+        """The selectors, as a key has them."""
+        return {"opaque": sorted(self._opaque), "unseen": sorted(self._unseen)}
+
     def on(self, value: Marked) -> Marked:
         """Add the places that these selectors find to the marks of ``value``. Raises NoStandIn for
         one that takes too long."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
-from pydantic import BaseModel, model_serializer
+from pydantic import BaseModel, ConfigDict, model_serializer
 
 from execgraph import (
     Acl,
@@ -23,6 +24,8 @@ from execgraph import (
     Unseen,
 )
 from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.engine.tools.tool import Tool
+from execgraph.graphstore.canonical import fingerprint
 from execgraph.tests.models import MODEL
 
 from .conftest import World, misses, outcomes, results, turn
@@ -211,6 +214,108 @@ async def test_a_pure_output_is_not_used_again_for_other_values(world: World) ->
             result = await agent.execute(Incident(incident=incident, service="web"))
             assert result.output == f"it is {incident[::-1]}"
     assert made == ["abc", "xyz", "abc"]
+
+
+class Plain(BaseModel):
+    """A ticket without marks, which is written as the others are."""
+
+    id: str
+    ms: int = 4
+
+
+class WithOpaque(Plain):
+    """A ticket whose id is carried."""
+
+    model_config = ConfigDict(title="Plain")
+    id: Annotated[str, Opaque]
+
+
+class WithUnseen(Plain):
+    """A ticket that was looked up in a time that says nothing."""
+
+    model_config = ConfigDict(title="Plain")
+    ms: Annotated[int, Unseen] = 4
+
+
+def find_plain(title: str) -> Plain:
+    """Find a ticket."""
+    return Plain(id="INC-4711")
+
+
+def find_opaque(title: str) -> WithOpaque:
+    """Find a ticket."""
+    return WithOpaque(id="INC-4711")
+
+
+def find_unseen(title: str) -> WithUnseen:
+    """Find a ticket."""
+    return WithUnseen(id="INC-4711")
+
+
+REUSED: dict[str, dict[str, Any]] = {
+    "pure": {"effect": "pure"},
+    "fresh": {"effect": "read", "fresh_for": timedelta(hours=1)},
+}
+MARKED: dict[str, tuple[Any, dict[str, Any]]] = {
+    "an opaque selector": (find_plain, {"opaque": ["$.id"]}),
+    "an unseen selector": (find_plain, {"unseen": ["$.ms"]}),
+    "an opaque type": (find_opaque, {}),
+    "an unseen type": (find_unseen, {}),
+}
+
+
+@pytest.mark.parametrize("reused", REUSED)
+@pytest.mark.parametrize("marks", MARKED)
+async def test_what_is_recorded_with_marks_is_not_used_again_without_them(
+    world: World, reused: str, marks: str
+) -> None:
+    closed: list[Any] = []
+
+    def close(it: str) -> str:
+        """Close a ticket."""
+        closed.append(json.loads(it))
+        return "closed"
+
+    def think(body: dict[str, Any]) -> Answer:
+        if turn(body) == 0:
+            return Answer([call("find", {"title": "web"})])
+        if turn(body) == 1:
+            return Answer([call("close", {"it": json.dumps(results(body)[0])})])
+        return Answer([text("done")])
+
+    async def run(function: Any, selectors: dict[str, Any]) -> list[tuple[str, str]]:
+        engine = world.engine()
+        declared = {**REUSED[reused], **selectors, "name": "find", "version": "1"}
+        tools = [engine.tool(function, **declared), engine.tool(close, effect="write", requires=[])]
+        async with engine:
+            return outcomes(await world.agent(engine, tools).execute("go"))
+
+    world.think(think)
+    await run(*MARKED[marks])
+    await run(find_plain, {})
+    whole = {"id": "INC-4711", "ms": 4}
+    assert closed == [{"id": "INC-4711"} if "unseen" in marks else whole, whole]
+    assert ("find", "reused") in await run(find_plain, {}), "this one was recorded without marks"
+    assert await run(*MARKED[marks])
+    assert closed[2:] == [whole, closed[0]]
+
+
+@pytest.mark.parametrize("marks", MARKED)
+def test_marks_are_in_the_key_of_a_tool_whose_outputs_are_used_again(marks: str) -> None:
+    marked, selectors = MARKED[marks]
+    known: dict[str, Any] = {"name": "find", "version": "1"}
+    for declared in REUSED.values():
+        plain = Tool(find_plain, **declared, **known)
+        assert plain.code_key != Tool(marked, **declared, **known, **selectors).code_key
+    read = Tool(find_plain, effect="read", **known)
+    assert read.code_key == Tool(marked, effect="read", **known, **selectors).code_key
+
+
+def test_a_tool_without_marks_has_the_key_that_it_always_had() -> None:
+    for declared in REUSED.values():
+        tool = Tool(find_plain, **declared, name="find", version="1")
+        made = [Plain.model_json_schema(mode="serialization")] if tool.effect == "pure" else []
+        assert tool.source_key() == fingerprint(["tool", "find", tool.schema, *made, "1"])
 
 
 async def test_an_error_hides_the_values_that_it_quotes(world: World) -> None:
