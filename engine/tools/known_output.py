@@ -60,12 +60,13 @@ class KnownOutput:
     def note_marked(self, value: Any, marked: Marked, place: str, standins: StandIns) -> None:
         """A plain value, or what was written of another one, is shown as this. ``marked`` and
         ``place``: as it was rendered."""
-        taken: list[Any] = []
-        self._exact = exact(_taken_out(value, marked.places, taken))
+        self._exact = exact(_taken_out(value, marked.places, []))
         self._opaque, self._unseen = marked.opaque, marked.unseen
+        written: list[Any] = []  # a moment, say, is shown as the text that JSON has of it
+        _taken_out(marked.json, marked.opaque, written)
         self._shown = tuple(
             (where, standins.shown(opaque, where))
-            for path, opaque in zip(marked.opaque, taken, strict=False)
+            for path, opaque in zip(marked.opaque, written, strict=True)
             for where in (f"{place} {path}",)
         )
 

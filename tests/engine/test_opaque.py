@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from ipaddress import IPv4Address
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
-from pydantic import BaseModel, ConfigDict, model_serializer
+from pydantic import BaseModel, ConfigDict, TypeAdapter, model_serializer
 
 from execgraph import (
     Acl,
@@ -413,6 +416,43 @@ async def test_an_output_whose_mark_is_on_an_object_is_told_as_done_and_not_show
         result = await world.agent(engine, [deploy]).execute("go")
     assert "deploy is done; do not repeat it" in result.output
     assert "mark the values in it" in result.output
+
+
+MADE: dict[str, Callable[[int], Any]] = {
+    "moment": lambda number: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number),
+    "day": lambda number: date(2026, 1, 1) + timedelta(days=number),
+    "bytes": lambda number: b"made-%d" % number,
+    "uuid": lambda number: uuid4(),
+    "address": lambda number: IPv4Address("10.0.0.0") + number,
+    "decimal": lambda number: Decimal(number) / 7,
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+async def test_a_selector_marks_what_json_has_as_a_text(world: World, kind: str) -> None:
+    engine = world.engine()
+    given: list[Any] = []
+
+    @engine.tool(effect="write", requires=[], opaque=["$.it"], unseen=["$.seen"])
+    def make() -> dict[str, Any]:
+        """Make something."""
+        given.append(MADE[kind](next(count)))
+        return {"it": given[-1], "seen": MADE[kind](next(count)), "state": "open"}
+
+    def think(body: dict[str, Any]) -> Answer:
+        if turn(body) == 0:
+            return Answer([call("make", {})])
+        return Answer([text(str(results(body)[0]["it"]))])
+
+    world.think(think)
+    agent = world.agent(engine, [make])
+    async with engine:
+        for number in range(4):  # from the second on, this process knows the recorded text
+            result = await agent.execute("go")
+            assert result.output == TypeAdapter(Any).dump_python(given[-1], mode="json")
+            assert result.identical == bool(number)
+    assert world.server.requests == 2
+    assert all(str(it) not in json.dumps(world.server.bodies) for it in given)
 
 
 class Doubted(BaseModel):
