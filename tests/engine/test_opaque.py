@@ -620,6 +620,32 @@ async def test_a_program_tells_a_marked_output_as_a_whole(world: World, way: str
     program.sync.close()
 
 
+@pytest.mark.parametrize("reused", REUSED)
+async def test_a_marked_output_that_could_be_used_again_is_recorded_with_stand_ins(
+    world: World, reused: str
+) -> None:
+    engine = world.engine()
+    made: list[str] = []
+
+    @engine.tool(**REUSED[reused], version="1", opaque=["$.id"], unseen=["$.ms"])
+    def look() -> dict[str, Any]:
+        """Look at a ticket."""
+        made.append(f"INC-{4711 + len(made)}")
+        return {"id": made[-1], "ms": len(made)}
+
+    async with engine:
+        for number in range(3):
+            async with engine.run("p", {}) as run:
+                assert (await run.act(look)).value == {"id": made[-1], "ms": len(made)}
+            assert outcomes(run.result) == [("look", "replayed" if number else "executed")]
+            assert run.result.recorded == (not number)
+            if run.result.execution_id is not None:
+                stored = await engine.execution(run.result.execution_id)
+                assert "INC-" not in str(stored.steps[0].output)
+                assert "ms" not in str(stored.steps[0].output)
+    assert len(made) == 3
+
+
 async def test_long_values_are_hidden_in_what_a_program_tells(world: World) -> None:
     engine = world.engine()
     world.think(lambda body: Answer([text(body["messages"][0]["content"])]))
