@@ -366,7 +366,9 @@ class Tool:
 
     def whole(self, output: Any) -> bytes:
         """An output as exact JSON text, marked values too. Raises NotJson."""
-        return encode(self.marked(output).json) if self.has_marks else self.dump(output)
+        if not self.has_marks:
+            return self.dump(output)
+        return encode(self._signature.output.json(output, f"the output of {self.name}"))
 
     @property
     def writes_alike(self) -> bool:

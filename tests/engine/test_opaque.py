@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from ipaddress import IPv4Address
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
-from pydantic import BaseModel, ConfigDict, TypeAdapter, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    TypeAdapter,
+    WrapSerializer,
+    field_serializer,
+    model_serializer,
+)
 
 from execgraph import (
     Acl,
@@ -27,6 +37,7 @@ from execgraph import (
     Unseen,
 )
 from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.engine.tools.marks import takes_marks_off
 from execgraph.engine.tools.tool import Tool
 from execgraph.graphstore.canonical import fingerprint
 from execgraph.tests.models import MODEL
@@ -788,6 +799,192 @@ async def test_marks_that_a_declared_type_does_not_tell_of_are_an_error_and_no_l
         assert "puts a marked value into a text" in result.output
         assert "INC-" not in json.dumps(world.server.bodies)
         assert (await agent.execute("go")).identical
+
+
+class ByField(BaseModel):
+    """A serializer of its own takes the place of the mark's."""
+
+    id: Annotated[str, Opaque]
+
+    @field_serializer("id")
+    def write(self, value: str) -> str:
+        """Write it."""
+        return value.lower()
+
+
+class WithDefault(BaseModel):
+    """A serializer of its own stands around the mark's."""
+
+    id: Annotated[str, Opaque] = "INC-0"
+
+    @field_serializer("id")
+    def write(self, value: str) -> str:
+        """Write it."""
+        return value.lower()
+
+
+class ByType(BaseModel):
+    """A serializer of its own comes after the mark."""
+
+    id: Annotated[str, Opaque, PlainSerializer(str.lower)]
+
+
+class Around(BaseModel):
+    """It asks how a text is written, which says nothing of the mark."""
+
+    id: Annotated[str, Unseen, WrapSerializer(lambda value, write: write(value))]
+
+
+class AsWhole(BaseModel):
+    """It is written without a look at how its fields are."""
+
+    id: Annotated[str, Opaque]
+
+    @model_serializer
+    def write(self) -> dict[str, Any]:
+        """Write it."""
+        return {"id": self.id}
+
+
+class Both(BaseModel):
+    """It names twice what has the marks, so that its schema refers to that."""
+
+    ticket: WithOpaque
+    other: WithOpaque
+
+    @field_serializer("ticket", "other")
+    def write(self, value: WithOpaque) -> str:
+        """Write it."""
+        return value.id
+
+
+class Remarked(BaseModel):
+    """What its serializers return is marked."""
+
+    id: Annotated[str, Opaque]
+    other: Annotated[str, Opaque]
+
+    @field_serializer("id")
+    def write_id(self, value: str) -> Annotated[str, Opaque]:
+        """Write it."""
+        return value.lower()
+
+    @field_serializer("other", mode="plain", return_type=Annotated[str, Opaque])
+    def write_other(self, value: str) -> Any:
+        """Write it."""
+        return value.lower()
+
+
+class Named(BaseModel):
+    """Its fields are named as parts of a schema are."""
+
+    ref: Annotated[str, Opaque]
+    default: Annotated[str, Opaque]
+    metadata: Annotated[str, Opaque]
+    serialization: str
+
+    @field_serializer("serialization")
+    def write(self, value: str) -> str:
+        """Write it."""
+        return value.lower()
+
+
+class NamedToo(Named):
+    """A mark is taken off where a field is named so."""
+
+    serialization: Annotated[str, Opaque]
+
+
+def takes_off(kind: Any) -> bool:
+    return takes_marks_off(dict(TypeAdapter(kind).core_schema))
+
+
+def test_a_serializer_that_takes_a_mark_off_is_known_by_its_type() -> None:
+    lost = (ByField, WithDefault, ByType, Around, AsWhole, Both, NamedToo)
+    kept = (Ticket, Labelled, Remarked, Named, Plain, WithOpaque, list[Ticket], dict[str, Any])
+    assert [takes_off(it) for it in lost] == [True] * len(lost)
+    assert [takes_off(it) for it in kept] == [False] * len(kept)
+    assert takes_off(list[ByType | None])
+    assert takes_off(Annotated[str, Opaque, PlainSerializer(str.lower)])
+
+
+TAKEN_OFF: dict[str, tuple[Any, Callable[[], Any]]] = {
+    **{
+        kind.__name__: (kind, partial(kind, id="INC-4711"))
+        for kind in (ByField, WithDefault, ByType, Around, AsWhole)
+    },
+    "Both": (Both, lambda: Both(ticket=find_opaque(""), other=find_opaque(""))),
+    "in a text": (
+        Annotated[str, Opaque, PlainSerializer(str.lower)],
+        lambda: "INC-4711",
+    ),
+    "not declared": (dict[str, Any], lambda: {"ticket": ByField(id="INC-4711")}),
+    "a subclass": (BaseModel, lambda: AsWhole(id="INC-4711")),
+}
+
+
+@pytest.mark.parametrize("case", TAKEN_OFF)
+async def test_an_output_whose_serializer_takes_a_mark_off_is_not_shown(
+    world: World, case: str
+) -> None:
+    engine = world.engine()
+    hint, make = TAKEN_OFF[case]
+
+    def look() -> Any:
+        """Look at a ticket."""
+        return make()
+
+    look.__annotations__["return"] = hint
+
+    def think(body: dict[str, Any]) -> Answer:
+        return Answer([text(results(body)[0]) if turn(body) else call("look", {})])
+
+    world.think(think)
+    agent = world.agent(engine, [engine.tool(look, effect="write", requires=[])])
+    async with engine:
+        result = await agent.execute("go")
+        assert "look is done; do not repeat it" in result.output
+        assert "takes the mark off" in result.output
+        assert "4711" not in json.dumps(world.server.bodies)
+        assert (await agent.execute("go")).identical
+
+
+async def test_what_a_serializer_returns_may_be_marked_again(world: World) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="read")
+    def look() -> Remarked:
+        """Look at a ticket."""
+        return Remarked(id=f"INC-{(number := next(count))}", other=f"OTHER-{number}")
+
+    def think(body: dict[str, Any]) -> Answer:
+        if turn(body) == 0:
+            return Answer([call("look", {})])
+        return Answer([text("{id} {other}".format(**results(body)[0]))])
+
+    world.think(think)
+    agent = world.agent(engine, [look])
+    async with engine:
+        for number in range(3):
+            result = await agent.execute("go")
+            assert re.fullmatch(r"inc-(\d+) other-\1", result.output)
+            assert result.identical == bool(number)
+    assert "inc-" not in json.dumps(world.server.bodies)
+
+
+async def test_a_type_that_takes_a_mark_off_is_for_no_task_and_for_any_output(
+    world: World,
+) -> None:
+    engine = world.engine()
+    async with engine:
+        with pytest.raises(ConfigurationError, match="takes the mark off"):
+            await world.agent(engine, []).execute(ByField(id="INC-1"))
+        async with engine.run("program", "go") as run:
+            run.output = ByField(id="INC-1")
+        assert run.result.output == {"id": "inc-1"}
+        async with engine.run("program", "go on") as run:
+            run.output = Labelled(id="INC-1")
+        assert run.result.output == {"id": "INC-1", "label": "ticket INC-1"}
 
 
 async def test_a_mark_on_an_object_of_a_task_is_an_error_of_the_caller(world: World) -> None:
