@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from ...graphstore.selecting import Path
@@ -62,11 +64,10 @@ class KnownOutput:
         ``place``: as it was rendered."""
         self._exact = exact(_taken_out(value, marked.places, []))
         self._opaque, self._unseen = marked.opaque, marked.unseen
-        written: list[Any] = []  # a moment, say, is shown as the text that JSON has of it
-        _taken_out(marked.json, marked.opaque, written)
+        json: Any = marked.json  # which has a text of a moment, say
         self._shown = tuple(
-            (where, standins.shown(opaque, where))
-            for path, opaque in zip(marked.opaque, written, strict=True)
+            (where, standins.shown(reduce(getitem, path, json), where))
+            for path in marked.opaque
             for where in (f"{place} {path}",)
         )
 
