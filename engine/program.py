@@ -359,7 +359,7 @@ class ProgramRun:
             await self._fail(run, error)
             return
         try:
-            output = Payload.of(_given(run, self.output)[0], "the output")
+            output = Payload.of(_given(run, self.output)[0], "the output", shown=False)
         except (NotJson, AgentError) as wrong:
             await self._fail(run, wrong)
             raise

@@ -57,12 +57,15 @@ class Payload(NamedTuple):
     marks: Marked | None = None
 
     @classmethod
-    def of(cls, value: Given, what: str, marks: Marks | None = None) -> Payload:
-        """Make a payload. Raises NotJson, naming ``what``, for what cannot be recorded."""
+    def of(
+        cls, value: Given, what: str, marks: Marks | None = None, *, shown: bool = True
+    ) -> Payload:
+        """Make a payload. Raises NotJson, naming ``what``, for what cannot be recorded. ``shown``:
+        whether a model may read it; else it does not matter what is marked."""
         written: Marked | None = None
         try:
             if isinstance(value, BaseModel):
-                written = _written(value)
+                written = _written(value, shown=shown)
                 data = encode(written.json)
             else:
                 check_members(value)
@@ -211,9 +214,9 @@ class Task:
         )
 
 
-def _written(model: BaseModel) -> Marked:
+def _written(model: BaseModel, *, shown: bool) -> Marked:
     dumper = _dumper(type(model))
-    if not dumper.has_marks:
+    if not (shown and dumper.has_marks):
         return Marked(dumper.json(model, "it"))
     return marked(lambda: dumper.json(model, "it"))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...graphstore.canonical import hash_of
-from ...graphstore.model import Effect, FacetRef, SideEffect
+from ...graphstore.model import FacetRef, SideEffect
 from ..effects.effect_gate import EffectGate
 from ..effects.performing import Begun, begin, confirm_first, end, intent, key_of_read
 from ..errors import ArgumentsInvalid, PreconditionChanged
@@ -208,7 +208,7 @@ async def _call(
         action.notes = distinct(action.notes, fact_reads.notes)
     if effect is not None:
         effect = await end(run, tool, effect, result)
-    if action.for_program and (tool.effect is Effect.PURE or tool.fresh_for):
+    if action.for_program and tool.is_reused and not tool.has_marks:
         result = kept(action, tool, result)
     done = finished(action, feeds, result)
     await explain(run, action, done.run_step)

@@ -23,7 +23,7 @@ from ...graphstore.canonical import encode
 from ...graphstore.errors import NotJson
 from ..keys.exact import NotExact, exact
 from .filled_in import filled_in, says_which
-from .marks import names_marks
+from .marks import marks_taken_off, names_marks, takes_marks_off
 
 __all__ = ["Dumper", "dumper_of"]
 
@@ -47,7 +47,7 @@ class Dumper:
     def json(self, value: Any, what: str) -> Any:
         """``value`` as JSON. Raises NotJson, naming ``what``."""
         try:
-            return self._json(_prepared(value, self._classes))
+            return self._json(self._ready(value))
         except Exception as error:
             raise NotJson(f"{what} cannot be written as JSON: {error}") from error
 
@@ -61,7 +61,7 @@ class Dumper:
     def text(self, value: Any, what: str) -> bytes:
         """``value`` as exact JSON text. Raises NotJson."""
         try:
-            prepared = _prepared(value, self._classes)
+            prepared = self._ready(value)
             return self._written(prepared) or encode(self._json(prepared))
         except Exception as error:
             raise NotJson(f"{what} cannot be written as JSON: {error}") from error
@@ -93,6 +93,10 @@ class Dumper:
         return names_marks(dict(self.adapter.core_schema))
 
     @cached_property
+    def _takes_marks_off(self) -> bool:
+        return takes_marks_off(dict(self.adapter.core_schema))
+
+    @cached_property
     def writes_alike(self) -> bool:
         """Whether a plain value always gives the same text: no function of a type's own, which
         may go by what is outside, has a say in it."""
@@ -101,6 +105,11 @@ class Dumper:
     @cached_property
     def _classes(self) -> frozenset[type]:
         return _classes_in(self._hint)
+
+    def _ready(self, value: Any) -> Any:
+        if self._takes_marks_off:
+            marks_taken_off()
+        return _prepared(value, self._classes)
 
     def _json(self, value: Any, **options: Any) -> Any:
         return self.adapter.dump_python(value, mode="json", warnings=False, **_WHOLE, **options)
@@ -276,16 +285,20 @@ _PREPARE: dict[Any, Callable[[Any, Collection[type]], Any]] = {
 
 class _Layout(NamedTuple):
     """How a class is written: the classes declared of each field, None where a function of its
-    own writes the field. ``reads_itself``: such a function looks at the object as a whole."""
+    own writes the field. ``reads_itself``: such a function looks at the object as a whole.
+    ``takes_marks_off``: such a function takes the mark off what it writes."""
 
     declared: Mapping[str, frozenset[type] | None]
     reads_itself: bool
+    takes_marks_off: bool
 
 
 def _prepared_fields(value: Any, fields: Mapping[str, Any]) -> Any:
     """A model or dataclass with its fields prepared; itself if that changes none."""
     kind: Any = type(value)
     layout = _layout(kind)
+    if layout.takes_marks_off:
+        marks_taken_off()
     changed = {}
     for name, item in fields.items():
         declared = layout.declared.get(name, frozenset())
@@ -337,8 +350,16 @@ def _layout(kind: Any) -> _Layout:
             else _classes_in(field.annotation)
             for name, field in kind.model_fields.items()
         }
-        return _Layout(declared, bool(own.computed_fields or own.model_serializers))
-    return _Layout({name: _classes_in(hint) for name, hint in _hints(kind).items()}, False)
+        reads_itself = bool(own.computed_fields or own.model_serializers)
+        return _Layout(declared, reads_itself, _class_takes_marks_off(kind))
+    declared = {name: _classes_in(hint) for name, hint in _hints(kind).items()}
+    return _Layout(declared, False, _class_takes_marks_off(kind))
+
+
+def _class_takes_marks_off(kind: Any) -> bool:
+    with suppress(Exception):  # what pydantic cannot read has no marks
+        return takes_marks_off(dict(_adapter(kind).core_schema))
+    return False
 
 
 def _has_writer(marks: Collection[Any]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from ...graphstore.selecting import Path
@@ -60,12 +62,12 @@ class KnownOutput:
     def note_marked(self, value: Any, marked: Marked, place: str, standins: StandIns) -> None:
         """A plain value, or what was written of another one, is shown as this. ``marked`` and
         ``place``: as it was rendered."""
-        taken: list[Any] = []
-        self._exact = exact(_taken_out(value, marked.places, taken))
+        self._exact = exact(_taken_out(value, marked.places, []))
         self._opaque, self._unseen = marked.opaque, marked.unseen
+        json: Any = marked.json  # which has a text of a moment, say
         self._shown = tuple(
-            (where, standins.shown(opaque, where))
-            for path, opaque in zip(marked.opaque, taken, strict=False)
+            (where, standins.shown(reduce(getitem, path, json), where))
+            for path in marked.opaque
             for where in (f"{place} {path}",)
         )
 

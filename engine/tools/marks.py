@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,7 +21,18 @@ from ...graphstore.selectors import Query, names_in, query_of
 from ..errors import ConfigurationError
 from ..keys.standins import NoStandIn, StandIns
 
-__all__ = ["Marked", "Marks", "Opaque", "Unseen", "has_place", "marked", "names_marks", "unmarked"]
+__all__ = [
+    "Marked",
+    "Marks",
+    "Opaque",
+    "Unseen",
+    "has_place",
+    "marked",
+    "marks_taken_off",
+    "names_marks",
+    "takes_marks_off",
+    "unmarked",
+]
 
 _T = TypeVar("_T")
 
@@ -33,6 +45,16 @@ _OPAQUE, _UNSEEN = f"\0{_SIGN} opaque", f"\0{_SIGN} unseen"
 _met: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar(
     "execgraph_marks_met", default=None
 )
+#: Gets a member for each type that takes marks off, while a value is written whose marks count.
+_taken_off: contextvars.ContextVar[list[bool] | None] = contextvars.ContextVar(
+    "execgraph_marks_taken_off", default=None
+)
+
+_NOTED = "execgraph_mark"  # in the metadata of a core schema
+#: The kinds of serializers that may have what is inside written as that is declared.
+_ASK_INSIDE = frozenset({"function-wrap", "include-exclude-sequence", "include-exclude-dict"})
+#: What a core schema has under names of others, and what is no schema in it.
+_BY_NAME, _NO_SCHEMAS = frozenset({"fields", "choices"}), frozenset({"metadata", "default"})
 
 
 class _Mark:
@@ -41,8 +63,11 @@ class _Mark:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema: Any = handler(source)
-        writer = core_schema.wrap_serializer_function_ser_schema(_writer(cls._key), schema=schema)
-        return {**schema, "serialization": writer}
+        write = _writer(cls._key)
+        writer = core_schema.wrap_serializer_function_ser_schema(write, schema=schema)
+        # Another serializer may take the place of this one; what is noted beside it stays.
+        noted = {**schema.get("metadata", {}), _NOTED: write}
+        return {**schema, "serialization": writer, "metadata": noted}
 
 
 class Opaque(_Mark):
@@ -84,6 +109,68 @@ def names_marks(schema: object) -> bool:
     return "write_marked" in repr(schema)
 
 
+def takes_marks_off(schema: object) -> bool:
+    """Whether a type, by its core schema, has a serializer that writes what is marked without the
+    mark: one that takes the place of the mark's own, or that does not ask how the inside of what it
+    writes is written."""
+    if not names_marks(schema):
+        return False
+    parts = list(_parts(schema))
+    refs = {it["ref"]: it for it in parts if "ref" in it}
+    return any(_takes_off(it, refs) for it in parts)
+
+
+def _takes_off(schema: Mapping[str, Any], refs: Mapping[str, Any]) -> bool:
+    writer = schema.get("serialization")
+    if writer is None or names_marks(writer):  # it is the mark's own, or marks what it gives
+        return False
+    inside = {key: it for key, it in schema.items() if key != "serialization"}
+    parts = [inside] if writer["type"] in _ASK_INSIDE else _parts(inside, refs)
+    return any(_NOTED in it.get("metadata", {}) for it in parts)
+
+
+def _parts(schema: Any, refs: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """The schemas in a core schema; with ``refs``, those that it names, too."""
+    left, named = [schema], set()
+    while left:
+        part = left.pop()
+        if isinstance(part, list | tuple):
+            left += part
+        if not isinstance(part, dict):
+            continue
+        yield part
+        for key, inside in part.items():
+            if key in _BY_NAME and isinstance(inside, dict):
+                left += inside.values()
+            elif key not in _NO_SCHEMAS:
+                left.append(inside)
+        name = part.get("schema_ref", "")
+        if refs and name in refs and name not in named:
+            named.add(name)
+            left.append(refs[name])
+
+
+def marks_taken_off() -> None:
+    """Tell who writes a value that its type takes marks off."""
+    if (taken_off := _taken_off.get()) is not None:
+        taken_off.append(True)
+
+
+@contextmanager
+def _none_taken_off() -> Iterator[None]:
+    taken_off: list[bool] = []
+    token = _taken_off.set(taken_off)
+    try:
+        yield
+    finally:
+        _taken_off.reset(token)
+    if taken_off:
+        raise NoStandIn(
+            "a serializer of its own takes the mark off a value; mark what that serializer returns"
+            " ('-> Annotated[str, Opaque]'), or leave the mark out"
+        )
+
+
 @dataclass(frozen=True)
 class Marked:
     """A value as JSON, and where in it marked values are."""
@@ -118,10 +205,11 @@ class Marked:
 
 
 def marked(write: Callable[[], Json]) -> Marked:
-    """Write a value, and collect where its marks are."""
+    """Write a value, and collect where its marks are. Raises NoStandIn if some are taken off."""
     token = _marking.set(True)
     try:
-        tree = write()
+        with _none_taken_off():
+            tree = write()
     finally:
         _marking.reset(token)
     opaque: list[Path] = []
@@ -136,7 +224,8 @@ def unmarked(write: Callable[[], _T]) -> _T:
     met: list[str] = []
     token = _met.set(met)
     try:
-        written = write()
+        with _none_taken_off():
+            written = write()
     finally:
         _met.reset(token)
     if met:
@@ -184,6 +273,10 @@ class Marks:
     def are_names(self) -> bool:
         """Whether each mark is found by the names of fields alone, whatever the values are."""
         return None not in self._names.values()
+
+    def declaration(self) -> dict[str, Json]:
+        """The selectors, as a key has them."""
+        return {"opaque": sorted(self._opaque), "unseen": sorted(self._unseen)}
 
     def on(self, value: Marked) -> Marked:
         """Add the places that these selectors find to the marks of ``value``. Raises NoStandIn for

@@ -140,6 +140,11 @@ class Tool:
         """Whether something in its outputs is opaque or unseen."""
         return bool(self._marks) or self._signature.output.has_marks
 
+    @property
+    def is_reused(self) -> bool:
+        """Whether an output of it may be used again, always or for a time."""
+        return self.effect is Effect.PURE or self.fresh_for is not None
+
     @cached_property
     def marks_by_name(self) -> bool:
         """Whether plain values that are equal but for what is marked are written alike, with their
@@ -186,9 +191,13 @@ class Tool:
     @cached_property
     def _declared(self) -> Sequence[Json]:
         """What its body is known by beside its source. An output that is used again is what its
-        type makes of what was recorded."""
+        type makes of what was recorded, and has no stand-ins."""
         made = [self._output_schema()] if self.effect is Effect.PURE else []
-        return ["tool", self.name, self.schema, *made]
+        marks = [self._declared_marks()] if self.is_reused and self.has_marks else []
+        return ["tool", self.name, self.schema, *made, *marks]
+
+    def _declared_marks(self) -> Json:
+        return {**self._marks.declaration(), "by type": self._signature.output.has_marks}
 
     def _output_schema(self) -> Json:
         try:
@@ -363,7 +372,9 @@ class Tool:
 
     def whole(self, output: Any) -> bytes:
         """An output as exact JSON text, marked values too. Raises NotJson."""
-        return encode(self.marked(output).json) if self.has_marks else self.dump(output)
+        if not self.has_marks:
+            return self.dump(output)
+        return encode(self._signature.output.json(output, f"the output of {self.name}"))
 
     @property
     def writes_alike(self) -> bool:

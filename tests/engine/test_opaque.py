@@ -5,12 +5,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from ipaddress import IPv4Address
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
-from pydantic import BaseModel, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    TypeAdapter,
+    WrapSerializer,
+    field_serializer,
+    model_serializer,
+)
 
 from execgraph import (
     Acl,
@@ -23,6 +37,9 @@ from execgraph import (
     Unseen,
 )
 from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.engine.tools.marks import takes_marks_off
+from execgraph.engine.tools.tool import Tool
+from execgraph.graphstore.canonical import fingerprint
 from execgraph.tests.models import MODEL
 
 from .conftest import World, misses, outcomes, results, turn
@@ -213,6 +230,108 @@ async def test_a_pure_output_is_not_used_again_for_other_values(world: World) ->
     assert made == ["abc", "xyz", "abc"]
 
 
+class Plain(BaseModel):
+    """A ticket without marks, which is written as the others are."""
+
+    id: str
+    ms: int = 4
+
+
+class WithOpaque(Plain):
+    """A ticket whose id is carried."""
+
+    model_config = ConfigDict(title="Plain")
+    id: Annotated[str, Opaque]
+
+
+class WithUnseen(Plain):
+    """A ticket that was looked up in a time that says nothing."""
+
+    model_config = ConfigDict(title="Plain")
+    ms: Annotated[int, Unseen] = 4
+
+
+def find_plain(title: str) -> Plain:
+    """Find a ticket."""
+    return Plain(id="INC-4711")
+
+
+def find_opaque(title: str) -> WithOpaque:
+    """Find a ticket."""
+    return WithOpaque(id="INC-4711")
+
+
+def find_unseen(title: str) -> WithUnseen:
+    """Find a ticket."""
+    return WithUnseen(id="INC-4711")
+
+
+REUSED: dict[str, dict[str, Any]] = {
+    "pure": {"effect": "pure"},
+    "fresh": {"effect": "read", "fresh_for": timedelta(hours=1)},
+}
+MARKED: dict[str, tuple[Any, dict[str, Any]]] = {
+    "an opaque selector": (find_plain, {"opaque": ["$.id"]}),
+    "an unseen selector": (find_plain, {"unseen": ["$.ms"]}),
+    "an opaque type": (find_opaque, {}),
+    "an unseen type": (find_unseen, {}),
+}
+
+
+@pytest.mark.parametrize("reused", REUSED)
+@pytest.mark.parametrize("marks", MARKED)
+async def test_what_is_recorded_with_marks_is_not_used_again_without_them(
+    world: World, reused: str, marks: str
+) -> None:
+    closed: list[Any] = []
+
+    def close(it: str) -> str:
+        """Close a ticket."""
+        closed.append(json.loads(it))
+        return "closed"
+
+    def think(body: dict[str, Any]) -> Answer:
+        if turn(body) == 0:
+            return Answer([call("find", {"title": "web"})])
+        if turn(body) == 1:
+            return Answer([call("close", {"it": json.dumps(results(body)[0])})])
+        return Answer([text("done")])
+
+    async def run(function: Any, selectors: dict[str, Any]) -> list[tuple[str, str]]:
+        engine = world.engine()
+        declared = {**REUSED[reused], **selectors, "name": "find", "version": "1"}
+        tools = [engine.tool(function, **declared), engine.tool(close, effect="write", requires=[])]
+        async with engine:
+            return outcomes(await world.agent(engine, tools).execute("go"))
+
+    world.think(think)
+    await run(*MARKED[marks])
+    await run(find_plain, {})
+    whole = {"id": "INC-4711", "ms": 4}
+    assert closed == [{"id": "INC-4711"} if "unseen" in marks else whole, whole]
+    assert ("find", "reused") in await run(find_plain, {}), "this one was recorded without marks"
+    assert await run(*MARKED[marks])
+    assert closed[2:] == [whole, closed[0]]
+
+
+@pytest.mark.parametrize("marks", MARKED)
+def test_marks_are_in_the_key_of_a_tool_whose_outputs_are_used_again(marks: str) -> None:
+    marked, selectors = MARKED[marks]
+    known: dict[str, Any] = {"name": "find", "version": "1"}
+    for declared in REUSED.values():
+        plain = Tool(find_plain, **declared, **known)
+        assert plain.code_key != Tool(marked, **declared, **known, **selectors).code_key
+    read = Tool(find_plain, effect="read", **known)
+    assert read.code_key == Tool(marked, effect="read", **known, **selectors).code_key
+
+
+def test_a_tool_without_marks_has_the_key_that_it_always_had() -> None:
+    for declared in REUSED.values():
+        tool = Tool(find_plain, **declared, name="find", version="1")
+        made = [Plain.model_json_schema(mode="serialization")] if tool.effect == "pure" else []
+        assert tool.source_key() == fingerprint(["tool", "find", tool.schema, *made, "1"])
+
+
 async def test_an_error_hides_the_values_that_it_quotes(world: World) -> None:
     engine = world.engine()
 
@@ -308,6 +427,43 @@ async def test_an_output_whose_mark_is_on_an_object_is_told_as_done_and_not_show
         result = await world.agent(engine, [deploy]).execute("go")
     assert "deploy is done; do not repeat it" in result.output
     assert "mark the values in it" in result.output
+
+
+MADE: dict[str, Callable[[int], Any]] = {
+    "moment": lambda number: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number),
+    "day": lambda number: date(2026, 1, 1) + timedelta(days=number),
+    "bytes": lambda number: b"made-%d" % number,
+    "uuid": lambda number: uuid4(),
+    "address": lambda number: IPv4Address("10.0.0.0") + number,
+    "decimal": lambda number: Decimal(number) / 7,
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+async def test_a_selector_marks_what_json_has_as_a_text(world: World, kind: str) -> None:
+    engine = world.engine()
+    given: list[Any] = []
+
+    @engine.tool(effect="write", requires=[], opaque=["$.it"], unseen=["$.seen"])
+    def make() -> dict[str, Any]:
+        """Make something."""
+        given.append(MADE[kind](next(count)))
+        return {"it": given[-1], "seen": MADE[kind](next(count)), "state": "open"}
+
+    def think(body: dict[str, Any]) -> Answer:
+        if turn(body) == 0:
+            return Answer([call("make", {})])
+        return Answer([text(str(results(body)[0]["it"]))])
+
+    world.think(think)
+    agent = world.agent(engine, [make])
+    async with engine:
+        for number in range(4):  # from the second on, this process knows the recorded text
+            result = await agent.execute("go")
+            assert result.output == TypeAdapter(Any).dump_python(given[-1], mode="json")
+            assert result.identical == bool(number)
+    assert world.server.requests == 2
+    assert all(str(it) not in json.dumps(world.server.bodies) for it in given)
 
 
 class Doubted(BaseModel):
@@ -475,6 +631,32 @@ async def test_a_program_tells_a_marked_output_as_a_whole(world: World, way: str
     program.sync.close()
 
 
+@pytest.mark.parametrize("reused", REUSED)
+async def test_a_marked_output_that_could_be_used_again_is_recorded_with_stand_ins(
+    world: World, reused: str
+) -> None:
+    engine = world.engine()
+    made: list[str] = []
+
+    @engine.tool(**REUSED[reused], version="1", opaque=["$.id"], unseen=["$.ms"])
+    def look() -> dict[str, Any]:
+        """Look at a ticket."""
+        made.append(f"INC-{4711 + len(made)}")
+        return {"id": made[-1], "ms": len(made)}
+
+    async with engine:
+        for number in range(3):
+            async with engine.run("p", {}) as run:
+                assert (await run.act(look)).value == {"id": made[-1], "ms": len(made)}
+            assert outcomes(run.result) == [("look", "replayed" if number else "executed")]
+            assert run.result.recorded == (not number)
+            if run.result.execution_id is not None:
+                stored = await engine.execution(run.result.execution_id)
+                assert "INC-" not in str(stored.steps[0].output)
+                assert "ms" not in str(stored.steps[0].output)
+    assert len(made) == 3
+
+
 async def test_long_values_are_hidden_in_what_a_program_tells(world: World) -> None:
     engine = world.engine()
     world.think(lambda body: Answer([text(body["messages"][0]["content"])]))
@@ -617,6 +799,192 @@ async def test_marks_that_a_declared_type_does_not_tell_of_are_an_error_and_no_l
         assert "puts a marked value into a text" in result.output
         assert "INC-" not in json.dumps(world.server.bodies)
         assert (await agent.execute("go")).identical
+
+
+class ByField(BaseModel):
+    """A serializer of its own takes the place of the mark's."""
+
+    id: Annotated[str, Opaque]
+
+    @field_serializer("id")
+    def write(self, value: str) -> str:
+        """Write it."""
+        return value.lower()
+
+
+class WithDefault(BaseModel):
+    """A serializer of its own stands around the mark's."""
+
+    id: Annotated[str, Opaque] = "INC-0"
+
+    @field_serializer("id")
+    def write(self, value: str) -> str:
+        """Write it."""
+        return value.lower()
+
+
+class ByType(BaseModel):
+    """A serializer of its own comes after the mark."""
+
+    id: Annotated[str, Opaque, PlainSerializer(str.lower)]
+
+
+class Around(BaseModel):
+    """It asks how a text is written, which says nothing of the mark."""
+
+    id: Annotated[str, Unseen, WrapSerializer(lambda value, write: write(value))]
+
+
+class AsWhole(BaseModel):
+    """It is written without a look at how its fields are."""
+
+    id: Annotated[str, Opaque]
+
+    @model_serializer
+    def write(self) -> dict[str, Any]:
+        """Write it."""
+        return {"id": self.id}
+
+
+class Both(BaseModel):
+    """It names twice what has the marks, so that its schema refers to that."""
+
+    ticket: WithOpaque
+    other: WithOpaque
+
+    @field_serializer("ticket", "other")
+    def write(self, value: WithOpaque) -> str:
+        """Write it."""
+        return value.id
+
+
+class Remarked(BaseModel):
+    """What its serializers return is marked."""
+
+    id: Annotated[str, Opaque]
+    other: Annotated[str, Opaque]
+
+    @field_serializer("id")
+    def write_id(self, value: str) -> Annotated[str, Opaque]:
+        """Write it."""
+        return value.lower()
+
+    @field_serializer("other", mode="plain", return_type=Annotated[str, Opaque])
+    def write_other(self, value: str) -> Any:
+        """Write it."""
+        return value.lower()
+
+
+class Named(BaseModel):
+    """Its fields are named as parts of a schema are."""
+
+    ref: Annotated[str, Opaque]
+    default: Annotated[str, Opaque]
+    metadata: Annotated[str, Opaque]
+    serialization: str
+
+    @field_serializer("serialization")
+    def write(self, value: str) -> str:
+        """Write it."""
+        return value.lower()
+
+
+class NamedToo(Named):
+    """A mark is taken off where a field is named so."""
+
+    serialization: Annotated[str, Opaque]
+
+
+def takes_off(kind: Any) -> bool:
+    return takes_marks_off(dict(TypeAdapter(kind).core_schema))
+
+
+def test_a_serializer_that_takes_a_mark_off_is_known_by_its_type() -> None:
+    lost = (ByField, WithDefault, ByType, Around, AsWhole, Both, NamedToo)
+    kept = (Ticket, Labelled, Remarked, Named, Plain, WithOpaque, list[Ticket], dict[str, Any])
+    assert [takes_off(it) for it in lost] == [True] * len(lost)
+    assert [takes_off(it) for it in kept] == [False] * len(kept)
+    assert takes_off(list[ByType | None])
+    assert takes_off(Annotated[str, Opaque, PlainSerializer(str.lower)])
+
+
+TAKEN_OFF: dict[str, tuple[Any, Callable[[], Any]]] = {
+    **{
+        kind.__name__: (kind, partial(kind, id="INC-4711"))
+        for kind in (ByField, WithDefault, ByType, Around, AsWhole)
+    },
+    "Both": (Both, lambda: Both(ticket=find_opaque(""), other=find_opaque(""))),
+    "in a text": (
+        Annotated[str, Opaque, PlainSerializer(str.lower)],
+        lambda: "INC-4711",
+    ),
+    "not declared": (dict[str, Any], lambda: {"ticket": ByField(id="INC-4711")}),
+    "a subclass": (BaseModel, lambda: AsWhole(id="INC-4711")),
+}
+
+
+@pytest.mark.parametrize("case", TAKEN_OFF)
+async def test_an_output_whose_serializer_takes_a_mark_off_is_not_shown(
+    world: World, case: str
+) -> None:
+    engine = world.engine()
+    hint, make = TAKEN_OFF[case]
+
+    def look() -> Any:
+        """Look at a ticket."""
+        return make()
+
+    look.__annotations__["return"] = hint
+
+    def think(body: dict[str, Any]) -> Answer:
+        return Answer([text(results(body)[0]) if turn(body) else call("look", {})])
+
+    world.think(think)
+    agent = world.agent(engine, [engine.tool(look, effect="write", requires=[])])
+    async with engine:
+        result = await agent.execute("go")
+        assert "look is done; do not repeat it" in result.output
+        assert "takes the mark off" in result.output
+        assert "4711" not in json.dumps(world.server.bodies)
+        assert (await agent.execute("go")).identical
+
+
+async def test_what_a_serializer_returns_may_be_marked_again(world: World) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="read")
+    def look() -> Remarked:
+        """Look at a ticket."""
+        return Remarked(id=f"INC-{(number := next(count))}", other=f"OTHER-{number}")
+
+    def think(body: dict[str, Any]) -> Answer:
+        if turn(body) == 0:
+            return Answer([call("look", {})])
+        return Answer([text("{id} {other}".format(**results(body)[0]))])
+
+    world.think(think)
+    agent = world.agent(engine, [look])
+    async with engine:
+        for number in range(3):
+            result = await agent.execute("go")
+            assert re.fullmatch(r"inc-(\d+) other-\1", result.output)
+            assert result.identical == bool(number)
+    assert "inc-" not in json.dumps(world.server.bodies)
+
+
+async def test_a_type_that_takes_a_mark_off_is_for_no_task_and_for_any_output(
+    world: World,
+) -> None:
+    engine = world.engine()
+    async with engine:
+        with pytest.raises(ConfigurationError, match="takes the mark off"):
+            await world.agent(engine, []).execute(ByField(id="INC-1"))
+        async with engine.run("program", "go") as run:
+            run.output = ByField(id="INC-1")
+        assert run.result.output == {"id": "inc-1"}
+        async with engine.run("program", "go on") as run:
+            run.output = Labelled(id="INC-1")
+        assert run.result.output == {"id": "INC-1", "label": "ticket INC-1"}
 
 
 async def test_a_mark_on_an_object_of_a_task_is_an_error_of_the_caller(world: World) -> None:
