@@ -288,8 +288,8 @@ class TaskUnknown(ExecgraphError):
         self.task = task
         super().__init__(
             f"there is no task with the key {task!r} in the namespace {store.namespace!r}. The key"
-            f" of a run's task is the 'task' of `execgraph runs --json{options_for(store)}`; it is a"
-            " digest, and no name."
+            f" of a run's task is the 'task' of `execgraph runs --json{options_for(store)}`; it is"
+            " a digest, and no name."
         )
 
 

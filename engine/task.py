@@ -172,19 +172,14 @@ class Task:
         return TaskContent(decode(inputs), context)
 
     @cached_property
-    def seen(self) -> str:
-        """The fingerprint of the inputs and the context with their real values, without what is
-        unseen."""
-        return fingerprint([self.inputs.seen, None if self.context is None else self.context.seen])
-
-    @cached_property
     def exact(self) -> str:
         """What its wishes are known by: its key, and the real values of what is opaque. What was
         done for one of them was not done for another, though one recording serves both."""
         payloads = (self.inputs, self.context)
         if not any(it.marks.opaque for it in payloads if it is not None and it.marks is not None):
             return self.key
-        return hash_of("exact task", self.key, self.seen)
+        seen = [None if it is None else it.seen for it in payloads]
+        return hash_of("exact task", self.key, fingerprint(seen))
 
     def bind(self, standins: StandIns) -> None:
         """Give its opaque values their stand-ins, before anything is asked or read back."""

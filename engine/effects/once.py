@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from ...graphstore.canonical import encode, hash_of
+from ...graphstore.canonical import encode, fingerprint, hash_of
 from ...graphstore.model import SideEffect
 from ..errors import EffectInDoubt
 from ..run.planned_actions import PlannedAction
@@ -27,13 +27,14 @@ def known_by(run: Run, action: PlannedAction, tool: Tool, arguments: str) -> str
     """What an effect is known by that happens once. ``arguments``: their fingerprint.
 
     Without ``once_per`` it is the agent, the tool, the task and the arguments with their real
-    values, without what is unseen, and how many equal effects the run has begun before; no code
-    and no fact. Raises ArgumentsInvalid.
+    values, and how many equal effects the run has begun before; no code and no fact. Raises
+    ArgumentsInvalid.
     """
     assert action.parsed.arguments is not None
     if (per := tool.once_per(action.parsed.arguments, run.inputs)) is not None:
         return hash_of("once", tool.name, per)
-    given = run.spec.task.seen
+    task = run.spec.task
+    given = fingerprint([task.inputs.json, None if task.context is None else task.context.json])
     equal = (
         hash_of("once", run.definition.name, tool.name, given, arguments, before)
         for before in itertools.count()

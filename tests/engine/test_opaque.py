@@ -435,7 +435,7 @@ MADE: dict[str, Callable[[int], Any]] = {
     "bytes": lambda number: b"made-%d" % number,
     "uuid": lambda number: uuid4(),
     "address": lambda number: IPv4Address("10.0.0.0") + number,
-    "decimal": lambda number: Decimal(number) / 7,
+    "decimal": lambda number: Decimal(number) + Decimal("7000.0625"),
 }
 
 
