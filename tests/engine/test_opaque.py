@@ -22,7 +22,9 @@ from execgraph import (
     RunFailed,
     Unseen,
 )
+from execgraph.adapters.anthropic.dialect import MessagesDialect
 from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.engine.keys.standins import StandIns
 from execgraph.tests.models import MODEL
 
 from .conftest import World, misses, outcomes, results, turn
@@ -687,6 +689,59 @@ async def test_a_value_may_be_called_as_a_role_or_a_tool_is(world: World) -> Non
                 run.output = reply["content"][0]["text"]
             assert run.output == f"Look at {incident}."
     assert world.server.requests == 1
+
+
+def close_of(incident: str) -> dict[str, Any]:
+    """A tool whose every field tells of an incident, and is called as it may be."""
+    said = {"description": f"Not {incident}", "enum": [incident], "pattern": f"^{incident}$"}
+    schema = {"type": "object", "properties": {"closing": said}, "required": ["closing"]}
+    given = {"description": f"Closes {incident}.", "input_examples": [{"closing": incident}]}
+    return {"name": "closing", "input_schema": schema, **given}
+
+
+def told(incident: str) -> dict[str, dict[str, Any]]:
+    """Fields beside the messages in which a program may tell of an incident."""
+    schema = {"type": "object", "properties": {"id": {"const": incident}}}
+    answer = {"type": "json_schema", "schema": schema}
+    return {
+        "tools": {"tools": [close_of(incident)]},
+        "stop_sequences": {"stop_sequences": [f"{incident} is over"]},
+        "metadata": {"metadata": {"user_id": incident}},
+        "output_config": {"output_config": {"effort": "high", "format": answer}},
+        "output_format": {"output_format": answer},
+        "context_management": {"context_management": {"edits": [{"instructions": incident}]}},
+    }
+
+
+@pytest.mark.parametrize("where", told(""))
+async def test_values_are_hidden_in_whatever_else_a_request_says(world: World, where: str) -> None:
+    engine = world.engine()
+    world.think(lambda _: Answer([text("ok")]))
+    incidents = ("INC-5001", "INC-5002", "closing", "object", "required", "json_schema")
+    async with engine:
+        for incident in incidents:
+            async with engine.run(
+                "p", {"incident": incident}, opaque=["$.incident"], client=world.client
+            ) as run:
+                said = [{"role": "user", "content": "go"}]
+                asked = {"model": MODEL, "max_tokens": 50, "messages": said}
+                await run.decide({**asked, **told(incident)[where]})
+            assert run.result.replayed == (incident != "INC-5001"), run.result.miss
+    (sent,) = world.server.bodies
+    assert "INC-500" not in json.dumps(sent)
+    assert "opq_" in json.dumps(sent[where])
+    if where == "tools":
+        (tool,) = sent["tools"]
+        standin = tool["input_examples"][0]["closing"]
+        assert standin.startswith("opq_")
+        assert tool == close_of(standin)
+
+
+def test_the_stop_sequence_that_ended_a_reply_is_read_back() -> None:
+    standins = StandIns("task")
+    standin = standins.shown("INC-5001", "input")
+    reply = {"content": [], "stop_reason": "stop_sequence", "stop_sequence": f"of {standin}"}
+    assert MessagesDialect().read_back(reply, standins.real)["stop_sequence"] == "of INC-5001"
 
 
 async def test_what_the_api_calls_blocks_by_and_what_was_thought_are_sent_as_they_are(
