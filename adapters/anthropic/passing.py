@@ -18,14 +18,16 @@ from urllib.parse import urlsplit
 import httpx2
 from typing_extensions import override
 
+from ...engine.errors import AgentError
 from ...engine.model.prices import Bill
 from ...engine.outcome.cause import Cause, MissKind
 from ...engine.program import ProgramRun
 from ...graphstore.canonical import Json
 from ...graphstore.model import Usage
-from .dialect import terms_of, usage_of
+from .dialect import MessagesDialect, terms_of, usage_of
 from .errands import running_loop
 from .events import BrokenStream, EventReader
+from .sending import all_of, with_body
 
 __all__ = ["IN_A_THREAD", "Passed", "Passing", "Timed", "passed"]
 
@@ -39,7 +41,8 @@ class Passed(NamedTuple):
 
     ``what``: its name, in warnings and causes. ``is_free``: it is billed nothing. ``tells``: its
     reply tells what it is billed. ``steers``: a model's word is in the reply, and may have chosen
-    what the run did. ``instead``: what to do about it.
+    what the run did. ``instead``: what to do about it. ``is_batch``: it makes a batch.
+    ``is_counted``: it is only counted what would be sent.
     """
 
     what: str
@@ -47,6 +50,8 @@ class Passed(NamedTuple):
     tells: bool = True
     steers: bool = True
     instead: str = ""
+    is_batch: bool = False
+    is_counted: bool = False
 
 
 IN_A_THREAD = Passed(
@@ -55,8 +60,10 @@ IN_A_THREAD = Passed(
 )
 _MESSAGES, _BATCHES = "/v1/messages", "/v1/messages/batches"
 _ASKING = (_MESSAGES, "/v1/complete")
-_COUNTING = Passed("a call of /v1/messages/count_tokens", is_free=True, steers=False)
-_BATCH = Passed("a call of /v1/messages/batches", tells=False, steers=False)
+_COUNTING = Passed(
+    "a call of /v1/messages/count_tokens", is_free=True, steers=False, is_counted=True
+)
+_BATCH = Passed("a call of /v1/messages/batches", tells=False, steers=False, is_batch=True)
 _RESULTS = Passed("the results of a message batch", is_free=True)
 
 
@@ -73,6 +80,17 @@ def passed(request: Any) -> Passed | None:
     if method != "post" or not path.startswith(_ASKING):
         return None
     return _COUNTING if path == f"{_MESSAGES}/count_tokens" else Passed(f"a call of {path}")
+
+
+def _hidden(body: Mapping[str, Any], hide: Callable[[Any], Any]) -> Mapping[str, Any]:
+    """A body with stand-ins: a request, or several of a batch."""
+    if "requests" not in body:
+        return MessagesDialect().hide(body, hide)
+    asked = [
+        {**one, "custom_id": hide(one["custom_id"]), "params": _hidden(one["params"], hide)}
+        for one in body["requests"]
+    ]
+    return {**body, "requests": asked}
 
 
 class _Billed(NamedTuple):
@@ -106,6 +124,26 @@ class Passing:
         _log.warning(
             "%s inside the run %s is %s at each replay. %s", kind.what, names, how, kind.instead
         )
+
+    def hidden(self, request: Any) -> Any:
+        """The request as it is sent. Raises AgentError for a batch that says marked values.
+
+        What is counted may say any of them. What a model says of a batch is read later, perhaps
+        where nobody knows what stood in for what.
+        """
+        if not (self._kind.is_counted or self._kind.is_batch):
+            return request
+        said: Mapping[str, Any] = all_of(request)
+        body = said
+        for run in self._runs:
+            if standins := run.running.standins:
+                body = _hidden(body, standins.hide)
+        if self._kind.is_batch and body != said:
+            raise AgentError(
+                "a batch in a run with marked values would send some of them, and its results"
+                " could not be read back; make it outside of the run, or take the marks off"
+            )
+        return request if body == said else with_body(request, body)
 
     async def aread(self, response: Any) -> None:
         """Count the tokens of a response that an asynchronous client got."""

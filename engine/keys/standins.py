@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
+from threading import Lock
 from typing import Any, NamedTuple
 
 from ...graphstore.canonical import Json, hash_of
@@ -153,6 +154,7 @@ class StandIns:
         self._by_value: dict[tuple[type, str], _Pair] = {}
         self._by_text: dict[str, _Pair] = {}
         self._marked: list[tuple[Json, Json]] = []
+        self._writing = Lock()
         self._told: dict[str, str] = {}  # those of them that were written, by how programs do it
         self._spelled: dict[str, _Spelled] = {}
         #: By first words, what values look like: the characters before it, and all of them.
@@ -242,10 +244,11 @@ class StandIns:
 
     def _document_in(self, text: str) -> str | None:
         """The shown form of ``text``, if that is a marked document as programs write one."""
-        while self._marked:  # each is written once, and only for who asks
-            document, marked = self._marked.pop(0)
-            for write in _WAYS_TO_WRITE:
-                self._told.setdefault(write(document), write(marked))
+        with self._writing:
+            while self._marked:  # each is written once, and only for who asks
+                document, marked = self._marked.pop(0)
+                for write in _WAYS_TO_WRITE:
+                    self._told.setdefault(write(document), write(marked))
         return self._told.get(text)
 
     def hidden(self, text: str, *, shortest: int = _TOLD_APART) -> str:
@@ -296,13 +299,13 @@ class StandIns:
             return
         self._spelled[spelling] = known
         if (word := _WORD.search(spelling)) is None:
-            self._wordless.append(spelling)
-            self._wordless.sort(key=len, reverse=True)
+            self._wordless = sorted((*self._wordless, spelling), key=len, reverse=True)
             return
-        shapes = self._shapes.setdefault(word[0], [])
+        shapes = self._shapes.get(word[0], [])
         if (shape := (word.start(), len(spelling))) not in shapes:
-            shapes.append(shape)
-            shapes.sort(key=lambda it: it[1], reverse=True)
+            # Another list: a thread that counts tokens may be at the one that is known.
+            longest_first = sorted((*shapes, shape), key=lambda it: it[1], reverse=True)
+            self._shapes[word[0]] = longest_first
 
     # Reading back -------------------------------------------------------------------------
 
