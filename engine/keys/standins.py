@@ -135,10 +135,12 @@ class _Pair(NamedTuple):
 
 
 class _Spelled(NamedTuple):
-    """What stands in for one spelling of a value of so ``many`` characters."""
+    """What stands in for one spelling of a value of so ``many`` characters. ``depth``: in how many
+    JSON texts, one in the other, it is spelled so."""
 
     standin: str
     many: int
+    depth: int
 
 
 def is_standin(value: Any) -> bool:
@@ -276,7 +278,7 @@ class StandIns:
         return {
             pair.value
             for pair in self._by_text.values()
-            if any(it in whole and _apart(it).search(whole) for it in _spellings(pair.value))
+            if any(it in whole and _apart(it).search(whole) for it, _ in _spellings(pair.value))
         }
 
     # Showing ------------------------------------------------------------------------------
@@ -289,15 +291,17 @@ class StandIns:
         standin = text if isinstance(value, str) else type(value)(text)
         self._by_value[_exactly(value)] = self._by_text[text] = pair = _Pair(value, standin)
         self._mangled.add(kind.mangled)
-        for spelling, told in zip(_spellings(value), _spellings(standin), strict=True):
-            self._spell(spelling, _Spelled(told, len(_text(value))))
+        for spelling, depth in _spellings(value):
+            self._spell(spelling, _Spelled(text, len(_text(value)), depth))
         return pair
 
     def _spell(self, spelling: str, known: _Spelled) -> None:
         """Note how a value is spelled in a text. It is found by its first word."""
-        if spelling in self._spelled:
+        before = self._spelled.get(spelling)
+        if before is None or known.depth < before.depth:  # else it is that value as it is
+            self._spelled[spelling] = known
+        if before is not None:
             return
-        self._spelled[spelling] = known
         if (word := _WORD.search(spelling)) is None:
             self._wordless = sorted((*self._wordless, spelling), key=len, reverse=True)
             return
@@ -411,10 +415,20 @@ def _is_apart(text: str, start: int, end: int) -> bool:
     return not (_WORD.match(text[start - 1 : start]) or _WORD.match(text[end : end + 1]))
 
 
-def _spellings(value: Any) -> Iterator[str]:
-    """A value as a text has it, and as JSON has it."""
-    yield _text(value)
-    yield json.dumps(_text(value), ensure_ascii=False)[1:-1]
+def _spellings(value: Any) -> Iterator[tuple[str, int]]:
+    """A value as a text has it, and as JSON has it, and JSON inside JSON; each with the depth."""
+    yield (text := _text(value)), 0
+    if _is_plain(value) and text.isascii():
+        return
+    for inner in (_in_quotes(text), _in_quotes(text, ensure_ascii=True)):
+        yield inner, 1
+        yield _in_quotes(inner), 2
+        yield _in_quotes(inner, ensure_ascii=True), 2
+
+
+def _in_quotes(text: str, *, ensure_ascii: bool = False) -> str:
+    """A text as JSON has it between its quotes."""
+    return json.dumps(text, ensure_ascii=ensure_ascii)[1:-1]
 
 
 def may_hold_one(written: bytes) -> bool:
@@ -424,7 +438,7 @@ def may_hold_one(written: bytes) -> bool:
 
 def _is_plain(value: Any) -> bool:
     """Whether a value is the same text in JSON, however often it is escaped."""
-    return json.dumps(_text(value), ensure_ascii=False)[1:-1] == _text(value)
+    return _in_quotes(_text(value)) == _text(value)
 
 
 def _by_fences(text: str) -> Iterator[tuple[str, bool]]:

@@ -240,3 +240,30 @@ def test_values_are_hidden_in_a_text_that_nobody_made_of_marked_places() -> None
         f'no {long}, {longer}, INC-12345 nor 42: {quoted}, {{"id": "{quoted}"}}'
     )
     assert short
+
+
+@pytest.mark.parametrize(
+    "value", ["Müller-4711", 'INC "4711"', "a\\b\\4711", "line\n4711", "工单-4711"]
+)
+@pytest.mark.parametrize("inner_ascii", [True, False])
+@pytest.mark.parametrize("outer_ascii", [True, False])
+def test_values_are_hidden_as_json_inside_json_spells_them(
+    value: str, *, inner_ascii: bool, outer_ascii: bool
+) -> None:
+    standins = StandIns("task")
+    shown = standins.shown(value, "input")
+
+    def written(it: str) -> str:
+        inside = json.dumps({"id": it}, ensure_ascii=inner_ascii)
+        return json.dumps({"told": inside, "id": it}, ensure_ascii=outer_ascii)
+
+    assert standins.hidden(f"Told: {written(value)}") == f"Told: {written(shown)}"
+    assert standins.still_in([written(value)]) == {value}
+
+
+def test_a_value_that_another_one_is_spelled_as_is_that_value() -> None:
+    standins = StandIns("task")
+    quoted = standins.shown('an "id"', "input")
+    escaped = standins.shown('an \\"id\\"', "input")
+    assert standins.hidden('is an \\"id\\"') == f"is {escaped}"
+    assert standins.hidden('is an "id"') == f"is {quoted}"
