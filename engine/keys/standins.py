@@ -105,7 +105,9 @@ _IS_MOMENT = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?"
 ).fullmatch
 _IS_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
-_WHOLE = re.compile("|".join(f"{it.before}{it.whole}{it.after}" for it in _KINDS))
+#: After what JSON has in a text for a character: its letter is no part of what follows.
+_ESCAPED = r"(?<=\\[bfnrt])|(?<=\\u[\da-fA-F]{4})"
+_WHOLE = re.compile("|".join(f"(?:{it.before}|{_ESCAPED}){it.whole}{it.after}" for it in _KINDS))
 _ANYWHERE = re.compile(f"(?=({'|'.join(it.whole for it in _KINDS)}))")  # as a part of more, too
 
 #: Is in whatever is a stand-in, or looks like one.
@@ -113,7 +115,14 @@ _TRACE = re.compile("093|0e9a|opq", re.IGNORECASE)
 _TRACE_WRITTEN = re.compile(_TRACE.pattern.encode(), re.IGNORECASE)
 
 _TOLD_APART = 6  # characters that a value has at least which is known in any text
-_WORD = re.compile(r"\w+")
+#: A word is of Latin letters and digits, or of letters of other scripts: many of these put nothing
+#: between words, and none goes on with a word of the other kind.
+_LATIN = r"[\da-zA-Z_ªµºÀ-ÖØ-öø-ʯ\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]"
+_FOREIGN = rf"(?:(?!{_LATIN})\w)"
+_WORD = re.compile(f"{_LATIN}+|{_FOREIGN}+")
+_IS_FOREIGN = re.compile(_FOREIGN).match
+_IS_ESCAPED = re.compile(r"\\(?:u[\da-fA-F]{4}|[bfnrt])(?=\w)").match
+_AFTER_ESCAPE = re.compile(_ESCAPED).match
 _FENCE = re.compile(r"^[ \t]*```[^\n]*$", re.MULTILINE)
 #: How programs write JSON into a text.
 _WAYS_TO_WRITE: tuple[Callable[[Any], str], ...] = (
@@ -257,9 +266,9 @@ class StandIns:
         """Replace each marked value of so many characters that stands as a word of its own in
         ``text``, of which nobody knows where values stand in it."""
         parts, done = [], 0
-        for word in _WORD.finditer(text):
-            for before, length in self._shapes.get(word[0], ()):
-                start, end = word.start() - before, word.start() - before + length
+        for at, word in _words(text):
+            for before, length in self._shapes.get(word, ()):
+                start, end = at - before, at - before + length
                 found = self._spelled.get(text[start:end]) if start >= done else None
                 if found and found.many >= shortest and _is_apart(text, start, end):
                     parts += [text[done:start], found.standin]
@@ -405,14 +414,34 @@ def _exactly(value: Any) -> tuple[type, str]:
     return type(value), _text(value)
 
 
+def _words(text: str) -> Iterator[tuple[int, str]]:
+    """The words of a text, and where they are. One after an escaped character is given with the
+    letter of that, and without."""
+    for word in _WORD.finditer(text):
+        yield word.start(), word[0]
+        escaped = _IS_ESCAPED(text, word.start() - 1) if word.start() else None
+        if escaped is not None:
+            yield escaped.end(), text[escaped.end() : word.end()]
+
+
+def _goes_on(edge: str) -> str:
+    """A pattern of what would make a longer word of one with this ``edge``."""
+    return _FOREIGN if _IS_FOREIGN(edge) else _LATIN
+
+
 def _apart(value: str) -> re.Pattern[str]:
     """A pattern that finds a value where it is no part of a longer word."""
-    return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
+    before, after = _goes_on(value[:1]), _goes_on(value[-1:])
+    return re.compile(rf"(?:(?<!{before})|{_ESCAPED}){re.escape(value)}(?!{after})")
 
 
 def _is_apart(text: str, start: int, end: int) -> bool:
     """Whether what stands there is no part of a longer word."""
-    return not (_WORD.match(text[start - 1 : start]) or _WORD.match(text[end : end + 1]))
+    if re.match(_goes_on(text[end - 1 : end]), text[end : end + 1]):
+        return False
+    if re.match(_goes_on(text[start : start + 1]), text[start - 1 : start]):
+        return _AFTER_ESCAPE(text, start) is not None
+    return True
 
 
 def _spellings(value: Any) -> Iterator[tuple[str, int]]:

@@ -267,3 +267,38 @@ def test_a_value_that_another_one_is_spelled_as_is_that_value() -> None:
     escaped = standins.shown('an \\"id\\"', "input")
     assert standins.hidden('is an \\"id\\"') == f"is {escaped}"
     assert standins.hidden('is an "id"') == f"is {quoted}"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "请关闭工单{}已",
+        "チケット{}を閉じる",
+        "티켓 {}을",
+        "Заявка{}закрыта",
+        json.dumps("请关闭工单{}已"),
+        json.dumps("first\n{}\nlast"),
+        json.dumps(json.dumps("tab\t{} 单{}")),
+    ],
+)
+@pytest.mark.parametrize("value", ["INC-471100", "(INC-471100)", "471100", "№471100"])
+def test_values_are_hidden_beside_letters_that_go_on_with_no_word_of_theirs(
+    told: str, value: str
+) -> None:
+    standins = StandIns("task")
+    shown = standins.shown(value, "input")
+    assert standins.hidden(told.replace("{}", value)) == told.replace("{}", shown)
+    assert standins.still_in([told.replace("{}", value)]) == {value}
+    assert standins.real(told.replace("{}", shown)) == told.replace("{}", value)
+
+
+@pytest.mark.parametrize(
+    "told", ["{}0", "{}٣", "é{}", "{}ß", "_{}", "{}ạ", "{}\uff21", "x{}", "的工单的", "a\\\\x{}"]
+)
+def test_a_part_of_a_longer_word_is_no_value(told: str) -> None:
+    standins = StandIns("task")
+    for value in ("INC-471100", "工单工单工单"):
+        standins.shown(value, value)
+    assert standins.hidden(told.format("INC-471100")) == told.format("INC-471100")
+    assert standins.hidden("的工单工单工单的") == "的工单工单工单的"
+    assert standins.still_in([told.format("INC-471100"), "的工单工单工单的"]) == set()
