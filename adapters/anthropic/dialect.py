@@ -126,6 +126,22 @@ class MessagesDialect(Dialect):
         }
 
     @override
+    def parts(self, reply: Any) -> list[Any]:
+        return [_part(block) for block in reply.get("content", ())]
+
+    @override
+    def said_again(
+        self, request: Mapping[str, Any], said: Callable[[Any], Any]
+    ) -> Mapping[str, Any]:
+        messages = [
+            {**it, "content": _said_again(it.get("content"), said)}
+            if it.get("role") == "assistant"
+            else it
+            for it in request.get("messages") or ()
+        ]
+        return {**request, "messages": messages} if messages else request
+
+    @override
     def read_back(self, reply: Any, real: Callable[[Any], Any]) -> Any:
         # What was thought is signed as it is, and sent back so.
         content = [
@@ -189,6 +205,23 @@ class MessagesDialect(Dialect):
         if not any(block["text"] for block in _of_type("text", reply)):
             return f"the model's reply ended by {reason!r} and says nothing; {remedy}"
         return None
+
+
+def _part(block: Any) -> Any:
+    """What a block of a reply is known by when it is sent back. A program may drop the rest."""
+    return {key: block[key] for key in ("id", "text", "input") if block.get(key) is not None}
+
+
+def _said_again(content: Any, said: Callable[[Any], Any]) -> Any:
+    match content:
+        case str():
+            return (said({"text": content}) or {"text": content})["text"]
+        case list() | tuple():
+            return [
+                {**block, **(said(_part(block)) or {})} if isinstance(block, Mapping) else block
+                for block in content
+            ]
+    return content
 
 
 def _hidden_content(content: Any, hide: Callable[[Any], Any]) -> Any:

@@ -19,6 +19,7 @@ import httpx2
 from typing_extensions import override
 
 from ...engine.errors import AgentError
+from ...engine.keys.standins import StandIns
 from ...engine.model.prices import Bill
 from ...engine.outcome.cause import Cause, MissKind
 from ...engine.program import ProgramRun
@@ -82,12 +83,13 @@ def passed(request: Any) -> Passed | None:
     return _COUNTING if path == f"{_MESSAGES}/count_tokens" else Passed(f"a call of {path}")
 
 
-def _hidden(body: Mapping[str, Any], hide: Callable[[Any], Any]) -> Mapping[str, Any]:
+def _hidden(body: Mapping[str, Any], standins: StandIns) -> Mapping[str, Any]:
     """A body with stand-ins: a request, or several of a batch."""
     if "requests" not in body:
-        return MessagesDialect().hide(body, hide)
+        return MessagesDialect().with_standins(body, standins)
     asked = [
-        {**one, "custom_id": hide(one["custom_id"]), "params": _hidden(one["params"], hide)}
+        {key: standins.hide(it) for key, it in one.items()}
+        | {"params": _hidden(one.get("params", {}), standins)}
         for one in body["requests"]
     ]
     return {**body, "requests": asked}
@@ -137,7 +139,7 @@ class Passing:
         body = said
         for run in self._runs:
             if standins := run.running.standins:
-                body = _hidden(body, standins.hide)
+                body = _hidden(body, standins)
         if self._kind.is_batch and body != said:
             raise AgentError(
                 "a batch in a run with marked values would send some of them, and its results"

@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from threading import Lock
 from typing import Any, NamedTuple
 
-from ...graphstore.canonical import Json, hash_of
+from ...graphstore.canonical import Json, fingerprint, hash_of
 from ...graphstore.selecting import Path
 
 __all__ = ["MangledStandIn", "NoStandIn", "StandIns", "is_standin", "may_hold_one"]
@@ -171,6 +171,7 @@ class StandIns:
         #: By first words, what values look like: the characters before it, and all of them.
         self._shapes: dict[str, list[tuple[int, int]]] = {}
         self._wordless: list[str] = []
+        self._said: dict[str, Json] = {}
         self._mangled: set[str] = set()  # what looks like those shown, as patterns
 
     def __bool__(self) -> bool:
@@ -218,6 +219,16 @@ class StandIns:
         """Keep a marked document and its shown form, so that ``hide`` finds it when a program sends
         it whole."""
         self._marked.append((document, text))
+
+    def remember_said(self, real: Iterable[Json], said: Iterable[Json]) -> None:
+        """Keep what a model said, part by part, and what a program got of it."""
+        for got, shown in zip(real, said, strict=True):
+            if got != shown:
+                self._said.setdefault(fingerprint(got), shown)
+
+    def said(self, real: Json) -> Json:
+        """What a model said, of which a program got ``real``; None if it said just that."""
+        return self._said.get(fingerprint(real)) if self._said else None
 
     def hide(
         self, value: Any, *, shortest: int = _TOLD_APART, shortest_word: int = _TOLD_APART

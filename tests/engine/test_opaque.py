@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -495,6 +496,70 @@ async def test_long_values_are_hidden_in_what_a_program_tells(world: World) -> N
             assert run.output == f"Look at {incident}, please."
             assert run.result.identical == bool(number)
     assert "INC-300" not in json.dumps(world.server.bodies)
+
+
+def closing(body: dict[str, Any]) -> Answer:
+    """Closes the ticket that it is told of, and says so."""
+    told = json.loads(body["messages"][0]["content"])["id"]
+    if turn(body) < 2:
+        return Answer([text(f"I close {told}."), call("close_ticket", {"id": told, "n": 4710})])
+    return Answer([text(f"{told} is closed")])
+
+
+def as_it_came(block: dict[str, Any]) -> dict[str, Any]:
+    """A block of a reply as it is."""
+    return block
+
+
+def rebuilt(block: dict[str, Any]) -> dict[str, Any]:
+    """A block of a reply as a framework makes it anew, with a hint."""
+    known = ("type", "id", "name", "text", "input")
+    kept: dict[str, Any] = {key: block[key] for key in known if key in block}
+    return {**kept, "cache_control": {"type": "ephemeral"}}
+
+
+@pytest.mark.parametrize("sent_back", [as_it_came, rebuilt])
+@pytest.mark.parametrize("way", ["decide", "create", "stream", "sync"])
+async def test_what_a_model_said_of_a_short_value_is_sent_back_as_it_said_it(
+    world: World, way: str, sent_back: Any
+) -> None:
+    engine, numbers = world.engine(), itertools.count(4711)
+    program = Program(world, engine, way)
+    world.think(closing)
+
+    @engine.tool(effect="read", opaque=["$.id"])
+    def look() -> dict[str, int]:
+        """Look at a ticket."""
+        return {"id": next(numbers)}
+
+    async with engine:
+        for _ in range(3):
+            async with engine.run("p", "go", client=world.client) as run:
+                found = (await run.act(look)).value
+                said: list[dict[str, Any]] = [{"role": "user", "content": json.dumps(found)}]
+                asked: dict[str, Any] = {
+                    "model": MODEL,
+                    "max_tokens": 50,
+                    "tools": [{"name": "close_ticket", "input_schema": {"type": "object"}}],
+                }
+                for _ in range(2):
+                    reply = await program.ask({**asked, "messages": said}, run)
+                    assert reply[0]["text"] == f"I close {found['id']}."
+                    assert reply[1]["input"] == {"id": found["id"], "n": 4710}
+                    result = {"tool_use_id": reply[1]["id"], "content": "closed"}
+                    said += [
+                        {"role": "assistant", "content": [sent_back(it) for it in reply]},
+                        {"role": "user", "content": [{"type": "tool_result", **result}]},
+                    ]
+                (last,) = await program.ask({**asked, "messages": said}, run)
+                said.append({"role": "assistant", "content": last["text"]})
+                said.append({"role": "user", "content": "Thanks."})
+                await program.ask({**asked, "messages": said}, run)
+            assert run.result.identical == (found["id"] != 4711), run.result.miss
+    assert world.server.requests == 4
+    assert not re.search(r"\b471[1-9]\b", json.dumps(world.server.bodies))
+    await program.client.close()
+    program.sync.close()
 
 
 async def test_a_miss_tells_of_a_marked_value_that_is_too_short(world: World) -> None:
