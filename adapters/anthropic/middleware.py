@@ -25,7 +25,7 @@ from .client import being_asked
 from .dialect import MessagesDialect
 from .errands import Errands, in_loop, running_loop
 from .events import as_message, request_id_of
-from .passing import IN_A_THREAD, Passing, passed
+from .passing import IN_A_THREAD, AsyncCounted, Counted, Passing, passed
 from .sending import all_of, as_sent, body_of, with_body
 from .streaming import (
     AsyncPassing,
@@ -35,7 +35,7 @@ from .streaming import (
     SyncPassing,
     SyncServed,
     answered,
-    recorded,
+    received,
 )
 
 __all__ = ["Middleware"]
@@ -112,7 +112,7 @@ class Middleware(SdkMiddleware):
                 if response is not None:
                     streaming.watch(response, kinds.passing)
             else:
-                response, reply = await _decided(run, call)
+                response, reply = await _decided(run, call, kinds)
         except NotAnAnswer as failed:
             return failed.response
         except NotHeld:
@@ -195,10 +195,11 @@ class _Kinds(NamedTuple):
     response: Any
     passing: Any
     served: Any
+    counted: Any
 
 
-_ASYNC = _Kinds(AsyncAPIResponse, AsyncPassing, AsyncServed)
-_SYNC = _Kinds(APIResponse, SyncPassing, SyncServed)
+_ASYNC = _Kinds(AsyncAPIResponse, AsyncPassing, AsyncServed, AsyncCounted)
+_SYNC = _Kinds(APIResponse, SyncPassing, SyncServed, Counted)
 
 
 class _Call(NamedTuple):
@@ -210,7 +211,7 @@ class _Call(NamedTuple):
     read: Callable[[Any], Awaitable[bytes]]
 
 
-async def _decided(run: ProgramRun, call: _Call) -> tuple[Any, Any]:
+async def _decided(run: ProgramRun, call: _Call, kinds: _Kinds) -> tuple[Any, Any]:
     """The SDK's response, or the reply if nobody was asked, or was asked with stand-ins. Raises
     NotAnAnswer and NotHeld."""
     responses: list[Any] = []
@@ -219,7 +220,7 @@ async def _decided(run: ProgramRun, call: _Call) -> tuple[Any, Any]:
     async def ask(request: Any) -> bytes:
         body = body_of(request) if changed else None
         responses.append(response := await answered(call.sent, call.send(body)))
-        return recorded(response, await call.read(response))
+        return await received(call.sent, response, call.read, kinds.counted)
 
     reply = await run.ask(call.sent, at_once(ask), MessagesDialect())
     return (responses[0] if responses and not changed else None), reply.value

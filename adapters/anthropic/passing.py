@@ -30,7 +30,16 @@ from .errands import running_loop
 from .events import BrokenStream, EventReader
 from .sending import all_of, with_body
 
-__all__ = ["IN_A_THREAD", "Passed", "Passing", "Timed", "passed"]
+__all__ = [
+    "IN_A_THREAD",
+    "AsyncCounted",
+    "Counted",
+    "Passed",
+    "Passing",
+    "ReportedUsage",
+    "Timed",
+    "passed",
+]
 
 _log = logging.getLogger("execgraph")
 
@@ -153,7 +162,7 @@ class Passing:
         if not self._tells_tokens(raw):
             return
         if self._streams:
-            raw.stream = _AsyncCounted(raw.stream, self._events(raw))
+            raw.stream = AsyncCounted(raw.stream, self._events(raw))
         else:
             self._pay(self._of(await raw.aread()))
 
@@ -163,7 +172,7 @@ class Passing:
         if not self._tells_tokens(raw):
             return
         if self._streams:
-            raw.stream = _Counted(raw.stream, self._events(raw))
+            raw.stream = Counted(raw.stream, self._events(raw))
         else:
             self._pay(self._of(raw.read()))
 
@@ -176,10 +185,10 @@ class Passing:
             self._pay(_Billed(self._model, Usage() if kind.is_free else None, {}))
         return kind.tells and not kind.is_free
 
-    def _events(self, raw: httpx2.Response) -> _Events:
+    def _events(self, raw: httpx2.Response) -> ReportedUsage:
         """The events of a stream: what it is billed is not known before they tell."""
         self._pay(_Billed(self._model, None, {}))
-        return _Events(raw.headers, self._correct)
+        return ReportedUsage(raw.headers, self._correct)
 
     def _of(self, body: bytes) -> _Billed:
         try:
@@ -222,7 +231,7 @@ def _in_loop(run: ProgramRun, bill: Bill) -> None:
         run.loop.call_soon_threadsafe(pay)
 
 
-class _Events:
+class ReportedUsage:
     """Reads the usage that a stream of events reports."""
 
     def __init__(
@@ -263,10 +272,10 @@ class Timed:
         return getattr(self._stream, "elapsed", None)
 
 
-class _Counted(Timed, httpx2.SyncByteStream):
+class Counted(Timed, httpx2.SyncByteStream):
     """Passes a synchronous stream on as it is, and has its bytes read."""
 
-    def __init__(self, stream: Any, events: _Events) -> None:
+    def __init__(self, stream: Any, events: ReportedUsage) -> None:
         self._stream = stream
         self._events = events
 
@@ -281,10 +290,10 @@ class _Counted(Timed, httpx2.SyncByteStream):
         self._stream.close()
 
 
-class _AsyncCounted(Timed, httpx2.AsyncByteStream):
+class AsyncCounted(Timed, httpx2.AsyncByteStream):
     """Passes an asynchronous stream on as it is, and has its bytes read."""
 
-    def __init__(self, stream: Any, events: _Events) -> None:
+    def __init__(self, stream: Any, events: ReportedUsage) -> None:
         self._stream = stream
         self._events = events
 
