@@ -69,36 +69,44 @@ _NUMBER = _Kind(
     r"(?<![\d.])",
     r"7093\d{12}",
     r"(?!\d)",
-    # As it is, or grouped as people write numbers.
-    r"(?<!\d)7093\d{9,14}(?!\d)|(?<!\d)7[,.'_\s]093(?:[,.'_\s]\d{3}){3,4}(?!\d)",
+    # As it is, grouped as people write numbers, or as a power of ten.
+    r"(?<!\d)7093\d{9,14}(?!\d)|(?<!\d)7[,.'_\s]093(?:[,.'_\s]\d{3}){3,4}(?!\d)"
+    r"|(?<!\d)7093(?:[-,.'_\s]\d{4}){3}(?!\d)|(?<!\d)7\.093\d*[eE]\+?15(?!\d)",
 )
 _FRACTION = _Kind(
     lambda seed: f"7093{_digits(seed, 7)}.{_digits(seed[16:], 3)}1",
     r"(?<![\d.])",
     r"7093\d{7}\.\d{3}1",
     r"(?!\d)",
-    r"(?<![\d.])7093\d{5,8}\.\d+",
+    # The same, and without what comes after the point.
+    r"(?<![\d.])7093\d{5,8}\.\d+|(?<![\d.])7093\d{7}(?!\d)"
+    r"|(?<![\d.])70[,.'_\s]93\d(?:[,.'_\s]\d{3}){2}(?!\d)|(?<!\d)7\.093\d*[eE]\+?10(?!\d)",
 )
 _MOMENT = _Kind(
     _moment,
     r"(?<!\d)",
     r"7093-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{5}1Z",
     _NO_LETTER,
-    r"7093-\d\d-\d\d(T[\d:.]*Z?)?",
+    r"7093-\d\d-\d\d(T[\d:.]*Z?)?|(?<!\d)7093[/.]\d\d?[/.]\d\d?(?!\d)"
+    r"|(?<!\d)\d\d?[-/.]\d\d?[-/.]7093(?!\d)|(?<!\d)7093\d{4}T\d{4}",
 )
 _UUID = _Kind(
     _uuid,
     r"(?<![0-9a-f])",
     r"0e9a[0-9a-f]{4}-[0-9a-f]{4}-8[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}",
     _NO_LETTER,
-    r"(?i:(?<![0-9a-f])0e9a[0-9a-f]{4}-[0-9a-f-]{10,40})",
+    # Cut, in capitals, or with something else between its parts, or nothing.
+    r"(?i:(?<![0-9a-f])0e9a[0-9a-f]{4}(?:-[0-9a-f-]{10,40}"
+    r"|[^0-9a-z]{0,3}[0-9a-f]{4}[^0-9a-z]{0,3}8[0-9a-f]{3}[^0-9a-z]{0,3}a[0-9a-f]{3}"
+    r"[^0-9a-z]{0,3}[0-9a-f]{6}))",
 )
 _TOKEN = _Kind(
     _token,
     r"(?<![A-Za-z])",
     r"opq_[0-9a-f]{24}",
     _NO_LETTER,
-    r"(?i:(?<![a-z])opq[_-][0-9a-z]{3,})",
+    # Cut, continued, in capitals, or with something else for its underscore, or nothing.
+    r"(?i:(?<![a-z])opq(?:[\\]{0,4}[_-][0-9a-z]{3,}|[^0-9a-z]{0,4}[0-9a-f]{16,}))",
 )
 _KINDS = (_MOMENT, _UUID, _TOKEN, _FRACTION, _NUMBER)
 _IS_MOMENT = re.compile(
@@ -111,7 +119,7 @@ _WHOLE = re.compile("|".join(f"(?:{it.before}|{_ESCAPED}){it.whole}{it.after}" f
 _ANYWHERE = re.compile(f"(?=({'|'.join(it.whole for it in _KINDS)}))")  # as a part of more, too
 
 #: Is in whatever is a stand-in, or looks like one.
-_TRACE = re.compile("093|0e9a|opq", re.IGNORECASE)
+_TRACE = re.compile("093|70[^0-9A-Za-z]{1,3}93|0e9a|opq", re.IGNORECASE)
 _TRACE_WRITTEN = re.compile(_TRACE.pattern.encode(), re.IGNORECASE)
 
 _TOLD_APART = 6  # characters that a value has at least which is known in any text

@@ -14,7 +14,13 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine.keys.standins import MangledStandIn, NoStandIn, StandIns
+from execgraph.engine.keys.standins import (
+    MangledStandIn,
+    NoStandIn,
+    StandIns,
+    may_hold_one,
+)
+from execgraph.graphstore.canonical import encode
 
 #: Random tasks; 100,000 take some three minutes.
 MANY = int(os.environ.get("EXECGRAPH_RANDOM_TASKS", "20000"))
@@ -166,6 +172,93 @@ def test_a_standin_that_was_cut_or_continued_is_mangled() -> None:
             standins.real(said)
     for whole in (f"{text}.json", f"{text}_a", f"...{text}", f"v1.{text}", f"see {text}."):
         assert standins.real(whole) == whole.replace(text, "INC-1")
+
+
+def grouped(digits: str, many: int, between: str) -> str:
+    """Digits in groups of so many, the last one full."""
+    first = len(digits) % many
+    rest = [digits[at : at + many] for at in range(first, len(digits), many)]
+    return between.join((*([digits[:first]] if first else []), *rest))
+
+
+MANGLINGS: dict[str, tuple[Any, list[Callable[[str], str]]]] = {
+    "text": (
+        "INC-1",
+        [
+            lambda it: it.replace("_", "\\_"),
+            lambda it: it.replace("_", ""),
+            lambda it: it.replace("_", " "),
+            lambda it: it.replace("_", "-").upper(),
+        ],
+    ),
+    "number": (
+        7,
+        [
+            *(lambda it, by=by: grouped(it, 4, by) for by in " -.,_\u00a0"),
+            *(lambda it, by=by: grouped(it, 3, by) for by in " .,_\u202f"),
+            lambda it: f"{int(it):e}",
+        ],
+    ),
+    "fraction": (
+        1.5,
+        [
+            lambda it: it.partition(".")[0],
+            lambda it: str(round(float(it))),
+            lambda it: grouped(it.partition(".")[0], 3, ","),
+            lambda it: f"{float(it):e}",
+        ],
+    ),
+    "uuid": (
+        str(uuid.UUID(int=7)),
+        [
+            lambda it: it.replace("-", ""),
+            lambda it: it.replace("-", "").upper(),
+            lambda it: it.replace("-", " "),
+            lambda it: it.replace("-", "\\-"),
+            lambda it: it.replace("-", "\u2011"),
+        ],
+    ),
+    "moment": (
+        "2026-11-28T10:00:00Z",
+        [
+            lambda it: it[:10].replace("-", "/"),
+            lambda it: ".".join(reversed(it[:10].split("-"))),
+            lambda it: it.replace("-", "").replace(":", ""),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MANGLINGS)
+def test_what_was_written_another_way_is_told(kind: str) -> None:
+    value, ways = MANGLINGS[kind]
+    for task in range(20):
+        standins = StandIns(f"task {task}")
+        shown = standins.shown(value, "input")
+        for mangled in [way(str(shown)) for way in ways]:
+            told = {"argument": f"it is {mangled}."}
+            assert may_hold_one(encode(told)), mangled
+            assert standins.is_in(told), mangled
+            with pytest.raises(MangledStandIn, match="none of the values that were shown"):
+                standins.real(told)
+
+
+def test_what_only_reminds_of_a_stand_in_is_a_text_as_any_other() -> None:
+    standins = StandIns("task")
+    for value, _ in MANGLINGS.values():
+        standins.shown(value, str(value))
+    for said in (
+        "in room 7093",
+        "+1 709 345 6789",
+        "7093.50 EUR",
+        "1-7093-2909-33",
+        "commit 0e9ad4f",
+        "0e9a" * 16,
+        "the opq format, opq-1",
+        "opqrst",
+        "0.7093e3",
+    ):
+        assert standins.real(said) == said
 
 
 def test_many_values_take_no_longer_each_than_few() -> None:
