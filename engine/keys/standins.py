@@ -455,7 +455,9 @@ def _apart(value: str) -> re.Pattern[str]:
 
 
 def _is_apart(text: str, start: int, end: int) -> bool:
-    """Whether what stands there is no part of a longer word."""
+    """Whether what stands there is no part of a longer word, or of an escaped character."""
+    if text[start] in '"\\' and text[start - 1 : start] == "\\":
+        return False
     if re.match(_goes_on(text[end - 1 : end]), text[end : end + 1]):
         return False
     if re.match(_goes_on(text[start : start + 1]), text[start - 1 : start]):

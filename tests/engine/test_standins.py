@@ -354,6 +354,18 @@ def test_values_are_hidden_as_json_inside_json_spells_them(
     assert standins.still_in([written(value)]) == {value}
 
 
+@pytest.mark.parametrize("value", ["\nINC-4711", '"INC-4711"', "\\INC-4711"])
+def test_no_escaped_character_is_taken_apart(value: str) -> None:
+    standins = StandIns("task")
+    shown = standins.shown(value, "input")
+    for before in ("on", "on "):
+        told = json.dumps({"a": json.dumps([f"{before}{value}"])})
+        hidden = standins.hidden(told)
+        inside = json.loads(json.loads(hidden)["a"])
+        assert inside in ([f"{before}{value}"], [f"{before}{shown}"])
+        assert json.loads(standins.real(hidden)) == json.loads(told)
+
+
 def test_a_value_that_another_one_is_spelled_as_is_that_value() -> None:
     standins = StandIns("task")
     quoted = standins.shown('an "id"', "input")
