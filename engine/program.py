@@ -260,7 +260,7 @@ class ProgramRun:
         run = self._running
         if run.session.pace.due:
             await run.session.pace.rest()
-        hidden = dialect.hide(request, run.standins.hide) if run.standins else request
+        hidden = dialect.with_standins(request, run.standins) if run.standins else request
         try:
             decision = await decide(run, lambda: hidden, ask, dialect)
         except MustNotAsk as unknown:
@@ -271,7 +271,8 @@ class ProgramRun:
         here = frozenset({Place(run, position)})
         reply = decision.reply
         if run.standins:
-            reply = dialect.read_back(reply, partial(_real, run.standins))
+            reply = dialect.read_back(decision.reply, partial(_real, run.standins))
+            run.standins.remember_said(dialect.parts(reply), dialect.parts(decision.reply))
         return Handle(reply, position, here, run.family)
 
     async def act(self, tool: Tool, /, **arguments: Any) -> Handle:

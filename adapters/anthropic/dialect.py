@@ -120,15 +120,26 @@ class MessagesDialect(Dialect):
     @override
     def hide(self, request: Mapping[str, Any], hide: Callable[[Any], Any]) -> Mapping[str, Any]:
         # A value may be called as a model, a tool, or a role is.
-        hidden = dict(request)
-        if "system" in request:
-            hidden["system"] = _hidden_content(request["system"], hide)
-        if "messages" in request:
-            hidden["messages"] = [
-                {**it, "content": _hidden_content(it.get("content"), hide)}
-                for it in request["messages"]
-            ]
-        return hidden
+        return {
+            key: part if part is None or key not in _HIDDEN else _HIDDEN[key](part, hide)
+            for key, part in request.items()
+        }
+
+    @override
+    def parts(self, reply: Any) -> list[Any]:
+        return [_part(block) for block in reply.get("content", ())]
+
+    @override
+    def said_again(
+        self, request: Mapping[str, Any], said: Callable[[Any], Any]
+    ) -> Mapping[str, Any]:
+        messages = [
+            {**it, "content": _said_again(it.get("content"), said)}
+            if it.get("role") == "assistant"
+            else it
+            for it in request.get("messages") or ()
+        ]
+        return {**request, "messages": messages} if messages else request
 
     @override
     def read_back(self, reply: Any, real: Callable[[Any], Any]) -> Any:
@@ -137,7 +148,8 @@ class MessagesDialect(Dialect):
             block if block.get("type") in _THOUGHT else real(block)
             for block in reply.get("content", ())
         ]
-        return {**reply, "content": content}
+        ended_by = {key: real(reply[key]) for key in ("stop_sequence",) if key in reply}
+        return {**reply, **ended_by, "content": content}
 
     @override
     def said(self, reply: Any) -> Any:
@@ -195,6 +207,23 @@ class MessagesDialect(Dialect):
         return None
 
 
+def _part(block: Any) -> Any:
+    """What a block of a reply is known by when it is sent back. A program may drop the rest."""
+    return {key: block[key] for key in ("id", "text", "input") if block.get(key) is not None}
+
+
+def _said_again(content: Any, said: Callable[[Any], Any]) -> Any:
+    match content:
+        case str():
+            return (said({"text": content}) or {"text": content})["text"]
+        case list() | tuple():
+            return [
+                {**block, **(said(_part(block)) or {})} if isinstance(block, Mapping) else block
+                for block in content
+            ]
+    return content
+
+
 def _hidden_content(content: Any, hide: Callable[[Any], Any]) -> Any:
     """Content blocks with what is data in them hidden, and not what the API calls them by. What was
     thought was said without the values, and is signed as it is."""
@@ -212,6 +241,74 @@ def _hidden_part(key: str, part: Any, hide: Callable[[Any], Any]) -> Any:
     if key in _NAMES_OF_BLOCKS:
         return part
     return _hidden_content(part, hide) if key in _HOLD_BLOCKS else hide(part)
+
+
+def _hidden_messages(messages: Any, hide: Callable[[Any], Any]) -> Any:
+    return [{**it, "content": _hidden_content(it.get("content"), hide)} for it in messages]
+
+
+def _hidden_each(holders: Any, hide: Callable[[Any], Any]) -> Any:
+    return [_hidden_fields(it, hide) for it in holders]
+
+
+def _hidden_fields(holder: Any, hide: Callable[[Any], Any]) -> Any:
+    """A tool, a format, or the like, with what it says hidden. All else in it is for the API."""
+    if not isinstance(holder, Mapping):
+        return holder
+    return {
+        key: _HIDDEN_INSIDE[key](part, hide) if key in _HIDDEN_INSIDE else part
+        for key, part in holder.items()
+    }
+
+
+def _hidden_schema(schema: Any, hide: Callable[[Any], Any]) -> Any:
+    """A JSON schema with what it says of values hidden, and not its keywords and names."""
+    match schema:
+        case list() | tuple():
+            return [_hidden_schema(it, hide) for it in schema]
+        case Mapping():
+            return {key: _hidden_keyword(key, part, hide) for key, part in schema.items()}
+    return schema
+
+
+def _hidden_keyword(key: str, part: Any, hide: Callable[[Any], Any]) -> Any:
+    if key in _BY_NAME and isinstance(part, Mapping):
+        return {name: _hidden_schema(schema, hide) for name, schema in part.items()}
+    return hide(part) if key in _SAID_IN_A_SCHEMA else _hidden_schema(part, hide)
+
+
+def _as_data(part: Any, hide: Callable[[Any], Any]) -> Any:
+    return hide(part)
+
+
+_SAID_IN_A_SCHEMA = frozenset(
+    {"$comment", "const", "default", "description", "enum", "example"}
+    | {"examples", "pattern", "title"}
+)
+_BY_NAME = frozenset(
+    {"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"}
+)
+#: Where something said may stand in a request, and in what holds it there.
+_HIDDEN: Mapping[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
+    "context_management": _hidden_fields,
+    "messages": _hidden_messages,
+    "metadata": _hidden_fields,
+    "output_config": _hidden_fields,
+    "output_format": _hidden_fields,
+    "stop_sequences": _as_data,
+    "system": _hidden_content,
+    "tools": _hidden_each,
+}
+_HIDDEN_INSIDE: Mapping[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
+    "description": _as_data,
+    "edits": _hidden_each,
+    "format": _hidden_fields,
+    "input_examples": _as_data,
+    "input_schema": _hidden_schema,
+    "instructions": _as_data,
+    "schema": _hidden_schema,
+    "user_id": _as_data,
+}
 
 
 def usage_of(billed: Mapping[str, Any]) -> Usage:

@@ -25,8 +25,8 @@ from .client import being_asked
 from .dialect import MessagesDialect
 from .errands import Errands, in_loop, running_loop
 from .events import as_message, request_id_of
-from .passing import IN_A_THREAD, Passing, passed
-from .sending import as_sent, body_of
+from .passing import IN_A_THREAD, AsyncCounted, Counted, Passing, passed
+from .sending import all_of, as_sent, body_of, with_body
 from .streaming import (
     AsyncPassing,
     AsyncServed,
@@ -35,7 +35,7 @@ from .streaming import (
     SyncPassing,
     SyncServed,
     answered,
-    recorded,
+    received,
 )
 
 __all__ = ["Middleware"]
@@ -62,14 +62,14 @@ class Middleware(SdkMiddleware):
         run = self._run_of(request)
         if run is None:
             passing = self._passing(request)
-            response = await call_next(request)
+            response = await call_next(request if passing is None else passing.hidden(request))
             if passing is not None:
                 await passing.aread(response)
             return cast("AsyncAPIResponse[Any]", response)
         here = asyncio.get_running_loop()  # a thread of the program may have one of its own
 
         async def send(body: Any) -> Any:
-            return await call_next(_with_body(request, body))
+            return await call_next(with_body(request, body))
 
         call = _Call(
             _sent(request, call_next),
@@ -84,7 +84,7 @@ class Middleware(SdkMiddleware):
         run = self._run_of(request)
         if run is None:
             passing = self._passing(request)
-            response = call_next(request)
+            response = call_next(request if passing is None else passing.hidden(request))
             if passing is not None:
                 passing.read(response)
             return cast("APIResponse[Any]", response)
@@ -96,7 +96,7 @@ class Middleware(SdkMiddleware):
         here = Errands(run.loop)
         call = _Call(
             _sent(request, call_next),
-            send=lambda body: here.do(lambda: call_next(_with_body(request, body))),
+            send=lambda body: here.do(lambda: call_next(with_body(request, body))),
             read=lambda response: here.do(response.http_response.read),
         )
         answer = self._answer(run, request, call, _SYNC)
@@ -112,7 +112,7 @@ class Middleware(SdkMiddleware):
                 if response is not None:
                     streaming.watch(response, kinds.passing)
             else:
-                response, reply = await _decided(run, call)
+                response, reply = await _decided(run, call, kinds)
         except NotAnAnswer as failed:
             return failed.response
         except NotHeld:
@@ -148,7 +148,7 @@ class Middleware(SdkMiddleware):
         if run is None and running_loop() is None:
             # A thread that the program started itself has no context, so it does not say whose.
             runs = open_runs()
-            kind = kind._replace(what=IN_A_THREAD.what, instead=IN_A_THREAD.instead)
+            kind = kind._replace(what=IN_A_THREAD.what, instead=IN_A_THREAD.instead, is_batch=False)
         if not runs:
             return None
         passing = Passing(runs, kind, request)
@@ -165,9 +165,8 @@ def _streams(request: Any) -> bool:
 def _sent(request: Any, call_next: Any) -> dict[str, Any]:
     """What of a call can change its answer: the body, the query, the beta header."""
     client = _client_of(call_next)
-    extra = request.options.extra_json or {}
     return as_sent(
-        {**request.json, **extra},
+        all_of(request),
         headers={**getattr(client, "default_headers", {}), **request.headers},
         query={**getattr(client, "default_query", {}), **request.query_params},
         base_url=getattr(client, "base_url", ""),
@@ -196,10 +195,11 @@ class _Kinds(NamedTuple):
     response: Any
     passing: Any
     served: Any
+    counted: Any
 
 
-_ASYNC = _Kinds(AsyncAPIResponse, AsyncPassing, AsyncServed)
-_SYNC = _Kinds(APIResponse, SyncPassing, SyncServed)
+_ASYNC = _Kinds(AsyncAPIResponse, AsyncPassing, AsyncServed, AsyncCounted)
+_SYNC = _Kinds(APIResponse, SyncPassing, SyncServed, Counted)
 
 
 class _Call(NamedTuple):
@@ -211,7 +211,7 @@ class _Call(NamedTuple):
     read: Callable[[Any], Awaitable[bytes]]
 
 
-async def _decided(run: ProgramRun, call: _Call) -> tuple[Any, Any]:
+async def _decided(run: ProgramRun, call: _Call, kinds: _Kinds) -> tuple[Any, Any]:
     """The SDK's response, or the reply if nobody was asked, or was asked with stand-ins. Raises
     NotAnAnswer and NotHeld."""
     responses: list[Any] = []
@@ -220,19 +220,10 @@ async def _decided(run: ProgramRun, call: _Call) -> tuple[Any, Any]:
     async def ask(request: Any) -> bytes:
         body = body_of(request) if changed else None
         responses.append(response := await answered(call.sent, call.send(body)))
-        return recorded(response, await call.read(response))
+        return await received(call.sent, response, call.read, kinds.counted)
 
     reply = await run.ask(call.sent, at_once(ask), MessagesDialect())
     return (responses[0] if responses and not changed else None), reply.value
-
-
-def _with_body(request: Any, body: Mapping[str, Any] | None) -> Any:
-    """The request with another body, which has all that the SDK would add to it."""
-    if body is None:
-        return request
-    changed = request.copy(body=dict(body))
-    changed.options.extra_json = None
-    return changed
 
 
 def _response(kind: Any, request: Any, reply: Any) -> Any:

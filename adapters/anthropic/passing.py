@@ -18,16 +18,28 @@ from urllib.parse import urlsplit
 import httpx2
 from typing_extensions import override
 
+from ...engine.errors import AgentError
+from ...engine.keys.standins import StandIns
 from ...engine.model.prices import Bill
 from ...engine.outcome.cause import Cause, MissKind
 from ...engine.program import ProgramRun
 from ...graphstore.canonical import Json
 from ...graphstore.model import Usage
-from .dialect import terms_of, usage_of
+from .dialect import MessagesDialect, terms_of, usage_of
 from .errands import running_loop
 from .events import BrokenStream, EventReader
+from .sending import all_of, with_body
 
-__all__ = ["IN_A_THREAD", "Passed", "Passing", "Timed", "passed"]
+__all__ = [
+    "IN_A_THREAD",
+    "AsyncCounted",
+    "Counted",
+    "Passed",
+    "Passing",
+    "ReportedUsage",
+    "Timed",
+    "passed",
+]
 
 _log = logging.getLogger("execgraph")
 
@@ -39,7 +51,8 @@ class Passed(NamedTuple):
 
     ``what``: its name, in warnings and causes. ``is_free``: it is billed nothing. ``tells``: its
     reply tells what it is billed. ``steers``: a model's word is in the reply, and may have chosen
-    what the run did. ``instead``: what to do about it.
+    what the run did. ``instead``: what to do about it. ``is_batch``: it makes a batch.
+    ``is_counted``: it is only counted what would be sent.
     """
 
     what: str
@@ -47,6 +60,8 @@ class Passed(NamedTuple):
     tells: bool = True
     steers: bool = True
     instead: str = ""
+    is_batch: bool = False
+    is_counted: bool = False
 
 
 IN_A_THREAD = Passed(
@@ -55,8 +70,10 @@ IN_A_THREAD = Passed(
 )
 _MESSAGES, _BATCHES = "/v1/messages", "/v1/messages/batches"
 _ASKING = (_MESSAGES, "/v1/complete")
-_COUNTING = Passed("a call of /v1/messages/count_tokens", is_free=True, steers=False)
-_BATCH = Passed("a call of /v1/messages/batches", tells=False, steers=False)
+_COUNTING = Passed(
+    "a call of /v1/messages/count_tokens", is_free=True, steers=False, is_counted=True
+)
+_BATCH = Passed("a call of /v1/messages/batches", tells=False, steers=False, is_batch=True)
 _RESULTS = Passed("the results of a message batch", is_free=True)
 
 
@@ -73,6 +90,18 @@ def passed(request: Any) -> Passed | None:
     if method != "post" or not path.startswith(_ASKING):
         return None
     return _COUNTING if path == f"{_MESSAGES}/count_tokens" else Passed(f"a call of {path}")
+
+
+def _hidden(body: Mapping[str, Any], standins: StandIns) -> Mapping[str, Any]:
+    """A body with stand-ins: a request, or several of a batch."""
+    if "requests" not in body:
+        return MessagesDialect().with_standins(body, standins)
+    asked = [
+        {key: standins.hide(it) for key, it in one.items()}
+        | {"params": _hidden(one.get("params", {}), standins)}
+        for one in body["requests"]
+    ]
+    return {**body, "requests": asked}
 
 
 class _Billed(NamedTuple):
@@ -107,13 +136,33 @@ class Passing:
             "%s inside the run %s is %s at each replay. %s", kind.what, names, how, kind.instead
         )
 
+    def hidden(self, request: Any) -> Any:
+        """The request as it is sent. Raises AgentError for a batch that says marked values.
+
+        What is counted may say any of them. What a model says of a batch is read later, perhaps
+        where nobody knows what stood in for what.
+        """
+        if not (self._kind.is_counted or self._kind.is_batch):
+            return request
+        said: Mapping[str, Any] = all_of(request)
+        body = said
+        for run in self._runs:
+            if standins := run.running.standins:
+                body = _hidden(body, standins)
+        if self._kind.is_batch and body != said:
+            raise AgentError(
+                "a batch in a run with marked values would send some of them, and its results"
+                " could not be read back; make it outside of the run, or take the marks off"
+            )
+        return request if body == said else with_body(request, body)
+
     async def aread(self, response: Any) -> None:
         """Count the tokens of a response that an asynchronous client got."""
         raw = response.http_response
         if not self._tells_tokens(raw):
             return
         if self._streams:
-            raw.stream = _AsyncCounted(raw.stream, self._events(raw))
+            raw.stream = AsyncCounted(raw.stream, self._events(raw))
         else:
             self._pay(self._of(await raw.aread()))
 
@@ -123,7 +172,7 @@ class Passing:
         if not self._tells_tokens(raw):
             return
         if self._streams:
-            raw.stream = _Counted(raw.stream, self._events(raw))
+            raw.stream = Counted(raw.stream, self._events(raw))
         else:
             self._pay(self._of(raw.read()))
 
@@ -136,10 +185,10 @@ class Passing:
             self._pay(_Billed(self._model, Usage() if kind.is_free else None, {}))
         return kind.tells and not kind.is_free
 
-    def _events(self, raw: httpx2.Response) -> _Events:
+    def _events(self, raw: httpx2.Response) -> ReportedUsage:
         """The events of a stream: what it is billed is not known before they tell."""
         self._pay(_Billed(self._model, None, {}))
-        return _Events(raw.headers, self._correct)
+        return ReportedUsage(raw.headers, self._correct)
 
     def _of(self, body: bytes) -> _Billed:
         try:
@@ -182,7 +231,7 @@ def _in_loop(run: ProgramRun, bill: Bill) -> None:
         run.loop.call_soon_threadsafe(pay)
 
 
-class _Events:
+class ReportedUsage:
     """Reads the usage that a stream of events reports."""
 
     def __init__(
@@ -223,10 +272,10 @@ class Timed:
         return getattr(self._stream, "elapsed", None)
 
 
-class _Counted(Timed, httpx2.SyncByteStream):
+class Counted(Timed, httpx2.SyncByteStream):
     """Passes a synchronous stream on as it is, and has its bytes read."""
 
-    def __init__(self, stream: Any, events: _Events) -> None:
+    def __init__(self, stream: Any, events: ReportedUsage) -> None:
         self._stream = stream
         self._events = events
 
@@ -241,10 +290,10 @@ class _Counted(Timed, httpx2.SyncByteStream):
         self._stream.close()
 
 
-class _AsyncCounted(Timed, httpx2.AsyncByteStream):
+class AsyncCounted(Timed, httpx2.AsyncByteStream):
     """Passes an asynchronous stream on as it is, and has its bytes read."""
 
-    def __init__(self, stream: Any, events: _Events) -> None:
+    def __init__(self, stream: Any, events: ReportedUsage) -> None:
         self._stream = stream
         self._events = events
 

@@ -11,7 +11,7 @@ from ...engine.outcome.attempts import Attempt
 from ...graphstore.canonical import Json
 from .dialect import BETA, QUERY, WHO
 
-__all__ = ["as_sent", "body_of", "default_base_url", "failed"]
+__all__ = ["all_of", "as_sent", "body_of", "default_base_url", "failed", "with_body"]
 
 _USUAL_PORTS = {"http": ":80", "https": ":443"}
 _DEFAULT = "https://api.anthropic.com"
@@ -48,6 +48,21 @@ def as_sent(
 def body_of(request: Mapping[str, Json]) -> dict[str, Json]:
     """The body of a request that ``as_sent`` made."""
     return {key: value for key, value in request.items() if key not in (BETA, QUERY, WHO)}
+
+
+def all_of(request: Any) -> dict[str, Any]:
+    """The body of the SDK's request, with all that the SDK would add to it."""
+    return {**(request.json or {}), **(request.options.extra_json or {})}
+
+
+def with_body(request: Any, body: Mapping[str, Any] | None) -> Any:
+    """The SDK's request with another body, to which the SDK adds nothing; as it is if it is
+    None."""
+    if body is None:
+        return request
+    changed = request.copy(body=dict(body))
+    changed.options.extra_json = None
+    return changed
 
 
 def failed(model: str, response: Any) -> Attempt:

@@ -32,7 +32,7 @@ from .events import (
     as_streamed,
     with_request_id,
 )
-from .passing import Timed
+from .passing import ReportedUsage, Timed
 from .sending import failed
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
     "SyncPassing",
     "SyncServed",
     "answered",
-    "recorded",
+    "received",
     "telling",
     "whole",
 ]
@@ -209,7 +209,28 @@ async def whole(
     raise AssertionError
 
 
-def recorded(response: Any, body: bytes) -> bytes:
+async def received(
+    request: Mapping[str, Json],
+    response: Any,
+    read: Callable[[Any], Awaitable[bytes]],
+    counted: Callable[[Any, ReportedUsage], Any],
+) -> bytes:
+    """The message that a response comes to, as it is recorded, once all of it is read. Raises what
+    reading raises, and APIConnectionError if a stream broke off; that is an attempt of the run."""
+    raw, billed = response.http_response, dict[str, Json]()
+    if _streamed(raw):
+        raw.stream = counted(raw.stream, ReportedUsage(raw.headers, billed.update))
+    try:
+        return _recorded(response, await read(response))
+    except (APIConnectionError, httpx2.TransportError) as error:
+        usage = usage_of(billed) if billed else None
+        is_told = isinstance(error, APIConnectionError)
+        problem = str(error) if is_told else f"the reply broke off: {error}"
+        attempted(Attempt(MessagesDialect().model(request), problem, usage=usage))
+        raise
+
+
+def _recorded(response: Any, body: bytes) -> bytes:
     """The message that a response comes to whose ``body`` was read, as it is recorded. Raises
     APIConnectionError if it is a stream that broke off."""
     return encode(with_request_id(decode(_message_of(response, body)), response.request_id))

@@ -13,9 +13,10 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
+from threading import Lock
 from typing import Any, NamedTuple
 
-from ...graphstore.canonical import Json, hash_of
+from ...graphstore.canonical import Json, fingerprint, hash_of
 from ...graphstore.selecting import Path
 
 __all__ = ["MangledStandIn", "NoStandIn", "StandIns", "is_standin", "may_hold_one"]
@@ -68,51 +69,68 @@ _NUMBER = _Kind(
     r"(?<![\d.])",
     r"7093\d{12}",
     r"(?!\d)",
-    # As it is, or grouped as people write numbers.
-    r"(?<!\d)7093\d{9,14}(?!\d)|(?<!\d)7[,.'_\s]093(?:[,.'_\s]\d{3}){3,4}(?!\d)",
+    # As it is, grouped as people write numbers, or as a power of ten.
+    r"(?<!\d)7093\d{9,14}(?!\d)|(?<!\d)7[,.'_\s]093(?:[,.'_\s]\d{3}){3,4}(?!\d)"
+    r"|(?<!\d)7093(?:[-,.'_\s]\d{4}){3}(?!\d)|(?<!\d)7\.093\d*[eE]\+?15(?!\d)",
 )
 _FRACTION = _Kind(
     lambda seed: f"7093{_digits(seed, 7)}.{_digits(seed[16:], 3)}1",
     r"(?<![\d.])",
     r"7093\d{7}\.\d{3}1",
     r"(?!\d)",
-    r"(?<![\d.])7093\d{5,8}\.\d+",
+    # The same, and without what comes after the point.
+    r"(?<![\d.])7093\d{5,8}\.\d+|(?<![\d.])7093\d{7}(?!\d)"
+    r"|(?<![\d.])70[,.'_\s]93\d(?:[,.'_\s]\d{3}){2}(?!\d)|(?<!\d)7\.093\d*[eE]\+?10(?!\d)",
 )
 _MOMENT = _Kind(
     _moment,
     r"(?<!\d)",
     r"7093-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{5}1Z",
     _NO_LETTER,
-    r"7093-\d\d-\d\d(T[\d:.]*Z?)?",
+    r"7093-\d\d-\d\d(T[\d:.]*Z?)?|(?<!\d)7093[/.]\d\d?[/.]\d\d?(?!\d)"
+    r"|(?<!\d)\d\d?[-/.]\d\d?[-/.]7093(?!\d)|(?<!\d)7093\d{4}T\d{4}",
 )
 _UUID = _Kind(
     _uuid,
     r"(?<![0-9a-f])",
     r"0e9a[0-9a-f]{4}-[0-9a-f]{4}-8[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}",
     _NO_LETTER,
-    r"(?i:(?<![0-9a-f])0e9a[0-9a-f]{4}-[0-9a-f-]{10,40})",
+    # Cut, in capitals, or with something else between its parts, or nothing.
+    r"(?i:(?<![0-9a-f])0e9a[0-9a-f]{4}(?:-[0-9a-f-]{10,40}"
+    r"|[^0-9a-z]{0,3}[0-9a-f]{4}[^0-9a-z]{0,3}8[0-9a-f]{3}[^0-9a-z]{0,3}a[0-9a-f]{3}"
+    r"[^0-9a-z]{0,3}[0-9a-f]{6}))",
 )
 _TOKEN = _Kind(
     _token,
     r"(?<![A-Za-z])",
     r"opq_[0-9a-f]{24}",
     _NO_LETTER,
-    r"(?i:(?<![a-z])opq[_-][0-9a-z]{3,})",
+    # Cut, continued, in capitals, or with something else for its underscore, or nothing.
+    r"(?i:(?<![a-z])opq(?:[\\]{0,4}[_-][0-9a-z]{3,}|[^0-9a-z]{0,4}[0-9a-f]{16,}))",
 )
 _KINDS = (_MOMENT, _UUID, _TOKEN, _FRACTION, _NUMBER)
 _IS_MOMENT = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?"
 ).fullmatch
 _IS_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
-_WHOLE = re.compile("|".join(f"{it.before}{it.whole}{it.after}" for it in _KINDS))
+#: After what JSON has in a text for a character: its letter is no part of what follows.
+_ESCAPED = r"(?<=\\[bfnrt])|(?<=\\u[\da-fA-F]{4})"
+_WHOLE = re.compile("|".join(f"(?:{it.before}|{_ESCAPED}){it.whole}{it.after}" for it in _KINDS))
 _ANYWHERE = re.compile(f"(?=({'|'.join(it.whole for it in _KINDS)}))")  # as a part of more, too
 
 #: Is in whatever is a stand-in, or looks like one.
-_TRACE = re.compile("093|0e9a|opq", re.IGNORECASE)
+_TRACE = re.compile("093|70[^0-9A-Za-z]{1,3}93|0e9a|opq", re.IGNORECASE)
 _TRACE_WRITTEN = re.compile(_TRACE.pattern.encode(), re.IGNORECASE)
 
 _TOLD_APART = 6  # characters that a value has at least which is known in any text
-_WORD = re.compile(r"\w+")
+#: A word is of Latin letters and digits, or of letters of other scripts: many of these put nothing
+#: between words, and none goes on with a word of the other kind.
+_LATIN = r"[\da-zA-Z_ªµºÀ-ÖØ-öø-ʯ\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]"
+_FOREIGN = rf"(?:(?!{_LATIN})\w)"
+_WORD = re.compile(f"{_LATIN}+|{_FOREIGN}+")
+_IS_FOREIGN = re.compile(_FOREIGN).match
+_IS_ESCAPED = re.compile(r"\\(?:u[\da-fA-F]{4}|[bfnrt])(?=\w)").match
+_AFTER_ESCAPE = re.compile(_ESCAPED).match
 _FENCE = re.compile(r"^[ \t]*```[^\n]*$", re.MULTILINE)
 #: How programs write JSON into a text.
 _WAYS_TO_WRITE: tuple[Callable[[Any], str], ...] = (
@@ -134,10 +152,12 @@ class _Pair(NamedTuple):
 
 
 class _Spelled(NamedTuple):
-    """What stands in for one spelling of a value of so ``many`` characters."""
+    """What stands in for one spelling of a value of so ``many`` characters. ``depth``: in how many
+    JSON texts, one in the other, it is spelled so."""
 
     standin: str
     many: int
+    depth: int
 
 
 def is_standin(value: Any) -> bool:
@@ -153,11 +173,13 @@ class StandIns:
         self._by_value: dict[tuple[type, str], _Pair] = {}
         self._by_text: dict[str, _Pair] = {}
         self._marked: list[tuple[Json, Json]] = []
+        self._writing = Lock()
         self._told: dict[str, str] = {}  # those of them that were written, by how programs do it
         self._spelled: dict[str, _Spelled] = {}
         #: By first words, what values look like: the characters before it, and all of them.
         self._shapes: dict[str, list[tuple[int, int]]] = {}
         self._wordless: list[str] = []
+        self._said: dict[str, Json] = {}
         self._mangled: set[str] = set()  # what looks like those shown, as patterns
 
     def __bool__(self) -> bool:
@@ -206,6 +228,16 @@ class StandIns:
         it whole."""
         self._marked.append((document, text))
 
+    def remember_said(self, real: Iterable[Json], said: Iterable[Json]) -> None:
+        """Keep what a model said, part by part, and what a program got of it."""
+        for got, shown in zip(real, said, strict=True):
+            if got != shown:
+                self._said.setdefault(fingerprint(got), shown)
+
+    def said(self, real: Json) -> Json:
+        """What a model said, of which a program got ``real``; None if it said just that."""
+        return self._said.get(fingerprint(real)) if self._said else None
+
     def hide(
         self, value: Any, *, shortest: int = _TOLD_APART, shortest_word: int = _TOLD_APART
     ) -> Any:
@@ -242,19 +274,20 @@ class StandIns:
 
     def _document_in(self, text: str) -> str | None:
         """The shown form of ``text``, if that is a marked document as programs write one."""
-        while self._marked:  # each is written once, and only for who asks
-            document, marked = self._marked.pop(0)
-            for write in _WAYS_TO_WRITE:
-                self._told.setdefault(write(document), write(marked))
+        with self._writing:
+            while self._marked:  # each is written once, and only for who asks
+                document, marked = self._marked.pop(0)
+                for write in _WAYS_TO_WRITE:
+                    self._told.setdefault(write(document), write(marked))
         return self._told.get(text)
 
     def hidden(self, text: str, *, shortest: int = _TOLD_APART) -> str:
         """Replace each marked value of so many characters that stands as a word of its own in
         ``text``, of which nobody knows where values stand in it."""
         parts, done = [], 0
-        for word in _WORD.finditer(text):
-            for before, length in self._shapes.get(word[0], ()):
-                start, end = word.start() - before, word.start() - before + length
+        for at, word in _words(text):
+            for before, length in self._shapes.get(word, ()):
+                start, end = at - before, at - before + length
                 found = self._spelled.get(text[start:end]) if start >= done else None
                 if found and found.many >= shortest and _is_apart(text, start, end):
                     parts += [text[done:start], found.standin]
@@ -273,7 +306,7 @@ class StandIns:
         return {
             pair.value
             for pair in self._by_text.values()
-            if any(it in whole and _apart(it).search(whole) for it in _spellings(pair.value))
+            if any(it in whole and _apart(it).search(whole) for it, _ in _spellings(pair.value))
         }
 
     # Showing ------------------------------------------------------------------------------
@@ -286,23 +319,25 @@ class StandIns:
         standin = text if isinstance(value, str) else type(value)(text)
         self._by_value[_exactly(value)] = self._by_text[text] = pair = _Pair(value, standin)
         self._mangled.add(kind.mangled)
-        for spelling, told in zip(_spellings(value), _spellings(standin), strict=True):
-            self._spell(spelling, _Spelled(told, len(_text(value))))
+        for spelling, depth in _spellings(value):
+            self._spell(spelling, _Spelled(text, len(_text(value)), depth))
         return pair
 
     def _spell(self, spelling: str, known: _Spelled) -> None:
         """Note how a value is spelled in a text. It is found by its first word."""
-        if spelling in self._spelled:
+        before = self._spelled.get(spelling)
+        if before is None or known.depth < before.depth:  # else it is that value as it is
+            self._spelled[spelling] = known
+        if before is not None:
             return
-        self._spelled[spelling] = known
         if (word := _WORD.search(spelling)) is None:
-            self._wordless.append(spelling)
-            self._wordless.sort(key=len, reverse=True)
+            self._wordless = sorted((*self._wordless, spelling), key=len, reverse=True)
             return
-        shapes = self._shapes.setdefault(word[0], [])
+        shapes = self._shapes.get(word[0], [])
         if (shape := (word.start(), len(spelling))) not in shapes:
-            shapes.append(shape)
-            shapes.sort(key=lambda it: it[1], reverse=True)
+            # Another list: a thread that counts tokens may be at the one that is known.
+            longest_first = sorted((*shapes, shape), key=lambda it: it[1], reverse=True)
+            self._shapes[word[0]] = longest_first
 
     # Reading back -------------------------------------------------------------------------
 
@@ -398,20 +433,52 @@ def _exactly(value: Any) -> tuple[type, str]:
     return type(value), _text(value)
 
 
+def _words(text: str) -> Iterator[tuple[int, str]]:
+    """The words of a text, and where they are. One after an escaped character is given with the
+    letter of that, and without."""
+    for word in _WORD.finditer(text):
+        yield word.start(), word[0]
+        escaped = _IS_ESCAPED(text, word.start() - 1) if word.start() else None
+        if escaped is not None:
+            yield escaped.end(), text[escaped.end() : word.end()]
+
+
+def _goes_on(edge: str) -> str:
+    """A pattern of what would make a longer word of one with this ``edge``."""
+    return _FOREIGN if _IS_FOREIGN(edge) else _LATIN
+
+
 def _apart(value: str) -> re.Pattern[str]:
     """A pattern that finds a value where it is no part of a longer word."""
-    return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
+    before, after = _goes_on(value[:1]), _goes_on(value[-1:])
+    return re.compile(rf"(?:(?<!{before})|{_ESCAPED}){re.escape(value)}(?!{after})")
 
 
 def _is_apart(text: str, start: int, end: int) -> bool:
-    """Whether what stands there is no part of a longer word."""
-    return not (_WORD.match(text[start - 1 : start]) or _WORD.match(text[end : end + 1]))
+    """Whether what stands there is no part of a longer word, or of an escaped character."""
+    if text[start] in '"\\' and text[start - 1 : start] == "\\":
+        return False
+    if re.match(_goes_on(text[end - 1 : end]), text[end : end + 1]):
+        return False
+    if re.match(_goes_on(text[start : start + 1]), text[start - 1 : start]):
+        return _AFTER_ESCAPE(text, start) is not None
+    return True
 
 
-def _spellings(value: Any) -> Iterator[str]:
-    """A value as a text has it, and as JSON has it."""
-    yield _text(value)
-    yield json.dumps(_text(value), ensure_ascii=False)[1:-1]
+def _spellings(value: Any) -> Iterator[tuple[str, int]]:
+    """A value as a text has it, and as JSON has it, and JSON inside JSON; each with the depth."""
+    yield (text := _text(value)), 0
+    if _is_plain(value) and text.isascii():
+        return
+    for inner in (_in_quotes(text), _in_quotes(text, ensure_ascii=True)):
+        yield inner, 1
+        yield _in_quotes(inner), 2
+        yield _in_quotes(inner, ensure_ascii=True), 2
+
+
+def _in_quotes(text: str, *, ensure_ascii: bool = False) -> str:
+    """A text as JSON has it between its quotes."""
+    return json.dumps(text, ensure_ascii=ensure_ascii)[1:-1]
 
 
 def may_hold_one(written: bytes) -> bool:
@@ -421,7 +488,7 @@ def may_hold_one(written: bytes) -> bool:
 
 def _is_plain(value: Any) -> bool:
     """Whether a value is the same text in JSON, however often it is escaped."""
-    return json.dumps(_text(value), ensure_ascii=False)[1:-1] == _text(value)
+    return _in_quotes(_text(value)) == _text(value)
 
 
 def _by_fences(text: str) -> Iterator[tuple[str, bool]]:

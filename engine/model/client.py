@@ -19,7 +19,7 @@ from typing_extensions import override
 from ...graphstore.canonical import Json, encode
 from ...graphstore.model import Usage
 from ..errors import AgentError
-from ..keys.standins import may_hold_one
+from ..keys.standins import StandIns, may_hold_one
 
 __all__ = [
     "Call",
@@ -121,6 +121,24 @@ class Dialect(ABC):
         """Make of a program's request what is sent: ``hide`` puts stand-ins in the place of
         values."""
         return {key: hide(item) for key, item in request.items()}
+
+    def parts(self, reply: Json) -> list[Json]:  # noqa: ARG002
+        """What of a reply is known again when a program sends it back, part by part."""
+        return []
+
+    def said_again(
+        self,
+        request: Mapping[str, Json],
+        said: Callable[[Json], Json],  # noqa: ARG002
+    ) -> Mapping[str, Json]:
+        """Make of a program's request one in which the model's own words are as it said them.
+        ``said`` gives for a part of a reply, as the program got it, what it was; None if it was the
+        same."""
+        return request
+
+    def with_standins(self, request: Mapping[str, Json], standins: StandIns) -> Mapping[str, Json]:
+        """What is sent of a program's request."""
+        return self.hide(self.said_again(request, standins.said), standins.hide)
 
     def read_back(self, reply: Json, real: Callable[[Json], Json]) -> Json:
         """Make of a reply what a program gets: ``real`` puts values in the place of stand-ins."""

@@ -36,7 +36,9 @@ from execgraph import (
     RunFailed,
     Unseen,
 )
+from execgraph.adapters.anthropic.dialect import MessagesDialect
 from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.engine.keys.standins import StandIns
 from execgraph.engine.tools.marks import takes_marks_off
 from execgraph.engine.tools.tool import Tool
 from execgraph.graphstore.canonical import fingerprint
@@ -677,6 +679,70 @@ async def test_long_values_are_hidden_in_what_a_program_tells(world: World) -> N
     assert "INC-300" not in json.dumps(world.server.bodies)
 
 
+def closing(body: dict[str, Any]) -> Answer:
+    """Closes the ticket that it is told of, and says so."""
+    told = json.loads(body["messages"][0]["content"])["id"]
+    if turn(body) < 2:
+        return Answer([text(f"I close {told}."), call("close_ticket", {"id": told, "n": 4710})])
+    return Answer([text(f"{told} is closed")])
+
+
+def as_it_came(block: dict[str, Any]) -> dict[str, Any]:
+    """A block of a reply as it is."""
+    return block
+
+
+def rebuilt(block: dict[str, Any]) -> dict[str, Any]:
+    """A block of a reply as a framework makes it anew, with a hint."""
+    known = ("type", "id", "name", "text", "input")
+    kept: dict[str, Any] = {key: block[key] for key in known if key in block}
+    return {**kept, "cache_control": {"type": "ephemeral"}}
+
+
+@pytest.mark.parametrize("sent_back", [as_it_came, rebuilt])
+@pytest.mark.parametrize("way", ["decide", "create", "stream", "sync"])
+async def test_what_a_model_said_of_a_short_value_is_sent_back_as_it_said_it(
+    world: World, way: str, sent_back: Any
+) -> None:
+    engine, numbers = world.engine(), itertools.count(4711)
+    program = Program(world, engine, way)
+    world.think(closing)
+
+    @engine.tool(effect="read", opaque=["$.id"])
+    def look() -> dict[str, int]:
+        """Look at a ticket."""
+        return {"id": next(numbers)}
+
+    async with engine:
+        for _ in range(3):
+            async with engine.run("p", "go", client=world.client) as run:
+                found = (await run.act(look)).value
+                said: list[dict[str, Any]] = [{"role": "user", "content": json.dumps(found)}]
+                asked: dict[str, Any] = {
+                    "model": MODEL,
+                    "max_tokens": 50,
+                    "tools": [{"name": "close_ticket", "input_schema": {"type": "object"}}],
+                }
+                for _ in range(2):
+                    reply = await program.ask({**asked, "messages": said}, run)
+                    assert reply[0]["text"] == f"I close {found['id']}."
+                    assert reply[1]["input"] == {"id": found["id"], "n": 4710}
+                    result = {"tool_use_id": reply[1]["id"], "content": "closed"}
+                    said += [
+                        {"role": "assistant", "content": [sent_back(it) for it in reply]},
+                        {"role": "user", "content": [{"type": "tool_result", **result}]},
+                    ]
+                (last,) = await program.ask({**asked, "messages": said}, run)
+                said.append({"role": "assistant", "content": last["text"]})
+                said.append({"role": "user", "content": "Thanks."})
+                await program.ask({**asked, "messages": said}, run)
+            assert run.result.identical == (found["id"] != 4711), run.result.miss
+    assert world.server.requests == 4
+    assert not re.search(r"\b471[1-9]\b", json.dumps(world.server.bodies))
+    await program.client.close()
+    program.sync.close()
+
+
 async def test_a_miss_tells_of_a_marked_value_that_is_too_short(world: World) -> None:
     engine, numbers = world.engine(), itertools.count(10)
     world.think(lambda _: Answer([text("ok")]))
@@ -1055,6 +1121,59 @@ async def test_a_value_may_be_called_as_a_role_or_a_tool_is(world: World) -> Non
                 run.output = reply["content"][0]["text"]
             assert run.output == f"Look at {incident}."
     assert world.server.requests == 1
+
+
+def close_of(incident: str) -> dict[str, Any]:
+    """A tool whose every field tells of an incident, and is called as it may be."""
+    said = {"description": f"Not {incident}", "enum": [incident], "pattern": f"^{incident}$"}
+    schema = {"type": "object", "properties": {"closing": said}, "required": ["closing"]}
+    given = {"description": f"Closes {incident}.", "input_examples": [{"closing": incident}]}
+    return {"name": "closing", "input_schema": schema, **given}
+
+
+def told(incident: str) -> dict[str, dict[str, Any]]:
+    """Fields beside the messages in which a program may tell of an incident."""
+    schema = {"type": "object", "properties": {"id": {"const": incident}}}
+    answer = {"type": "json_schema", "schema": schema}
+    return {
+        "tools": {"tools": [close_of(incident)]},
+        "stop_sequences": {"stop_sequences": [f"{incident} is over"]},
+        "metadata": {"metadata": {"user_id": incident}},
+        "output_config": {"output_config": {"effort": "high", "format": answer}},
+        "output_format": {"output_format": answer},
+        "context_management": {"context_management": {"edits": [{"instructions": incident}]}},
+    }
+
+
+@pytest.mark.parametrize("where", told(""))
+async def test_values_are_hidden_in_whatever_else_a_request_says(world: World, where: str) -> None:
+    engine = world.engine()
+    world.think(lambda _: Answer([text("ok")]))
+    incidents = ("INC-5001", "INC-5002", "closing", "object", "required", "json_schema")
+    async with engine:
+        for incident in incidents:
+            async with engine.run(
+                "p", {"incident": incident}, opaque=["$.incident"], client=world.client
+            ) as run:
+                said = [{"role": "user", "content": "go"}]
+                asked = {"model": MODEL, "max_tokens": 50, "messages": said}
+                await run.decide({**asked, **told(incident)[where]})
+            assert run.result.replayed == (incident != "INC-5001"), run.result.miss
+    (sent,) = world.server.bodies
+    assert "INC-500" not in json.dumps(sent)
+    assert "opq_" in json.dumps(sent[where])
+    if where == "tools":
+        (tool,) = sent["tools"]
+        standin = tool["input_examples"][0]["closing"]
+        assert standin.startswith("opq_")
+        assert tool == close_of(standin)
+
+
+def test_the_stop_sequence_that_ended_a_reply_is_read_back() -> None:
+    standins = StandIns("task")
+    standin = standins.shown("INC-5001", "input")
+    reply = {"content": [], "stop_reason": "stop_sequence", "stop_sequence": f"of {standin}"}
+    assert MessagesDialect().read_back(reply, standins.real)["stop_sequence"] == "of INC-5001"
 
 
 async def test_what_the_api_calls_blocks_by_and_what_was_thought_are_sent_as_they_are(

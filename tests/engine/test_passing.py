@@ -20,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from execgraph import Engine
+from execgraph import AgentError, Engine
+from execgraph.adapters import messages_api
 from execgraph.adapters.messages_api import Answer, text
 from execgraph.engine.outcome.result import Result
 from execgraph.tests.models import MODEL
@@ -117,6 +118,47 @@ async def test_counting_tokens_is_a_call_that_costs_nothing(world: World, kind: 
         assert (again.tokens, again.saved_tokens, again.cost) == (0, TOKENS, 0.0)
         assert (str(again.mode), again.replayed) == ("partial", False)
         assert misses(again) == ["unrecorded call"]
+
+
+@pytest.mark.parametrize("kind", ["later", "sync", "in a thread", "in a pool"])
+async def test_tokens_are_counted_of_stand_ins(
+    world: World, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, sent = world.engine(), []
+    checked = messages_api._checked
+
+    def seen(request: Request, data: bytes, *, required: Any) -> dict[str, Any]:
+        sent.append(body := checked(request, data, required=required))
+        return body
+
+    monkeypatch.setattr(messages_api, "_checked", seen)
+    said: dict[str, Any] = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "about INC-6001"}],
+        "extra_body": {"system": "INC-6001"},
+    }
+    async with engine, Clients(world, engine) as clients:
+        count = clients.sync.messages.count_tokens
+        async with engine.run("program", {"id": "INC-6001"}, opaque=["$.id"]):
+            if kind == "later":
+                await clients.later.messages.count_tokens(**said)
+            elif kind == "sync":
+                count(**said)
+            elif kind == "in a thread":
+                await asyncio.to_thread(lambda: count(**said))
+            else:
+                with ThreadPoolExecutor() as pool:
+                    pool.submit(lambda: count(**said)).result()
+        async with engine.run("program", {"id": "INC-6001"}):
+            count(**said)
+        count(**said)
+    [hidden, unmarked, outside] = sent
+    assert unmarked == outside == {"model": MODEL, "system": "INC-6001", "messages": [
+        {"role": "user", "content": "about INC-6001"}
+    ]}  # fmt: skip
+    standin = hidden["system"]
+    assert standin.startswith("opq_")
+    assert hidden["messages"][0]["content"] == f"about {standin}"
 
 
 async def test_of_several_open_runs_none_can_say_that_it_did_not_make_the_call(
@@ -217,6 +259,26 @@ async def test_a_batch_is_paid_when_it_is_made_and_its_results_may_steer(
     assert again.replayed == (told == [])
     if recorded:
         assert (again.tokens, again.cost, misses(again)) == (0, cost, told)
+
+
+async def test_a_batch_that_says_a_marked_value_is_refused(world: World, batches: str) -> None:
+    engine = world.engine()
+
+    def asked(custom_id: str, content: str) -> Any:
+        said = {**ASK, "messages": [{"role": "user", "content": content}]}
+        return [{"custom_id": custom_id, "params": said}]
+
+    async with (
+        engine,
+        AsyncAnthropic(base_url=batches, api_key="x", middleware=[engine.middleware()]) as made,
+    ):
+        async with engine.run("program", {"id": "INC-6001"}, opaque=["$.id"]):
+            create = made.messages.batches.create
+            await create(requests=asked("a", "hi"))
+            for saying in (asked("a", "about INC-6001"), asked("INC-6001", "hi")):
+                with pytest.raises(AgentError, match="make it outside of the run"):
+                    await create(requests=saying)
+        await create(requests=asked("INC-6001", "about INC-6001"))
 
 
 def _nobody() -> Any:

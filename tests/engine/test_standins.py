@@ -14,7 +14,13 @@ from typing import Any
 
 import pytest
 
-from execgraph.engine.keys.standins import MangledStandIn, NoStandIn, StandIns
+from execgraph.engine.keys.standins import (
+    MangledStandIn,
+    NoStandIn,
+    StandIns,
+    may_hold_one,
+)
+from execgraph.graphstore.canonical import encode
 
 #: Random tasks; 100,000 take some three minutes.
 MANY = int(os.environ.get("EXECGRAPH_RANDOM_TASKS", "20000"))
@@ -168,6 +174,93 @@ def test_a_standin_that_was_cut_or_continued_is_mangled() -> None:
         assert standins.real(whole) == whole.replace(text, "INC-1")
 
 
+def grouped(digits: str, many: int, between: str) -> str:
+    """Digits in groups of so many, the last one full."""
+    first = len(digits) % many
+    rest = [digits[at : at + many] for at in range(first, len(digits), many)]
+    return between.join((*([digits[:first]] if first else []), *rest))
+
+
+MANGLINGS: dict[str, tuple[Any, list[Callable[[str], str]]]] = {
+    "text": (
+        "INC-1",
+        [
+            lambda it: it.replace("_", "\\_"),
+            lambda it: it.replace("_", ""),
+            lambda it: it.replace("_", " "),
+            lambda it: it.replace("_", "-").upper(),
+        ],
+    ),
+    "number": (
+        7,
+        [
+            *(lambda it, by=by: grouped(it, 4, by) for by in " -.,_\u00a0"),
+            *(lambda it, by=by: grouped(it, 3, by) for by in " .,_\u202f"),
+            lambda it: f"{int(it):e}",
+        ],
+    ),
+    "fraction": (
+        1.5,
+        [
+            lambda it: it.partition(".")[0],
+            lambda it: str(round(float(it))),
+            lambda it: grouped(it.partition(".")[0], 3, ","),
+            lambda it: f"{float(it):e}",
+        ],
+    ),
+    "uuid": (
+        str(uuid.UUID(int=7)),
+        [
+            lambda it: it.replace("-", ""),
+            lambda it: it.replace("-", "").upper(),
+            lambda it: it.replace("-", " "),
+            lambda it: it.replace("-", "\\-"),
+            lambda it: it.replace("-", "\u2011"),
+        ],
+    ),
+    "moment": (
+        "2026-11-28T10:00:00Z",
+        [
+            lambda it: it[:10].replace("-", "/"),
+            lambda it: ".".join(reversed(it[:10].split("-"))),
+            lambda it: it.replace("-", "").replace(":", ""),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MANGLINGS)
+def test_what_was_written_another_way_is_told(kind: str) -> None:
+    value, ways = MANGLINGS[kind]
+    for task in range(20):
+        standins = StandIns(f"task {task}")
+        shown = standins.shown(value, "input")
+        for mangled in [way(str(shown)) for way in ways]:
+            told = {"argument": f"it is {mangled}."}
+            assert may_hold_one(encode(told)), mangled
+            assert standins.is_in(told), mangled
+            with pytest.raises(MangledStandIn, match="none of the values that were shown"):
+                standins.real(told)
+
+
+def test_what_only_reminds_of_a_stand_in_is_a_text_as_any_other() -> None:
+    standins = StandIns("task")
+    for value, _ in MANGLINGS.values():
+        standins.shown(value, str(value))
+    for said in (
+        "in room 7093",
+        "+1 709 345 6789",
+        "7093.50 EUR",
+        "1-7093-2909-33",
+        "commit 0e9ad4f",
+        "0e9a" * 16,
+        "the opq format, opq-1",
+        "opqrst",
+        "0.7093e3",
+    ):
+        assert standins.real(said) == said
+
+
 def test_many_values_take_no_longer_each_than_few() -> None:
     def seconds(many: int) -> float:
         rows = [{"id": f"INC-{number}"} for number in range(many)]
@@ -240,3 +333,77 @@ def test_values_are_hidden_in_a_text_that_nobody_made_of_marked_places() -> None
         f'no {long}, {longer}, INC-12345 nor 42: {quoted}, {{"id": "{quoted}"}}'
     )
     assert short
+
+
+@pytest.mark.parametrize(
+    "value", ["Müller-4711", 'INC "4711"', "a\\b\\4711", "line\n4711", "工单-4711"]
+)
+@pytest.mark.parametrize("inner_ascii", [True, False])
+@pytest.mark.parametrize("outer_ascii", [True, False])
+def test_values_are_hidden_as_json_inside_json_spells_them(
+    value: str, *, inner_ascii: bool, outer_ascii: bool
+) -> None:
+    standins = StandIns("task")
+    shown = standins.shown(value, "input")
+
+    def written(it: str) -> str:
+        inside = json.dumps({"id": it}, ensure_ascii=inner_ascii)
+        return json.dumps({"told": inside, "id": it}, ensure_ascii=outer_ascii)
+
+    assert standins.hidden(f"Told: {written(value)}") == f"Told: {written(shown)}"
+    assert standins.still_in([written(value)]) == {value}
+
+
+@pytest.mark.parametrize("value", ["\nINC-4711", '"INC-4711"', "\\INC-4711"])
+def test_no_escaped_character_is_taken_apart(value: str) -> None:
+    standins = StandIns("task")
+    shown = standins.shown(value, "input")
+    for before in ("on", "on "):
+        told = json.dumps({"a": json.dumps([f"{before}{value}"])})
+        hidden = standins.hidden(told)
+        inside = json.loads(json.loads(hidden)["a"])
+        assert inside in ([f"{before}{value}"], [f"{before}{shown}"])
+        assert json.loads(standins.real(hidden)) == json.loads(told)
+
+
+def test_a_value_that_another_one_is_spelled_as_is_that_value() -> None:
+    standins = StandIns("task")
+    quoted = standins.shown('an "id"', "input")
+    escaped = standins.shown('an \\"id\\"', "input")
+    assert standins.hidden('is an \\"id\\"') == f"is {escaped}"
+    assert standins.hidden('is an "id"') == f"is {quoted}"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "请关闭工单{}已",
+        "チケット{}を閉じる",
+        "티켓 {}을",
+        "Заявка{}закрыта",
+        json.dumps("请关闭工单{}已"),
+        json.dumps("first\n{}\nlast"),
+        json.dumps(json.dumps("tab\t{} 单{}")),
+    ],
+)
+@pytest.mark.parametrize("value", ["INC-471100", "(INC-471100)", "471100", "№471100"])
+def test_values_are_hidden_beside_letters_that_go_on_with_no_word_of_theirs(
+    told: str, value: str
+) -> None:
+    standins = StandIns("task")
+    shown = standins.shown(value, "input")
+    assert standins.hidden(told.replace("{}", value)) == told.replace("{}", shown)
+    assert standins.still_in([told.replace("{}", value)]) == {value}
+    assert standins.real(told.replace("{}", shown)) == told.replace("{}", value)
+
+
+@pytest.mark.parametrize(
+    "told", ["{}0", "{}٣", "é{}", "{}ß", "_{}", "{}ạ", "{}\uff21", "x{}", "的工单的", "a\\\\x{}"]
+)
+def test_a_part_of_a_longer_word_is_no_value(told: str) -> None:
+    standins = StandIns("task")
+    for value in ("INC-471100", "工单工单工单"):
+        standins.shown(value, value)
+    assert standins.hidden(told.format("INC-471100")) == told.format("INC-471100")
+    assert standins.hidden("的工单工单工单的") == "的工单工单工单的"
+    assert standins.still_in([told.format("INC-471100"), "的工单工单工单的"]) == set()

@@ -402,6 +402,37 @@ async def test_attempts_that_gave_no_answer_are_told_with_what_they_cost(
         assert [attempt.status for attempt in run.result.attempts] == [500]
 
 
+@pytest.mark.parametrize("error", [None, "overloaded_error"])
+@pytest.mark.parametrize("kind", ["later", "sync"])
+async def test_a_stream_with_stand_ins_that_breaks_off_is_paid(
+    world: World, engine: Engine, kind: str, error: str | None
+) -> None:
+    known: dict[str, Any] = {
+        "base_url": world.server.url,
+        "api_key": "test-key",
+        "middleware": [engine.middleware()],
+        "max_retries": 0,
+    }
+
+    def at_once() -> None:
+        with Anthropic(**known) as client, client.messages.stream(**ASKED) as stream:
+            stream.get_final_message()
+
+    async def ask() -> None:
+        async with AsyncAnthropic(**known) as client, client.messages.stream(**ASKED) as stream:
+            await stream.get_final_message()
+
+    world.server.cut(4, error=error)
+    broken = (anthropic.APIConnectionError, httpx2.TransportError)
+    run = engine.run("framework", {"id": "INC-471100"}, opaque=["$.id"])
+    async with engine, run:
+        with pytest.raises(broken):
+            await (asyncio.to_thread(at_once) if kind == "sync" else ask())
+    (attempt,) = run.result.attempts
+    assert attempt.error.startswith("the reply broke off")
+    assert attempt.tokens == run.result.tokens > 0
+
+
 async def test_a_reply_that_breaks_off_every_time_fails_the_run(
     world: World, engine: Engine
 ) -> None:
