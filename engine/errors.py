@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 
 from ..graphstore.errors import ConfigurationError, ExecgraphError
 from ..graphstore.urls import options_for
+from .outcome.hiding import shown_target
 
 if TYPE_CHECKING:
     from ..graphstore.model import Approval, SideEffect
@@ -387,7 +388,7 @@ class EffectInDoubt(ExecgraphError):
         super().__init__(
             f"{effect.tool} was begun at {began} by the execution {effect.execution} and is not"
             " known to have ended; it is not to happen twice, so it was not begun again. It was"
-            f" called with {effect.target}. Look whether it happened (idempotency key"
+            f" called with {shown_target(effect.target)}. Look whether it happened (idempotency key"
             f" {effect.idempotency_key}), and say so: `execgraph resolve {effect.id} --done"
             f"{options_for(store)}`, with --output what it gave, or with --not-done in place of"
             " --done; or engine.resolve."

@@ -37,6 +37,7 @@ __all__ = [
     "check_requirement",
     "checked_labels",
     "checked_name",
+    "kind_of",
     "task_key",
 ]
 
@@ -181,9 +182,20 @@ class Task:
         seen = [None if it is None else it.seen for it in payloads]
         return hash_of("exact task", self.key, fingerprint(seen))
 
+    @property
+    def is_marked(self) -> bool:
+        """Whether values in it are marked, so that equal tasks may have others."""
+        return any(it is not None and it.marks is not None for it in (self.inputs, self.context))
+
+    @property
+    def texts(self) -> tuple[str, str | None]:
+        """The inputs and the context, as exact JSON text."""
+        context = None if self.context is None else self.context.data.decode()
+        return self.inputs.data.decode(), context
+
     def bind(self, standins: StandIns) -> None:
         """Give its opaque values their stand-ins, before anything is asked or read back."""
-        if self.inputs.marks is not None or (self.context and self.context.marks is not None):
+        if self.is_marked:
             self.render(standins)
 
     def render(self, standins: StandIns) -> Sequence[str]:
@@ -255,6 +267,17 @@ def checked_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
                 " labels={'pr': '5'}"
             )
     return checked
+
+
+def kind_of(
+    namespace: str, task: StoredTask, inputs: Given, context: Given = None
+) -> TaskKind | None:
+    """Who was given a stored task; None if it has marks, so that its key does not tell."""
+    given = Payload.of(inputs, "the task")
+    more = None if context is None else Payload.of(context, "the context")
+    kinds: tuple[TaskKind, ...] = ("agent", "program")
+    keys = {task_key(namespace, it, task.agent, given, more): it for it in kinds}
+    return keys.get(task.key)
 
 
 def task_key(

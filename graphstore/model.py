@@ -718,7 +718,8 @@ class Recording(_Node):
 class Replay(_Node):
     """A run that equals a trace: only its Execution, REPLAYED and its effects are written.
 
-    ``values``: its report, if it was no plain replay.
+    ``values``: its report, if it was no plain replay or has marked values, and its output, if that
+    is not the trace's.
     """
 
     execution: Execution

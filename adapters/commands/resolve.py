@@ -58,7 +58,9 @@ def resolve(
     if json_output:
         print_json({"effect": effect.id, "tool": effect.tool, "state": effect.state.value})
     else:
-        say(f"{effect.tool} {effect.target}: {effect.state}")
+        from ...engine.outcome.hiding import shown_target
+
+        say(f"{effect.tool} {shown_target(effect.target)}: {effect.state}")
 
 
 def _read(output: str | None) -> Any:

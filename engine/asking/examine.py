@@ -19,6 +19,7 @@ from ...graphstore.model import ExecutionState, SideEffect, Trace
 from ...graphstore.store import GraphStore
 from ...graphstore.urls import options_for
 from ..model.client import chat_client
+from ..outcome.hiding import shown_target
 from ..sessions.process import is_dead
 from .generalise import Look, generalise
 
@@ -181,7 +182,7 @@ async def _doubts(store: GraphStore, look: Look) -> Finding:
             effects.append(effect)
     if not effects:
         return Finding(Level.GOOD, "effects", "none is in doubt")
-    named = [f"{it.id} {it.tool} {it.target} ({_whose(it)})" for it in effects]
+    named = [f"{it.id} {it.tool} {shown_target(it.target)} ({_whose(it)})" for it in effects]
     again = ""
     if any(it.is_within_a_wish for it in effects):
         again = ". A run that has an id, called again under it, settles its own"

@@ -27,6 +27,7 @@ from ...graphstore.model import (
 )
 from ...graphstore.store import GraphStore
 from ..errors import ExecutionUnknown, ResourceUnknown, TaskUnknown
+from ..outcome.hiding import shown_target
 from .runs import as_of_now
 
 if TYPE_CHECKING:
@@ -230,7 +231,8 @@ class _Drawing:
         for step in steps:
             self._step(execution.id, step, run.marks.get(step.position), outputs)
         for effect in run.effects:
-            self.node(effect.id, "SideEffect", _properties(effect))
+            shown = {"target": shown_target(effect.target)}
+            self.node(effect.id, "SideEffect", {**_properties(effect), **shown})
             self.edge(execution.id, "PERFORMED", effect.id)
             if effect.step is not None:
                 self.edge(effect.step, "CAUSED", effect.id)

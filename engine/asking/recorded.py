@@ -20,6 +20,7 @@ from ...graphstore.model import (
     StepKind,
     Task,
     Trace,
+    Value,
     step_id,
 )
 from ...graphstore.store import GraphStore
@@ -28,10 +29,11 @@ from ..outcome.cause import Cause
 from ..outcome.fate import Fate, fate_of
 from ..outcome.hiding import may_name_secrets, shown_target, without_secrets
 from ..outcome.html import Html, page, table
-from ..outcome.report import Report
+from ..outcome.report import Report, ReportedStep
 from ..outcome.result import Outcome
 from ..transcript import references, request_messages, text_of, with_values
 from .as_json import became, iso
+from .asked import asked_of
 from .diff import request_of
 from .runs import as_of_now, execution_as_json
 from .why import kept_report
@@ -280,7 +282,7 @@ async def told(
     wanted = {run.output, *(() if task is None else (task.inputs, task.context))}
     for position, of_request in messages.items():
         wanted |= {*of_request, *_payloads_of(read.recorded[position])}
-    values = await _values(store, wanted)
+    values = {**await _values(store, wanted - read.own.keys()), **read.own}
     kept = _Kept(values, await _facts(store, of), await store.effects(run.id))
     return RecordedRun(
         execution=run,
@@ -317,7 +319,7 @@ async def exact(
             of_a_step = step is None and part in {"arguments", "request"}
             more = "; its steps have: name one (step=, --step N)" if of_a_step else ""
             raise ConfigurationError(f"{where} has no {part} in the store{more}")
-        data = (await store.values([digest]))[digest]
+        data = read.own.get(digest) or (await store.values([digest]))[digest]
     if not may_name_secrets(data.decode()):
         return data, False
     document = decode(data)
@@ -327,7 +329,8 @@ async def exact(
 
 class Read(NamedTuple):
     """A run, what became of its steps, and the trace that these are recorded with: ``recorded``
-    has for each of them the Step there, if there is one."""
+    has for each of them the Step there, if there is one, and ``own`` the payloads by which that
+    and the ``task`` are other ones than are stored."""
 
     run: Trace
     report: Report
@@ -335,6 +338,7 @@ class Read(NamedTuple):
     recorded: tuple[Step | None, ...]
     task: Task | None
     hint: str | None
+    own: Mapping[str, bytes]
 
     @classmethod
     async def of(cls, store: GraphStore, execution: str) -> Read:
@@ -342,9 +346,12 @@ class Read(NamedTuple):
             raise ExecutionUnknown(execution, store)
         run = as_of_now(run)
         report, of, hint = await kept_report(store, run)
+        is_whole = hint is None
+        task, own, why_not = await asked_of(store, run.execution.task, report, is_whole=is_whole)
+        hint = "; ".join(filter(None, (hint, why_not))) or None
         by_id = {step_id(of.id, it.position): it for it in of.steps}
-        recorded = tuple(by_id.get(it.step or "") for it in report.steps)
-        return cls(run, report, of, recorded, await store.task(run.execution.task), hint)
+        recorded = tuple(_as_called(by_id.get(it.step or ""), it, own) for it in report.steps)
+        return cls(run, report, of, recorded, task, hint, own)
 
     def checked(self, position: int) -> int:
         """The position of a step. Raises ConfigurationError if there is none."""
@@ -372,6 +379,15 @@ class Read(NamedTuple):
         if self.task is not None:
             parts |= {"inputs": self.task.inputs, "context": self.task.context}
         return parts.get(part)
+
+
+def _as_called(step: Step | None, reported: ReportedStep, own: dict[str, bytes]) -> Step | None:
+    """A recorded step with the arguments that it had in the run, which come to be in ``own``."""
+    if step is None or reported.arguments is None:
+        return step
+    arguments = Value.of(reported.arguments.encode())
+    own[arguments.digest] = arguments.data
+    return step.model_copy(update={"arguments": arguments.digest})
 
 
 def _payloads_of(step: Step | None) -> set[str | None]:

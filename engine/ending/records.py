@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ...graphstore.model import (
     EffectState,
@@ -21,6 +21,7 @@ from ...graphstore.model import (
 from ..model.prices import paid_for
 from ..outcome.report import report_of
 from ..run.run import Run
+from ..steps.run_step import RunStep
 from ..task import Payload
 from .ended import EndedRun
 
@@ -73,12 +74,16 @@ def _output(ended: EndedRun) -> Payload | None:
 def replay_of(ended: EndedRun, trace: Trace) -> Replay:
     """Make of the run one more replay of a trace that it equals."""
     execution = execution_of(ended, (), replayed=trace.id)
-    values: tuple[Value, ...] = ()
-    if ended.run.account.causes:  # else it is told by the trace it replayed
-        execution, report = _with_report(ended.run, execution, _places(trace), trace.id)
-        values = (report,)
-    effects = _done(ended.run, trace)
-    return Replay.model_construct(execution=execution, effects=effects, values=values)
+    run, values = ended.run, list[Value]()
+    output = _output(ended)
+    if output is not None and execution.output != trace.execution.output:
+        values.append(output.value)
+    # Else it is told by the trace it replayed.
+    if run.account.causes or run.standins or run.spec.task.is_marked:
+        execution, report = _with_report(run, execution, trace)
+        values.append(report)
+    effects = _done(run, trace)
+    return Replay.model_construct(execution=execution, effects=effects, values=tuple(values))
 
 
 def _done(run: Run, trace: Trace) -> tuple[SideEffect, ...]:
@@ -88,29 +93,45 @@ def _done(run: Run, trace: Trace) -> tuple[SideEffect, ...]:
         for run_step in run.path.run_steps
         if (effect := run_step.effect) is not None and effect.state is EffectState.DONE
     ]
-    places = _places(trace) if done else {}
+    recorded = _by_key(trace) if done else {}
     return tuple(
-        effect.model_copy(update={"step": step_id(trace.id, places[step.key, step.occurrence])})
+        effect.model_copy(update={"step": step_id(trace.id, recorded[_key(step)].position)})
         for step, effect in done
     )
 
 
-def _places(trace: Trace) -> dict[tuple[str, int], int]:
-    """Where a trace has its steps, by key and occurrence."""
-    return {(it.key, it.occurrence): it.position for it in trace.steps}
+def _by_key(trace: Trace) -> dict[tuple[str, int], Step]:
+    """The steps of a trace, by what equal steps of a run are told by."""
+    return {_key(it): it for it in trace.steps}
+
+
+def _key(step: Step) -> tuple[str, int]:
+    return step.key, step.occurrence
 
 
 def _with_report(
-    run: Run,
-    execution: Execution,
-    places: Mapping[tuple[str, int], int] | None = None,
-    recorded_with: str | None = None,
+    run: Run, execution: Execution, equal: Trace | None = None
 ) -> tuple[Execution, Value]:
-    """The execution with what became of its steps, and the payload that tells it."""
-    run_steps = [(it.step, it.report()) for it in run.path.run_steps]
+    """The execution with what became of its steps, and the payload that tells it. ``equal``: the
+    trace with which they are recorded; None: they are its own."""
+    known = None if equal is None else _by_key(equal)
+    run_steps = []
+    for run_step in run.path.run_steps:
+        recorded = run_step.step if known is None else known.get(_key(run_step.step))
+        run_steps.append((run_step.report(), recorded, _own_arguments(run_step, recorded)))
     causes = map(run.account.priced, run.account.causes)
-    report = report_of(run_steps, causes, recorded_with or run.id, places).value()
+    task = run.spec.task
+    asked = task.texts if task.is_marked else None
+    report = report_of(run_steps, causes, run.id if equal is None else equal.id, asked).value()
     return execution.model_copy(update={"report": report.digest}), report
+
+
+def _own_arguments(run_step: RunStep, recorded: Step | None) -> str | None:
+    """The arguments of an action that is recorded with others: marked values in them differ."""
+    arguments = run_step.step.arguments
+    if recorded is None or arguments in (None, recorded.arguments):
+        return None
+    return next((it.data.decode() for it in run_step.values if it.digest == arguments), None)
 
 
 def recording_of(ended: EndedRun, execution: Execution) -> Recording:

@@ -18,7 +18,7 @@ from ...graphstore.threads import in_thread
 from ..model.client import ChatClient
 from ..outcome.report import Report
 from ..outcome.result import Outcome
-from ..task import Payload, TaskKind, task_key
+from ..task import kind_of
 from ..transcript import request_messages
 from .past_run import PastRun
 
@@ -26,7 +26,6 @@ __all__ = ["PastRuns", "past_runs"]
 
 _AT_ONCE = 16  # executions read at the same time
 _MOST_BYTES = 64_000_000  # of payloads that are held at once
-_KINDS: tuple[TaskKind, ...] = ("agent", "program")
 
 #: Told how many runs were read.
 Read = Callable[[int], None]
@@ -106,7 +105,7 @@ class _Reading:
         given = await self._store.values(named)
         inputs = decode(given[self._task.inputs])
         context = None if self._task.context is None else decode(given[self._task.context])
-        kind = self._kind(inputs, context)
+        kind = kind_of(self._store.namespace, self._task, inputs, context)
         is_agent = kind == "agent" or (kind is None and self._acts_in_replies())
         values = await self._store.values(self._wanted(is_agent=is_agent))
         is_marked = kind is None
@@ -126,15 +125,6 @@ class _Reading:
             asked=self._asked(None if report is None else given[report]),
             facets={it.id: it.ref for it in self._trace.preconditions.values()},
             client=self._client,
-        )
-
-    def _kind(self, inputs: Any, context: Any) -> TaskKind | None:
-        """Who was given the task; None if it has marks, so that its key does not tell."""
-        given = Payload.of(inputs, "the task")
-        more = None if context is None else Payload.of(context, "the context")
-        namespace, name, key = self._store.namespace, self._task.agent, self._task.key
-        return next(
-            (it for it in _KINDS if task_key(namespace, it, name, given, more) == key), None
         )
 
     def _acts_in_replies(self) -> bool:

@@ -43,7 +43,8 @@ class ConfirmationRequest:
         id: The id of the approval, by which it can be answered later and from elsewhere.
         digest: What the answer is bound to: the tool, its real arguments, and the facts.
         agent: The agent's or program's name.
-        task: The task's inputs, as JSON; None where they are not known.
+        task: The inputs of the run that asks, as JSON; None where they are not known, as those
+            with marked values are not to ``engine.approvals`` before the run has ended.
         tool: The tool's name.
         arguments: What it is to be called with, as JSON; secrets are masked.
         facts: What it rests on.

@@ -1,11 +1,12 @@
 """What became of each step of a run, as it is kept beside its execution.
 
-A run that was a plain replay has none: it is told by the trace it replayed.
+A run that was a plain replay has none, unless there are marked values in its task: it is told by
+the trace it replayed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,7 +24,8 @@ class ReportedStep:
     """What became of one step. ``step``: the id of the recorded Step; None: it is not recorded.
 
     ``outcome`` None: the run is older than reports are. ``tokens``: paid in this run,
-    ``saved_tokens``: paid when it was recorded.
+    ``saved_tokens``: paid when it was recorded. ``arguments``: what the tool was called with, as
+    JSON text, if it is recorded with others.
     """
 
     kind: StepKind
@@ -34,9 +36,10 @@ class ReportedStep:
     error: bool = False
     cause: Cause | None = None
     step: str | None = None
+    arguments: str | None = None
 
     @classmethod
-    def of(cls, report: StepReport, step: str | None) -> ReportedStep:
+    def of(cls, report: StepReport, step: str | None, arguments: str | None = None) -> ReportedStep:
         """What a result tells of a step that is recorded as ``step``."""
         return cls(
             kind=report.kind,
@@ -47,6 +50,7 @@ class ReportedStep:
             error=report.error,
             cause=report.cause,
             step=step,
+            arguments=arguments,
         )
 
 
@@ -54,18 +58,21 @@ class ReportedStep:
 class Report:
     """The steps of a run in their order, and why it was no plain replay: each cause once.
 
-    Those of its steps that are recorded are recorded with one execution.
+    Those of its steps that are recorded are recorded with one execution. ``asked``: the inputs and
+    the context of the run, as JSON texts, if there are marked values in its task: other runs of
+    the task have others.
     """
 
     steps: tuple[ReportedStep, ...]
     misses: tuple[Cause, ...] = ()
+    asked: tuple[str, str | None] | None = None
 
     def value(self) -> Value:
         """The payload it is kept as; each cause stands in it once, and steps refer to it."""
         causes = list(dict.fromkeys((*self.misses, *(it.cause for it in self.steps if it.cause))))
         numbers = {cause: number for number, cause in enumerate(causes)}
         places = [it.step and it.step.rpartition("/") for it in self.steps]
-        document = {
+        document: dict[str, Json] = {
             "execution": next((place[0] for place in places if place), None),
             "causes": [_cause_row(cause) for cause in causes],
             "misses": [numbers[cause] for cause in self.misses],
@@ -79,10 +86,13 @@ class Report:
                     step.error,
                     None if step.cause is None else numbers[step.cause],
                     int(place[2]) if place else None,
+                    *([] if step.arguments is None else [step.arguments]),
                 ]
                 for step, place in zip(self.steps, places, strict=True)
             ],
         }
+        if self.asked is not None:
+            document["asked"] = list(self.asked)
         return Value.of(encode(document))
 
     @classmethod
@@ -97,7 +107,7 @@ class Report:
     def _of(cls, document: Any) -> Report:
         causes = [_cause_of(row) for row in document["causes"]]
         execution, steps = document["execution"], []
-        for kind, name, outcome, tokens, saved, error, cause, place in document["steps"]:
+        for kind, name, outcome, tokens, saved, error, cause, place, *more in document["steps"]:
             steps.append(
                 ReportedStep(
                     kind=StepKind(kind),
@@ -108,9 +118,12 @@ class Report:
                     error=error,
                     cause=None if cause is None else causes[cause],
                     step=None if place is None else step_id(execution, place),
+                    arguments=more[0] if more else None,
                 )
             )
-        return cls(tuple(steps), tuple(causes[number] for number in document["misses"]))
+        misses = tuple(causes[number] for number in document["misses"])
+        asked = document.get("asked")
+        return cls(tuple(steps), misses, None if asked is None else (asked[0], asked[1]))
 
 
 def _cause_row(cause: Cause) -> Json:
@@ -134,21 +147,18 @@ def _recurring(opaque: Sequence[str], unseen: Sequence[str], **more: Any) -> Rec
 
 
 def report_of(
-    run_steps: Sequence[tuple[Step, StepReport]],
+    run_steps: Sequence[tuple[StepReport, Step | None, str | None]],
     causes: Iterable[Cause],
     execution: str,
-    places: Mapping[tuple[str, int], int] | None = None,
+    asked: tuple[str, str | None] | None = None,
 ) -> Report:
-    """The report of steps that are recorded with ``execution``.
-
-    ``places``: their positions there by key and occurrence; None: in their order.
-    """
+    """The report of steps, each as which Step of ``execution`` it is recorded, and its arguments if
+    it is recorded with others. ``asked``: as ``Report`` has it."""
     steps = []
-    for position, (step, step_report) in enumerate(run_steps):
-        place = position if places is None else places.get((step.key, step.occurrence))
-        recorded_as = None if place is None else step_id(execution, place)
-        steps.append(ReportedStep.of(step_report, recorded_as))
-    return Report(tuple(steps), tuple(dict.fromkeys(causes)))
+    for step_report, recorded, arguments in run_steps:
+        recorded_as = None if recorded is None else step_id(execution, recorded.position)
+        steps.append(ReportedStep.of(step_report, recorded_as, arguments))
+    return Report(tuple(steps), tuple(dict.fromkeys(causes)), asked)
 
 
 def plain_report(trace: Trace, *, served: bool) -> Report:

@@ -23,7 +23,7 @@ from ..tools.parsed_call import parse_served, real_text
 from .actions import carry_out, ended, keep_whole, rendering_of_call
 from .current import FactReads
 from .diverged import explain
-from .done import finished, read_anew
+from .done import as_called, finished, read_anew
 from .reuse import may_reuse, took
 from .standing import stand_action
 
@@ -110,10 +110,11 @@ async def _follow(run: Run, recorded: Recorded, call: Call) -> RunStep:
     assert followed is not None
     tool, step = run.definition.code.tools[recorded.step.name], recorded.step
     known = followed.known(step)
-    stopwatch = Stopwatch()
+    text, stopwatch = call.text, Stopwatch()
     with FactReads() as fact_reads, through_a_call():
         try:
-            arguments = tool.parse(real_text(call, run.standins))
+            text = real_text(call, run.standins)
+            arguments = tool.parse(text)
             output = await run_tool(
                 tool, arguments, "", rendering_of_call(run, tool, step.decision), known
             )
@@ -122,7 +123,11 @@ async def _follow(run: Run, recorded: Recorded, call: Call) -> RunStep:
     times = stopwatch.times()
     same = output.error is None and output.data == known.data
     if same and not (fact_reads.notes and read_anew(step, fact_reads.notes)):
-        run_step = RunStep(step, Outcome.REPLAYED, known.data, copied=True)
+        if text is call.text:
+            run_step = RunStep(step, Outcome.REPLAYED, known.data, copied=True)
+        else:
+            parsed = parse_served(tool, call, followed.arguments(step), run.standins)
+            run_step = as_called(step, parsed, known.data)
         took(run, tool, run_step, times)
         keep_whole(run, tool, run_step, output)
         run.go_along(run_step)

@@ -15,9 +15,10 @@ from ..run.planned_actions import PlannedAction
 from ..steps.noted_facts import Note, distinct
 from ..steps.run_step import RunStep
 from ..tools.output import Output
+from ..tools.parsed_call import ParsedCall
 from ..tools.tool import Tool
 
-__all__ = ["Done", "finished", "read_anew", "refused", "reused"]
+__all__ = ["Done", "as_called", "finished", "read_anew", "refused", "reused"]
 
 _REFUSAL = "precondition changed, not executed"
 #: What can make a tool give something else. A fact that nobody looked after need not have changed.
@@ -70,13 +71,23 @@ def finished(action: PlannedAction, feeds: tuple[int, ...], result: Output) -> D
         same, output_key = _compared(action, recorded.step, result)
         anew = read_anew(recorded.step, action.notes)
         if same and action.followed is not None and action.stands and not anew:
-            step, output = recorded.step, action.followed.output(recorded.step)
-            return Done(RunStep(step, Outcome.REPLAYED, output, copied=True), result)
+            output = action.followed.output(recorded.step)
+            return Done(as_called(recorded.step, action.parsed, output), result)
         outcome, cause = Outcome.REPLAYED, recorded.cause
         if not same:
             outcome, cause = Outcome.DIVERGED, _divergence(action, recorded, output_key)
     step = action.step(feeds, Value.of(result.data), output_key, error=failed)
     return Done(_run_step(action, outcome, step, result.data, cause), result)
+
+
+def as_called(step: Step, parsed: ParsedCall, output: bytes) -> RunStep:
+    """A recorded action that gave what is recorded, with the arguments that it had now: marked
+    values in them are others."""
+    run_step = RunStep(step, Outcome.REPLAYED, output, copied=True)
+    if parsed.is_bound and (arguments := Value.of(parsed.dump)).digest != step.arguments:
+        run_step.step = step.model_copy(update={"arguments": arguments.digest})
+        run_step.values = (arguments,)
+    return run_step
 
 
 def _divergence(action: PlannedAction, recorded: Recorded, output_key: str) -> Cause:

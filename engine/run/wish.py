@@ -18,6 +18,7 @@ from ...graphstore.model import Attempts, EffectState, SideEffect, Unfinished, W
 from ...graphstore.store import RunStore
 from ..errors import RunIdReused, RunInProgress, RunLost
 from ..outcome.cause import Cause, MissKind
+from ..outcome.hiding import shown_target
 from ..sessions.process import this_process
 from ..sessions.session import Session
 from ..task import Task
@@ -246,7 +247,8 @@ def _told(wish: Wish, attempts: Attempts) -> list[Cause]:
     if not begun:
         return []
     done = "; ".join(
-        f"{it.tool} {it.target} {'may have been done' if it.is_in_doubt else 'was done'} ({it.id})"
+        f"{it.tool} {shown_target(it.target)}"
+        f" {'may have been done' if it.is_in_doubt else 'was done'} ({it.id})"
         for it in begun.values()
     )
     named = f", with the run id {wish.run_id!r}," if wish.run_id else ""

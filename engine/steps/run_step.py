@@ -33,7 +33,7 @@ class RunStep:
     known_by: str | None = None  # what tells its effect apart, in this run or before
     bill: Bill | None = None  # of a decision that was asked
     terms: Mapping[str, str] | None = None  # of a served one that was not priced: its bill's
-    copied: bool = False  # the followed trace's own step, unchanged
+    copied: bool = False  # the followed trace's own step, unchanged but for marked arguments
     followed: bool = False  # an action that the recorded path had next
     trace: str | None = None  # from which it was served, if it was
     stands: bool = False  # of an earlier run of the same run id

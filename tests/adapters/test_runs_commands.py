@@ -17,7 +17,7 @@ import pytest
 from anthropic import AsyncAnthropic
 from typer.testing import CliRunner
 
-from execgraph import Acl, Engine, RunFailed
+from execgraph import Acl, EffectInDoubt, Engine, RunFailed
 from execgraph.adapters import cli
 from execgraph.adapters.messages_api import Answer, MessagesServer, call, text
 from execgraph.graphstore.connect import connect
@@ -340,3 +340,29 @@ def test_an_effect_in_doubt_is_shown_with_the_command_that_resolves_it(
     resolved = CliRunner().invoke(cli.app, shlex.split(command))
     assert resolved.exit_code == 0, resolved.output
     assert "--not-done" not in CliRunner().invoke(cli.app, show).stdout
+
+
+def test_a_secret_that_an_effect_in_doubt_was_called_with_is_hidden_on_every_face(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(url, namespace=f"test-{uuid.uuid4().hex[:12]}")
+    graph = Graph(url, engine.namespace)
+
+    @engine.tool(effect="once", once_per="{invoice}", requires=[])
+    def pay(invoice: str, token: str) -> str:
+        """Pay."""
+        raise TimeoutError("no answer")
+
+    with engine.sync() as e:
+        with pytest.raises(TimeoutError), e.run("p", {"n": 1}) as run:
+            run.act(pay, invoice="i1", token="hunter2")
+        with pytest.raises(EffectInDoubt) as failed, e.run("p", {"n": 1}) as again:
+            again.act(pay, invoice="i1", token="hunter2")
+        told = {"nodes": str(e.graph(run.execution_id).nodes(data=True))}
+    told |= {"raised": str(failed.value), "log": caplog.text}
+    commands = ["doctor", "doctor --json", "show", "show --json", "why", "why --json"]
+    graphs = [f"graph {run.execution_id}{it}" for it in ("", " --json", " --format dot")]
+    commands += ["runs --json", *graphs, f"resolve {failed.value.effect.id} --not-done"]
+    told |= {it: graph.said(*it.split()) for it in commands}
+    assert not [face for face, says in told.items() if "hunter2" in says]
+    assert not [face for face, says in told.items() if "hidden" not in says]

@@ -671,6 +671,40 @@ async def test_secrets_are_neither_shown_nor_kept_and_tell_calls_apart(world: Wo
             assert secret not in str(found.rows)
 
 
+async def test_an_approval_is_shown_with_the_task_of_the_run_that_asks(world: World) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="confirm", requires=[])
+    def refund(customer: str) -> str:
+        """Refund."""
+        return "refunded"
+
+    def brain(body: dict[str, Any]) -> Answer:
+        task = json.loads(body["messages"][0]["content"][0]["text"])
+        return Answer([text("Done.") if turn(body) else call("refund", task)])
+
+    world.think(brain)
+    agent = world.agent(engine, [refund], opaque=["$.customer"])
+    async with engine:
+        await agent.execute({"customer": "ann@example.org"}, confirm=lambda _: True)
+        with pytest.raises(AwaitingApproval):
+            await agent.execute({"customer": "bob@example.org"})
+        [asked] = await engine.approvals()
+        assert asked.task == asked.arguments == {"customer": "bob@example.org"}
+        await engine.deny(asked.id)
+        soon = timedelta(minutes=1)
+        waiting = asyncio.ensure_future(
+            agent.execute({"customer": "eve@example.org"}, wait_for_approval=soon)
+        )
+        while not (found := await engine.approvals()):  # noqa: ASYNC110  (seen from outside)
+            await asyncio.sleep(0.01)
+        [asked] = found
+        assert asked.arguments == {"customer": "eve@example.org"}
+        assert asked.task is None, "that of another run would be a wrong one"
+        await engine.approve(asked.id)
+        await waiting
+
+
 async def test_the_sync_face_has_it_too(world: World) -> None:
     engine, pay = acting(world)
 

@@ -159,6 +159,81 @@ async def test_one_recording_serves_every_incident(world: World) -> None:
     assert seen[:6] == ["INC-1", "INC-1", "INC-77", "INC-77", "a b", "a b"]
 
 
+async def test_a_run_is_shown_with_its_own_values_and_not_with_those_of_its_recording(
+    world: World,
+) -> None:
+    engine = world.engine()
+
+    @engine.tool(effect="read", requires=[])
+    def look(ticket: str) -> str:
+        """Look."""
+        return "seen"
+
+    @engine.tool(effect="write", requires=[])
+    def close(ticket: str) -> str:
+        """Close."""
+        return "closed"
+
+    @engine.tool(effect="read", requires=[])
+    def weather() -> str:
+        """Differs, so that a run is served in part."""
+        return skies[-1]
+
+    def brain(body: dict[str, Any]) -> Answer:
+        incident = json.loads(body["messages"][0]["content"][0]["text"])["incident"]
+        calls = [call("look", {"ticket": incident}), call("close", {"ticket": incident})]
+        calls.append(call("weather", {}))
+        said = turn(body)
+        return Answer([calls[said] if said < 3 else text(f"Closed {incident}.")])
+
+    skies = ["fair"]
+    world.think(brain)
+    agent = world.agent(engine, [look, close, weather], opaque=["$.incident"])
+    async with engine:
+        done = [
+            await agent.execute({"incident": f"INC-{number}", "in": 1}) for number in (1000, 2000)
+        ]
+        skies.append("foul")
+        done.append(await agent.execute({"incident": "INC-3000", "in": 1}, run_id="third"))
+        assert [str(it.mode) for it in done] == ["live", "replay", "partial"]
+    async with world.engine() as other:
+        for number, result in zip((1000, 2000, 3000), done, strict=True):
+            incident = f"INC-{number}"
+            run = await other.execution(result.execution_id)
+            assert run.inputs == {"incident": incident, "in": 1}
+            assert run.output == result.output == f"Closed {incident}."
+            assert [it.arguments for it in run.steps if it.arguments] == [{"ticket": incident}] * 2
+            assert run.hint is None
+            told = [
+                (await other.payload(result.execution_id, step=1, part="arguments"))[0],
+                (await other.payload(result.execution_id, part="inputs"))[0],
+                (await other.payload(result.execution_id))[0],
+            ]
+            assert all(incident.encode() in it for it in told)
+        diff = await other.diff(done[0].execution_id, done[1].execution_id)
+        assert diff.step is None
+        assert diff.task is not None
+        assert [it.place for it in diff.task.differences] == ["$.inputs.incident"]
+        assert (await other.why(done[1].execution_id)).hint is None
+
+
+async def test_a_replay_with_another_output_is_shown_with_its_own(world: World) -> None:
+    async def ask(request: Any) -> Any:
+        return "fine"
+
+    async def run_of(engine: Engine, number: int) -> str:
+        async with engine.run("p", {"n": 1}) as run:
+            run.output = f"{(await run.decide({'n': 1}, call=ask)).value} {number}"
+        assert run.result.replayed == (number > 0)
+        return run.execution_id
+
+    async with world.engine() as engine:
+        ids = [await run_of(engine, number) for number in range(2)]
+    async with world.engine() as engine:
+        assert [(await engine.execution(it)).output for it in ids] == ["fine 0", "fine 1"]
+        assert await engine.payload(ids[1]) == (b'"fine 1"', False)
+
+
 async def test_what_a_model_mangled_is_told_to_it_and_no_tool_is_called(world: World) -> None:
     engine = world.engine()
     desk = Desk(world, engine)

@@ -31,9 +31,13 @@ _steps = st.builds(
     st.booleans(),
     st.none() | _causes,
     st.none() | st.integers(0, 10**6).map(lambda position: f"0123/{position}"),
+    _maybe,
 )
 _reports = st.builds(
-    Report, st.lists(_steps, max_size=6).map(tuple), st.lists(_causes, max_size=3).map(tuple)
+    Report,
+    st.lists(_steps, max_size=6).map(tuple),
+    st.lists(_causes, max_size=3).map(tuple),
+    st.none() | st.tuples(_texts, _maybe),
 )
 
 
