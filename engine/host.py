@@ -19,6 +19,7 @@ from ..graphstore.retention import Retention
 from ..graphstore.store import GraphStore
 from ..graphstore.urls import DEFAULT_FILE, absolute, chosen, redacted
 from ..invalidation.walker import Walker
+from .ending.finish import forsake, write_failure
 from .errors import ConfigurationError, NotOpen
 from .lookup.definition import Definition
 from .outcome.events import Events, RunStarted
@@ -126,15 +127,17 @@ class Host:
         spec = replace(spec, may_serve=session.may_serve and not session.in_shadow)
         return await foresee(session, definition, spec)
 
-    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
-        """Have ``work`` done before this loop's session closes; its errors are logged.
+    def keep_failure(self, run: Run, error: BaseException) -> asyncio.Future[None]:
+        """Have it kept that a run failed by ``error``, before its session closes; what goes wrong
+        with that is logged.
 
         It is not cancelled with who waits for what this gives.
         """
-        if (opened := self._open.get(_here())) is not None:
-            return asyncio.shield(opened.add(work))
-        work.close()
-        _log.warning("the engine is closed already: a run that was cancelled is not kept")
+        opened = self._open.get(_here())
+        if opened is not None and opened.is_of(run.session):
+            return asyncio.shield(opened.add(write_failure(run, error)))
+        forsake(run)
+        _log.warning("the engine is closed already: how the run %s ended is not kept", run.id)
         nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         nothing.set_result(None)
         return nothing
@@ -226,6 +229,10 @@ class _Opened:
         self.session = session
         self.users = 0
         self._work: set[asyncio.Task[None]] = set()
+
+    def is_of(self, session: Session) -> bool:
+        """Whether a run of ``session`` may still use it."""
+        return self.session.done() and self.session.result() is session
 
     def add(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(_logged(work))

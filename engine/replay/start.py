@@ -101,7 +101,7 @@ class _Start:
         self._store = store = session.lent()
         find = partial(find_plan, store, spec.task.key, definition, session.memory)
         if spec.may_serve:
-            alive = session.at_work.alive()
+            alive = session.at_work.alive(spec.task.key)
             plan = await find(alive)
             if plan.expired and await session.refresh(plan.expired):
                 plan = await find(alive)

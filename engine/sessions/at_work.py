@@ -23,6 +23,9 @@ _SILENT_MS = 60_000
 #: The runs of this process, in all its event loops.
 _HERE: set[str] = set()
 
+#: The tasks of which a run of this process has failed and the store could not be told.
+_UNTOLD: set[str] = set()
+
 
 class AtWork:
     """The runs of one session that are at work; now and then the store is told so."""
@@ -49,6 +52,12 @@ class AtWork:
             _HERE.discard(execution)
             self._own.pop(execution, None)
 
+    def end_untold(self, execution: str, task: str) -> None:
+        """A run of a task has failed, and its wish is kept as one that this process is at work
+        on."""
+        _UNTOLD.add(task)
+        self.end(execution)
+
     def keep(self, execution: str) -> None:
         """A run is at work until it is released: the run is that it is inside of."""
         self._kept.add(execution)
@@ -72,10 +81,11 @@ class AtWork:
             return alive
         return wish.idle_ms < _SILENT_MS
 
-    def alive(self) -> Collection[str]:
-        """The processes that are known to live; the nameless are taken for such."""
+    def alive(self, task: str) -> Collection[str]:
+        """The processes whose runs of a task are at work, if they have not told their ends: those
+        that are known to live; the nameless are taken for such."""
         self._processes = {it for it in self._processes if not is_dead(it)}
-        return {*self._processes, this_process() or ""}
+        return self._processes if task in _UNTOLD else {*self._processes, this_process() or ""}
 
     async def close(self) -> None:
         """Tell nothing any more."""
