@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Collection
 
@@ -25,6 +26,10 @@ _HERE: set[str] = set()
 
 #: The tasks of which a run of this process has failed and the store could not be told.
 _UNTOLD: set[str] = set()
+
+if hasattr(os, "register_at_fork"):  # a child has none of the runs of its parent
+    for _of_parent in (_HERE, _UNTOLD):
+        os.register_at_fork(after_in_child=_of_parent.clear)
 
 
 class AtWork:
