@@ -135,7 +135,10 @@ class Host:
         """
         opened = self._open.get(_here())
         if opened is not None and opened.is_of(run.session):
-            return asyncio.shield(opened.add(write_failure(run, error)))
+            run.session.at_work.fail(run.id, run.spec.task.key)
+            keeping = opened.add(write_failure(run, error))
+            keeping.add_done_callback(lambda it: forsake(run) if it.cancelled() else None)
+            return asyncio.shield(keeping)
         forsake(run)
         _log.warning("the engine is closed already: how the run %s ended is not kept", run.id)
         nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -238,6 +241,7 @@ class _Opened:
         task = asyncio.ensure_future(_logged(work))
         self._work.add(task)
         task.add_done_callback(self._work.discard)
+        task.add_done_callback(lambda _: work.close())  # of one that was cancelled before it began
         return task
 
     async def close(self) -> None:

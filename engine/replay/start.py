@@ -39,6 +39,8 @@ async def begin(session: Session, definition: Definition, spec: RunSpec, patienc
 
     Raises NotReplayable; Returned, RunInProgress and RunIdReused of one with an id.
     """
+    if spec.outer is None:  # else it is known by its place
+        await session.at_work.failures_kept(spec.task.key)
     execution = session.at_work.begin()  # before anybody can ask whether it is
     start = _Start(session, definition, spec, execution)
     try:

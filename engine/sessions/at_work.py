@@ -18,17 +18,24 @@ __all__ = ["AtWork"]
 _log = logging.getLogger("execgraph")
 
 _RENEW_SECONDS = 15.0
+_PAUSE_SECONDS = 0.01
+#: How long is waited at most until a failure is kept. Who keeps it may wait for who waits here, if
+#: that one holds up its event loop.
+_KEEPING_SECONDS = 30.0
 #: After so long a run is dead of which nothing is heard, and of whose process nothing is known.
 _SILENT_MS = 60_000
 
 #: The runs of this process, in all its event loops.
 _HERE: set[str] = set()
 
+#: Those of them that have failed, which is being kept: the task, and by which event loop.
+_FAILING: dict[str, tuple[str, asyncio.AbstractEventLoop]] = {}
+
 #: The tasks of which a run of this process has failed and the store could not be told.
 _UNTOLD: set[str] = set()
 
 if hasattr(os, "register_at_fork"):  # a child has none of the runs of its parent
-    for _of_parent in (_HERE, _UNTOLD):
+    for _of_parent in (_HERE, _FAILING, _UNTOLD):
         os.register_at_fork(after_in_child=_of_parent.clear)
 
 
@@ -53,9 +60,25 @@ class AtWork:
 
     def end(self, execution: str) -> None:
         """A run is over, and its end is kept, if anything is."""
+        _FAILING.pop(execution, None)
         if execution not in self._kept:
             _HERE.discard(execution)
             self._own.pop(execution, None)
+
+    def fail(self, execution: str, task: str) -> None:
+        """A run of a task has failed, which is kept from now on until it ends."""
+        _FAILING[execution] = task, asyncio.get_running_loop()
+
+    async def failures_kept(self, task: str) -> None:
+        """Wait until it is kept which runs of a task have failed before this, as long as that may
+        come to its end: what they did is known then, and that they are at work no more."""
+        until = time.monotonic() + _KEEPING_SECONDS
+        failing = {it: loop for it, (of, loop) in _FAILING.copy().items() if of == task}
+        while any(it in _FAILING and loop.is_running() for it, loop in failing.items()):
+            if time.monotonic() > until:
+                _log.warning("it takes long to keep that runs of the task %s have failed", task)
+                return
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     def end_untold(self, execution: str, task: str) -> None:
         """A run of a task has failed, and its wish is kept as one that this process is at work

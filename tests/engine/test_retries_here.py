@@ -120,3 +120,61 @@ async def test_a_task_that_is_remembered_is_so_after_a_failure_that_could_not_be
     *before, hung, again, after = till.keys
     assert again == hung
     assert len({*before, hung, after}) == 4
+
+
+@pytest.mark.parametrize("named", NAMED)
+@pytest.mark.parametrize("who", ["program", "agent"])
+@pytest.mark.parametrize("remembered", [False, True])
+async def test_one_that_was_cancelled_is_tried_again_once_that_is_kept(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    who: str,
+    named: dict[str, Any],
+    *,
+    remembered: bool,
+) -> None:
+    """As ``asyncio.timeout`` does, whose caller does not wait for the store."""
+    till = Till(world)
+    async with till.engine:
+        for _ in range(2 if remembered else 0):
+            await till.run(who)
+        store, may = till.engine.session().store, asyncio.Event()
+        write = store.write
+
+        async def late(recording: Any) -> Any:
+            await may.wait()
+            return await write(recording)
+
+        monkeypatch.setattr(store, "write", late)
+        async with till.hanging(who, **named) as run:
+            await cancelled(run)
+        again = till.run(who, **named)
+        await asyncio.sleep(0.2)
+        waits = not again.done()
+        may.set()
+        await again
+    assert waits
+    assert len(till.keys) == (4 if remembered else 2)
+    assert till.keys[-1] == till.keys[-2]
+    assert not at_work._FAILING
+
+
+async def test_no_retry_waits_for_a_failure_that_nobody_keeps(world: World) -> None:
+    """Who cancels all tasks cancels that one, too, before it has begun."""
+    till = Till(world)
+    loop = asyncio.get_running_loop()
+
+    def cancel_new_ones() -> None:
+        for it in asyncio.all_tasks() - others:
+            it.cancel()
+        if not run.done():
+            loop.call_soon(cancel_new_ones)
+
+    async with till.engine:
+        async with till.hanging("program") as run:
+            others = asyncio.all_tasks()
+            cancel_new_ones()
+            await cancelled(run)
+        await asyncio.wait_for(till.by_program(), 20)
+    assert not at_work._FAILING
+    assert till.keys[0] == till.keys[1]
