@@ -109,6 +109,10 @@ class AtWork:
             return alive
         return wish.idle_ms < _SILENT_MS
 
+    def here(self) -> Collection[str]:
+        """The runs that are at work in this process."""
+        return frozenset(_HERE)
+
     def alive(self, task: str) -> Collection[str]:
         """The processes whose runs of a task are at work, if they have not told their ends: those
         that are known to live; the nameless are taken for such."""

@@ -12,10 +12,11 @@ import pytest
 
 from execgraph import IdempotencyKey, Result
 from execgraph.adapters.messages_api import Answer, call, text
+from execgraph.engine.outcome.events import RunWaits
 from execgraph.engine.sessions import at_work
 from execgraph.graphstore.errors import StoreUnavailable
 
-from .conftest import World, turn
+from .conftest import World, misses, turn
 
 NAMED: list[dict[str, Any]] = [{}, {"run_id": "r-1"}]
 
@@ -178,3 +179,51 @@ async def test_no_retry_waits_for_a_failure_that_nobody_keeps(world: World) -> N
         await asyncio.wait_for(till.by_program(), 20)
     assert not at_work._FAILING
     assert till.keys[0] == till.keys[1]
+
+
+async def test_a_call_beside_one_that_fails_is_another_wish(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two callers want the same, and each is to get it; who tries again is about the first."""
+    till = Till(world)
+    async with till.engine:
+        store, called, failed = till.engine.session().store, asyncio.Event(), asyncio.Event()
+        unfinished = store.unfinished
+
+        async def late(*how: Any) -> Any:
+            called.set()
+            await failed.wait()
+            return await unfinished(*how)
+
+        async with till.hanging("program") as first:
+            monkeypatch.setattr(store, "unfinished", late)
+            second = till.run("program", single_flight=False)
+            await called.wait()
+        await cancelled(first)
+        while at_work._FAILING:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        failed.set()
+        assert misses(await second)[0] == "unfinished run", "it is told of"
+        await till.by_program()
+    assert till.keys[0] == till.keys[2] != till.keys[1]
+
+
+@pytest.mark.parametrize("named", [{}, {"idempotency": "i-1"}])
+async def test_so_is_one_that_waited_for_it_in_another_process(
+    world: World, monkeypatch: pytest.MonkeyPatch, named: dict[str, Any]
+) -> None:
+    """Unless both say that they are one."""
+    one, other = Till(world), Till(world)
+    waits = asyncio.Event()
+    other.engine.subscribe(lambda event: waits.set() if isinstance(event, RunWaits) else None)
+    async with one.engine, other.engine:
+        monkeypatch.setattr(at_work.AtWork, "here", lambda _: ())
+        async with one.hanging("agent", **named) as first:
+            second = other.run("agent", **named)
+            await waits.wait()
+            await asyncio.sleep(0.2)
+        await cancelled(first)
+        await second
+        await one.run("agent", **named)
+    assert one.keys[0] == one.keys[1]
+    assert (other.keys[0] == one.keys[0]) == bool(named)
