@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from ..graphstore.canonical import Json
 from ..invalidation.resources import Resource
-from .ending.finish import finish, is_store_away, reason_of, write_failure
+from .ending.finish import finish, forsake, is_store_away, reason_of
 from .ending.results import failure, returned_result
 from .errors import AgentError
 from .exits import is_ended, is_exit
@@ -188,9 +188,9 @@ class Agent:
             run.lead.end()
             run.wish.give_back()  # at once: the next equal run may begin before this is kept
             if isinstance(error, GeneratorExit) and is_ended(task, error):
-                run.session.at_work.end(run.id)
+                forsake(run)
                 raise  # nothing can be awaited any more
-            kept = self._host.in_background(write_failure(run, error))
+            kept = self._host.keep_failure(run, error)
             if is_ended(task, error):
                 raise
             if not is_store_away(error):  # else nobody would be helped by waiting once more

@@ -19,6 +19,7 @@ from ..graphstore.retention import Retention
 from ..graphstore.store import GraphStore
 from ..graphstore.urls import DEFAULT_FILE, absolute, chosen, redacted
 from ..invalidation.walker import Walker
+from .ending.finish import forsake, write_failure
 from .errors import ConfigurationError, NotOpen
 from .lookup.definition import Definition
 from .outcome.events import Events, RunStarted
@@ -126,15 +127,20 @@ class Host:
         spec = replace(spec, may_serve=session.may_serve and not session.in_shadow)
         return await foresee(session, definition, spec)
 
-    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
-        """Have ``work`` done before this loop's session closes; its errors are logged.
+    def keep_failure(self, run: Run, error: BaseException) -> asyncio.Future[None]:
+        """Have it kept that a run failed by ``error``, before its session closes; what goes wrong
+        with that is logged.
 
         It is not cancelled with who waits for what this gives.
         """
-        if (opened := self._open.get(_here())) is not None:
-            return asyncio.shield(opened.add(work))
-        work.close()
-        _log.warning("the engine is closed already: a run that was cancelled is not kept")
+        opened = self._open.get(_here())
+        if opened is not None and opened.is_of(run.session):
+            run.session.at_work.fail(run.id, run.spec.task.key)
+            keeping = opened.add(write_failure(run, error))
+            keeping.add_done_callback(lambda it: forsake(run) if it.cancelled() else None)
+            return asyncio.shield(keeping)
+        forsake(run)
+        _log.warning("the engine is closed already: how the run %s ended is not kept", run.id)
         nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         nothing.set_result(None)
         return nothing
@@ -227,10 +233,15 @@ class _Opened:
         self.users = 0
         self._work: set[asyncio.Task[None]] = set()
 
+    def is_of(self, session: Session) -> bool:
+        """Whether a run of ``session`` may still use it."""
+        return self.session.done() and self.session.result() is session
+
     def add(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(_logged(work))
         self._work.add(task)
         task.add_done_callback(self._work.discard)
+        task.add_done_callback(lambda _: work.close())  # of one that was cancelled before it began
         return task
 
     async def close(self) -> None:

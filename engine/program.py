@@ -17,7 +17,7 @@ from ..graphstore.canonical import Json, encode
 from ..graphstore.errors import NotJson, StoreError
 from ..graphstore.model import SideEffect
 from .effects.confirming import Awaiting
-from .ending.finish import finish, is_store_away, write_failure
+from .ending.finish import finish, is_store_away
 from .ending.results import failure, returned_result
 from .errors import AgentError, NotOpen, RunLost, ToolError
 from .exits import is_exit
@@ -402,7 +402,7 @@ class ProgramRun:
         run.wish.give_back()  # at once: the next equal run may begin before this is kept
         effects = run.effects.begun
         error.add_note(f"execgraph: {_damage(run, effects)}")
-        kept = self._host.in_background(write_failure(run, error))
+        kept = self._host.keep_failure(run, error)
         if (isinstance(error, Exception) or is_exit(error)) and not is_store_away(error):
             await kept
 

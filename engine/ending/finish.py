@@ -22,7 +22,7 @@ from .publishing import record, take_back
 from .records import execution_of, recording_of, replay_of
 from .results import emit_end, kept_result, result_of
 
-__all__ = ["finish", "is_store_away", "reason_of", "write_failure"]
+__all__ = ["finish", "forsake", "is_store_away", "reason_of", "write_failure"]
 
 _log = logging.getLogger("execgraph")
 
@@ -84,24 +84,35 @@ async def write_failure(run: Run, error: BaseException) -> None:
 
     The failure itself matters more than this record: trouble of the store's is logged.
     """
-    run.journal.failed(error, run.search.resumed)
-    ended = await EndedRun.of(run)
-    failed = {"state": ExecutionState.FAILED, "reason": reason_of(error)}
-    execution = execution_of(ended, run.steps).model_copy(update=failed)
-    emit_end(ended, execution, recorded=False)
+    told = False
     try:
+        run.journal.failed(error, run.search.resumed)
+        ended = await EndedRun.of(run)
+        failed = {"state": ExecutionState.FAILED, "reason": reason_of(error)}
+        execution = execution_of(ended, run.steps).model_copy(update=failed)
+        emit_end(ended, execution, recorded=False)
         if not run.away:
             await take_back(run, reason_of(error))
             await run.session.journal.flush()
             await run.session.store.write(recording_of(ended, execution))
             if run.wish.place is None:
                 await end_inner(run.session, run.store, run.wish, WishState.FAILED)
+            told = True
     except StoreError as trouble:
         _log.warning("the failed execution %s could not be written: %s", run.id, trouble)
     finally:
-        if run.wish.place is None:
-            let_go(run.session, run.wish, WishState.FAILED)
-        run.session.at_work.end(run.id)
+        if told:
+            run.session.at_work.end(run.id)
+        else:
+            forsake(run)
+
+
+def forsake(run: Run) -> None:
+    """A run has failed, of which nothing can be kept: it is not at work any more, nor is any inside
+    it, so that its task goes on where it was when it is called again."""
+    if run.wish.place is None:
+        let_go(run.session, run.wish, WishState.FAILED)
+    run.session.at_work.end_untold(run.id, run.spec.task.key)
 
 
 def reason_of(error: BaseException) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
-from ...graphstore.model import Mode
+from ...graphstore.model import Mode, Wish
 from ...graphstore.store import RunStore
 from ..errors import NotReplayable
 from ..lookup.definition import Definition
@@ -20,7 +21,7 @@ from ..outcome.events import RunWaits
 from ..outcome.run_plan import RunPlan
 from ..run.run import Run
 from ..run.spec import OnPartial, RunSpec
-from ..run.wish import RunWish, fresh, hold, hold_inside, take_up
+from ..run.wish import RunWish, fresh, hold, hold_inside, left_wishes, take_up
 from ..sessions.outage import store_away
 from ..sessions.session import Session
 from ..sessions.single_flight import Lead, is_led_here, lease_name
@@ -39,6 +40,8 @@ async def begin(session: Session, definition: Definition, spec: RunSpec, patienc
 
     Raises NotReplayable; Returned, RunInProgress and RunIdReused of one with an id.
     """
+    if spec.outer is None:  # else it is known by its place
+        await session.at_work.failures_kept(spec.task.key)
     execution = session.at_work.begin()  # before anybody can ask whether it is
     start = _Start(session, definition, spec, execution)
     try:
@@ -79,6 +82,8 @@ class _Start:
         self._lead = Lead()
         self._wish: RunWish | None = None
         self._execution = execution
+        self._beside = session.at_work.here()
+        self._left: Collection[tuple[str, str]] | None = None
 
     async def hold(self) -> None:
         """Hold the wish of a run that has an id."""
@@ -101,7 +106,7 @@ class _Start:
         self._store = store = session.lent()
         find = partial(find_plan, store, spec.task, definition, session.memory)
         if spec.may_serve:
-            alive = session.at_work.alive()
+            alive = session.at_work.alive(spec.task.key)
             plan = await find(alive)
             if plan.expired and await session.refresh(plan.expired):
                 plan = await find(alive)
@@ -142,7 +147,7 @@ class _Start:
         if not self.may_share:
             self._lead.end()
 
-    def _waits(self) -> None:
+    async def _waits(self) -> None:
         if self._waits_since is not None:
             return
         self._waits_since = time.perf_counter()
@@ -150,6 +155,8 @@ class _Start:
         _log.debug("a run of %s waits for an equal one: task %s", name, task)
         if self._session.events.listeners:
             self._session.events.emit(RunWaits(task, name))
+        if self._wish is None:
+            self._left = await left_wishes(self._session, self._store, self._spec)
 
     # What its caller makes of it ----------------------------------------------------------
 
@@ -196,4 +203,12 @@ class _Start:
         """The wish of a run that has no id."""
         if self._plan.from_memory or self._store.away:  # then no run of the task is unfinished
             return fresh(self._spec, self._execution)
-        return await take_up(self._session, self._store, self._spec, self._execution)
+        session, store, spec = self._session, self._store, self._spec
+        return await take_up(session, store, spec, self._execution, self._was_left)
+
+    def _was_left(self, wish: Wish) -> bool:
+        """Whether the run that holds a wish was at work no more when this one was called: else they
+        are about two wishes, whatever has become of that one since."""
+        if wish.execution in self._beside:
+            return False
+        return self._left is None or (wish.key, wish.execution) in self._left

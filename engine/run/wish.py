@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 
 from ...graphstore.canonical import hash_of
@@ -25,7 +25,17 @@ from ..task import Task
 from .inner_wishes import InnerWishes, Place
 from .spec import RunSpec
 
-__all__ = ["Returned", "RunWish", "end_inner", "fresh", "hold", "hold_inside", "let_go", "take_up"]
+__all__ = [
+    "Returned",
+    "RunWish",
+    "end_inner",
+    "fresh",
+    "hold",
+    "hold_inside",
+    "left_wishes",
+    "let_go",
+    "take_up",
+]
 
 _log = logging.getLogger("execgraph")
 
@@ -182,21 +192,36 @@ def let_go(session: Session, outermost: RunWish, state: WishState) -> None:
         session.at_work.release(wish.execution)
 
 
-async def take_up(session: Session, store: RunStore, spec: RunSpec, execution: str) -> RunWish:
+async def take_up(
+    session: Session,
+    store: RunStore,
+    spec: RunSpec,
+    execution: str,
+    was_left: Callable[[Wish], bool],
+) -> RunWish:
     """The wish of a run without an id. Where a run of the task has not come to its end, its wish is
-    taken up, and what was begun for it is told."""
+    taken up, if it ``was_left`` when this one was called, and what was begun for it is told."""
     wish = _wish(spec, execution, _named(spec))
     unfinished, over = await _unfinished(session, store, spec.task)
     attempts = {it.key: await store.attempts(it.key) for it in over}
     told = [cause for it in over for cause in _told(it, attempts[it.key])]
     for it in over:
         named = it.run_id is not None or it.idempotency is not None
-        if it.key != wish.key and (named or spec.idempotency is not None):
+        other = named or spec.idempotency is not None or not was_left(it)
+        if it.key != wish.key and other:
             continue
         held = wish._replace(key=it.key)
         if (await store.claim(held, over=it.execution)).execution == wish.execution:
             return RunWish(held, attempts[it.key], unfinished, told, is_kept=True)
     return RunWish(wish, unfinished=unfinished, told=told)
+
+
+async def left_wishes(
+    session: Session, store: RunStore, spec: RunSpec
+) -> Collection[tuple[str, str]]:
+    """The keys of the task's wishes on which nobody is at work, each with the run that was."""
+    _, over = await _unfinished(session, store, spec.task)
+    return {(it.key, it.execution) for it in over}
 
 
 async def _unfinished(

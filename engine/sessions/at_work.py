@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Collection
 
@@ -17,11 +18,25 @@ __all__ = ["AtWork", "runs_here"]
 _log = logging.getLogger("execgraph")
 
 _RENEW_SECONDS = 15.0
+_PAUSE_SECONDS = 0.01
+#: How long is waited at most until a failure is kept. Who keeps it may wait for who waits here, if
+#: that one holds up its event loop.
+_KEEPING_SECONDS = 30.0
 #: After so long a run is dead of which nothing is heard, and of whose process nothing is known.
 _SILENT_MS = 60_000
 
 #: The runs of this process, in all its event loops.
 _HERE: set[str] = set()
+
+#: Those of them that have failed, which is being kept: the task, and by which event loop.
+_FAILING: dict[str, tuple[str, asyncio.AbstractEventLoop]] = {}
+
+#: The tasks of which a run of this process has failed and the store could not be told.
+_UNTOLD: set[str] = set()
+
+if hasattr(os, "register_at_fork"):  # a child has none of the runs of its parent
+    for _of_parent in (_HERE, _FAILING, _UNTOLD):
+        os.register_at_fork(after_in_child=_of_parent.clear)
 
 
 def runs_here(execution: str) -> bool:
@@ -50,9 +65,31 @@ class AtWork:
 
     def end(self, execution: str) -> None:
         """A run is over, and its end is kept, if anything is."""
+        _FAILING.pop(execution, None)
         if execution not in self._kept:
             _HERE.discard(execution)
             self._own.pop(execution, None)
+
+    def fail(self, execution: str, task: str) -> None:
+        """A run of a task has failed, which is kept from now on until it ends."""
+        _FAILING[execution] = task, asyncio.get_running_loop()
+
+    async def failures_kept(self, task: str) -> None:
+        """Wait until it is kept which runs of a task have failed before this, as long as that may
+        come to its end: what they did is known then, and that they are at work no more."""
+        until = time.monotonic() + _KEEPING_SECONDS
+        failing = {it: loop for it, (of, loop) in _FAILING.copy().items() if of == task}
+        while any(it in _FAILING and loop.is_running() for it, loop in failing.items()):
+            if time.monotonic() > until:
+                _log.warning("it takes long to keep that runs of the task %s have failed", task)
+                return
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    def end_untold(self, execution: str, task: str) -> None:
+        """A run of a task has failed, and its wish is kept as one that this process is at work
+        on."""
+        _UNTOLD.add(task)
+        self.end(execution)
 
     def keep(self, execution: str) -> None:
         """A run is at work until it is released: the run is that it is inside of."""
@@ -77,10 +114,15 @@ class AtWork:
             return alive
         return wish.idle_ms < _SILENT_MS
 
-    def alive(self) -> Collection[str]:
-        """The processes that are known to live; the nameless are taken for such."""
+    def here(self) -> Collection[str]:
+        """The runs that are at work in this process."""
+        return frozenset(_HERE)
+
+    def alive(self, task: str) -> Collection[str]:
+        """The processes whose runs of a task are at work, if they have not told their ends: those
+        that are known to live; the nameless are taken for such."""
         self._processes = {it for it in self._processes if not is_dead(it)}
-        return {*self._processes, this_process() or ""}
+        return self._processes if task in _UNTOLD else {*self._processes, this_process() or ""}
 
     async def close(self) -> None:
         """Tell nothing any more."""

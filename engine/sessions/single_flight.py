@@ -21,7 +21,7 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence, Set
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -155,22 +155,22 @@ class SingleFlight:
         self._beat: asyncio.Task[None] | None = None
 
     async def join(
-        self, store: Leases, name: str, patience: float, waits: Callable[[], None]
+        self, store: Leases, name: str, patience: float, waits: Callable[[], Awaitable[None]]
     ) -> Lead | None:
         """Lead ``name``, or wait until who does has ended, for ``patience`` seconds at most.
 
-        ``waits`` is called when that begins. None: it has ended, or was waited for long enough.
+        ``waits`` is awaited when that begins. None: it has ended, or was waited for long enough.
         Whatever this gives, what was looked up before is old. Raises StoreError.
         """
         limit = asyncio.timeout(patience)
         leads = [lead for lead in _led.get() if not lead.is_over]
         looking: list[asyncio.Task[None]] = []
 
-        def begins() -> None:
-            waits()
+        async def begins() -> None:
             if leads and not looking:
                 circle = self._until_in_a_circle(store, name, leads, limit)
                 looking.append(asyncio.ensure_future(circle))
+            await waits()
 
         try:
             async with limit:
@@ -205,10 +205,12 @@ class SingleFlight:
             for lead in leads:  # the next extension tells it
                 lead.waits_for.remove(name)
 
-    async def _join(self, store: Leases, name: str, waits: Callable[[], None]) -> Lead | None:
+    async def _join(
+        self, store: Leases, name: str, waits: Callable[[], Awaitable[None]]
+    ) -> Lead | None:
         flight: str | None = None
         while (ahead := self._ahead.get(name)) is not None:
-            waits()
+            await waits()
             if await asyncio.shield(ahead.ended):
                 return None
             flight = ahead.flight
@@ -226,7 +228,7 @@ class SingleFlight:
         return self._lead(name, owner, ahead)
 
     async def _take_or_watch(
-        self, store: Leases, name: str, ahead: _Ahead, waits: Callable[[], None]
+        self, store: Leases, name: str, ahead: _Ahead, waits: Callable[[], Awaitable[None]]
     ) -> str | None:
         """The owner as which the lease was taken; None once the flight has ended that held it."""
         if ahead.flight is None:
@@ -236,7 +238,7 @@ class SingleFlight:
             if (held := await store.holder(name)) is None:
                 return None
             ahead.flight = _flight(held)
-        waits()
+        await waits()
         began = time.monotonic()
         while (held := await store.holder(name)) is not None and _flight(held) == ahead.flight:
             if _is_over(held):

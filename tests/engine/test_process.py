@@ -9,7 +9,10 @@ import sys
 
 import pytest
 
+from execgraph.engine.sessions import at_work
 from execgraph.engine.sessions.process import is_dead, this_process
+from execgraph.graphstore.model import Wish
+from execgraph.graphstore.null_store import NullStore
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
 
@@ -33,6 +36,20 @@ def test_a_fork_is_another_one() -> None:
     assert is_dead(told), "also while nobody has looked at its end"
     os.waitpid(pid, 0)
     assert is_dead(told)
+
+
+def test_a_fork_is_not_at_work_on_what_its_parent_is() -> None:
+    """Else nobody there could go on with it when the parent has died."""
+    wish = Wish(key="w", task="t", execution="e", process=None, idle_ms=3_600_000)
+    at_work._HERE.add("e")
+    try:
+        works = at_work.AtWork(NullStore("n"))
+        assert works.is_alive(wish)
+        if (pid := os.fork()) == 0:
+            os._exit(int(works.is_alive(wish)))
+        assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        at_work._HERE.discard("e")
 
 
 def test_one_that_was_killed_is_dead() -> None:
