@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from execgraph.graphstore.store import GraphStore
 from execgraph.tests.stores import BOTH, opened, store_url
 
 TESTS = Path(__file__).parent
+
+#: Machines are busy: how long an example takes is no failure.
+settings.register_profile(
+    "busy", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy")
 
 #: What each folder, file or test belongs to; the longest path counts. What is not named is fast.
 #: `fast`: while one works. `slow`: whole programs, and waits for the machine. `sound`: searches for
