@@ -72,7 +72,9 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     folder.mkdir()
     store = read_config(write(folder, f"store = 'sqlite:///graph.db'\n{SOURCE}")).store
     assert store is not None
-    assert connect(store, namespace="team-a").url == f"sqlite:///{folder}/graph.db"
+    opened = connect(store, namespace="team-a").url
+    assert opened == f"sqlite:///{tmp_path}/100%2541 sure/graph.db", "as it can be given again"
+    assert connect(opened, namespace="team-a").url == opened
 
 
 def test_copies_of_a_file_are_known_as_one(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ WRONG = [
     (["runs", "--label", "pr"], 2, "pr=5"),
     (["runs", "--limit", "0"], 2, "--limit"),
     (["runs", "--since", "soon"], 2, "--since"),
-    (["runs", "--task", "nonsense"], 1, "`execgraph runs --json`"),
+    (["runs", "--task", "nonsense"], 1, "`execgraph runs --json --store"),
     (["runs", "--agent", "deplyer"], 0, "no run of 'deplyer'"),
     (["show", "nonsense"], 1, "execgraph runs"),
     (["show", "0"], 1, "beginning of several"),
