@@ -42,7 +42,8 @@ def database() -> Iterator[sqlite3.Connection]:
 
 def _plan(database: sqlite3.Connection, statement: str) -> list[str]:
     named = dict.fromkeys(re.findall(r":(\w+)", statement), 1)
-    parameters: object = named or [1] * (10 if "?1" in statement else statement.count("?"))
+    numbered = max((int(it) for it in re.findall(r"\?(\d+)", statement)), default=0)
+    parameters: object = named or [1] * (numbered + len(re.findall(r"\?(?!\d)", statement)))
     rows = database.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[arg-type]
     return [row[3] for row in rows]
 
