@@ -190,10 +190,10 @@ async def test_a_call_beside_one_that_fails_is_another_wish(
         store, called, failed = till.engine.session().store, asyncio.Event(), asyncio.Event()
         unfinished = store.unfinished
 
-        async def late(*how: Any) -> Any:
+        async def late(*how: Any, **more: Any) -> Any:
             called.set()
             await failed.wait()
-            return await unfinished(*how)
+            return await unfinished(*how, **more)
 
         async with till.hanging("program") as first:
             monkeypatch.setattr(store, "unfinished", late)
