@@ -42,8 +42,7 @@ async def find_plan(
     if isinstance(known, Prepared):
         young, accepted = not definition.finds_too_old(known.trace), known.accepted
         there = young and known.store == here
-        exact = None if task.exact == task.key else task.exact
-        if there and await store.still(known.trace.id, accepted, exact=exact, alive=alive):
+        if there and await store.still(known.trace.id, accepted, exact=task.exact, alive=alive):
             return Plan(known, (known.trace,), None, ())
         memory.drop(key)
     prefer = known if isinstance(known, str) else None

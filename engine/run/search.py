@@ -125,9 +125,7 @@ class Search:
 
     async def _entries(self) -> Sequence[JournalEntry]:
         """What unfinished runs of the task have done, and those of this run's own id."""
-        found = self._wish.unfinished or await self._store.unfinished(
-            self._spec.task.key, exact=self._spec.task.exact
-        )
+        found = self._wish.unfinished or await self._store.unfinished(self._spec.task.key)
         own = reversed(self._wish.attempts.entries)
         every = {(it.execution, it.number): it for it in (*own, *found.entries)}
         return list(every.values())

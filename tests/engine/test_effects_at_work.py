@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -32,7 +32,7 @@ class Bank:
     def __init__(self, engine: Engine, effect: _Effect) -> None:
         self.engine = engine
         self.paid: list[str] = []
-        self.may_pay = asyncio.Event()
+        self.pays_now, self.may_pay = asyncio.Event(), asyncio.Event()
 
         async def find(invoice: str) -> str | None:
             return "paid" if invoice in self.paid else None
@@ -42,6 +42,7 @@ class Bank:
             """Pay an invoice."""
             if invoice == "bad":
                 raise ValueError("no such invoice")
+            self.pays_now.set()
             await self.may_pay.wait()
             self.paid.append(invoice)
             return "paid"
@@ -56,13 +57,22 @@ class Bank:
         return run.output
 
 
+async def cut_short(work: Coroutine[Any, Any, Any], begun: asyncio.Event) -> None:
+    """As a time-out does, once the tool has begun."""
+    task = asyncio.create_task(work)
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_a_once_that_is_slow_is_waited_for(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(once, "PAUSES", (0.01,) * 20)
     bank = Bank(engine, "once")
     first = asyncio.create_task(bank.pays("i-1"))
-    await asyncio.sleep(0.1)
+    await bank.pays_now.wait()
     second = asyncio.create_task(bank.pays("i-1"))
     with pytest.raises(EffectInDoubt):
         await second
@@ -91,6 +101,7 @@ async def test_what_goes_on_beside_a_failure_is_not_done_again(
 @pytest.mark.parametrize("effect", ["write", "once"])
 async def test_a_thread_that_nobody_waits_for_is_at_work(world: World, effect: _Effect) -> None:
     engine, paid, may_pay = world.engine(), list[str](), threading.Event()
+    loop, pays_now = asyncio.get_running_loop(), asyncio.Event()
 
     def find(invoice: str) -> str | None:
         return "paid" if paid else None
@@ -98,6 +109,7 @@ async def test_a_thread_that_nobody_waits_for_is_at_work(world: World, effect: _
     @engine.tool(effect=effect, requires=[], lookup=find)
     def pay(invoice: str) -> str:
         """Pay an invoice."""
+        loop.call_soon_threadsafe(pays_now.set)
         assert may_pay.wait(60)
         paid.append(invoice)
         return "paid"
@@ -107,8 +119,7 @@ async def test_a_thread_that_nobody_waits_for_is_at_work(world: World, effect: _
     )
     agent = world.agent(engine, [pay])
     async with engine:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(agent.execute("go", run_id="r"), 0.5)
+        await cut_short(agent.execute("go", run_id="r"), pays_now)
         again = asyncio.create_task(agent.execute("go", run_id="r"))
         await asyncio.sleep(0.2)
         assert not again.done()
@@ -122,17 +133,18 @@ async def test_a_write_that_was_cut_short_is_tried_again_under_its_key(
     engine: Engine, run_id: str | None
 ) -> None:
     keys: list[str] = []
+    charges_now = asyncio.Event()
 
     @engine.tool(effect="write", requires=[])
     async def charge(card: str, *, key: Annotated[str, IdempotencyKey]) -> str:
         """Charge a card."""
         keys.append(key)
+        charges_now.set()
         await asyncio.sleep(0 if len(keys) > 1 else 60)
         return "charged"
 
     async with engine.run("payments", {}, run_id=run_id) as run:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(run.act(charge, card="c"), 0.3)
+        await cut_short(run.act(charge, card="c"), charges_now)
         await run.act(charge, card="c")
     assert keys[0] == keys[1]
     result = run.result
